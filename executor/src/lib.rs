@@ -1,0 +1,2 @@
+//! The executor.
+#![no_std]

@@ -1,0 +1,46 @@
+//! What the boot code hands to the kernel, whatever firmware started it.
+
+use crate::addr::PhysAddr;
+
+/// A run of physical memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhysRange {
+    /// The first byte.
+    pub start: PhysAddr,
+    /// One past the last byte.
+    pub end: PhysAddr,
+}
+
+impl PhysRange {
+    /// Bytes in the range.
+    pub const fn len(&self) -> u64 {
+        self.end.0.saturating_sub(self.start.0)
+    }
+
+    /// Whether the range holds nothing.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One machine as found by the boot code. Built once, before any other CPU runs, and never changed.
+#[derive(Debug)]
+pub struct BootInfo {
+    /// Memory the kernel may hand out: page-aligned, disjoint, ascending. Firmware, the kernel image, early page tables,
+    /// the initramfs and the command line are already left out.
+    pub usable: &'static [PhysRange],
+    /// All RAM found, in bytes, the reserved parts included.
+    pub total_ram: u64,
+    /// The initramfs image, reachable through the direct map for ever; `None` where the loader gave none.
+    pub initramfs: Option<&'static [u8]>,
+    /// The kernel command line, empty where the loader gave none.
+    pub command_line: &'static str,
+    /// CPUs that firmware describes as usable, the boot CPU included; at most [`MAX_CPUS`](crate::MAX_CPUS).
+    pub cpus: u32,
+    /// Seconds since 1970 at boot by the machine's clock chip, or 0 where there is none.
+    pub wall_clock_seconds: u64,
+    /// Random bytes from firmware or the CPU, to seed the kernel's generator; `None` where neither offers any.
+    pub entropy: Option<[u8; 32]>,
+    /// The machine in words (`linux,dummy-virt`, `QEMU Q35`), for the boot message.
+    pub machine: &'static str,
+}

@@ -1,0 +1,1 @@
+//! The host: simulated CPUs and memory.

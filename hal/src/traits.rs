@@ -1,0 +1,326 @@
+//! The nine traits: what the kernel's generic code asks of a machine.
+//!
+//! Each is implemented by a type of the same name in `aarch64`, `x86_64` and `host`, re-exported by `hal::arch`:
+//!
+//! | trait | `arch::` type | module |
+//! |---|---|---|
+//! | [`PrivilegeLevel`] | `Privilege` | `privilege` |
+//! | [`InterruptFrame`], [`SyscallFrame`] | `UserContext` | `exception_frame` / `interrupt_frame` |
+//! | [`PageFlags`], [`PageTableOps`] | `PteFlags`, `PageTable` | `paging` |
+//! | [`PerCpuOps`] | `PerCpu` | `percpu` |
+//! | [`TimerOps`] | `Timer` | `timer` |
+//! | [`InterruptController`] | `Controller`, by `arch::controller()` | `gic` / `apic` |
+//! | [`CpuOps`] | `Cpu` | `cpu` |
+//!
+//! [`FpOps`] is a part of the user context with a trait of its own.
+
+use crate::addr::{PhysAddr, VirtAddr};
+use crate::trap::{InterruptToken, Trap};
+
+/// The privilege an interrupted context ran at.
+pub trait PrivilegeLevel: Copy + Eq + core::fmt::Debug {
+    /// The kernel's level (EL1, ring 0).
+    const KERNEL: Self;
+    /// The programs' level (EL0, ring 3).
+    const USER: Self;
+
+    /// Whether this is [`PrivilegeLevel::USER`].
+    fn is_user(self) -> bool {
+        self == Self::USER
+    }
+}
+
+/// A thread's registers as saved at a trap: the one saved form, and what `enter_user` goes back to.
+pub trait InterruptFrame: Clone + Send + Sync + 'static {
+    /// The privilege type of the machine.
+    type Privilege: PrivilegeLevel;
+    /// The FP/SIMD state that belongs to the context.
+    type Fp: FpOps;
+
+    /// A context that starts at `entry` with stack pointer `stack`, every other register zero, FP/SIMD state initial.
+    fn new_user(entry: u64, stack: u64) -> Self;
+    /// The address of the next instruction.
+    fn instruction_pointer(&self) -> u64;
+    /// Sets the address of the next instruction.
+    fn set_instruction_pointer(&mut self, address: u64);
+    /// The user stack pointer.
+    fn stack_pointer(&self) -> u64;
+    /// Sets the user stack pointer.
+    fn set_stack_pointer(&mut self, address: u64);
+    /// The frame-pointer register, to start a user backtrace from.
+    fn frame_pointer(&self) -> u64;
+    /// The thread pointer (`TPIDR_EL0`, `FS_BASE`).
+    fn thread_pointer(&self) -> u64;
+    /// Sets the thread pointer. The value has been checked to be a user address.
+    fn set_thread_pointer(&mut self, address: u64);
+    /// The level the context runs at; always user for a context made by [`InterruptFrame::new_user`].
+    fn privilege(&self) -> Self::Privilege;
+    /// The FP/SIMD state's saved copy.
+    fn fp(&self) -> &Self::Fp;
+    /// The FP/SIMD state's saved copy, to change.
+    fn fp_mut(&mut self) -> &mut Self::Fp;
+}
+
+/// FP/SIMD registers. The kernel is built soft-float and never touches them, so a thread's values stay in the CPU while
+/// the kernel works for it and are saved only when its poll ends.
+pub trait FpOps: Clone + Send + Sync {
+    /// Copies this CPU's FP/SIMD registers into the saved state.
+    fn save(&mut self);
+    /// Loads this CPU's FP/SIMD registers from the saved state.
+    fn restore(&self);
+}
+
+/// A context at a system call.
+pub trait SyscallFrame: InterruptFrame {
+    /// The system-call number.
+    fn syscall_number(&self) -> u64;
+    /// The six arguments.
+    fn syscall_arguments(&self) -> [u64; 6];
+    /// Sets what the call returns: a value, or a negated errno.
+    fn set_return_value(&mut self, value: i64);
+    /// What [`SyscallFrame::set_return_value`] set last.
+    fn return_value(&self) -> i64;
+    /// Undoes the call, so that the next entry to user mode makes it again with its first arguments (`ERESTARTSYS`).
+    fn rewind_syscall(&mut self);
+}
+
+/// Attributes of one mapped page, for user and kernel mappings alike.
+pub trait PageFlags: Copy + Eq + core::fmt::Debug {
+    /// A readable page of normal cacheable memory, not writable, not executable, not for user mode.
+    const READ: Self;
+    /// Adds write permission.
+    fn with_write(self, on: bool) -> Self;
+    /// Adds execute permission, for user mode if the page is a user page.
+    fn with_execute(self, on: bool) -> Self;
+    /// Makes it a user page.
+    fn with_user(self, on: bool) -> Self;
+    /// A page that no access may use but that keeps its frame (`PROT_NONE`), in user mappings only.
+    fn with_no_access(self, on: bool) -> Self;
+    /// Device memory: uncached, strongly ordered.
+    fn with_device(self, on: bool) -> Self;
+    /// Whether writing is permitted.
+    fn writable(self) -> bool;
+    /// Whether execution is permitted.
+    fn executable(self) -> bool;
+    /// Whether user mode may use the page.
+    fn user(self) -> bool;
+}
+
+/// Where page tables come from and go to.
+pub trait FrameSource {
+    /// A frame of zeroes, or `None` when memory is exhausted.
+    fn allocate_table(&self) -> Option<PhysAddr>;
+    /// Takes back a frame from [`FrameSource::allocate_table`], which no CPU can reach any more.
+    fn free_table(&self, frame: PhysAddr);
+}
+
+/// No frame was left for a page table. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfFrames;
+
+/// The user half of one address space; the kernel half is shared by all. Addresses handed in are page-aligned and below
+/// [`PageTableOps::USER_END`].
+///
+/// No call invalidates a TLB by itself except where it says so: the caller batches, then calls
+/// [`PageTableOps::invalidate`] on every CPU that needs it.
+pub trait PageTableOps: Sized + Send + Sync {
+    /// The flags of one page.
+    type Flags: PageFlags;
+    /// The first address past the user half.
+    const USER_END: u64;
+    /// Whether [`PageTableOps::invalidate`] reaches every CPU by itself (aarch64) or only this one (x86_64).
+    const BROADCAST_INVALIDATE: bool;
+
+    /// An empty user half.
+    ///
+    /// # Errors
+    /// [`OutOfFrames`] if there is no frame for the root.
+    fn new(frames: &impl FrameSource) -> Result<Self, OutOfFrames>;
+    /// Maps one page, replacing what was mapped there.
+    ///
+    /// # Errors
+    /// [`OutOfFrames`] if an intermediate table is missing and cannot be had.
+    fn map(
+        &mut self,
+        page: VirtAddr,
+        frame: PhysAddr,
+        flags: Self::Flags,
+        frames: &impl FrameSource,
+    ) -> Result<(), OutOfFrames>;
+    /// Removes one page; `None` if none was mapped. Tables that become empty stay until [`PageTableOps::release`].
+    fn unmap(&mut self, page: VirtAddr) -> Option<(PhysAddr, Self::Flags)>;
+    /// Changes the flags of one mapped page; false if none is mapped.
+    fn protect(&mut self, page: VirtAddr, flags: Self::Flags) -> bool;
+    /// The frame and flags of one page.
+    fn translate(&self, page: VirtAddr) -> Option<(PhysAddr, Self::Flags)>;
+    /// Visits every mapped page of `start..end` in ascending order, skipping empty tables whole. A returned `Some(flags)`
+    /// replaces the page's flags.
+    fn visit(
+        &mut self,
+        start: VirtAddr,
+        end: VirtAddr,
+        visit: impl FnMut(VirtAddr, PhysAddr, Self::Flags) -> Option<Self::Flags>,
+    );
+    /// Makes this the user half that the calling CPU translates by.
+    fn activate(&self);
+    /// Takes whatever user half the calling CPU translates by away from it: every user address then faults.
+    fn deactivate();
+    /// Drops what the calling CPU's TLB (every CPU's, where [`PageTableOps::BROADCAST_INVALIDATE`]) holds of these pages
+    /// of this address space, after making earlier table writes visible to the walkers.
+    fn invalidate(&self, start: VirtAddr, end: VirtAddr);
+    /// Gives every table frame back, the root included. The mapped frames are the caller's business. No CPU may have it
+    /// active any more.
+    fn release(self, frames: &impl FrameSource);
+    /// Makes instructions just written to `frame` (through the direct map) visible to instruction fetch on every CPU.
+    fn sync_instruction_cache(frame: PhysAddr);
+}
+
+/// Per-CPU data, found through `TPIDR_EL1` / `GS`.
+pub trait PerCpuOps {
+    /// The calling CPU's number, 0 for the boot CPU, dense. Changes under the caller's feet only at an await.
+    fn cpu_id() -> u32;
+    /// Whether the calling CPU is inside interrupt dispatch.
+    fn in_interrupt() -> bool;
+    /// Marks the calling CPU as inside interrupt dispatch, or no longer. Called with interrupts masked.
+    fn set_in_interrupt(on: bool);
+}
+
+/// The clock and the calling CPU's one-shot timer.
+pub trait TimerOps {
+    /// Nanoseconds since boot: monotonic, the same on every CPU.
+    fn now() -> u64;
+    /// Ticks per second of the counter behind [`TimerOps::now`].
+    fn frequency_hz() -> u64;
+    /// Raises [`InterruptSource::Timer`] on the calling CPU at `deadline` (the clock of [`TimerOps::now`], in nanoseconds), never
+    /// early and at once if it has passed; replaces the deadline armed before.
+    fn arm(deadline: u64);
+    /// Forgets the armed deadline.
+    fn disarm();
+}
+
+/// How a line signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// Pending for as long as the device holds it: masked until the driver has served it.
+    Level,
+    /// Pending once per edge.
+    Edge,
+}
+
+/// What an acknowledged interrupt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterruptSource {
+    /// A device's line, by the controller's numbering (INTID, or global system interrupt).
+    Line(u32, Trigger),
+    /// The calling CPU's one-shot timer. The controller has disarmed it, so that it does not fire again.
+    Timer,
+    /// Another CPU's [`InterruptController::send_ipi`].
+    Ipi,
+}
+
+/// An acknowledged interrupt, to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupt {
+    /// What it is.
+    pub source: InterruptSource,
+    /// The controller's own number for it, for [`InterruptController::end`].
+    pub raw: u32,
+}
+
+/// The interrupt controller. Every call is safe in interrupt context and from any CPU.
+pub trait InterruptController: Sync {
+    /// Claims the interrupt that was signalled; `None` if it was spurious.
+    fn acknowledge(&self, token: InterruptToken) -> Option<Interrupt>;
+    /// Ends a claimed interrupt.
+    fn end(&self, interrupt: Interrupt);
+    /// Sets a line up, still masked, and routes it to `cpu`.
+    fn configure(&self, line: u32, trigger: Trigger, cpu: u32);
+    /// Keeps a line from being signalled. What arrives meanwhile stays pending.
+    fn mask(&self, line: u32);
+    /// Lets a line be signalled.
+    fn unmask(&self, line: u32);
+    /// Interrupts another CPU (or this one). Stores made before are visible to that CPU's handler.
+    fn send_ipi(&self, cpu: u32);
+}
+
+/// How the machine is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Power off. Under an emulator with an exit device its exit status is this; elsewhere the status is lost.
+    PowerOff(u8),
+    /// Restart.
+    Reset,
+}
+
+/// Bytes of a user copy that were not copied, because the page they belong to faulted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyFault {
+    /// The bytes copied before it.
+    pub copied: usize,
+}
+
+/// The CPU itself.
+pub trait CpuOps {
+    /// The user context of the machine.
+    type UserContext: SyscallFrame;
+    /// What [`CpuOps::mask_interrupts`] has to put back.
+    type InterruptState: Copy;
+
+    /// Masks interrupts on the calling CPU and returns how they were.
+    fn mask_interrupts() -> Self::InterruptState;
+    /// Puts back what [`CpuOps::mask_interrupts`] returned.
+    fn restore_interrupts(state: Self::InterruptState);
+    /// Unmasks interrupts.
+    fn unmask_interrupts();
+    /// Whether interrupts are unmasked.
+    fn interrupts_enabled() -> bool;
+    /// Called with interrupts masked: sleeps until one is pending, with no window in which it could be missed. Returns with
+    /// interrupts masked; the interrupt has been dispatched, or will be as soon as they are unmasked.
+    fn idle();
+    /// A hint that the caller spins.
+    fn relax();
+    /// Goes to user mode and comes back at the next trap. Called with interrupts masked; they are unmasked in user mode and
+    /// masked again on return. FP/SIMD registers are not touched.
+    fn enter_user(context: &mut Self::UserContext) -> Trap;
+    /// Copies from the active user half. Bounds have been checked against [`PageTableOps::USER_END`]; permissions are those
+    /// of user mode.
+    ///
+    /// # Errors
+    /// [`CopyFault`] at the first page that is not readable; the bytes before it have been copied.
+    fn copy_from_user(to: &mut [u8], from: u64) -> Result<(), CopyFault>;
+    /// Copies to the active user half; otherwise as [`CpuOps::copy_from_user`].
+    ///
+    /// # Errors
+    /// [`CopyFault`] at the first page that is not writable; the bytes before it have been copied.
+    fn copy_to_user(to: u64, from: &[u8]) -> Result<(), CopyFault>;
+    /// Atomically compares the aligned user word at `address` with `expected` and stores `new` where they are equal; returns
+    /// what was there.
+    ///
+    /// # Errors
+    /// [`CopyFault`] if the page is not writable.
+    fn user_compare_exchange(address: u64, expected: u32, new: u32) -> Result<u32, CopyFault>;
+    /// Atomically loads the aligned user word at `address`.
+    ///
+    /// # Errors
+    /// [`CopyFault`] if the page is not readable.
+    fn user_load(address: u64) -> Result<u32, CopyFault>;
+    /// Where a frame of RAM stands in the kernel's direct map.
+    fn phys_to_virt(address: PhysAddr) -> *mut u8;
+    /// Starts the secondary CPU `cpu`, which then calls `breenix_secondary`. Returns false where firmware refuses.
+    fn start_cpu(cpu: u32) -> bool;
+    /// Leaves the machine; falls back to halting for ever.
+    fn shutdown(how: Shutdown) -> !;
+    /// Random bits from the CPU, where it has a generator.
+    fn random() -> Option<u64>;
+    /// `AT_HWCAP` and `AT_HWCAP2`.
+    fn hwcap() -> (u64, u64);
+    /// `AT_PLATFORM` and `uname -m`.
+    const MACHINE: &'static str;
+    /// One CPU's section of `/proc/cpuinfo`, as Linux prints it on this architecture.
+    fn describe(cpu: u32, out: &mut dyn core::fmt::Write) -> core::fmt::Result;
+    /// Walks the calling CPU's stack by frame pointers from `frame_pointer`, calling `frame` with each return address; stops
+    /// where the chain leaves the CPU's kernel stacks.
+    fn backtrace(frame_pointer: u64, frame: &mut dyn FnMut(u64));
+    /// The caller's frame pointer.
+    fn frame_pointer() -> u64;
+}

@@ -1,0 +1,17 @@
+//! Breenix's kernel as a library: everything but the entry point, so that it also builds and is tested on the host, where
+//! `hal::host` gives it simulated CPUs and memory.
+//!
+//! `docs/ARCHITECTURE.md` shows how the modules stand to each other and the flow through them.
+
+#![cfg_attr(target_os = "none", no_std)]
+
+extern crate alloc;
+
+pub mod drivers;
+pub mod errno;
+pub mod fs;
+pub mod mm;
+pub mod sync;
+pub mod syscall;
+pub mod task;
+pub mod tty;

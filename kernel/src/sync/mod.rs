@@ -1,0 +1,8 @@
+//! Locks of the kernel: short, interrupt-masking, ranked. What waits longer than a few hundred instructions waits as a
+//! future, by the primitives of `executor::sync`.
+
+mod rank;
+mod spin_lock;
+
+pub use rank::Rank;
+pub use spin_lock::{SpinLock, SpinLockGuard};

@@ -1,0 +1,117 @@
+//! Lock ranks (invariant I13): a CPU takes locks in ascending rank only.
+
+/// Where a lock stands in the order. A CPU that holds a lock may take only locks further down this list; debug builds
+/// panic otherwise, naming both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Rank {
+    /// The table of processes, groups and sessions.
+    ProcessTable = 0,
+    /// One process's children and exit state.
+    Process,
+    /// One process's signal state.
+    Signals,
+    /// One terminal.
+    Tty,
+    /// One descriptor table.
+    Descriptors,
+    /// Root, working directory and umask of one process.
+    FsContext,
+    /// One open file's position and flags.
+    OpenFile,
+    /// The mount table.
+    Mounts,
+    /// One directory.
+    Directory,
+    /// One file's contents.
+    Inode,
+    /// One pipe.
+    Pipe,
+    /// One address space's list of areas.
+    AddressSpace,
+    /// One memory object's pages.
+    MemoryObject,
+    /// One address space's page table.
+    PageTable,
+    /// The futex table's buckets.
+    Futex,
+    /// One interrupt line's registration.
+    Interrupt,
+    /// A device's registers.
+    Device,
+    /// A wait queue.
+    WaitQueue,
+    /// The executor's slab.
+    Executor,
+    /// The kernel's random generator.
+    Random,
+    /// The heap's slabs.
+    Heap,
+    /// The heap's backing.
+    HeapBacking,
+    /// The frame allocator.
+    Frames,
+    /// The console's line, for messages.
+    Log,
+}
+
+#[cfg(debug_assertions)]
+mod check {
+    use super::Rank;
+
+    #[cfg(target_os = "none")]
+    mod held {
+        use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+        use hal::traits::PerCpuOps;
+
+        // One word a CPU, touched by that CPU alone with interrupts masked.
+        static HELD: [AtomicU64; hal::MAX_CPUS] = [const { AtomicU64::new(0) }; hal::MAX_CPUS];
+
+        pub fn get() -> u64 {
+            HELD[hal::arch::PerCpu::cpu_id() as usize].load(Relaxed)
+        }
+
+        pub fn set(word: u64) {
+            HELD[hal::arch::PerCpu::cpu_id() as usize].store(word, Relaxed);
+        }
+    }
+
+    #[cfg(not(target_os = "none"))]
+    mod held {
+        use std::cell::Cell;
+
+        std::thread_local!(static HELD: Cell<u64> = const { Cell::new(0) });
+
+        pub fn get() -> u64 {
+            HELD.with(Cell::get)
+        }
+
+        pub fn set(word: u64) {
+            HELD.with(|held| held.set(word));
+        }
+    }
+
+    pub fn acquire(rank: Rank) {
+        let held = held::get();
+        assert!(
+            held >> rank as u8 == 0,
+            "lock of rank {rank:?} taken while a lock of rank number {} is held",
+            63 - held.leading_zeros()
+        );
+        held::set(held | 1 << rank as u8);
+    }
+
+    pub fn release(rank: Rank) {
+        held::set(held::get() & !(1 << rank as u8));
+    }
+}
+
+#[cfg(not(debug_assertions))]
+mod check {
+    use super::Rank;
+
+    pub const fn acquire(_: Rank) {}
+    pub const fn release(_: Rank) {}
+}
+
+pub(super) use check::{acquire, release};

@@ -1,0 +1,3 @@
+//! User program.
+
+fn main() {}
