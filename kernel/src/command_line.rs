@@ -26,5 +26,7 @@ pub fn has(word: &str) -> bool {
 
 /// The value of the last `key=value` on the line.
 pub fn value(key: &str) -> Option<&'static str> {
-    words().filter_map(|word| word.strip_prefix(key)?.strip_prefix('=')).last()
+    words()
+        .filter_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+        .last()
 }

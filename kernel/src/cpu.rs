@@ -72,8 +72,11 @@ pub struct CpuStatus {
 #[expect(unsafe_code, reason = "the symbol is found by name from outside")]
 // SAFETY: the name is the kernel's own and used once.
 #[unsafe(no_mangle)]
-pub static BREENIX_CPU_STATUS: [CpuStatus; MAX_CPUS] =
-    [const { CpuStatus { name: [const { AtomicU8::new(0) }; 64] } }; MAX_CPUS];
+pub static BREENIX_CPU_STATUS: [CpuStatus; MAX_CPUS] = [const {
+    CpuStatus {
+        name: [const { AtomicU8::new(0) }; 64],
+    }
+}; MAX_CPUS];
 
 /// Says what the calling CPU runs from here on.
 pub fn set_status(name: &str) {

@@ -140,8 +140,11 @@ impl Drop for Line {
 
 /// The lines that have an owner, with their interrupts since boot.
 pub fn claimed_lines() -> impl Iterator<Item = (u32, u32)> {
-    (0..).zip(&STATES).filter(|(_, state)| state.claimed.load(Ordering::Relaxed)).map(|(number, state)| {
-        let number: u32 = number;
-        (number, state.total.load(Ordering::Relaxed))
-    })
+    (0..)
+        .zip(&STATES)
+        .filter(|(_, state)| state.claimed.load(Ordering::Relaxed))
+        .map(|(number, state)| {
+            let number: u32 = number;
+            (number, state.total.load(Ordering::Relaxed))
+        })
 }

@@ -30,7 +30,14 @@ struct Ring {
     printed: u64,
 }
 
-static RING: SpinLock<Ring> = SpinLock::new(Rank::Log, Ring { bytes: [0; CAPACITY], written: 0, printed: 0 });
+static RING: SpinLock<Ring> = SpinLock::new(
+    Rank::Log,
+    Ring {
+        bytes: [0; CAPACITY],
+        written: 0,
+        printed: 0,
+    },
+);
 static DRIVER: AtomicWaker = AtomicWaker::new();
 static DRIVER_RUNS: AtomicBool = AtomicBool::new(false);
 static CONSOLE_LEVEL: AtomicU8 = AtomicU8::new(LevelFilter::Info as u8);
@@ -169,7 +176,11 @@ pub async fn output_ready() {
     poll_fn(|context| {
         DRIVER.register(context.waker());
         let ring = RING.lock();
-        if ring.printed < ring.written { Poll::Ready(()) } else { Poll::Pending }
+        if ring.printed < ring.written {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await
 }

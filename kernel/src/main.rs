@@ -1,7 +1,10 @@
 //! The kernel's image: the symbols that `hal` calls and the global allocator, over the library.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
-#![cfg_attr(target_os = "none", expect(unsafe_code, reason = "defines symbols that other crates call by name"))]
+#![cfg_attr(
+    target_os = "none",
+    expect(unsafe_code, reason = "defines symbols that other crates call by name")
+)]
 
 #[cfg(target_os = "none")]
 mod image {

@@ -51,11 +51,9 @@ fn halt() -> ! {
 
 /// Ends the machine because of a Rust panic.
 pub fn from_rust(info: &core::panic::PanicInfo<'_>) -> ! {
-    report(Cpu::frame_pointer(), |out| {
-        match info.location() {
-            Some(at) => writeln!(out, "kernel panic at {}:{}: {}", at.file(), at.line(), info.message()),
-            None => writeln!(out, "kernel panic: {}", info.message()),
-        }
+    report(Cpu::frame_pointer(), |out| match info.location() {
+        Some(at) => writeln!(out, "kernel panic at {}:{}: {}", at.file(), at.line(), info.message()),
+        None => writeln!(out, "kernel panic: {}", info.message()),
     })
 }
 

@@ -1,3 +1,1 @@
 //! Device drivers: each a task that owns its device and loops over its interrupt.
-
-pub mod uart;
