@@ -1,1 +1,4 @@
-//! Under construction.
+//! Processes and threads.
+
+pub mod credentials;
+pub use credentials::Credentials;
