@@ -8,26 +8,17 @@
 //! One attempt sees a *window* of at most [`WINDOW`] bytes, so that no lock is held for the length of a huge transfer.
 
 use hal::{
-    arch::{Cpu, PageTable},
-    traits::{CpuOps, PageTableOps},
-    trap::Access,
+    arch::PageTable,
+    traits::PageTableOps,
 };
 
+pub use crate::mm::user::{UserFault, copy_in, copy_out};
 use crate::errno::{Errno, Result};
 
 /// The most bytes one attempt transfers.
 pub const WINDOW: usize = 64 << 10;
 /// The most bytes one call transfers (`MAX_RW_COUNT` of Linux, for 4 KiB pages).
 pub const MAX_TRANSFER: usize = 0x7fff_f000;
-
-/// A user page that an attempt needs and that is not mapped that way. `AddressSpace::fault` says whether it can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UserFault {
-    /// The user address.
-    pub address: u64,
-    /// How it was touched.
-    pub access: Access,
-}
 
 /// One run of user memory (`struct iovec`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,30 +41,6 @@ impl UserSlice {
         }
         Ok(Self { address, len: (len.min(MAX_TRANSFER as u64)) as usize })
     }
-}
-
-/// Copies to the active user half at once.
-///
-/// # Errors
-/// The fault at the first byte that could not be written; everything before it was.
-pub fn copy_out(address: u64, bytes: &[u8]) -> core::result::Result<(), UserFault> {
-    if address.checked_add(bytes.len() as u64).is_none_or(|end| end > PageTable::USER_END) {
-        return Err(UserFault { address: address.max(PageTable::USER_END), access: Access::Write });
-    }
-    Cpu::copy_to_user(address, bytes)
-        .map_err(|fault| UserFault { address: address + fault.copied as u64, access: Access::Write })
-}
-
-/// Copies from the active user half at once.
-///
-/// # Errors
-/// The fault at the first byte that could not be read; everything before it was.
-pub fn copy_in(bytes: &mut [u8], address: u64) -> core::result::Result<(), UserFault> {
-    if address.checked_add(bytes.len() as u64).is_none_or(|end| end > PageTable::USER_END) {
-        return Err(UserFault { address: address.max(PageTable::USER_END), access: Access::Read });
-    }
-    Cpu::copy_from_user(bytes, address)
-        .map_err(|fault| UserFault { address: address + fault.copied as u64, access: Access::Read })
 }
 
 /// A position in a list of runs.
@@ -236,7 +203,7 @@ impl<'a> Sink<'a> {
 /// Copies one run's worth out; a fault moves the cursor over what was copied before it.
 fn out(cursor: &mut Cursor, slices: &[UserSlice], bytes: &[u8]) -> core::result::Result<usize, UserFault> {
     let (address, length) = cursor.user(slices, bytes.len());
-    copy_out(address, &bytes[..length]).inspect_err(|fault| cursor.advance((fault.address - address) as usize))?;
+    copy_out(address, &bytes[..length]).inspect_err(|fault| cursor.advance(fault.copied))?;
     Ok(length)
 }
 
@@ -351,6 +318,6 @@ impl<'a> Source<'a> {
 
 fn bring(cursor: &mut Cursor, slices: &[UserSlice], buffer: &mut [u8]) -> core::result::Result<usize, UserFault> {
     let (address, length) = cursor.user(slices, buffer.len());
-    copy_in(&mut buffer[..length], address).inspect_err(|fault| cursor.advance((fault.address - address) as usize))?;
+    copy_in(&mut buffer[..length], address).inspect_err(|fault| cursor.advance(fault.copied))?;
     Ok(length)
 }

@@ -3,6 +3,8 @@
 
 mod rank;
 mod spin_lock;
+mod wait_queue;
 
 pub use rank::Rank;
 pub use spin_lock::{SpinLock, SpinLockGuard};
+pub use wait_queue::{Wait, WaitQueue};

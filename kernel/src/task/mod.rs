@@ -2,3 +2,6 @@
 
 pub mod credentials;
 pub use credentials::Credentials;
+
+/// Replaced by the branch that builds threads.
+pub struct Thread;
