@@ -71,10 +71,10 @@ fn job(words: &[String], run: Option<String>) -> Job {
             mode: unattended,
             command: line.split_whitespace().map(String::from).collect(),
         },
-        // `+i`: a terminal alone would make it interactive.
+        // The terminal as a file of commands: on standard input the shell would take it for a person.
         _ if script => Job {
             mode: session::Mode::Script,
-            command: vec!["/bin/sh".into(), "+i".into(), "-s".into()],
+            command: vec!["/bin/sh".into(), session::TERMINAL.into()],
         },
         _ => Job {
             mode: session::Mode::Login,

@@ -16,6 +16,9 @@ use rustix::{
     termios::{ControlModes, InputModes, LocalModes, OptionalActions, OutputModes},
 };
 
+/// Stands for the session's terminal among a program's arguments.
+pub const TERMINAL: &str = "{}";
+
 /// How the terminal is to be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -64,8 +67,11 @@ pub fn enter(arguments: &[String]) -> ExitCode {
         let name = program.rsplit('/').next().unwrap_or(program);
         command.arg0(format!("-{name}"));
     }
+    let arguments = rest
+        .iter()
+        .map(|argument| if argument == TERMINAL { terminal } else { argument });
     let error = command
-        .args(rest)
+        .args(arguments)
         .env_remove("LINES")
         .env_remove("COLUMNS")
         .env_remove("run")
