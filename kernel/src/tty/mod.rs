@@ -1,1 +1,5 @@
 //! Under construction.
+
+/// Stands in for the terminal.
+#[derive(Debug)]
+pub struct Tty;
