@@ -111,6 +111,8 @@ pub struct Process {
     pub(crate) dumpable: AtomicI32,
     pub(crate) no_new_privileges: AtomicBool,
     pub(crate) subreaper: AtomicBool,
+    /// For init: a fault of its own may end it.
+    pub(super) killable: AtomicBool,
     pub(crate) personality: AtomicU32,
     pub(super) timers: SpinLock<super::timers::Timers>,
 }
@@ -180,6 +182,7 @@ impl Process {
             dumpable: AtomicI32::new(1),
             no_new_privileges: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
+            killable: AtomicBool::new(false),
             personality: AtomicU32::new(0),
             timers: SpinLock::new(Rank::Signals, super::timers::Timers::default()),
         }
