@@ -49,6 +49,8 @@ pub enum Rank {
     Heap,
     /// The heap's backing.
     HeapBacking,
+    /// One CPU's magazine of free frames.
+    FrameCache,
     /// The frame allocator.
     Frames,
     /// The console's line, for messages.
