@@ -65,7 +65,7 @@ impl Accelerator {
     }
 
     fn runs(self, boot: &Boot) -> bool {
-        let machine = Machine { accelerator: self, words: vec!["batch".into()], ..Machine::default() };
+        let machine = Machine { accelerator: self, words: vec!["script".into()], ..Machine::default() };
         let outcome = session::run(&machine, boot, Input::Bytes(b"exit 0\n".to_vec()), LIMIT, |_| {});
         outcome.is_ok_and(|outcome| {
             outcome.exit == Some(GuestExit::Status(0)) && verdict::check_build(&outcome.text(), &boot.build_id).is_ok()

@@ -3,8 +3,7 @@
 //! | path | what |
 //! |---|---|
 //! | `/init` | `user/init` |
-//! | `/tests/<name>` | every program of the packages `user-tests…` |
-//! | `/bin/<name>` | every other program of `user/`; busybox and links for its applets |
+//! | `/bin/<name>` | every other program of `user/` (`tests` among them); busybox and links for its applets |
 //! | `/boot/kernel.sym` | the kernel's symbol table, see [`crate::symbols`] |
 //! | `/etc` | the little that programs look for |
 //!
@@ -27,7 +26,7 @@ const ETC: [(&str, &str); 8] = [
     ("hostname", "breenix\n"),
     ("hosts", "127.0.0.1\tlocalhost breenix\n"),
     ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
-    ("profile", "export PATH=/bin:/tests HOME=${HOME:-/root} TERM=${TERM:-vt100}\nPS1='\\w \\$ '\n"),
+    ("profile", "export PATH=/bin HOME=${HOME:-/root} TERM=${TERM:-vt100}\nPS1='\\w \\$ '\n"),
     ("issue", "Breenix\n"),
 ];
 
@@ -63,7 +62,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn skeleton(archive: &mut Archive) {
-    for directory in ["bin", "boot", "dev", "etc", "home", "lib", "mnt", "proc", "run", "sys", "tests", "usr", "var"] {
+    for directory in ["bin", "boot", "dev", "etc", "home", "lib", "mnt", "proc", "run", "sys", "usr", "var"] {
         archive.directory(directory, 0o755);
     }
     archive.directory("root", 0o700);
@@ -81,7 +80,6 @@ fn skeleton(archive: &mut Archive) {
 fn place(program: &Program) -> String {
     match program.package.as_str() {
         "user-init" => "init".to_owned(),
-        package if package.starts_with("user-tests") => format!("tests/{}", program.name),
         _ => format!("bin/{}", program.name),
     }
 }
@@ -155,7 +153,7 @@ mod tests {
     fn programs_go_where_their_package_says() {
         let program = |package: &str| Program { package: package.into(), name: "x".into(), path: PathBuf::new() };
         assert_eq!(place(&program("user-init")), "init");
-        assert_eq!(place(&program("user-tests")), "tests/x");
+        assert_eq!(place(&program("user-tests")), "bin/x");
         assert_eq!(place(&program("user-demo")), "bin/x");
     }
 

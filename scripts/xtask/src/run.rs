@@ -1,7 +1,7 @@
 //! `scripts/run` and the runner of `cargo run`: boots one guest for a person at a terminal, or for a pipe.
 //!
 //! At a terminal QEMU talks to it directly. In a pipe, standard input is what the guest's shell reads, standard output is
-//! what its programs print, and the exit status is the guest's; the word `batch` on the kernel's command line tells
+//! what its programs print, and the exit status is the guest's; the word `script` on the kernel's command line tells
 //! `/init` so. What comes before [`READY`] is the boot's log: it is shown with `--verbose`, or when the boot failed.
 
 use crate::accelerator::Accelerator;
@@ -124,7 +124,7 @@ fn interactive(machine: &Machine, boot: &Boot) -> Result<ExitCode> {
 }
 
 fn piped(mut machine: Machine, boot: &Boot, verbose: bool, limit: Duration) -> Result<ExitCode> {
-    machine.words.push("batch".to_owned());
+    machine.words.push("script".to_owned());
     let mut filter = Filter { verbose, held: Some(Vec::new()) };
     let sink = move |bytes: &[u8]| {
         let mut out = stdout().lock();

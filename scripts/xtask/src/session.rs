@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What `/init` prints on a line of its own when the command line has the word `batch`: the console is set (no echo, no
+/// What `/init` prints on a line of its own when the command line has the word `script`: the console is set (no echo, no
 /// output processing) and the next byte received goes to the shell.
 pub const READY: &str = "BREENIX_CONSOLE_READY";
 

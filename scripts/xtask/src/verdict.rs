@@ -58,7 +58,7 @@ pub fn check_success(outcome: &Outcome, build_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Reads the result of a boot that ran the guest's tests: `TEST <name> ok|FAILED` a test, then
+/// Reads the result of a boot that ran the guest's tests: `TEST <name> ok (…)` or `TEST <name> FAILED: why` a test, then
 /// `KERNEL_POST_TESTS_COMPLETE build=<id> passed=N failed=M`.
 ///
 /// # Errors
@@ -85,7 +85,7 @@ pub fn check_tests(outcome: &Outcome, build_id: &str) -> Result<Counts> {
 fn seen(log: &str) -> Counts {
     let mut counts = Counts::default();
     for line in log.lines().filter(|line| line.starts_with("TEST ")) {
-        match line.split_whitespace().nth(2) {
+        match line.split_whitespace().nth(2).map(|word| word.trim_end_matches(':')) {
             Some("ok") => counts.passed += 1,
             Some("FAILED") => counts.failed += 1,
             _ => {}
@@ -105,7 +105,7 @@ mod tests {
         fake(script, Input::None, Duration::from_secs(20))
     }
 
-    const GOOD: &str = "echo '[    0.000000] Breenix 0.1.0 build abcd on q35: 4 CPUs'; echo TEST one ok; echo TEST two ok;";
+    const GOOD: &str = "echo '[    0.000000] Breenix 0.1.0 build abcd on q35: 4 CPUs'; echo TEST one ok 12 ms; echo TEST two ok;";
 
     fn tests(script: &str) -> Result<Counts> {
         check_tests(&boot(&format!("{GOOD} {script}")), "abcd")
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_failed_test_needs_a_failing_status() {
-        let failing = "echo TEST three FAILED why; echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=2 failed=1;";
+        let failing = "echo TEST three FAILED: why; echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=2 failed=1;";
         assert_eq!(tests(&format!("{failing} exit 3")).unwrap(), Counts { passed: 2, failed: 1 });
         assert!(tests(&format!("{failing} exit 1")).unwrap_err().to_string().contains("contradicts"));
     }
