@@ -48,7 +48,9 @@ fn init_cpu(cpu: u32) {
     instruction!("isb");
     user_copy::init_cpu();
     FpState::INITIAL.restore();
-    percpu::current().midr.store(read_sysreg!("midr_el1") as u32, core::sync::atomic::Ordering::Relaxed);
+    percpu::current()
+        .midr
+        .store(read_sysreg!("midr_el1") as u32, core::sync::atomic::Ordering::Relaxed);
     debug_assert_eq!(PerCpu::cpu_id(), cpu);
     instruction!("msr daifclr, #4"); // SErrors are reported
 }
@@ -62,7 +64,9 @@ extern "C" fn hal_boot_primary(tree: u64, image: u64) -> ! {
     let tree_range = memory::map_tree_early(tree);
     // SAFETY: the loader put a device tree there, and the early tables map it, in the direct map where it stays.
     let fdt = unsafe { Fdt::from_raw((DIRECT_MAP + tree) as *const u8) };
-    let Ok(fdt) = fdt else { panic!("the loader gave no valid device tree") };
+    let Ok(fdt) = fdt else {
+        panic!("the loader gave no valid device tree")
+    };
     let platform = platform::discover(fdt);
     let layout = memory::Layout::new(platform, tree_range);
     kernel_map::build(&layout.ram);
@@ -94,7 +98,10 @@ fn boot_info(platform: &'static Platform, total_ram: u64, usable: &'static [Phys
     let mut entropy = platform.entropy;
     if let Some(random) = features::random() {
         let bytes = entropy.get_or_insert([0; 32]);
-        bytes.iter_mut().zip(random.to_le_bytes()).for_each(|(byte, more)| *byte ^= more);
+        bytes
+            .iter_mut()
+            .zip(random.to_le_bytes())
+            .for_each(|(byte, more)| *byte ^= more);
     }
     BootInfo {
         usable,

@@ -88,11 +88,17 @@ impl CpuOps for Cpu {
                 }
                 exceptions::IRQ => return Trap::Interrupt(InterruptToken(0)),
                 exceptions::SERROR => {
-                    return Trap::Exception { kind: ExceptionKind::BusError, address: context.pc };
+                    return Trap::Exception {
+                        kind: ExceptionKind::BusError,
+                        address: context.pc,
+                    };
                 }
                 // FIQs come from no controller set up here, and 32-bit code is never entered.
                 _ => {
-                    return Trap::Exception { kind: ExceptionKind::IllegalInstruction, address: context.pc };
+                    return Trap::Exception {
+                        kind: ExceptionKind::IllegalInstruction,
+                        address: context.pc,
+                    };
                 }
             }
         }
@@ -189,7 +195,11 @@ fn synchronous(context: &mut UserContext) -> Option<Trap> {
         }
         0x20 | 0x24 => {
             context.esr = esr;
-            Some(memory_abort(esr, far, if class == 0x20 { Some(Access::Execute) } else { None }))
+            Some(memory_abort(
+                esr,
+                far,
+                if class == 0x20 { Some(Access::Execute) } else { None },
+            ))
         }
         0x00 if emulate_undefined(context) => None,
         0x18 if emulate_trapped(context, esr) => None,
@@ -198,8 +208,14 @@ fn synchronous(context: &mut UserContext) -> Option<Trap> {
             context.pc += 4;
             None
         }
-        0x22 => Some(Trap::Exception { kind: ExceptionKind::Alignment, address: far }),
-        0x26 => Some(Trap::Exception { kind: ExceptionKind::Alignment, address: context.sp }),
+        0x22 => Some(Trap::Exception {
+            kind: ExceptionKind::Alignment,
+            address: far,
+        }),
+        0x26 => Some(Trap::Exception {
+            kind: ExceptionKind::Alignment,
+            address: context.sp,
+        }),
         0x2c => at_pc(ExceptionKind::FloatingPoint(floating_point_code(esr))),
         0x30 | 0x34 | 0x3c => at_pc(ExceptionKind::Breakpoint),
         0x32 => at_pc(ExceptionKind::SingleStep),
@@ -220,8 +236,14 @@ fn memory_abort(esr: u64, far: u64, access: Option<Access>) -> Trap {
     match esr & 0x3f {
         // Address size, translation, access flag, permission; level -1 forms are not possible with 48 bits.
         0x00..=0x0f => Trap::PageFault { address: far, access },
-        0x21 => Trap::Exception { kind: ExceptionKind::Alignment, address: far },
-        _ => Trap::Exception { kind: ExceptionKind::BusError, address: far },
+        0x21 => Trap::Exception {
+            kind: ExceptionKind::Alignment,
+            address: far,
+        },
+        _ => Trap::Exception {
+            kind: ExceptionKind::BusError,
+            address: far,
+        },
     }
 }
 
@@ -249,17 +271,27 @@ fn emulate_trapped(context: &mut UserContext, esr: u64) -> bool {
 /// CPUs without FEAT_IDST call a read of an identification register undefined: look at the instruction itself.
 fn emulate_undefined(context: &mut UserContext) -> bool {
     let mut bytes = [0; 4];
-    if !context.pc.is_multiple_of(4) || context.pc >= 1 << 48 || user_copy::copy_from_user(&mut bytes, context.pc).is_err() {
+    if !context.pc.is_multiple_of(4)
+        || context.pc >= 1 << 48
+        || user_copy::copy_from_user(&mut bytes, context.pc).is_err()
+    {
         return false;
     }
     let instruction = u64::from(u32::from_le_bytes(bytes));
     // MRS Xt, S3_0_C0_Cm_op2.
     instruction & 0xffff_f000 == 0xd538_0000
-        && emulate_read(context, instruction >> 8 & 0xf, instruction >> 5 & 7, instruction & 0x1f)
+        && emulate_read(
+            context,
+            instruction >> 8 & 0xf,
+            instruction >> 5 & 7,
+            instruction & 0x1f,
+        )
 }
 
 fn emulate_read(context: &mut UserContext, crm: u64, op2: u64, register: u64) -> bool {
-    let Some(value) = features::emulated_register(crm, op2) else { return false };
+    let Some(value) = features::emulated_register(crm, op2) else {
+        return false;
+    };
     if let Some(register) = context.x.get_mut(register as usize) {
         *register = value;
     }

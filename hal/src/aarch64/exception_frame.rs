@@ -33,7 +33,16 @@ impl InterruptFrame for UserContext {
     type Fp = FpState;
 
     fn new_user(entry: u64, stack: u64) -> Self {
-        Self { x: [0; 31], sp: stack, pc: entry, pstate: 0, tpidr: 0, orig_x0: 0, esr: 0, fp: FpState::INITIAL }
+        Self {
+            x: [0; 31],
+            sp: stack,
+            pc: entry,
+            pstate: 0,
+            tpidr: 0,
+            orig_x0: 0,
+            esr: 0,
+            fp: FpState::INITIAL,
+        }
     }
 
     fn instruction_pointer(&self) -> u64 {

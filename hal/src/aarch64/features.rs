@@ -109,7 +109,9 @@ pub(super) fn hwcap() -> (u64, u64) {
 
 /// A register as programs see it: the fields of the table's features, the rest zero.
 fn visible(register: Register) -> u64 {
-    let shown = FEATURES.iter().filter(|feature| feature.0 == register && feature.3 != CPUID);
+    let shown = FEATURES
+        .iter()
+        .filter(|feature| feature.0 == register && feature.3 != CPUID);
     register.read() & shown.fold(0, |mask, feature| mask | 0xf << feature.1)
 }
 

@@ -20,7 +20,11 @@ pub struct FpState {
 
 impl FpState {
     /// All registers zero: what a new program starts with.
-    pub const INITIAL: Self = Self { vregs: [0; 32], fpsr: 0, fpcr: 0 };
+    pub const INITIAL: Self = Self {
+        vregs: [0; 32],
+        fpsr: 0,
+        fpcr: 0,
+    };
 }
 
 impl Default for FpState {

@@ -90,7 +90,14 @@ impl Registers {
         let offset = distributor::CONFIGURATION + line as usize / 16 * 4;
         let bit = 2 << (line % 16 * 2);
         let value = self.read(offset);
-        self.write(offset, if trigger == Trigger::Edge { value | bit } else { value & !bit });
+        self.write(
+            offset,
+            if trigger == Trigger::Edge {
+                value | bit
+            } else {
+                value & !bit
+            },
+        );
     }
 
     fn trigger(self, line: u32) -> Trigger {
@@ -118,6 +125,7 @@ impl Registers {
 }
 
 /// The part that differs by version.
+#[expect(clippy::large_enum_variant, reason = "there is one, in a static")]
 enum Version {
     V2(v2::Gic),
     V3(v3::Gic),
@@ -141,21 +149,31 @@ static CONTROLLER: Once<Controller> = Once::new();
 /// # Panics
 /// Before the boot code has set it up, which is before the kernel runs.
 pub fn controller() -> &'static Controller {
-    CONTROLLER.get().expect("the interrupt controller is set up before the kernel runs")
+    CONTROLLER
+        .get()
+        .expect("the interrupt controller is set up before the kernel runs")
 }
 
 /// Sets the distributor up, everything masked. Once, on the boot CPU.
 pub(super) fn init(platform: &Platform) {
     let unusable = || -> ! { panic!("the interrupt controller's registers cannot be mapped") };
     let (version, distributor) = match &platform.gic {
-        GicDescription::V2 { distributor, cpu_interface } => {
+        GicDescription::V2 {
+            distributor,
+            cpu_interface,
+        } => {
             let (Some(distributor), Some(cpu)) = (Registers::map(*distributor), Registers::map(*cpu_interface)) else {
                 unusable()
             };
             (Version::V2(v2::Gic::new(distributor, cpu)), distributor)
         }
-        GicDescription::V3 { distributor, redistributors } => {
-            let Some(distributor) = Registers::map(*distributor) else { unusable() };
+        GicDescription::V3 {
+            distributor,
+            redistributors,
+        } => {
+            let Some(distributor) = Registers::map(*distributor) else {
+                unusable()
+            };
             (Version::V3(v3::Gic::new(distributor, redistributors)), distributor)
         }
     };

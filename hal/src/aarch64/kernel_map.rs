@@ -208,8 +208,7 @@ pub(super) fn is_guard_page(address: u64) -> bool {
         && (offset < KERNEL_STACK_OFFSET || (EXCEPTION_STACK_OFFSET - PAGE..EXCEPTION_STACK_OFFSET).contains(&offset))
 }
 
-/// `ranges` without what `holes` cover, page-aligned inwards; what does not fit into `out` is left out, smallest first never
-/// being guaranteed.
+/// `ranges` without what `holes` cover, page-aligned inwards. Pieces beyond the `N`th are left out.
 pub(super) fn subtract<const N: usize>(ranges: &[PhysRange], holes: &[PhysRange]) -> ArrayVec<PhysRange, N> {
     let mut out: ArrayVec<PhysRange, N> = ArrayVec::new();
     for range in ranges {
@@ -217,9 +216,19 @@ pub(super) fn subtract<const N: usize>(ranges: &[PhysRange], holes: &[PhysRange]
         let end = range.end.0 & !(PAGE - 1);
         while at < end {
             // The lowest hole that ends above `at`: either it covers `at`, or it bounds the piece that starts there.
-            let next = holes.iter().filter(|hole| !hole.is_empty() && hole.end.0 > at).min_by_key(|hole| hole.start.0);
+            let next = holes
+                .iter()
+                .filter(|hole| !hole.is_empty() && hole.end.0 > at)
+                .min_by_key(|hole| hole.start.0);
             let stop = next.map_or(end, |hole| (hole.start.0 & !(PAGE - 1)).clamp(at, end));
-            if stop > at && out.try_push(PhysRange { start: PhysAddr(at), end: PhysAddr(stop) }).is_err() {
+            if stop > at
+                && out
+                    .try_push(PhysRange {
+                        start: PhysAddr(at),
+                        end: PhysAddr(stop),
+                    })
+                    .is_err()
+            {
                 return out;
             }
             at = next.map_or(end, |hole| hole.end.0.next_multiple_of(PAGE)).max(stop);

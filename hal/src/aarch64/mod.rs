@@ -10,7 +10,10 @@
 //! * **User memory is touched with `LDTR`/`STTR`** ([`user_copy`]), which carry EL0's permissions, so PAN stays set wherever
 //!   the CPU has it.
 
-#![expect(unsafe_code, reason = "system registers, page tables, device registers and the paths between exception levels")]
+#![expect(
+    unsafe_code,
+    reason = "system registers, page tables, device registers and the paths between exception levels"
+)]
 
 pub mod boot;
 pub mod constants;

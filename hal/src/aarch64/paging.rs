@@ -63,8 +63,16 @@ impl PteFlags {
     /// The attribute bits of a page or block descriptor; bit 1 is the caller's.
     pub(super) fn descriptor(self) -> u64 {
         let mut bits = ACCESSED | INNER_SHAREABLE;
-        bits |= (if self.contains(Self::DEVICE) { ATTR_DEVICE } else { ATTR_NORMAL }) << ATTR_SHIFT;
-        bits |= if self.contains(Self::NO_ACCESS) { NO_ACCESS } else { VALID };
+        bits |= (if self.contains(Self::DEVICE) {
+            ATTR_DEVICE
+        } else {
+            ATTR_NORMAL
+        }) << ATTR_SHIFT;
+        bits |= if self.contains(Self::NO_ACCESS) {
+            NO_ACCESS
+        } else {
+            VALID
+        };
         if !self.contains(Self::WRITE) {
             bits |= READ_ONLY;
         }
@@ -143,7 +151,11 @@ static ASID_HINT: AtomicUsize = AtomicUsize::new(0);
 
 fn asid_words() -> usize {
     // ID_AA64MMFR0_EL1.ASIDBits; the boot code sets TCR_EL1.AS alike.
-    if read_sysreg!("id_aa64mmfr0_el1") >> 4 & 0xf == 2 { 1024 } else { 4 }
+    if read_sysreg!("id_aa64mmfr0_el1") >> 4 & 0xf == 2 {
+        1024
+    } else {
+        4
+    }
 }
 
 fn allocate_asid() -> u16 {
@@ -248,9 +260,16 @@ impl PageTable {
                     Self::visit_table(below, level + 1, address, (start, end), visit);
                 }
             } else if is_mapped(descriptor)
-                && let Some(flags) = visit(VirtAddr(address), PhysAddr(descriptor & ADDRESS), PteFlags::of(descriptor))
+                && let Some(flags) = visit(
+                    VirtAddr(address),
+                    PhysAddr(descriptor & ADDRESS),
+                    PteFlags::of(descriptor),
+                )
             {
-                entry.store(page_descriptor(PhysAddr(descriptor & ADDRESS), flags), Ordering::Relaxed);
+                entry.store(
+                    page_descriptor(PhysAddr(descriptor & ADDRESS), flags),
+                    Ordering::Relaxed,
+                );
             }
         }
     }
@@ -282,7 +301,10 @@ impl PageTableOps for PageTable {
 
     fn new(frames: &impl FrameSource) -> Result<Self, OutOfFrames> {
         let root = frames.allocate_table().ok_or(OutOfFrames)?;
-        Ok(Self { root, asid: allocate_asid() })
+        Ok(Self {
+            root,
+            asid: allocate_asid(),
+        })
     }
 
     fn map(

@@ -3,7 +3,9 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::constants::{EXCEPTION_STACK, EXCEPTION_STACK_OFFSET, KERNEL_STACK, KERNEL_STACK_OFFSET, STACK_SLOT, STACKS};
+use super::constants::{
+    EXCEPTION_STACK, EXCEPTION_STACK_OFFSET, KERNEL_STACK, KERNEL_STACK_OFFSET, STACK_SLOT, STACKS,
+};
 use super::sysreg::write_sysreg;
 use crate::{MAX_CPUS, traits::PerCpuOps};
 
@@ -59,7 +61,9 @@ pub(super) fn current() -> &'static Block {
 
 /// A CPU's identification register, or 0 where the CPU has not run.
 pub(super) fn midr(cpu: u32) -> u32 {
-    BLOCKS.get(cpu as usize).map_or(0, |block| block.midr.load(Ordering::Relaxed))
+    BLOCKS
+        .get(cpu as usize)
+        .map_or(0, |block| block.midr.load(Ordering::Relaxed))
 }
 
 /// Points `TPIDR_EL1` at the block of `cpu`, the calling CPU.

@@ -26,8 +26,14 @@ pub(super) enum Conduit {
 /// The interrupt controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum GicDescription {
-    V2 { distributor: PhysRange, cpu_interface: PhysRange },
-    V3 { distributor: PhysRange, redistributors: ArrayVec<PhysRange, 4> },
+    V2 {
+        distributor: PhysRange,
+        cpu_interface: PhysRange,
+    },
+    V3 {
+        distributor: PhysRange,
+        redistributors: ArrayVec<PhysRange, 4>,
+    },
 }
 
 /// A device: its registers and its interrupt line.
@@ -43,6 +49,8 @@ pub(super) struct Platform {
     pub(super) command_line: ArrayString<2048>,
     pub(super) ram: ArrayVec<PhysRange, MAX_RANGES>,
     pub(super) reserved: ArrayVec<PhysRange, MAX_RANGES>,
+    /// Reserved, and not to be mapped either (`no-map`).
+    pub(super) unmappable: ArrayVec<PhysRange, MAX_RANGES>,
     pub(super) initramfs: Option<PhysRange>,
     /// `MPIDR_EL1` affinities, the boot CPU's first.
     pub(super) cpus: ArrayVec<u64, MAX_CPUS>,
@@ -89,7 +97,10 @@ pub(super) fn discover(fdt: Fdt<'_>) -> &'static Platform {
         command_line = text.unwrap_or_default();
         let edge = |name| number(&chosen, name);
         if let (Some(start), Some(end)) = (edge("linux,initrd-start"), edge("linux,initrd-end")) {
-            initramfs = (start < end).then(|| PhysRange { start: PhysAddr(start), end: PhysAddr(end) });
+            initramfs = (start < end).then_some(PhysRange {
+                start: PhysAddr(start),
+                end: PhysAddr(end),
+            });
         }
         for name in ["kaslr-seed", "rng-seed"] {
             if let Some(seed) = chosen.property(name) {
@@ -105,11 +116,16 @@ pub(super) fn discover(fdt: Fdt<'_>) -> &'static Platform {
     }
     assert!(!found.ram.is_empty(), "the device tree describes no memory");
     PLATFORM.call_once(|| Platform {
-        machine: string(&root, "compatible").or_else(|| string(&root, "model")).unwrap_or_default(),
-        exits_by_semihosting: command_line.split_ascii_whitespace().any(|word| word == "exit=semihosting"),
+        machine: string(&root, "compatible")
+            .or_else(|| string(&root, "model"))
+            .unwrap_or_default(),
+        exits_by_semihosting: command_line
+            .split_ascii_whitespace()
+            .any(|word| word == "exit=semihosting"),
         command_line,
         ram: found.ram,
         reserved,
+        unmappable: found.unmappable,
         initramfs,
         cpus,
         gic: found.gic.expect("the device tree describes a GICv2 or GICv3"),
@@ -144,7 +160,10 @@ impl Entropy {
 }
 
 fn range(start: u64, length: u64) -> PhysRange {
-    PhysRange { start: PhysAddr(start), end: PhysAddr(start.saturating_add(length)) }
+    PhysRange {
+        start: PhysAddr(start),
+        end: PhysAddr(start.saturating_add(length)),
+    }
 }
 
 /// The first string of a property, cut to fit.
@@ -173,7 +192,10 @@ fn number(node: &FdtNode<'_>, name: &str) -> Option<u64> {
 
 /// A big-endian cell of a property's value.
 fn cell(value: &[u8], index: usize) -> Option<u32> {
-    value.get(index * 4..)?.first_chunk().map(|&bytes| u32::from_be_bytes(bytes))
+    value
+        .get(index * 4..)?
+        .first_chunk()
+        .map(|&bytes| u32::from_be_bytes(bytes))
 }
 
 /// The line that the `index`-th specifier of `interrupts` names, by the GIC's binding: kind, number, flags.
@@ -195,6 +217,7 @@ type Translation = (u64, u64, u64);
 struct Found {
     ram: ArrayVec<PhysRange, MAX_RANGES>,
     reserved: ArrayVec<PhysRange, MAX_RANGES>,
+    unmappable: ArrayVec<PhysRange, MAX_RANGES>,
     cpus: ArrayVec<u64, MAX_CPUS>,
     gic: Option<GicDescription>,
     timer_line: Option<u32>,
@@ -214,7 +237,9 @@ impl Found {
             let name = child.name_without_address();
             let kind: Option<ArrayString<16>> = string(&child, "device_type");
             match (name, kind.as_deref()) {
-                (_, Some("memory")) => self.ram.extend(registers(&child, bus).take(MAX_RANGES - self.ram.len())),
+                (_, Some("memory")) => self
+                    .ram
+                    .extend(registers(&child, bus).take(MAX_RANGES - self.ram.len())),
                 ("reserved-memory", _) => self.reserve(child),
                 ("cpus", _) => self.add_cpus(child),
                 _ if child.is_compatible("simple-bus") => self.walk(child, &translations(child)),
@@ -225,7 +250,12 @@ impl Found {
 
     fn reserve(&mut self, node: FdtNode<'_>) {
         for child in node.children() {
-            self.reserved.extend(registers(&child, &[]).take(MAX_RANGES - self.reserved.len()));
+            let list = if child.property("no-map").is_some() {
+                &mut self.unmappable
+            } else {
+                &mut self.reserved
+            };
+            list.extend(registers(&child, &[]).take(MAX_RANGES - list.len()));
         }
     }
 
@@ -243,15 +273,26 @@ impl Found {
     fn device(&mut self, node: &FdtNode<'_>, bus: &[Translation]) {
         let is = |names: &[&str]| names.iter().any(|name| node.is_compatible(name));
         let mut blocks = registers(node, bus);
-        if is(&["arm,cortex-a15-gic", "arm,gic-400", "arm,cortex-a7-gic", "arm,cortex-a9-gic"]) {
+        if is(&[
+            "arm,cortex-a15-gic",
+            "arm,gic-400",
+            "arm,cortex-a7-gic",
+            "arm,cortex-a9-gic",
+        ]) {
             if let (Some(distributor), Some(cpu_interface)) = (blocks.next(), blocks.next()) {
-                self.gic = Some(GicDescription::V2 { distributor, cpu_interface });
+                self.gic = Some(GicDescription::V2 {
+                    distributor,
+                    cpu_interface,
+                });
             }
         } else if is(&["arm,gic-v3"]) {
             let regions = number(node, "#redistributor-regions").unwrap_or(1) as usize;
             if let Some(distributor) = blocks.next() {
                 let redistributors = blocks.take(regions.min(4)).collect();
-                self.gic = Some(GicDescription::V3 { distributor, redistributors });
+                self.gic = Some(GicDescription::V3 {
+                    distributor,
+                    redistributors,
+                });
             }
         } else if is(&["arm,armv8-timer", "arm,armv7-timer"]) {
             // Secure, non-secure, virtual, hypervisor.
@@ -279,7 +320,9 @@ fn registers<'a>(node: &FdtNode<'a>, bus: &[Translation]) -> impl Iterator<Item 
     let mut blocks: ArrayVec<PhysRange, MAX_RANGES> = ArrayVec::new();
     if let Ok(Some(list)) = node.reg() {
         for block in list {
-            let (Ok(start), Ok(length)) = (block.address::<u64>(), block.size::<u64>()) else { continue };
+            let (Ok(start), Ok(length)) = (block.address::<u64>(), block.size::<u64>()) else {
+                continue;
+            };
             let Some(start) = translate(start, bus) else { continue };
             if blocks.try_push(range(start, length)).is_err() {
                 break;

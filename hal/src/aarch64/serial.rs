@@ -32,8 +32,11 @@ pub struct Pl011 {
     mask: AtomicU32,
 }
 
-static PORT: Pl011 =
-    Pl011 { base: AtomicPtr::new(core::ptr::null_mut()), line: AtomicU32::new(0), mask: AtomicU32::new(0) };
+static PORT: Pl011 = Pl011 {
+    base: AtomicPtr::new(core::ptr::null_mut()),
+    line: AtomicU32::new(0),
+    mask: AtomicU32::new(0),
+};
 
 /// The first UART. Before the boot code has found it, and on machines without one, it discards what is written.
 pub fn port() -> &'static impl SerialPort {
@@ -47,7 +50,10 @@ pub(super) fn attach(base: *mut u8, line: u32) {
     PORT.write(register::INTERRUPT_MASK, 0);
     PORT.write(register::INTERRUPT_CLEAR, 0x7ff);
     // FIFOs on, 8 bits; interrupts at 1/8 received and 1/8 left to send; UART, receiver and transmitter on.
-    PORT.write(register::LINE_CONTROL, PORT.read(register::LINE_CONTROL) | 1 << 4 | 3 << 5);
+    PORT.write(
+        register::LINE_CONTROL,
+        PORT.read(register::LINE_CONTROL) | 1 << 4 | 3 << 5,
+    );
     PORT.write(register::FIFO_LEVELS, 0);
     PORT.write(register::CONTROL, PORT.read(register::CONTROL) | 1 | 1 << 8 | 1 << 9);
 }

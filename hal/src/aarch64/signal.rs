@@ -47,7 +47,11 @@ fn put<const N: usize>(frame: &mut [u8], at: usize, bytes: [u8; N]) {
 }
 
 fn get<const N: usize>(frame: &[u8], at: usize) -> Result<[u8; N], BadFrame> {
-    frame.get(at..).and_then(|rest| rest.first_chunk()).copied().ok_or(BadFrame)
+    frame
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .copied()
+        .ok_or(BadFrame)
 }
 
 fn get_u32(frame: &[u8], at: usize) -> Result<u32, BadFrame> {

@@ -22,10 +22,19 @@ static TO_TICKS: AtomicU64 = AtomicU64::new(0);
 /// Learns the counter's frequency. Once, on the boot CPU.
 pub(super) fn init(frequency_override: Option<u32>) {
     let frequency = frequency_override.map_or_else(|| read_sysreg!("cntfrq_el0"), u64::from);
-    assert!(frequency >= 1_000_000, "the generic timer must tick at 1 MHz at least, but says {frequency} Hz");
+    assert!(
+        frequency >= 1_000_000,
+        "the generic timer must tick at 1 MHz at least, but says {frequency} Hz"
+    );
     FREQUENCY.store(frequency, Ordering::Relaxed);
-    TO_NANOSECONDS.store(((u128::from(NANOSECONDS) << SHIFT) / u128::from(frequency)) as u64, Ordering::Relaxed);
-    TO_TICKS.store(((u128::from(frequency) << SHIFT).div_ceil(u128::from(NANOSECONDS))) as u64, Ordering::Relaxed);
+    TO_NANOSECONDS.store(
+        ((u128::from(NANOSECONDS) << SHIFT) / u128::from(frequency)) as u64,
+        Ordering::Relaxed,
+    );
+    TO_TICKS.store(
+        ((u128::from(frequency) << SHIFT).div_ceil(u128::from(NANOSECONDS))) as u64,
+        Ordering::Relaxed,
+    );
     ORIGIN.store(counter(), Ordering::Relaxed);
 }
 
@@ -50,7 +59,10 @@ pub struct Timer;
 
 impl TimerOps for Timer {
     fn now() -> u64 {
-        scale(counter().wrapping_sub(ORIGIN.load(Ordering::Relaxed)), TO_NANOSECONDS.load(Ordering::Relaxed))
+        scale(
+            counter().wrapping_sub(ORIGIN.load(Ordering::Relaxed)),
+            TO_NANOSECONDS.load(Ordering::Relaxed),
+        )
     }
 
     fn frequency_hz() -> u64 {

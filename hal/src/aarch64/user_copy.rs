@@ -126,11 +126,18 @@ pub(super) fn fixup(pc: u64) -> Option<u64> {
     let (start, end) = (&raw const __fixups_start, &raw const __fixups_end);
     // SAFETY: the linker script puts the two symbols around the section, which holds nothing but such triples.
     let table = unsafe { core::slice::from_raw_parts(start, end.offset_from_unsigned(start)) };
-    table.iter().find(|[first, past, _]| (*first..*past).contains(&pc)).map(|&[_, _, target]| target)
+    table
+        .iter()
+        .find(|[first, past, _]| (*first..*past).contains(&pc))
+        .map(|&[_, _, target]| target)
 }
 
 fn outcome(length: usize, left: usize) -> Result<(), CopyFault> {
-    if left == 0 { Ok(()) } else { Err(CopyFault { copied: length - left }) }
+    if left == 0 {
+        Ok(())
+    } else {
+        Err(CopyFault { copied: length - left })
+    }
 }
 
 /// See [`CpuOps::copy_from_user`](crate::traits::CpuOps::copy_from_user).

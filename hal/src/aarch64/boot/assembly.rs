@@ -18,7 +18,7 @@ use super::code_phys;
 
 /// The tables that the boot CPU starts with. The identity part serves each secondary CPU as well.
 #[repr(C, align(4096))]
-pub(in super::super) struct EarlyTables {
+pub(super) struct EarlyTables {
     identity_root: [AtomicU64; ENTRIES],
     identity_1: [AtomicU64; ENTRIES],
     identity_2: [AtomicU64; ENTRIES],
@@ -32,22 +32,17 @@ pub(in super::super) struct EarlyTables {
 
 impl EarlyTables {
     const fn new() -> Self {
-        const TABLE: [AtomicU64; ENTRIES] = [const { AtomicU64::new(0) }; ENTRIES];
         Self {
-            identity_root: TABLE,
-            identity_1: TABLE,
-            identity_2: TABLE,
-            kernel_root: TABLE,
-            image_1: TABLE,
-            image_2: TABLE,
-            direct: TABLE,
-            direct_low: TABLE,
-            direct_high: TABLE,
+            identity_root: [const { AtomicU64::new(0) }; ENTRIES],
+            identity_1: [const { AtomicU64::new(0) }; ENTRIES],
+            identity_2: [const { AtomicU64::new(0) }; ENTRIES],
+            kernel_root: [const { AtomicU64::new(0) }; ENTRIES],
+            image_1: [const { AtomicU64::new(0) }; ENTRIES],
+            image_2: [const { AtomicU64::new(0) }; ENTRIES],
+            direct: [const { AtomicU64::new(0) }; ENTRIES],
+            direct_low: [const { AtomicU64::new(0) }; ENTRIES],
+            direct_high: [const { AtomicU64::new(0) }; ENTRIES],
         }
-    }
-
-    pub(super) fn entry(table: &[AtomicU64; ENTRIES], index: usize) -> &AtomicU64 {
-        &table[index]
     }
 }
 
@@ -301,7 +296,10 @@ global_asm!(
     to_exception = const EXCEPTION_STACK_OFFSET + EXCEPTION_STACK - KERNEL_STACK_OFFSET - KERNEL_STACK,
 );
 
-const _: () = assert!(index(IMAGE, 2) == 0, "the early tables map the image from the start of a table on");
+const _: () = assert!(
+    index(IMAGE, 2) == 0,
+    "the early tables map the image from the start of a table on"
+);
 
 unsafe extern "C" {
     fn hal_secondary();

@@ -10,7 +10,7 @@ use super::super::kernel_map::{self, stack_bytes, subtract};
 use super::super::paging::{PteFlags, TABLE, index};
 use super::super::platform::{MAX_RANGES, Platform};
 use super::super::sysreg::instruction;
-use super::assembly::{EARLY, EarlyTables};
+use super::assembly::EARLY;
 use crate::PAGE_SIZE;
 use crate::addr::PhysAddr;
 use crate::boot_info::PhysRange;
@@ -26,21 +26,27 @@ pub(super) fn map_tree_early(tree: u64) -> PhysRange {
     let flags = PteFlags::empty().descriptor();
     let early = &EARLY;
     let physical = |table| kernel_map::image_phys(table).0 | TABLE;
-    let direct = EarlyTables::entry(&early.kernel_root, index(DIRECT_MAP, 0));
-    direct.store(physical(&raw const early.direct), Ordering::Relaxed);
+    early.kernel_root[index(DIRECT_MAP, 0)].store(physical(&raw const early.direct), Ordering::Relaxed);
     let first = tree & !(BLOCK - 1);
     for block in [first, first + BLOCK] {
         // A tree that crosses a GiB boundary needs both tables.
         let gigabyte = index(DIRECT_MAP + block, 1);
-        let below = if gigabyte == index(DIRECT_MAP + first, 1) { &early.direct_low } else { &early.direct_high };
-        EarlyTables::entry(&early.direct, gigabyte).store(physical(&raw const *below), Ordering::Relaxed);
-        EarlyTables::entry(below, index(DIRECT_MAP + block, 2)).store(block | flags, Ordering::Relaxed);
+        let below = if gigabyte == index(DIRECT_MAP + first, 1) {
+            &early.direct_low
+        } else {
+            &early.direct_high
+        };
+        early.direct[gigabyte].store(physical(&raw const *below), Ordering::Relaxed);
+        below[index(DIRECT_MAP + block, 2)].store(block | flags, Ordering::Relaxed);
     }
     instruction!("dsb ishst", "isb");
     // SAFETY: the second word of a device tree is its length; the first 2 MiB block or both are mapped.
     let length = u32::from_be(unsafe { ((DIRECT_MAP + tree + 4) as *const u32).read_volatile() });
     assert!(u64::from(length) <= MOST_TREE, "the device tree is larger than 2 MiB");
-    PhysRange { start: PhysAddr(tree), end: PhysAddr(tree + u64::from(length)) }
+    PhysRange {
+        start: PhysAddr(tree),
+        end: PhysAddr(tree + u64::from(length)),
+    }
 }
 
 /// RAM, and what of it is free.
@@ -58,18 +64,30 @@ impl Layout {
         let image = kernel_map::image();
         let mut taken: ArrayVec<PhysRange, { MAX_RANGES + 3 }> = platform.reserved.iter().copied().collect();
         taken.push(tree);
-        taken.push(PhysRange { start: PhysAddr(image.start), end: PhysAddr(image.end) });
+        taken.push(PhysRange {
+            start: PhysAddr(image.start),
+            end: PhysAddr(image.end),
+        });
         taken.extend(platform.initramfs);
-        let mut ram = subtract(&platform.ram, &[]);
+        let mut ram = subtract(&platform.ram, &platform.unmappable);
         ram.sort_unstable_by_key(|range: &PhysRange| range.start);
         let free = subtract(&ram, &taken);
-        Self { total_ram: platform.ram.iter().map(PhysRange::len).sum(), ram, free }
+        Self {
+            total_ram: platform.ram.iter().map(PhysRange::len).sum(),
+            ram,
+            free,
+        }
     }
 
     /// Takes the stacks of `cpus` CPUs from the end of the largest free range, maps them, and returns what is left.
     pub(super) fn reserve_stacks(mut self, cpus: u32) -> &'static [PhysRange] {
         let bytes = stack_bytes() * u64::from(cpus);
-        let Some(largest) = self.free.iter_mut().max_by_key(|range| range.len()).filter(|range| range.len() > bytes) else {
+        let Some(largest) = self
+            .free
+            .iter_mut()
+            .max_by_key(|range| range.len())
+            .filter(|range| range.len() > bytes)
+        else {
             panic!("there is not enough memory for the CPUs' stacks");
         };
         largest.end.0 -= bytes;

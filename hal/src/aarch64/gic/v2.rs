@@ -29,7 +29,11 @@ impl Gic {
         let lines = registers.lines();
         registers.quiet(FIRST_SHARED, lines);
         registers.write(distributor::CONTROL, 1);
-        Self { distributor: registers, cpu, interfaces: [const { AtomicU8::new(0) }; MAX_CPUS] }
+        Self {
+            distributor: registers,
+            cpu,
+            interfaces: [const { AtomicU8::new(0) }; MAX_CPUS],
+        }
     }
 
     pub(super) fn init_cpu(&self, cpu: u32) {
@@ -56,18 +60,22 @@ impl Gic {
     }
 
     fn interface(&self, cpu: u32) -> u8 {
-        self.interfaces.get(cpu as usize).map_or(0, |bit| bit.load(Ordering::Acquire))
+        self.interfaces
+            .get(cpu as usize)
+            .map_or(0, |bit| bit.load(Ordering::Acquire))
     }
 
     /// Routes a shared line to `cpu`, or leaves it where it is if that CPU is not up.
     pub(super) fn route(&self, line: u32, cpu: u32) {
         let interface = self.interface(cpu);
         if interface != 0 {
-            self.distributor.write_byte(distributor::TARGETS + line as usize, interface);
+            self.distributor
+                .write_byte(distributor::TARGETS + line as usize, interface);
         }
     }
 
     pub(super) fn send_ipi(&self, cpu: u32) {
-        self.distributor.write(SEND, u32::from(self.interface(cpu)) << 16 | super::IPI);
+        self.distributor
+            .write(SEND, u32::from(self.interface(cpu)) << 16 | super::IPI);
     }
 }

@@ -47,8 +47,11 @@ impl Gic {
         wait_for_writes(registers);
         registers.write(distributor::CONTROL, AFFINITY_ROUTING | ENABLE_GROUP_1);
         wait_for_writes(registers);
-        let regions =
-            regions.iter().take(4).filter_map(|range| Some((Registers::map(*range)?, range.len() as usize))).collect();
+        let regions = regions
+            .iter()
+            .take(4)
+            .filter_map(|range| Some((Registers::map(*range)?, range.len() as usize)))
+            .collect();
         Self {
             distributor: registers,
             regions,
@@ -81,8 +84,13 @@ impl Gic {
 
     pub(super) fn init_cpu(&self, cpu: u32) {
         let affinity = read_sysreg!("mpidr_el1") & 0xff_00ff_ffff;
-        let redistributor = self.find_redistributor(affinity).expect("each CPU has a GIC redistributor");
-        redistributor.write(REDISTRIBUTOR_WAKER, redistributor.read(REDISTRIBUTOR_WAKER) & !PROCESSOR_SLEEP);
+        let redistributor = self
+            .find_redistributor(affinity)
+            .expect("each CPU has a GIC redistributor");
+        redistributor.write(
+            REDISTRIBUTOR_WAKER,
+            redistributor.read(REDISTRIBUTOR_WAKER) & !PROCESSOR_SLEEP,
+        );
         while redistributor.read(REDISTRIBUTOR_WAKER) & CHILDREN_ASLEEP != 0 {
             core::hint::spin_loop();
         }
