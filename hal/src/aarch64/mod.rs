@@ -33,6 +33,7 @@ pub mod signal;
 pub mod smp;
 mod sysreg;
 pub mod timer;
+mod trap_decode;
 pub mod user_copy;
 
 use crate::abi::Abi;
