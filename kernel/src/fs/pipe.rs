@@ -1,0 +1,7 @@
+//! Pipes.
+
+/// A pipe.
+pub struct Pipe;
+
+/// One end of a pipe.
+pub struct PipeEnd;
