@@ -8,7 +8,11 @@ fn main() {
     if target("OS") != "none" {
         return;
     }
-    let script = format!("{}/../hal/src/{}/kernel.ld", env::var("CARGO_MANIFEST_DIR").unwrap_or_default(), target("ARCH"));
+    let script = format!(
+        "{}/../hal/src/{}/kernel.ld",
+        env::var("CARGO_MANIFEST_DIR").unwrap_or_default(),
+        target("ARCH")
+    );
     println!("cargo:rerun-if-changed={script}");
     println!("cargo:rustc-link-arg-bins=-T{script}");
     println!("cargo:rustc-link-arg-bins=--build-id=sha1");

@@ -89,6 +89,20 @@ errnos! {
     EAFNOSUPPORT = 97, "Address family not supported by protocol";
     ETIMEDOUT = 110, "Connection timed out";
     EINPROGRESS = 115, "Operation now in progress";
+    ERESTARTSYS = 512, "Kernel-internal: restart, unless a handler without SA_RESTART runs";
+    ERESTARTNOINTR = 513, "Kernel-internal: always restart";
+    ERESTARTNOHAND = 514, "Kernel-internal: restart, unless a handler runs";
+    ERESTART_RESTARTBLOCK = 516, "Kernel-internal: restart by restart_syscall, unless a handler runs";
+}
+
+impl Errno {
+    /// Whether this is one of the codes that signal delivery turns into `EINTR` or a restart before user mode sees it.
+    pub const fn is_restart(self) -> bool {
+        matches!(
+            self,
+            Self::ERESTARTSYS | Self::ERESTARTNOINTR | Self::ERESTARTNOHAND | Self::ERESTART_RESTARTBLOCK
+        )
+    }
 }
 
 impl core::fmt::Debug for Errno {

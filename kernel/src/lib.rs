@@ -7,10 +7,18 @@
 
 extern crate alloc;
 
+pub mod build_id;
+pub mod command_line;
+pub mod cpu;
 pub mod drivers;
 pub mod errno;
 pub mod fs;
+pub mod irq;
+pub mod klog;
 pub mod mm;
+pub mod panic;
+pub mod rt;
+pub mod symbols;
 pub mod sync;
 pub mod syscall;
 pub mod task;

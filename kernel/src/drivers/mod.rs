@@ -1,1 +1,1 @@
-//! Under construction.
+//! Device drivers: each a task that owns its device and loops over its interrupt.

@@ -7,3 +7,7 @@ pub mod user;
 
 pub use pager::{Backing, MemoryObject, Pager};
 pub use user::UserFault;
+
+/// Stands in for the address space.
+#[derive(Debug)]
+pub struct AddressSpace;

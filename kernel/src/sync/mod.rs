@@ -2,9 +2,15 @@
 //! future, by the primitives of `executor::sync`.
 
 mod rank;
+mod raw_lock;
 mod spin_lock;
-mod wait_queue;
 
 pub use rank::Rank;
+pub use raw_lock::RawIrqLock;
 pub use spin_lock::{SpinLock, SpinLockGuard};
-pub use wait_queue::{Wait, WaitQueue};
+
+/// The raw lock of the wait queues and of what else of the executor's primitives the kernel uses.
+pub type RawWaitLock = RawIrqLock<{ Rank::WaitQueue as u8 }>;
+
+/// Tasks that wait for something, woken in order of arrival.
+pub type WaitQueue<K = ()> = executor::sync::WaitQueue<RawWaitLock, K>;

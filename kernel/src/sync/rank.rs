@@ -57,6 +57,20 @@ pub enum Rank {
     Log,
 }
 
+impl Rank {
+    /// The rank of this number, for locks whose rank is a constant parameter.
+    ///
+    /// # Panics
+    /// If the number is none of a rank that may be given this way.
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            _ if number == Self::WaitQueue as u8 => Self::WaitQueue,
+            _ if number == Self::Executor as u8 => Self::Executor,
+            _ => panic!("no constant lock of this rank"),
+        }
+    }
+}
+
 #[cfg(debug_assertions)]
 mod check {
     use super::Rank;

@@ -25,7 +25,10 @@ pub struct SpinLock<T: ?Sized> {
 impl<T> SpinLock<T> {
     /// An unlocked lock.
     pub const fn new(rank: Rank, value: T) -> Self {
-        Self { rank, inner: SpinMutex::new(value) }
+        Self {
+            rank,
+            inner: SpinMutex::new(value),
+        }
     }
 
     /// The value, when nobody else can hold the lock any more.
@@ -41,11 +44,18 @@ impl<T: ?Sized> SpinLock<T> {
     /// In debug builds: in interrupt context, and where a lock of the same or a later rank is held by this CPU.
     pub fn lock(&self) -> SpinLockGuard<'_, T> {
         let interrupts = Cpu::mask_interrupts();
-        debug_assert!(!PerCpu::in_interrupt(), "lock of rank {:?} taken in interrupt context", self.rank);
+        debug_assert!(
+            !PerCpu::in_interrupt(),
+            "lock of rank {:?} taken in interrupt context",
+            self.rank
+        );
         rank::acquire(self.rank);
         SpinLockGuard {
             guard: Some(self.inner.lock()),
-            release: Release { rank: self.rank, interrupts },
+            release: Release {
+                rank: self.rank,
+                interrupts,
+            },
             not_send: PhantomData,
         }
     }

@@ -1,0 +1,85 @@
+//! From the first Rust line of the kernel to the first user program.
+
+use alloc::sync::Arc;
+
+use executor::Class;
+use hal::{
+    arch::{Cpu, PerCpu, serial},
+    boot_info::BootInfo,
+    traits::{CpuOps, PerCpuOps},
+};
+use log::LevelFilter;
+
+use crate::{build_id::BuildId, command_line, cpu, drivers, fs, klog, mm, random, rt, symbols, task, tty::Tty};
+
+/// The boot CPU's whole life.
+pub fn main(boot: &'static BootInfo) -> ! {
+    klog::init();
+    command_line::init(boot.command_line);
+    if command_line::has("quiet") {
+        klog::set_console_level(LevelFilter::Error);
+    }
+    cpu::set_online();
+    cpu::set_status("boot");
+    log::info!(
+        "Breenix {} build {} on {}: {} CPUs, {} MiB",
+        env!("CARGO_PKG_VERSION"),
+        BuildId,
+        boot.machine,
+        boot.cpus,
+        boot.total_ram >> 20
+    );
+    mm::frame::init(boot.usable);
+    random::init(boot.entropy);
+    rt::set_wall_clock(boot.wall_clock_seconds);
+    if !boot.initramfs.is_some_and(symbols::init) {
+        log::info!("no symbol table in the initramfs: backtraces show addresses only");
+    }
+    start_secondaries(boot.cpus);
+    if let Err(error) = rt::spawn(Class::Service, "boot", bring_up(boot)) {
+        panic!("no memory for the first task: {error:?}");
+    }
+    rt::run()
+}
+
+/// A secondary CPU's whole life.
+pub fn secondary(cpu: u32) -> ! {
+    debug_assert_eq!(cpu, PerCpu::cpu_id());
+    cpu::set_online();
+    rt::run()
+}
+
+fn start_secondaries(cpus: u32) {
+    for cpu in 1..cpus {
+        if !Cpu::start_cpu(cpu) {
+            log::error!("CPU {cpu} does not start: firmware refused");
+        }
+    }
+}
+
+/// Root file system, console, `/init`.
+async fn bring_up(boot: &'static BootInfo) {
+    let tty = match console() {
+        Ok(tty) => tty,
+        Err(error) => panic!("no console: {error:?}"),
+    };
+    let root = match fs::boot::mount_root(boot.initramfs) {
+        Ok(root) => root,
+        Err(error) => panic!("no root file system: {error:?}"),
+    };
+    let init = command_line::value("init").unwrap_or("/init");
+    if let Err(error) = task::boot::start_init(init, root, tty).await {
+        panic!("{init} does not start: {error:?}");
+    }
+}
+
+fn console() -> crate::errno::Result<Arc<Tty>> {
+    let tty = Tty::console()?;
+    let driven = Arc::clone(&tty);
+    rt::spawn(Class::Driver, "uart", async move {
+        if let Err(error) = drivers::uart::run(serial::port(), driven).await {
+            log::error!("the console has no interrupt: {error:?}");
+        }
+    })?;
+    Ok(tty)
+}

@@ -1,0 +1,150 @@
+//! Interrupts do one thing: they wake.
+//!
+//! [`dispatch`] acknowledges, masks a level-triggered line, wakes, and ends the interrupt; nothing else runs in interrupt
+//! context (invariant I1). A driver owns a [`Line`] and loops over [`Line::wait`], which unmasks the line, so that a level
+//! interrupt needs no driver code in the handler.
+
+use core::{
+    future::poll_fn,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    task::Poll,
+};
+
+use futures_util::task::AtomicWaker;
+use hal::{
+    arch::{PerCpu, controller},
+    traits::{InterruptController, InterruptSource, PerCpuOps, Trigger},
+    trap::InterruptToken,
+};
+
+use crate::{
+    cpu,
+    errno::{Errno, Result},
+    panic, rt,
+};
+
+/// Lines the kernel can own: a GIC has at most 1020, an x86 machine a few hundred.
+const LINES: usize = 1024;
+
+struct LineState {
+    claimed: AtomicBool,
+    /// Interrupts not yet seen by the owner.
+    pending: AtomicU32,
+    /// Interrupts since boot.
+    total: AtomicU32,
+    waker: AtomicWaker,
+}
+
+static STATES: [LineState; LINES] = [const {
+    LineState {
+        claimed: AtomicBool::new(false),
+        pending: AtomicU32::new(0),
+        total: AtomicU32::new(0),
+        waker: AtomicWaker::new(),
+    }
+}; LINES];
+
+/// Handles one interrupt, from kernel or user mode. Called with interrupts masked.
+pub fn dispatch(token: InterruptToken) {
+    PerCpu::set_in_interrupt(true);
+    dispatch_from(controller(), token);
+    PerCpu::set_in_interrupt(false);
+}
+
+fn dispatch_from(controller: &impl InterruptController, token: InterruptToken) {
+    let counts = cpu::interrupts(PerCpu::cpu_id());
+    let Some(interrupt) = controller.acknowledge(token) else {
+        counts.spurious.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    match interrupt.source {
+        InterruptSource::Timer => {
+            counts.timer.fetch_add(1, Ordering::Relaxed);
+            rt::executor().timer_interrupt();
+        }
+        InterruptSource::Ipi => {
+            counts.ipi.fetch_add(1, Ordering::Relaxed);
+            rt::executor().ipi_interrupt();
+        }
+        InterruptSource::Line(line, trigger) => {
+            counts.device.fetch_add(1, Ordering::Relaxed);
+            if trigger == Trigger::Level {
+                controller.mask(line);
+            }
+            if let Some(state) = STATES.get(line as usize) {
+                state.total.fetch_add(1, Ordering::Relaxed);
+                state.pending.fetch_add(1, Ordering::Release);
+                state.waker.wake();
+            }
+        }
+    }
+    controller.end(interrupt);
+    panic::stop_if_panicking();
+}
+
+/// An interrupt line and the right to wait for it.
+#[derive(Debug)]
+pub struct Line {
+    number: u32,
+}
+
+impl Line {
+    /// Takes a line for the calling driver, routed to the calling CPU and masked until the first [`Line::wait`].
+    ///
+    /// # Errors
+    /// `ENXIO` if there is no such line, `EBUSY` if another driver has it.
+    pub fn claim(number: u32, trigger: Trigger) -> Result<Self> {
+        let state = STATES.get(number as usize).ok_or(Errno::ENXIO)?;
+        if state.claimed.swap(true, Ordering::AcqRel) {
+            return Err(Errno::EBUSY);
+        }
+        controller().configure(number, trigger, PerCpu::cpu_id());
+        Ok(Self { number })
+    }
+
+    /// The line's number.
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Waits for the next interrupt, or returns at once with those that came since the last call; returns how many.
+    ///
+    /// Dropping the future loses nothing: the interrupt stays counted, and the line stays unmasked until it comes.
+    pub async fn wait(&mut self) -> u32 {
+        let state = &STATES[self.number as usize];
+        let mut unmasked = false;
+        poll_fn(|context| {
+            state.waker.register(context.waker());
+            match state.pending.swap(0, Ordering::Acquire) {
+                0 => {
+                    if !core::mem::replace(&mut unmasked, true) {
+                        controller().unmask(self.number);
+                    }
+                    Poll::Pending
+                }
+                count => Poll::Ready(count),
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        controller().mask(self.number);
+        let state = &STATES[self.number as usize];
+        state.pending.store(0, Ordering::Relaxed);
+        state.claimed.store(false, Ordering::Release);
+    }
+}
+
+/// The lines that have an owner, with their interrupts since boot.
+pub fn claimed_lines() -> impl Iterator<Item = (u32, u32)> {
+    (0..)
+        .zip(&STATES)
+        .filter(|(_, state)| state.claimed.load(Ordering::Relaxed))
+        .map(|(number, state)| {
+            let number: u32 = number;
+            (number, state.total.load(Ordering::Relaxed))
+        })
+}

@@ -1,0 +1,133 @@
+//! The executor on this machine: its clock, its idle loop, its inter-processor interrupts, and short names for the rest of
+//! the kernel.
+
+use core::{
+    future::Future,
+    sync::atomic::{AtomicI64, Ordering},
+};
+
+use executor::{Executor, JoinHandle, Platform, SpawnError, SpawnOptions};
+use hal::{
+    MAX_CPUS,
+    arch::{Cpu, PerCpu, Timer, controller},
+    traits::{CpuOps, InterruptController, PerCpuOps, TimerOps},
+};
+
+use crate::{
+    cpu,
+    errno::{Errno, Result},
+    sync::{Rank, RawIrqLock},
+};
+
+/// The machine, as the executor sees it.
+#[derive(Debug)]
+pub struct Machine;
+
+/// The join handle of a kernel task.
+pub type Join<T> = JoinHandle<T, Machine>;
+
+static EXECUTOR: Executor<Machine> = Executor::new();
+
+/// Nanoseconds from 1970 to boot.
+static BOOT_WALL_CLOCK: AtomicI64 = AtomicI64::new(0);
+
+impl Platform for Machine {
+    type RawLock = RawIrqLock<{ Rank::Executor as u8 }>;
+
+    fn executor() -> &'static Executor<Self> {
+        &EXECUTOR
+    }
+
+    fn cpu() -> u32 {
+        PerCpu::cpu_id()
+    }
+
+    fn now() -> u64 {
+        Timer::now()
+    }
+
+    fn arm_timer(deadline: Option<u64>) {
+        match deadline {
+            Some(deadline) => Timer::arm(deadline),
+            None => Timer::disarm(),
+        }
+    }
+
+    fn send_ipi(cpu: u32) {
+        controller().send_ipi(cpu);
+    }
+
+    fn idle(check: impl FnOnce() -> bool) {
+        cpu::set_status("idle");
+        Cpu::mask_interrupts();
+        if check() {
+            Cpu::idle();
+        }
+        Cpu::unmask_interrupts();
+    }
+
+    fn relax() {
+        Cpu::relax();
+    }
+}
+
+impl From<SpawnError> for Errno {
+    fn from(error: SpawnError) -> Self {
+        match error {
+            SpawnError::OutOfMemory => Self::ENOMEM,
+            SpawnError::NoDriverSlot => Self::EAGAIN,
+            SpawnError::NoSuchCpu => Self::EINVAL,
+        }
+    }
+}
+
+/// The executor of all CPUs.
+pub fn executor() -> &'static Executor<Machine> {
+    &EXECUTOR
+}
+
+/// Polls the calling CPU's tasks for ever.
+pub fn run() -> ! {
+    debug_assert!((PerCpu::cpu_id() as usize) < MAX_CPUS);
+    Cpu::unmask_interrupts();
+    EXECUTOR.run()
+}
+
+/// Spawns a task that nobody joins.
+///
+/// # Errors
+/// `ENOMEM`; `EAGAIN` if the CPU has no driver slot left; `EINVAL` for CPUs that the machine does not have.
+#[track_caller]
+pub fn spawn<F>(options: SpawnOptions<'_>, future: F) -> Result<()>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    EXECUTOR.spawn(options, future)?.detach();
+    Ok(())
+}
+
+/// Nanoseconds since boot.
+pub fn now() -> u64 {
+    Timer::now()
+}
+
+/// Waits until `deadline`, in nanoseconds since boot; never early. Dropping it cancels.
+pub const fn sleep_until(deadline: u64) -> executor::Sleep<Machine> {
+    executor::sleep_until(deadline)
+}
+
+/// Lets everything else that is ready run first.
+pub async fn yield_now() {
+    executor::yield_now().await;
+}
+
+/// Nanoseconds since 1970. May jump when the clock is set.
+pub fn wall_clock() -> i64 {
+    BOOT_WALL_CLOCK.load(Ordering::Relaxed).saturating_add_unsigned(now())
+}
+
+/// Sets the wall clock: nanoseconds since 1970, now.
+pub fn set_wall_clock(nanoseconds: i64) {
+    BOOT_WALL_CLOCK.store(nanoseconds.saturating_sub_unsigned(now()), Ordering::Relaxed);
+}

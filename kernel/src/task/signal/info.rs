@@ -1,0 +1,143 @@
+//! `siginfo_t` (`asm-generic/siginfo.h`, 64-bit layout): `si_signo` at 0, `si_errno` at 4, `si_code` at 8, the union at 16.
+
+use super::set::Signo;
+use crate::task::pid::Pid;
+
+/// `si_code`s that no fault reports.
+pub mod code {
+    /// By `kill`, `raise`.
+    pub const SI_USER: i32 = 0;
+    /// By the kernel, for no better-known reason.
+    pub const SI_KERNEL: i32 = 0x80;
+    /// By `sigqueue`.
+    pub const SI_QUEUE: i32 = -1;
+    /// By a POSIX timer.
+    pub const SI_TIMER: i32 = -2;
+    /// By `tkill`, `tgkill`.
+    pub const SI_TKILL: i32 = -6;
+    /// The child called `_exit`.
+    pub const CLD_EXITED: i32 = 1;
+    /// The child died of a signal.
+    pub const CLD_KILLED: i32 = 2;
+    /// The child died of a signal and left a core.
+    pub const CLD_DUMPED: i32 = 3;
+    /// The child stopped.
+    pub const CLD_STOPPED: i32 = 5;
+    /// The child continued.
+    pub const CLD_CONTINUED: i32 = 6;
+    /// Illegal opcode.
+    pub const ILL_ILLOPC: i32 = 1;
+    /// Integer division by zero.
+    pub const FPE_INTDIV: i32 = 1;
+    /// Nothing is mapped at the address.
+    pub const SEGV_MAPERR: i32 = 1;
+    /// The mapping does not permit the access.
+    pub const SEGV_ACCERR: i32 = 2;
+    /// Invalid address alignment.
+    pub const BUS_ADRALN: i32 = 1;
+    /// Nonexistent physical address: past the end of the mapped file.
+    pub const BUS_ADRERR: i32 = 2;
+    /// Hardware error.
+    pub const BUS_OBJERR: i32 = 3;
+    /// Breakpoint.
+    pub const TRAP_BRKPT: i32 = 1;
+    /// Single step.
+    pub const TRAP_TRACE: i32 = 2;
+}
+
+/// One `siginfo_t`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SigInfo {
+    words: [u64; 16],
+}
+
+impl SigInfo {
+    /// The bytes of a `siginfo_t`.
+    pub const SIZE: usize = 128;
+
+    /// A signal with nothing in the union.
+    pub const fn new(signo: Signo, code: i32) -> Self {
+        let mut words = [0; 16];
+        words[0] = signo as u32 as u64;
+        words[1] = code as u32 as u64;
+        Self { words }
+    }
+
+    /// A signal from the kernel itself.
+    pub const fn kernel(signo: Signo) -> Self {
+        Self::new(signo, code::SI_KERNEL)
+    }
+
+    /// A signal from a process.
+    pub const fn from_process(signo: Signo, code: i32, pid: Pid, uid: u32) -> Self {
+        let mut info = Self::new(signo, code);
+        info.words[2] = pid as u32 as u64 | (uid as u64) << 32;
+        info
+    }
+
+    /// A fault at an address.
+    pub const fn fault(signo: Signo, code: i32, address: u64) -> Self {
+        let mut info = Self::new(signo, code);
+        info.words[2] = address;
+        info
+    }
+
+    /// A child's change of state; times in clock ticks.
+    pub const fn child(code: i32, pid: Pid, uid: u32, status: i32, user: u64, system: u64) -> Self {
+        let mut info = Self::from_process(super::set::SIGCHLD, code, pid, uid);
+        info.words[3] = status as u32 as u64;
+        info.words[4] = user;
+        info.words[5] = system;
+        info
+    }
+
+    /// A POSIX timer's expiry.
+    pub const fn timer(signo: Signo, id: i32, overrun: i32, value: u64) -> Self {
+        let mut info = Self::new(signo, code::SI_TIMER);
+        info.words[2] = id as u32 as u64 | (overrun as u32 as u64) << 32;
+        info.words[3] = value;
+        info
+    }
+
+    /// What a program handed in, with `signo` put in place.
+    pub fn from_user(bytes: &[u8; Self::SIZE], signo: Signo) -> Self {
+        let mut words = [0; 16];
+        for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(chunk);
+            *word = u64::from_ne_bytes(eight);
+        }
+        words[0] = words[0] & !0xffff_ffff | signo as u32 as u64;
+        Self { words }
+    }
+
+    /// The bytes as the user sees them.
+    pub fn to_bytes(&self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(self.words) {
+            chunk.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// `si_signo`.
+    pub const fn signo(&self) -> Signo {
+        self.words[0] as i32
+    }
+
+    /// `si_code`.
+    pub const fn code(&self) -> i32 {
+        self.words[1] as i32
+    }
+
+    /// `si_addr` of a fault.
+    pub const fn address(&self) -> u64 {
+        self.words[2]
+    }
+}
+
+impl core::fmt::Debug for SigInfo {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "SigInfo({}, code {})", self.signo(), self.code())
+    }
+}

@@ -1,0 +1,287 @@
+//! Sending.
+//!
+//! A signal to a process goes on the process's queue and is taken by whichever thread does not block it; the first such
+//! thread is woken. A signal to a thread goes on the thread's own queue. SIGKILL ends the whole process at once; SIGCONT
+//! and the stopping signals cancel each other at the time of sending, whatever is blocked or ignored.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use super::{
+    action::{SIG_DFL, SigAction},
+    info::{SigInfo, code},
+    set::*,
+};
+use crate::{
+    errno::{Errno, Result},
+    task::{
+        credentials::Credentials,
+        limits::Resource,
+        pid::Pid,
+        process::{Process, Shared, WaitStatus},
+        stop,
+        table,
+        thread::{Thread, attention},
+    },
+};
+
+/// Sends a signal to a process.
+///
+/// # Errors
+/// `EAGAIN` if a realtime signal cannot be queued.
+pub fn send_to_process(process: &Arc<Process>, info: SigInfo) -> Result<()> {
+    send(process, None, info)
+}
+
+/// Sends a signal to one thread.
+///
+/// # Errors
+/// `EAGAIN` if a realtime signal cannot be queued.
+pub fn send_to_thread(thread: &Arc<Thread>, info: SigInfo) -> Result<()> {
+    send(thread.process(), Some(thread), info)
+}
+
+/// Sends a signal of the kernel to every process of a group, as a terminal does.
+pub fn signal_process_group(group: Pid, signo: Signo) {
+    for process in table::group_members(group) {
+        // Only a realtime signal can fail to be sent.
+        let _ = send_to_process(&process, SigInfo::kernel(signo));
+    }
+}
+
+/// Raises a signal that the thread caused by a fault: it cannot be blocked or ignored, and it kills where it is.
+pub fn force(thread: &Arc<Thread>, info: SigInfo) {
+    let signo = info.signo();
+    let blocked = {
+        let mut signals = thread.signals.lock();
+        let blocked = signals.mask.contains(signo);
+        signals.mask.remove(signo);
+        blocked
+    };
+    let process = thread.process();
+    let actions = process.actions();
+    {
+        let mut actions = actions.lock();
+        let action = actions.get_mut(signo);
+        if blocked || action.ignores(signo) {
+            *action = SigAction { handler: SIG_DFL, ..SigAction::default() };
+        }
+    }
+    // Not beyond any limit, and a standard signal: this cannot fail.
+    let _ = thread.signals.lock().pending.push(info, u64::MAX);
+    if process.pid() == 1 {
+        process.killable.store(true, Ordering::Relaxed);
+    }
+    thread.kick(attention::SIGNAL);
+}
+
+/// Whether `sender` may signal `target` (`kill(2)`).
+pub fn may_signal(sender: &Process, target: &Process, signo: Signo) -> bool {
+    if sender.pid() == target.pid() {
+        return true;
+    }
+    let (from, to): (Arc<Credentials>, Arc<Credentials>) = (sender.credentials(), target.credentials());
+    from.is_privileged()
+        || [from.euid, from.uid].iter().any(|uid| *uid == to.suid || *uid == to.uid)
+        || signo == SIGCONT && sender.session().id() == target.session().id()
+}
+
+fn send(process: &Arc<Process>, thread: Option<&Arc<Thread>>, info: SigInfo) -> Result<()> {
+    let signo = info.signo();
+    if SignalSet::STOPPING.contains(signo) {
+        flush(process, SignalSet::of(&[SIGCONT]));
+    } else if signo == SIGCONT {
+        flush(process, SignalSet::STOPPING);
+        stop::resume(process, stop::Report::Parent);
+    } else if signo == SIGKILL && (process.pid() != 1 || info.code() == code::SI_KERNEL) {
+        stop::resume(process, stop::Report::Nobody);
+    }
+    let action = process.action(signo);
+    let limit = process.limit(Resource::PendingSignals);
+    let protected = process.pid() == 1 && action.handler == SIG_DFL && !process.killable.load(Ordering::Relaxed);
+    let mut shared = process.shared.lock();
+    if shared.group_exit.is_some() || shared.threads.is_empty() {
+        return Ok(());
+    }
+    if protected {
+        return Ok(());
+    }
+    if signo == SIGKILL {
+        end_all(&mut shared, WaitStatus::killed(SIGKILL));
+        return Ok(());
+    }
+    let looked_at = thread.or(shared.threads.first()).cloned();
+    let Some(first) = looked_at else { return Ok(()) };
+    let (blocked, awaited) = {
+        let signals = first.signals.lock();
+        let mask = signals.saved_mask.unwrap_or_default().union(signals.mask);
+        (mask.contains(signo), signals.awaited.contains(signo))
+    };
+    if action.ignores(signo) && !blocked && !awaited {
+        return Ok(());
+    }
+    match thread {
+        Some(thread) => {
+            thread.signals.lock().pending.push(info, limit)?;
+            if wants(thread, signo) {
+                thread.kick(attention::SIGNAL);
+            }
+        }
+        None => {
+            if shared.pending.push(info, limit)? {
+                wake_one(&shared, SignalSet::of(&[signo]), None);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tells every thread of the process to end with `status`, unless it ends already.
+pub(in crate::task) fn end_all(shared: &mut Shared, status: WaitStatus) {
+    if shared.group_exit.is_none() {
+        shared.group_exit = Some(status);
+        shared.stop = None;
+        for thread in &shared.threads {
+            thread.kick(attention::EXIT);
+        }
+    }
+}
+
+/// Wakes, for each pending signal of `signals`, a thread that would take it; `except` does not count.
+pub(in crate::task) fn wake_one(shared: &Shared, signals: SignalSet, except: Option<&Thread>) {
+    let mut rest = shared.pending.set().intersection(signals);
+    while let Some(signo) = rest.first() {
+        rest.remove(signo);
+        let taker = shared
+            .threads
+            .iter()
+            .find(|thread| except.is_none_or(|except| !core::ptr::eq(except, &***thread)) && wants(thread, signo));
+        if let Some(thread) = taker {
+            thread.kick(attention::SIGNAL);
+        }
+    }
+}
+
+fn wants(thread: &Thread, signo: Signo) -> bool {
+    if thread.exiting.load(Ordering::Relaxed) {
+        return false;
+    }
+    let signals = thread.signals.lock();
+    !signals.mask.contains(signo) || signals.awaited.contains(signo)
+}
+
+/// Takes pending signals away from the process and all its threads.
+pub(in crate::task) fn flush(process: &Process, signals: SignalSet) {
+    let mut shared = process.shared.lock();
+    shared.pending.flush(signals);
+    for thread in &shared.threads {
+        thread.signals.lock().pending.flush(signals);
+    }
+}
+
+impl Thread {
+    /// Changes the signal mask; signals that become deliverable are looked at before the next return to user mode, and
+    /// pending ones that this thread no longer takes are offered to the others. Returns the old mask.
+    pub fn set_signal_mask(&self, mask: SignalSet) -> SignalSet {
+        self.change_signal_mask(|_| mask)
+    }
+
+    pub(in crate::task) fn change_signal_mask(&self, change: impl FnOnce(SignalSet) -> SignalSet) -> SignalSet {
+        let shared = self.process().shared.lock();
+        let (old, new, pending) = {
+            let mut signals = self.signals.lock();
+            let old = signals.mask;
+            signals.mask = change(old).without(SignalSet::UNBLOCKABLE);
+            (old, signals.mask, signals.pending.set())
+        };
+        if !pending.union(shared.pending.set()).without(new).is_empty() {
+            self.kick(attention::SIGNAL);
+        }
+        let newly_blocked = new.without(old);
+        if !shared.pending.set().intersection(newly_blocked).is_empty() {
+            wake_one(&shared, newly_blocked, Some(self));
+        }
+        old
+    }
+
+    /// The mask until the next handler returns, or until the call that sets it ends without one (`sigsuspend`, `ppoll`).
+    /// The wait that follows must end with `ERESTARTNOHAND` or `EINTR` where a signal ended it; otherwise the caller
+    /// calls [`Thread::restore_mask`].
+    pub fn set_temporary_mask(&self, mask: SignalSet) {
+        let old = self.set_signal_mask(mask);
+        self.signals.lock().saved_mask = Some(old);
+    }
+
+    /// Undoes [`Thread::set_temporary_mask`] where no signal ended the wait.
+    pub fn restore_mask(&self) {
+        let saved = self.signals.lock().saved_mask.take();
+        if let Some(saved) = saved {
+            self.set_signal_mask(saved);
+        }
+    }
+
+    /// Signals pending for the thread or its process that it does not take now.
+    pub fn pending_signals(&self) -> SignalSet {
+        let shared = self.process().shared.lock();
+        let signals = self.signals.lock();
+        shared.pending.set().union(signals.pending.set())
+    }
+
+    /// Takes the next signal of `wanted`: faults first, then the thread's own, then the process's.
+    pub(in crate::task) fn take_signal(&self, wanted: impl FnOnce(SignalSet) -> SignalSet) -> Option<SigInfo> {
+        let mut shared = self.process().shared.lock();
+        let mut signals = self.signals.lock();
+        let wanted = wanted(signals.mask);
+        signals.pending.take(wanted).or_else(|| shared.pending.take(wanted))
+    }
+}
+
+/// `kill(2)`: `pid` as the call has it, 0 for a mere check.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EPERM`.
+pub fn kill(sender: &Process, pid: Pid, signo: Signo) -> Result<()> {
+    if !(0..=SIGNALS).contains(&signo) {
+        return Err(Errno::EINVAL);
+    }
+    let info = SigInfo::from_process(signo, code::SI_USER, sender.pid(), sender.credentials().uid);
+    match pid {
+        1.. => {
+            let target = table::process(pid)
+                .or_else(|| table::thread(pid).map(|thread| thread.process().clone()))
+                .ok_or(Errno::ESRCH)?;
+            signal_one(sender, &target, signo, info)
+        }
+        0 => signal_many(sender, table::group_members(sender.group()), signo, info),
+        -1 => {
+            let all = table::processes().into_iter().filter(|p| p.pid() != 1 && p.pid() != sender.pid());
+            signal_many(sender, all, signo, info)
+        }
+        i32::MIN => Err(Errno::ESRCH),
+        _ => signal_many(sender, table::group_members(-pid), signo, info),
+    }
+}
+
+fn signal_one(sender: &Process, target: &Arc<Process>, signo: Signo, info: SigInfo) -> Result<()> {
+    if !may_signal(sender, target, signo) {
+        return Err(Errno::EPERM);
+    }
+    if signo == 0 { Ok(()) } else { send_to_process(target, info) }
+}
+
+fn signal_many(
+    sender: &Process,
+    targets: impl IntoIterator<Item = Arc<Process>>,
+    signo: Signo,
+    info: SigInfo,
+) -> Result<()> {
+    let mut result = Err(Errno::ESRCH);
+    for target in targets {
+        match signal_one(sender, &target, signo, info) {
+            Ok(()) => result = Ok(()),
+            Err(error) if result.is_err() => result = Err(error),
+            Err(_) => {}
+        }
+    }
+    result
+}

@@ -1,0 +1,345 @@
+//! One user thread, as everybody but its own future sees it.
+//!
+//! The registers live in the thread's future ([`run`](super::run)) and are nobody else's business. Here is what others may
+//! read or change: the number, pending signals and mask, times, name, what `clone` shares.
+//!
+//! **Attention.** Whoever wants something of a thread (a signal, the end of its process, a stop) sets a bit in
+//! [`Thread::attention`] and wakes the thread's task. The task looks at the bits before each entry to user mode, and every
+//! [`Thread::interruptible`] wait looks at them after it has been polled. The bit is set before the wake, and the waiter
+//! looks after its waker is stored, so neither order of the two loses it. Waking a thread that spins in user mode on
+//! another CPU brings it back by the executor's IPI.
+
+use alloc::sync::Arc;
+use core::{
+    future::Future,
+    pin::Pin,
+    sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering},
+    task::{Context, Poll, Waker},
+};
+
+use hal::signal::AltStack;
+use pin_project_lite::pin_project;
+
+use super::{
+    credentials::Credentials,
+    pid::Pid,
+    process::Process,
+    signal::{SignalSet, pending::Pending},
+};
+use crate::{
+    errno::Errno,
+    fs::{FdTable, FsContext},
+    mm::AddressSpace,
+    sync::{Rank, SpinLock},
+};
+
+/// Bits of [`Thread::attention`].
+pub mod attention {
+    /// A signal may be deliverable.
+    pub const SIGNAL: u32 = 1;
+    /// The thread must end.
+    pub const EXIT: u32 = 2;
+    /// The process stops.
+    pub const STOP: u32 = 4;
+}
+
+/// A wait that ended because of a signal, a stop or the end of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupted;
+
+impl From<Interrupted> for Errno {
+    fn from(_: Interrupted) -> Self {
+        Self::ERESTARTSYS
+    }
+}
+
+/// How `restart_syscall` goes on with a call that returned `ERESTART_RESTARTBLOCK`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Restart {
+    /// Nothing to restart: `EINTR`.
+    #[default]
+    None,
+    /// A sleep until a fixed time.
+    Sleep {
+        /// Monotonic nanoseconds.
+        deadline: u64,
+        /// Where to report the rest if interrupted again; 0 for nowhere.
+        remaining: u64,
+    },
+    /// A futex wait until a fixed time.
+    Futex {
+        /// The word.
+        address: u64,
+        /// What it must hold.
+        expected: u32,
+        /// Monotonic nanoseconds.
+        deadline: u64,
+        /// The waiter's bit set.
+        bits: u32,
+        /// Whether the key is private to the process.
+        private: bool,
+    },
+    /// A poll until a fixed time.
+    Poll {
+        /// The `struct pollfd` array.
+        descriptors: u64,
+        /// How many.
+        count: u32,
+        /// Monotonic nanoseconds.
+        deadline: u64,
+    },
+}
+
+/// The signal state of one thread.
+#[derive(Default)]
+pub(super) struct ThreadSignals {
+    pub waker: Option<Waker>,
+    pub pending: Pending,
+    pub mask: SignalSet,
+    /// The mask to put back after the handler that ends `sigsuspend` and the like.
+    pub saved_mask: Option<SignalSet>,
+    /// What `sigtimedwait` waits for: wakes the thread although it is blocked.
+    pub awaited: SignalSet,
+    pub alt_stack: AltStack,
+    pub restart: Restart,
+}
+
+/// `comm`: at most 15 bytes and a zero.
+pub type Comm = [u8; 16];
+
+/// A user thread.
+pub struct Thread {
+    tid: AtomicI32,
+    process: Arc<Process>,
+    attention: AtomicU32,
+    pub(super) signals: SpinLock<ThreadSignals>,
+    files: SpinLock<Arc<FdTable>>,
+    fs: SpinLock<Arc<FsContext>>,
+    comm: SpinLock<Comm>,
+    /// Zeroed and futex-woken when the thread ends (`CLONE_CHILD_CLEARTID`).
+    pub(crate) clear_child_tid: AtomicU64,
+    /// The head of the robust futex list.
+    pub(crate) robust_list: AtomicU64,
+    pub(super) user_ns: AtomicU64,
+    pub(super) system_ns: AtomicU64,
+    pub(super) switches: AtomicU64,
+    pub(crate) affinity: AtomicU64,
+    pub(crate) nice: AtomicI32,
+    pub(crate) policy: AtomicI32,
+    /// Whether the thread sits in wait4, so that a child's end wakes it.
+    pub(super) waits_for_child: AtomicBool,
+    /// Whether a process-wide stop has parked the thread.
+    pub(super) parked: AtomicBool,
+    pub(super) exiting: AtomicBool,
+    /// Whether the thread is inside a wait rather than running; for `/proc`.
+    pub(super) blocked: AtomicBool,
+    pub(super) last_cpu: AtomicU32,
+}
+
+/// What a new thread starts with.
+pub struct ThreadParts {
+    /// Its number.
+    pub tid: Pid,
+    /// Its process.
+    pub process: Arc<Process>,
+    /// Its descriptors.
+    pub files: Arc<FdTable>,
+    /// Its root, working directory and umask.
+    pub fs: Arc<FsContext>,
+    /// Its name.
+    pub comm: Comm,
+}
+
+impl Thread {
+    /// A thread that does not run yet. It is not in its process's list either.
+    pub fn new(parts: ThreadParts) -> Self {
+        Self {
+            tid: AtomicI32::new(parts.tid),
+            process: parts.process,
+            attention: AtomicU32::new(0),
+            signals: SpinLock::new(Rank::Signals, ThreadSignals::default()),
+            files: SpinLock::new(Rank::Signals, parts.files),
+            fs: SpinLock::new(Rank::Signals, parts.fs),
+            comm: SpinLock::new(Rank::Signals, parts.comm),
+            clear_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+            user_ns: AtomicU64::new(0),
+            system_ns: AtomicU64::new(0),
+            switches: AtomicU64::new(0),
+            affinity: AtomicU64::new(!0),
+            nice: AtomicI32::new(0),
+            policy: AtomicI32::new(0),
+            waits_for_child: AtomicBool::new(false),
+            parked: AtomicBool::new(false),
+            exiting: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            last_cpu: AtomicU32::new(0),
+        }
+    }
+
+    /// The thread's number.
+    pub fn tid(&self) -> Pid {
+        self.tid.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_tid(&self, tid: Pid) {
+        self.tid.store(tid, Ordering::Relaxed);
+    }
+
+    /// The process it belongs to.
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
+    /// Its descriptor table.
+    pub fn files(&self) -> Arc<FdTable> {
+        self.files.lock().clone()
+    }
+
+    /// Replaces its descriptor table (`unshare`, execve); the old one is returned.
+    pub fn set_files(&self, files: Arc<FdTable>) -> Arc<FdTable> {
+        core::mem::replace(&mut *self.files.lock(), files)
+    }
+
+    /// Its root, working directory and umask.
+    pub fn fs(&self) -> Arc<FsContext> {
+        self.fs.lock().clone()
+    }
+
+    /// Replaces root, working directory and umask as a whole; the old ones are returned.
+    pub fn set_fs(&self, fs: Arc<FsContext>) -> Arc<FsContext> {
+        core::mem::replace(&mut *self.fs.lock(), fs)
+    }
+
+    /// Its address space.
+    pub fn mm(&self) -> Arc<AddressSpace> {
+        self.process.mm()
+    }
+
+    /// Who it acts as.
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.process.credentials()
+    }
+
+    /// Its name, zero-padded.
+    pub fn comm(&self) -> Comm {
+        *self.comm.lock()
+    }
+
+    /// Sets its name from the first 15 bytes of `name` up to a zero.
+    pub fn set_comm(&self, name: &[u8]) {
+        let mut comm = [0; 16];
+        for (to, from) in comm[..15].iter_mut().zip(name.iter().take_while(|byte| **byte != 0)) {
+            *to = *from;
+        }
+        *self.comm.lock() = comm;
+    }
+
+    /// Its signal mask.
+    pub fn signal_mask(&self) -> SignalSet {
+        self.signals.lock().mask
+    }
+
+    /// The attention bits.
+    pub fn attention(&self) -> u32 {
+        self.attention.load(Ordering::SeqCst)
+    }
+
+    /// Whether an interruptible wait would end at once.
+    pub fn is_interrupted(&self) -> bool {
+        self.attention() != 0
+    }
+
+    /// Whether the thread has been told to end, so that even a repeat of the call makes no sense.
+    pub fn must_exit(&self) -> bool {
+        self.attention() & attention::EXIT != 0
+    }
+
+    /// Sets attention bits and wakes the thread.
+    pub(super) fn kick(&self, bits: u32) {
+        self.attention.fetch_or(bits, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(super) fn clear_attention(&self, bits: u32) {
+        self.attention.fetch_and(!bits, Ordering::SeqCst);
+    }
+
+    /// Wakes the thread's task, so that whatever it waits for looks again.
+    pub fn wake(&self) {
+        let waker = self.signals.lock().waker.clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Makes [`Thread::wake`] wake the polling task.
+    pub(super) fn store_waker(&self, waker: &Waker) {
+        let mut signals = self.signals.lock();
+        if !signals.waker.as_ref().is_some_and(|stored| stored.will_wake(waker)) {
+            signals.waker = Some(waker.clone());
+        }
+    }
+
+    /// How `restart_syscall` is to go on.
+    pub fn set_restart(&self, restart: Restart) {
+        self.signals.lock().restart = restart;
+    }
+
+    /// Takes what [`Thread::set_restart`] stored.
+    pub fn take_restart(&self) -> Restart {
+        core::mem::take(&mut self.signals.lock().restart)
+    }
+
+    /// Waits for `future`, but no longer than until a signal is to be delivered. A future that is ready wins over a
+    /// signal that is there at the same time.
+    ///
+    /// Must be awaited by the thread's own task. Cancel-safe where `future` is; an interrupted `future` is dropped.
+    ///
+    /// # Errors
+    /// [`Interrupted`] by a signal, stop or exit.
+    pub fn interruptible<F: Future>(&self, future: F) -> Interruptible<'_, F> {
+        Interruptible { thread: self, future }
+    }
+
+    /// User and system time used, in nanoseconds.
+    pub fn times(&self) -> (u64, u64) {
+        (
+            self.user_ns.load(Ordering::Relaxed),
+            self.system_ns.load(Ordering::Relaxed),
+        )
+    }
+}
+
+impl core::fmt::Debug for Thread {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Thread({})", self.tid())
+    }
+}
+
+pin_project! {
+    /// See [`Thread::interruptible`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Interruptible<'a, F> {
+        thread: &'a Thread,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Interruptible<'_, F> {
+    type Output = Result<F::Output, Interrupted>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(value) = this.future.poll(cx) {
+            return Poll::Ready(Ok(value));
+        }
+        this.thread.store_waker(cx.waker());
+        if this.thread.is_interrupted() {
+            Poll::Ready(Err(Interrupted))
+        } else {
+            Poll::Pending
+        }
+    }
+}
