@@ -155,7 +155,8 @@ pub(super) fn describe(cpu: u32, hz: u64, out: &mut dyn fmt::Write) -> fmt::Resu
     writeln!(out, "bogomips\t: {}.{:02}", hz / 500_000, hz / 5_000 % 100)?;
     writeln!(out, "clflush size\t: 64\ncache_alignment\t: 64")?;
     if let Some(sizes) = sizes {
-        let (physical, linear) = (sizes.physical_address_bits(), sizes.linear_address_bits());
+        // The tables have four levels, whatever the CPU could do.
+        let (physical, linear) = (sizes.physical_address_bits(), sizes.linear_address_bits().min(48));
         writeln!(out, "address sizes\t: {physical} bits physical, {linear} bits virtual")?;
     }
     out.write_str("power management:\n\n")

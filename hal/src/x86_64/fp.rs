@@ -79,7 +79,6 @@ impl FpState {
         fresh.area[..legacy].copy_from_slice(&bytes[..legacy]);
         let mxcsr = u32::from_le_bytes([fresh.area[24], fresh.area[25], fresh.area[26], fresh.area[27]]);
         fresh.put(24, &(mxcsr & FEATURES.mxcsr_mask.load(Relaxed)).to_le_bytes());
-        fresh.put(28, &[0; 4]);
 
         let enabled = FEATURES.xcr0.load(Relaxed);
         if enabled != 0 {
