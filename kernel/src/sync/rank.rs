@@ -33,6 +33,8 @@ pub enum Rank {
     MemoryObject,
     /// One address space's page table.
     PageTable,
+    /// The move of waiters between two buckets of the futex table.
+    FutexRequeue,
     /// The futex table's buckets.
     Futex,
     /// One interrupt line's registration.
@@ -49,6 +51,8 @@ pub enum Rank {
     Heap,
     /// The heap's backing.
     HeapBacking,
+    /// One CPU's magazine of free frames.
+    FrameCache,
     /// The frame allocator.
     Frames,
     /// The console's line, for messages.

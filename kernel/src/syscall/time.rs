@@ -1,252 +1,182 @@
-//! Clocks, sleeps and interval timers.
+//! Clocks and sleeping.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use linux_raw_sys::general::{
+    CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW, CLOCK_PROCESS_CPUTIME_ID,
+    CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI, CLOCK_THREAD_CPUTIME_ID, TIMER_ABSTIME,
+};
 
+use super::types::{Timespec, Timeval};
 use crate::{
     errno::{Errno, Result},
     rt,
-    task::{Restart, Thread, timers::Setting},
+    task::{Restart, Thread},
 };
 
-const SECOND: u64 = 1_000_000_000;
+/// Clock ticks per second towards user mode (`USER_HZ`).
+const USER_HZ: u64 = 100;
+const NANOS_PER_TICK: u64 = 1_000_000_000 / USER_HZ;
 
-/// `struct timespec` (`linux/time_types.h`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Timespec {
-    /// Seconds.
-    pub seconds: i64,
-    /// Nanoseconds, below a second.
-    pub nanoseconds: i64,
+fn realtime() -> u64 {
+    rt::wall_clock().max(0) as u64
 }
 
-/// `struct timeval`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Timeval {
-    /// Seconds.
-    pub seconds: i64,
-    /// Microseconds, below a second.
-    pub microseconds: i64,
-}
-
-impl Timespec {
-    /// From nanoseconds.
-    pub const fn from_ns(ns: u64) -> Self {
-        Self { seconds: (ns / SECOND) as i64, nanoseconds: (ns % SECOND) as i64 }
-    }
-
-    /// To nanoseconds, at most `u64::MAX`.
-    ///
-    /// # Errors
-    /// `EINVAL` if it is negative or not normalised.
-    pub fn to_ns(self) -> Result<u64> {
-        if self.seconds < 0 || !(0..SECOND as i64).contains(&self.nanoseconds) {
-            return Err(Errno::EINVAL);
-        }
-        Ok((self.seconds as u64).saturating_mul(SECOND).saturating_add(self.nanoseconds as u64))
-    }
-}
-
-impl Timeval {
-    const fn from_ns(ns: u64) -> Self {
-        Self { seconds: (ns / SECOND) as i64, microseconds: (ns % SECOND / 1000) as i64 }
-    }
-
-    fn to_ns(self) -> Result<u64> {
-        if !(0..1_000_000).contains(&self.microseconds) {
-            return Err(Errno::EINVAL);
-        }
-        Timespec { seconds: self.seconds, nanoseconds: self.microseconds * 1000 }.to_ns()
-    }
-}
-
-/// The time since boot at which a relative timeout ends.
-///
-/// # Errors
-/// `EINVAL` if it is negative or not normalised.
-pub fn deadline_after(timeout: Timespec) -> Result<u64> {
-    Ok(rt::now().saturating_add(timeout.to_ns()?))
-}
-
-/// The time since boot at which a wall-clock time comes, as the clock is set now.
-pub fn deadline_at_wall(ns: u64) -> u64 {
-    let boot = rt::wall_clock().saturating_sub_unsigned(rt::now());
-    (ns as i128 - i128::from(boot)).clamp(0, i128::from(u64::MAX)) as u64
-}
-
-/// What a clock shows.
-fn read_clock(t: &Thread, clock: i32) -> Result<u64> {
-    Ok(match clock {
-        // CLOCK_REALTIME, _COARSE, TAI
-        0 | 5 | 11 => rt::wall_clock().max(0) as u64,
-        // CLOCK_MONOTONIC, _RAW, _COARSE, BOOTTIME
-        1 | 4 | 6 | 7 => rt::now(),
-        2 => {
+/// What a clock shows, in nanoseconds.
+fn read_clock(t: &Thread, clock: u32) -> Result<u64> {
+    match clock {
+        CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_TAI => Ok(realtime()),
+        CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME => Ok(rt::now()),
+        CLOCK_PROCESS_CPUTIME_ID => {
             let (user, system) = t.process().times();
-            user + system
+            Ok(user + system)
         }
-        3 => {
+        CLOCK_THREAD_CPUTIME_ID => {
             let (user, system) = t.times();
-            user + system
+            Ok(user + system)
         }
-        // A process's or thread's CPU clock: the number inverted above three bits (`linux/posix-timers.h`).
-        ..0 => {
-            let id = !(clock >> 3);
-            let per_thread = clock & 4 != 0;
-            let (user, system) = match (per_thread, id) {
-                (true, 0) => t.times(),
-                (false, 0) => t.process().times(),
-                (true, _) => crate::task::thread(id).ok_or(Errno::EINVAL)?.times(),
-                (false, _) => crate::task::process(id).ok_or(Errno::EINVAL)?.times(),
-            };
-            user + system
-        }
-        _ => return Err(Errno::EINVAL),
-    })
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// `clock_gettime(2)`.
-pub async fn clock_gettime(t: &Thread, clock: i32, address: u64) -> Result<u64> {
+///
+/// # Errors
+/// `EINVAL` for a clock that does not exist, `EFAULT`.
+pub async fn clock_gettime(t: &Thread, clock: u32, time: u64) -> Result<u64> {
     let now = read_clock(t, clock)?;
-    t.mm().write(address, &Timespec::from_ns(now)).await?;
+    t.mm().write(time, &Timespec::from_nanoseconds(now)).await?;
     Ok(0)
 }
 
-/// `clock_getres(2)`.
-pub async fn clock_getres(t: &Thread, clock: i32, address: u64) -> Result<u64> {
+/// `clock_getres(2)`: every clock counts nanoseconds.
+///
+/// # Errors
+/// `EINVAL` for a clock that does not exist, `EFAULT`.
+pub async fn clock_getres(t: &Thread, clock: u32, resolution: u64) -> Result<u64> {
     read_clock(t, clock)?;
-    if address != 0 {
-        let resolution = if matches!(clock, 5 | 6) { 4_000_000 } else { 1 };
-        t.mm().write(address, &Timespec::from_ns(resolution)).await?;
+    if resolution != 0 {
+        t.mm().write(resolution, &Timespec { seconds: 0, nanoseconds: 1 }).await?;
     }
     Ok(0)
 }
 
-/// `clock_settime(2)`.
-pub async fn clock_settime(t: &Thread, clock: i32, address: u64) -> Result<u64> {
-    if clock != 0 {
+/// `clock_settime(2)`, for the wall clock.
+///
+/// # Errors
+/// `EPERM` unless root, `EINVAL` for another clock or a time before 1970, `EFAULT`.
+pub async fn clock_settime(t: &Thread, clock: u32, time: u64) -> Result<u64> {
+    let time = t.mm().read::<Timespec>(time).await?.to_nanoseconds()?;
+    if clock != CLOCK_REALTIME {
         return Err(Errno::EINVAL);
     }
-    let time = t.mm().read::<Timespec>(address).await?.to_ns()?;
-    if !t.credentials().is_privileged() {
+    set_wall_clock(t, time)
+}
+
+fn set_wall_clock(t: &Thread, nanoseconds: u64) -> Result<u64> {
+    if t.credentials().euid != 0 {
         return Err(Errno::EPERM);
     }
-    rt::set_wall_clock(time.min(i64::MAX as u64) as i64);
+    rt::set_wall_clock(i64::try_from(nanoseconds).map_err(|_| Errno::EINVAL)?);
     Ok(0)
 }
 
-/// `gettimeofday(2)`.
+/// `gettimeofday(2)`. The time zone is UTC.
+///
+/// # Errors
+/// `EFAULT`.
 pub async fn gettimeofday(t: &Thread, time: u64, zone: u64) -> Result<u64> {
-    let mm = t.mm();
     if time != 0 {
-        mm.write(time, &Timeval::from_ns(rt::wall_clock().max(0) as u64)).await?;
+        t.mm().write(time, &Timeval::from_nanoseconds(realtime())).await?;
     }
     if zone != 0 {
-        mm.write(zone, &[0i32; 2]).await?;
+        t.mm().write(zone, &[0_i32; 2]).await?;
     }
     Ok(0)
 }
 
-/// `settimeofday(2)`.
+/// `settimeofday(2)`. A time zone is accepted and has no effect.
+///
+/// # Errors
+/// `EPERM` unless root, `EINVAL`, `EFAULT`.
 pub async fn settimeofday(t: &Thread, time: u64, _zone: u64) -> Result<u64> {
     if time == 0 {
         return Ok(0);
     }
-    let time = t.mm().read::<Timeval>(time).await?.to_ns()?;
-    if !t.credentials().is_privileged() {
-        return Err(Errno::EPERM);
-    }
-    rt::set_wall_clock(time.min(i64::MAX as u64) as i64);
-    Ok(0)
+    let time = t.mm().read::<Timeval>(time).await?.to_nanoseconds()?;
+    set_wall_clock(t, time)
 }
 
 /// `time(2)`.
-pub async fn time(t: &Thread, address: u64) -> Result<u64> {
-    let seconds = rt::wall_clock().max(0) as u64 / SECOND;
-    if address != 0 {
-        t.mm().write(address, &seconds).await?;
+///
+/// # Errors
+/// `EFAULT`.
+pub async fn time(t: &Thread, seconds: u64) -> Result<u64> {
+    let now = realtime() / 1_000_000_000;
+    if seconds != 0 {
+        t.mm().write(seconds, &now).await?;
     }
-    Ok(seconds)
+    Ok(now)
 }
 
-/// Sleeps to a deadline; reports the rest at `remaining` if interrupted.
-async fn sleep(t: &Thread, deadline: u64, remaining: u64) -> Result<u64> {
-    if t.interruptible(rt::sleep_until(deadline)).await.is_ok() {
-        return Ok(0);
+/// `times(2)`: clock ticks of the process and its reaped children; returns ticks since boot.
+///
+/// # Errors
+/// `EFAULT`.
+pub async fn times(t: &Thread, buffer: u64) -> Result<u64> {
+    if buffer != 0 {
+        let (user, system) = t.process().times();
+        let (children_user, children_system) = t.process().children_times();
+        // struct tms (linux/times.h).
+        let ticks = [user, system, children_user, children_system].map(|time| time / NANOS_PER_TICK);
+        t.mm().write(buffer, &ticks).await?;
     }
-    if remaining != 0 {
-        let rest = deadline.saturating_sub(rt::now());
-        t.mm().write(remaining, &Timespec::from_ns(rest)).await?;
-    }
-    t.set_restart(Restart::Sleep { deadline, remaining });
-    Err(Errno::ERESTART_RESTARTBLOCK)
+    Ok(rt::now() / NANOS_PER_TICK)
 }
 
 /// `nanosleep(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`; interrupted, it goes on after a handler-less signal and is `EINTR` after a handler.
 pub async fn nanosleep(t: &Thread, request: u64, remaining: u64) -> Result<u64> {
-    clock_nanosleep(t, 1, 0, request, remaining).await
+    let length = t.mm().read::<Timespec>(request).await?.to_nanoseconds()?;
+    sleep(t, rt::now().saturating_add(length), remaining).await
 }
 
 /// `clock_nanosleep(2)`.
 ///
 /// # Errors
-/// `EINVAL`, `EFAULT`, a restart code.
-pub async fn clock_nanosleep(t: &Thread, clock: i32, flags: u32, request: u64, remaining: u64) -> Result<u64> {
-    const TIMER_ABSTIME: u32 = 1;
-    if let Restart::Sleep { deadline, remaining } = t.take_restart() {
-        return sleep(t, deadline, remaining).await;
+/// As [`nanosleep`]; `EOPNOTSUPP` for CPU-time clocks.
+pub async fn clock_nanosleep(t: &Thread, clock: u32, flags: u32, request: u64, remaining: u64) -> Result<u64> {
+    match clock {
+        CLOCK_REALTIME | CLOCK_TAI | CLOCK_MONOTONIC | CLOCK_BOOTTIME => {}
+        CLOCK_PROCESS_CPUTIME_ID => return Err(Errno::EOPNOTSUPP),
+        _ => return Err(Errno::EINVAL),
     }
-    let request = t.mm().read::<Timespec>(request).await?.to_ns()?;
-    if !matches!(clock, 0 | 1 | 7 | 11) {
-        return Err(if matches!(clock, 2 | 3) { Errno::EOPNOTSUPP } else { Errno::EINVAL });
-    }
+    let time = t.mm().read::<Timespec>(request).await?.to_nanoseconds()?;
     if flags & TIMER_ABSTIME == 0 {
-        return sleep(t, rt::now().saturating_add(request), remaining).await;
+        return sleep(t, rt::now().saturating_add(time), remaining).await;
     }
-    let deadline = if matches!(clock, 0 | 11) { deadline_at_wall(request) } else { request };
-    // An absolute sleep is simply made again.
-    match t.interruptible(rt::sleep_until(deadline)).await {
-        Ok(()) => Ok(0),
-        Err(_) => Err(Errno::ERESTARTNOHAND),
-    }
-}
-
-fn itimer(setting: Setting) -> [Timeval; 2] {
-    [Timeval::from_ns(setting.interval), Timeval::from_ns(setting.remaining)]
-}
-
-/// `getitimer(2)`.
-pub async fn getitimer(t: &Thread, which: u32, address: u64) -> Result<u64> {
-    if which != 0 {
-        return Err(Errno::EINVAL);
-    }
-    t.mm().write(address, &itimer(t.process().real_timer())).await?;
-    Ok(0)
-}
-
-/// `setitimer(2)`, for `ITIMER_REAL`.
-pub async fn setitimer(t: &Thread, which: u32, new: u64, old: u64) -> Result<u64> {
-    if which != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let mm = t.mm();
-    let setting = match new {
-        0 => Setting::default(),
-        _ => {
-            let [interval, value]: [Timeval; 2] = mm.read(new).await?;
-            Setting { remaining: value.to_ns()?, interval: interval.to_ns()? }
-        }
+    let deadline = match clock {
+        CLOCK_REALTIME | CLOCK_TAI => rt::now().saturating_add(time.saturating_sub(realtime())),
+        _ => time,
     };
-    let before = t.process().set_real_timer(setting)?;
-    if old != 0 {
-        mm.write(old, &itimer(before)).await?;
-    }
+    // An absolute sleep is simply made again.
+    t.interruptible(rt::sleep_until(deadline)).await.map_err(|_| Errno::ERESTARTNOHAND)?;
     Ok(0)
 }
 
-/// `alarm(2)`.
-pub async fn alarm(t: &Thread, seconds: u32) -> Result<u64> {
-    let setting = Setting { remaining: u64::from(seconds) * SECOND, interval: 0 };
-    Ok(t.process().set_real_timer(setting)?.remaining.div_ceil(SECOND))
+/// Sleeps until a fixed monotonic time; the rest is reported to `remaining` if that is an address. Also how an
+/// interrupted sleep goes on (`restart_syscall`).
+///
+/// # Errors
+/// `ERESTART_RESTARTBLOCK` if interrupted, `EFAULT`.
+pub async fn sleep(t: &Thread, deadline: u64, remaining: u64) -> Result<u64> {
+    if t.interruptible(rt::sleep_until(deadline)).await.is_ok() {
+        return Ok(0);
+    }
+    if remaining != 0 {
+        let rest = Timespec::from_nanoseconds(deadline.saturating_sub(rt::now()));
+        t.mm().write(remaining, &rest).await?;
+    }
+    t.set_restart(Restart::Sleep { deadline, remaining });
+    Err(Errno::ERESTART_RESTARTBLOCK)
 }

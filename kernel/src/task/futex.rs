@@ -1,366 +1,325 @@
 //! Futexes: waiting on a word of user memory.
 //!
-//! One table, keyed by what the word *is*: the address space and address for private memory, the memory object and offset
-//! for shared mappings. A waiter compares the word and joins its key's queue under the table's lock, and a waker changes
-//! the word before it takes the lock, so a wake between the comparison and the wait cannot be missed. A key with nobody
-//! waiting takes no memory. The user's word is read under the lock by a copy that fails instead of faulting; the page is
-//! then brought in without the lock, and everything begins again.
+//! A bucket, chosen by the word's [`Key`], holds the waiters of every word that hashes to it, in order of arrival. A waiter
+//! compares the word under the bucket's lock and enqueues under the same lock; a waker changes the word first and then
+//! takes the lock. So either the waiter sees the new value, or the waker sees the waiter: no wake falls between.
 //!
-//! A waiter that is dropped (interrupted, timed out, killed) leaves its queue. If it had been woken at that very moment,
-//! the wake counts: the wait reports success.
+//! **Leaving.** A waiter that is woken is taken out of its bucket by the waker, who says so in the waiter's [`Slot`]. A
+//! waiter whose wait ends otherwise (signal, time-out, drop) takes itself out; if it finds itself gone, the wake was meant
+//! for it and the wait counts as successful. A requeue moves waiters between buckets under [`REQUEUE`]; while one is in
+//! neither, its slot says so, and a leaver waits for the move to end by taking that lock.
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use alloc::{collections::VecDeque, sync::Arc};
 use core::{
-    future::poll_fn,
-    sync::atomic::{AtomicBool, Ordering},
-    task::{Poll, Waker},
+    future::Future,
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Poll},
 };
 
-use super::{
-    deadline::until,
-    thread::{Restart, Thread},
+use futures_util::{
+    future::{Either, select},
+    task::AtomicWaker,
 };
+
+use super::Thread;
 use crate::{
     errno::{Errno, Result},
-    mm::{AddressSpace, user},
+    mm::{
+        AddressSpace,
+        user::{self, UserFault},
+    },
+    rt,
     sync::{Rank, SpinLock},
 };
 
-/// Whether the word may be shared with other address spaces (`FUTEX_PRIVATE_FLAG` clear or set).
+const BUCKETS: usize = 256;
+
+/// Where a slot is: a bucket's number, or one of these.
+const WOKEN: usize = usize::MAX;
+const IN_TRANSIT: usize = usize::MAX - 1;
+
+/// Which word, however it is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// A word of private memory.
+    Private {
+        /// The address space's identity.
+        space: usize,
+        /// The word's address.
+        address: u64,
+    },
+    /// A word of memory that several address spaces share.
+    Shared {
+        /// The memory object's identity.
+        object: usize,
+        /// The page of the object.
+        page: u64,
+        /// The offset in the page.
+        offset: usize,
+    },
+}
+
+/// Whether the caller promises that only its own process uses the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// This address space alone.
-    Private,
-    /// Whoever maps the same memory.
-    Shared,
+    /// `FUTEX_PRIVATE_FLAG`.
+    Process,
+    /// Any process that maps the memory.
+    Machine,
 }
 
-/// What a word is: an object's or address space's identity, and the offset in it.
-type Key = (usize, u64);
+impl Key {
+    /// The key of the word at `address`.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is not aligned.
+    pub fn new(mm: &Arc<AddressSpace>, address: u64, scope: Scope) -> Result<Self> {
+        if !address.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+        if scope == Scope::Machine
+            && let Some((object, page)) = mm.shared_object(address)
+        {
+            return Ok(Self::Shared { object, page, offset: (address % hal::PAGE_SIZE as u64) as usize });
+        }
+        Ok(Self::Private { space: Arc::as_ptr(mm) as usize, address })
+    }
+
+    fn bucket(&self) -> usize {
+        let (a, b) = match *self {
+            Self::Private { space, address } => (space as u64, address),
+            Self::Shared { object, page, offset } => (object as u64, page << 12 | offset as u64),
+        };
+        // Fibonacci hashing of both words.
+        let mixed = (a ^ b.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 56) as usize % BUCKETS
+    }
+}
 
 struct Waiter {
-    bits: u32,
-    woken: AtomicBool,
-    waker: Waker,
-}
-
-type Queues = BTreeMap<Key, VecDeque<Arc<Waiter>>>;
-
-static QUEUES: SpinLock<Queues> = SpinLock::new(Rank::Futex, BTreeMap::new());
-
-fn key(mm: &Arc<AddressSpace>, address: u64, scope: Scope) -> Result<Key> {
-    if !address.is_multiple_of(4) {
-        return Err(Errno::EINVAL);
-    }
-    if scope == Scope::Shared
-        && let Some(object) = mm.shared_object(address)
-    {
-        return Ok(object);
-    }
-    Ok((Arc::as_ptr(mm) as usize, address))
-}
-
-/// A waiter's place in the table. Dropping it leaves.
-struct Place {
-    waiter: Arc<Waiter>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if self.waiter.woken.load(Ordering::Acquire) {
-            return;
-        }
-        // A requeue may have moved the waiter: look for it wherever it is now.
-        let mut queues = QUEUES.lock();
-        let found = queues.iter_mut().find_map(|(key, queue)| {
-            let at = queue.iter().position(|waiter| Arc::ptr_eq(waiter, &self.waiter))?;
-            queue.remove(at);
-            Some((*key, queue.is_empty()))
-        });
-        if let Some((key, true)) = found {
-            queues.remove(&key);
-        }
-    }
-}
-
-/// One `FUTEX_WAIT`.
-#[derive(Clone, Copy, Debug)]
-pub struct Wait {
-    /// The word.
-    pub address: u64,
-    /// What it must hold.
-    pub expected: u32,
-    /// Whose word it is.
-    pub scope: Scope,
-    /// Which wakes count; not 0.
-    pub bits: u32,
-    /// Until when, in nanoseconds since boot.
-    pub deadline: Option<u64>,
-}
-
-/// Waits for a wake.
-///
-/// # Errors
-/// `EAGAIN` if the word holds something else, `ETIMEDOUT`, `EFAULT`, `EINVAL`; a restart code if interrupted.
-pub async fn wait(thread: &Thread, wait: Wait) -> Result<()> {
-    if wait.bits == 0 {
-        return Err(Errno::EINVAL);
-    }
-    let mm = thread.mm();
-    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    let key = key(&mm, wait.address, wait.scope)?;
-    let place = loop {
-        match enqueue(&mm, key, wait, &waker) {
-            Ok(found) => break found?,
-            Err(fault) => mm.resolve(fault).await?,
-        }
-    };
-    let woken = poll_fn(|_| if place.waiter.woken.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending });
-    match thread.interruptible(until(wait.deadline, woken)).await {
-        Ok(Some(())) => Ok(()),
-        Ok(None) => Err(Errno::ETIMEDOUT),
-        Err(_) if wait.deadline.is_none() => Err(Errno::ERESTARTSYS),
-        Err(_) => {
-            thread.set_restart(Restart::Futex {
-                address: wait.address,
-                expected: wait.expected,
-                deadline: wait.deadline.unwrap_or(u64::MAX),
-                bits: wait.bits,
-                private: wait.scope == Scope::Private,
-            });
-            Err(Errno::ERESTART_RESTARTBLOCK)
-        }
-    }
-}
-
-fn enqueue(
-    mm: &Arc<AddressSpace>,
     key: Key,
-    wait: Wait,
-    waker: &Waker,
-) -> core::result::Result<Result<Place>, user::UserFault> {
-    mm.activate();
-    let mut queues = QUEUES.lock();
-    if user::load_u32(wait.address)? != wait.expected {
-        return Ok(Err(Errno::EAGAIN));
-    }
-    let waiter = Arc::new(Waiter { bits: wait.bits, woken: AtomicBool::new(false), waker: waker.clone() });
-    queues.entry(key).or_default().push_back(waiter.clone());
-    Ok(Ok(Place { waiter }))
+    bits: u32,
+    slot: Arc<Slot>,
 }
 
-/// Wakes up to `limit` waiters of one key, the longest waiting first.
-fn wake_key(queues: &mut Queues, key: Key, limit: usize, bits: u32) -> usize {
-    let Some(queue) = queues.get_mut(&key) else { return 0 };
-    let mut woken = 0;
-    queue.retain(|waiter| {
-        if woken == limit || waiter.bits & bits == 0 {
-            return true;
+struct Slot {
+    place: AtomicUsize,
+    waker: AtomicWaker,
+}
+
+impl Slot {
+    fn wake(&self) {
+        self.place.store(WOKEN, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+static TABLE: [SpinLock<VecDeque<Waiter>>; BUCKETS] =
+    [const { SpinLock::new(Rank::Futex, VecDeque::new()) }; BUCKETS];
+
+/// Held while waiters move between buckets.
+static REQUEUE: SpinLock<()> = SpinLock::new(Rank::FutexRequeue, ());
+
+/// A waiter that stands in a bucket until it is woken or dropped.
+struct Wait {
+    slot: Arc<Slot>,
+}
+
+/// Why [`Wait::enqueue`] did not enqueue.
+enum NotWaiting {
+    Errno(Errno),
+    Fault(UserFault),
+}
+
+impl Wait {
+    /// Enqueues if the word holds `expected`.
+    fn enqueue(key: Key, address: u64, expected: u32, bits: u32) -> core::result::Result<Self, NotWaiting> {
+        let number = key.bucket();
+        let mut bucket = TABLE[number].lock();
+        let value = user::load_u32(address).map_err(NotWaiting::Fault)?;
+        if value != expected {
+            return Err(NotWaiting::Errno(Errno::EAGAIN));
         }
-        woken += 1;
-        waiter.woken.store(true, Ordering::Release);
-        waiter.waker.wake_by_ref();
-        false
-    });
-    if queue.is_empty() {
-        queues.remove(&key);
+        bucket.try_reserve(1).map_err(|_| NotWaiting::Errno(Errno::ENOMEM))?;
+        let slot = Arc::new(Slot { place: AtomicUsize::new(number), waker: AtomicWaker::new() });
+        bucket.push_back(Waiter { key, bits, slot: Arc::clone(&slot) });
+        Ok(Self { slot })
     }
-    woken
+
+    /// Leaves the queue; false if a waker had taken the waiter out before.
+    fn leave(&self) -> bool {
+        loop {
+            match self.slot.place.load(Ordering::Acquire) {
+                WOKEN => return false,
+                // The move is over once the lock can be had.
+                IN_TRANSIT => drop(REQUEUE.lock()),
+                number => {
+                    let mut bucket = TABLE[number].lock();
+                    if let Some(position) = bucket.iter().position(|waiter| Arc::ptr_eq(&waiter.slot, &self.slot)) {
+                        bucket.remove(position);
+                        self.slot.place.store(WOKEN, Ordering::Release);
+                        shrink(&mut bucket);
+                        return true;
+                    }
+                }
+            }
+        }
+    }
 }
 
-/// Wakes up to `limit` waiters; how many.
+impl Future for &Wait {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.slot.waker.register(cx.waker());
+        if self.slot.place.load(Ordering::Acquire) == WOKEN { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Gives an empty bucket's memory back.
+fn shrink(bucket: &mut VecDeque<Waiter>) {
+    if bucket.is_empty() && bucket.capacity() > 8 {
+        *bucket = VecDeque::new();
+    }
+}
+
+/// Waits until the word at `address` is woken, if it holds `expected`. `deadline` is monotonic.
 ///
 /// # Errors
-/// `EINVAL` for a misaligned address or no bits.
-pub async fn wake(thread: &Thread, address: u64, scope: Scope, limit: usize, bits: u32) -> Result<u64> {
+/// `EAGAIN` if it holds something else, `ETIMEDOUT`, `EINTR` (as `ERESTARTSYS`), `EFAULT`, `EINVAL`, `ENOMEM`.
+pub async fn wait(
+    t: &Thread,
+    address: u64,
+    scope: Scope,
+    expected: u32,
+    bits: u32,
+    deadline: Option<u64>,
+) -> Result<()> {
     if bits == 0 {
         return Err(Errno::EINVAL);
     }
-    let key = key(&thread.mm(), address, scope)?;
-    Ok(wake_key(&mut QUEUES.lock(), key, limit, bits) as u64)
-}
-
-/// Wakes up to `wake_limit` waiters of `from` and moves up to `requeue_limit` others to `to`. With `expected`, only while
-/// `from` holds that.
-///
-/// # Errors
-/// `EAGAIN` if it does not, `EFAULT`, `EINVAL`.
-pub async fn requeue(
-    thread: &Thread,
-    scope: Scope,
-    (from, to): (u64, u64),
-    (wake_limit, requeue_limit): (usize, usize),
-    expected: Option<u32>,
-) -> Result<u64> {
-    let mm = thread.mm();
-    let (from_key, to_key) = (key(&mm, from, scope)?, key(&mm, to, scope)?);
-    loop {
-        match try_requeue(&mm, from, (from_key, to_key), (wake_limit, requeue_limit), expected) {
-            Ok(result) => return result,
-            Err(fault) => mm.resolve(fault).await?,
-        }
-    }
-}
-
-fn try_requeue(
-    mm: &Arc<AddressSpace>,
-    from: u64,
-    (from_key, to_key): (Key, Key),
-    (wake_limit, requeue_limit): (usize, usize),
-    expected: Option<u32>,
-) -> core::result::Result<Result<u64>, user::UserFault> {
-    mm.activate();
-    let mut queues = QUEUES.lock();
-    if let Some(expected) = expected
-        && user::load_u32(from)? != expected
-    {
-        return Ok(Err(Errno::EAGAIN));
-    }
-    let woken = wake_key(&mut queues, from_key, wake_limit, !0);
-    let mut moved = 0;
-    if from_key != to_key
-        && let Some(mut queue) = queues.remove(&from_key)
-    {
-        moved = requeue_limit.min(queue.len());
-        let rest = queue.split_off(moved);
-        if !rest.is_empty() {
-            queues.insert(from_key, rest);
-        }
-        if !queue.is_empty() {
-            queues.entry(to_key).or_default().append(&mut queue);
-        }
-    }
-    Ok(Ok((woken + moved) as u64))
-}
-
-/// `FUTEX_WAKE_OP`: changes the second word, wakes on the first, and on the second if its old value compares.
-///
-/// # Errors
-/// `ENOSYS` for an unknown operation, `EFAULT`, `EINVAL`.
-pub async fn wake_op(
-    thread: &Thread,
-    scope: Scope,
-    (first, second): (u64, u64),
-    (first_limit, second_limit): (usize, usize),
-    encoded: u32,
-) -> Result<u64> {
-    let mm = thread.mm();
-    let (first_key, second_key) = (key(&mm, first, scope)?, key(&mm, second, scope)?);
-    let old = loop {
-        match modify(&mm, second, encoded) {
-            Ok(old) => break old?,
-            Err(fault) => mm.resolve(fault).await?,
+    let mm = t.mm();
+    let wait = loop {
+        let key = Key::new(&mm, address, scope)?;
+        match Wait::enqueue(key, address, expected, bits) {
+            Ok(wait) => break wait,
+            Err(NotWaiting::Errno(errno)) => return Err(errno),
+            Err(NotWaiting::Fault(fault)) => mm.resolve(fault).await?,
         }
     };
-    let compare_with = (encoded << 20) as i32 >> 20;
-    let value = old as i32;
-    let matches = match encoded >> 24 & 0xf {
-        0 => value == compare_with,
-        1 => value != compare_with,
-        2 => value < compare_with,
-        3 => value <= compare_with,
-        4 => value > compare_with,
-        5 => value >= compare_with,
-        _ => return Err(Errno::ENOSYS),
-    };
-    let mut queues = QUEUES.lock();
-    let mut woken = wake_key(&mut queues, first_key, first_limit, !0);
-    if matches {
-        woken += wake_key(&mut queues, second_key, second_limit, !0);
-    }
-    Ok(woken as u64)
-}
-
-fn modify(mm: &Arc<AddressSpace>, address: u64, encoded: u32) -> core::result::Result<Result<u32>, user::UserFault> {
-    mm.activate();
-    let operation = encoded >> 28 & 7;
-    let mut operand = ((encoded << 8) as i32 >> 20) as u32;
-    if encoded >> 31 != 0 {
-        operand = 1 << (operand & 31);
-    }
-    loop {
-        let old = user::load_u32(address)?;
-        let new = match operation {
-            0 => operand,
-            1 => old.wrapping_add(operand),
-            2 => old | operand,
-            3 => old & !operand,
-            4 => old ^ operand,
-            _ => return Ok(Err(Errno::ENOSYS)),
-        };
-        if user::compare_exchange_u32(address, old, new)? == old {
-            return Ok(Ok(old));
-        }
-    }
-}
-
-const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
-const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
-const FUTEX_WAITERS: u32 = 0x8000_0000;
-const ROBUST_LIST_LIMIT: usize = 2048;
-
-/// Marks every robust futex that the ending thread holds and wakes one waiter of each (`linux/futex.h`,
-/// `struct robust_list_head`: next, offset, pending).
-pub(super) async fn release_robust_list(thread: &Thread) {
-    let head = thread.robust_list.swap(0, Ordering::Relaxed);
-    if head != 0 {
-        // A list that cannot be read ends where it cannot: the program's own fault.
-        let _ = walk_robust_list(thread, head).await;
-    }
-}
-
-async fn walk_robust_list(thread: &Thread, head: u64) -> Result<()> {
-    let mm = thread.mm();
-    let [first, offset, pending]: [u64; 3] = mm.read(head).await?;
-    let mut entry = first & !1;
-    for _ in 0..ROBUST_LIST_LIMIT {
-        if entry == head || entry == 0 {
-            break;
-        }
-        let next: u64 = mm.read(entry).await?;
-        if entry != pending & !1 {
-            release_robust(thread, entry.wrapping_add(offset)).await?;
-        }
-        entry = next & !1;
-    }
-    if pending & !1 != 0 {
-        release_robust(thread, (pending & !1).wrapping_add(offset)).await?;
-    }
-    Ok(())
-}
-
-async fn release_robust(thread: &Thread, address: u64) -> Result<()> {
-    if !address.is_multiple_of(4) {
-        return Err(Errno::EINVAL);
-    }
-    let mm = thread.mm();
-    loop {
-        match try_release(thread, &mm, address) {
-            Ok(wake_one) => {
-                if wake_one {
-                    wake(thread, address, Scope::Shared, 1, !0).await?;
-                    wake(thread, address, Scope::Private, 1, !0).await?;
-                }
-                return Ok(());
+    let ended = match deadline {
+        None => t.interruptible(&wait).await.map_err(Errno::from),
+        Some(deadline) => {
+            let timed = select(&wait, rt::sleep_until(deadline));
+            match t.interruptible(timed).await {
+                Ok(Either::Left(_)) => Ok(()),
+                Ok(Either::Right(_)) => Err(Errno::ETIMEDOUT),
+                Err(interrupted) => Err(interrupted.into()),
             }
-            Err(fault) => mm.resolve(fault).await?,
+        }
+    };
+    match ended {
+        // Woken at the same moment: the wake was given to this waiter, so it counts.
+        Err(_) if !wait.leave() => Ok(()),
+        ended => ended,
+    }
+}
+
+/// Wakes at most `limit` waiters whose bits meet `bits`; returns how many.
+pub fn wake(key: Key, limit: usize, bits: u32) -> usize {
+    let mut woken = 0;
+    let mut bucket = TABLE[key.bucket()].lock();
+    let mut position = 0;
+    while woken < limit && position < bucket.len() {
+        if bucket[position].key == key && bucket[position].bits & bits != 0 {
+            if let Some(waiter) = bucket.remove(position) {
+                waiter.slot.wake();
+                woken += 1;
+            }
+        } else {
+            position += 1;
+        }
+    }
+    shrink(&mut bucket);
+    woken
+}
+
+/// Wakes one waiter on a word of the thread's memory, as the end of a thread does for its thread number.
+pub fn wake_address(mm: &Arc<AddressSpace>, address: u64) {
+    for scope in [Scope::Process, Scope::Machine] {
+        if let Ok(key) = Key::new(mm, address, scope)
+            && wake(key, 1, u32::MAX) > 0
+        {
+            return;
         }
     }
 }
 
-fn try_release(thread: &Thread, mm: &Arc<AddressSpace>, address: u64) -> core::result::Result<bool, user::UserFault> {
-    mm.activate();
-    loop {
-        let old = user::load_u32(address)?;
-        if old & FUTEX_TID_MASK != thread.tid() as u32 {
-            return Ok(false);
+/// A word to requeue from, with the value it must still hold.
+pub struct Source {
+    /// The word.
+    pub key: Key,
+    /// Its address and the value it must hold (`FUTEX_CMP_REQUEUE`).
+    pub expected: Option<(u64, u32)>,
+}
+
+/// Wakes at most `wake_limit` waiters of one word and moves at most `move_limit` of the rest to another.
+///
+/// # Errors
+/// `Ok(Err(fault))` if the word has to be paged in first; `EAGAIN` if it holds another value, `ENOMEM`.
+pub fn requeue(
+    from: &Source,
+    to: Key,
+    wake_limit: usize,
+    move_limit: usize,
+) -> Result<core::result::Result<usize, UserFault>> {
+    let _moving = REQUEUE.lock();
+    let mut moved = VecDeque::new();
+    let mut woken = 0;
+    {
+        let mut bucket = TABLE[from.key.bucket()].lock();
+        if let Some((address, expected)) = from.expected {
+            match user::load_u32(address) {
+                Ok(value) if value == expected => {}
+                Ok(_) => return Err(Errno::EAGAIN),
+                Err(fault) => return Ok(Err(fault)),
+            }
         }
-        let new = old & FUTEX_WAITERS | FUTEX_OWNER_DIED;
-        if user::compare_exchange_u32(address, old, new)? == old {
-            return Ok(old & FUTEX_WAITERS != 0);
+        moved.try_reserve(bucket.len().min(move_limit)).map_err(|_| Errno::ENOMEM)?;
+        let mut position = 0;
+        while position < bucket.len() && (woken < wake_limit || moved.len() < move_limit) {
+            if bucket[position].key != from.key {
+                position += 1;
+            } else if let Some(mut waiter) = bucket.remove(position) {
+                if woken < wake_limit {
+                    waiter.slot.wake();
+                    woken += 1;
+                } else {
+                    waiter.slot.place.store(IN_TRANSIT, Ordering::Release);
+                    waiter.key = to;
+                    moved.push_back(waiter);
+                }
+            }
         }
+        shrink(&mut bucket);
     }
+    let count = moved.len();
+    let number = to.bucket();
+    let mut bucket = TABLE[number].lock();
+    if bucket.try_reserve(count).is_err() {
+        // A spurious wake is allowed, a lost waiter is not.
+        moved.drain(..).for_each(|waiter| waiter.slot.wake());
+    }
+    for waiter in moved {
+        waiter.slot.place.store(number, Ordering::Release);
+        bucket.push_back(waiter);
+    }
+    Ok(Ok(woken + count))
 }

@@ -1,0 +1,296 @@
+//! What can be done with something open.
+//!
+//! Every operation is an attempt that does not wait ([`Attempt`]). Where it would have to, it says [`Stop::WouldBlock`], and
+//! the caller, who has registered on [`File::wait_queue`] before it tried, awaits and tries again. So no future is ever
+//! boxed for a read, no lock is held across an await, and every wait is interruptible and cancellable in one place
+//! (`syscall::fs::transfer`).
+
+use alloc::sync::Arc;
+
+use linux_raw_sys::general as linux;
+
+use super::{
+    attributes::{Attributes, DeviceNumber, FileKind},
+    inode::FileSystemStatus,
+    io::{Sink, Source, UserFault},
+};
+use crate::{
+    errno::{Errno, Result},
+    mm::Pager,
+    sync::WaitQueue,
+    task::Thread,
+};
+
+/// Why an attempt did not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It failed.
+    Errno(Errno),
+    /// Nothing (more) can be done until the file's [`wait_queue`](File::wait_queue) wakes.
+    WouldBlock,
+    /// A page of the caller's buffer has to be brought in first. What was transferred before it counts.
+    Fault(UserFault),
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<UserFault> for Stop {
+    fn from(fault: UserFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// The result of an attempt.
+pub type Attempt<T> = core::result::Result<T, Stop>;
+
+bitflags::bitflags! {
+    /// What a file is ready for: the bits of `poll(2)`, which `epoll` shares.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Readiness: u32 {
+        /// A read would not block.
+        const IN = linux::POLLIN;
+        /// Something exceptional is there.
+        const PRI = linux::POLLPRI;
+        /// A write would not block.
+        const OUT = linux::POLLOUT;
+        /// The other end is gone in a way that fails writes, or the file failed.
+        const ERR = linux::POLLERR;
+        /// The other end hung up.
+        const HUP = linux::POLLHUP;
+        /// The descriptor is not open.
+        const NVAL = linux::POLLNVAL;
+        /// As `IN`.
+        const RDNORM = linux::POLLRDNORM;
+        /// Priority data.
+        const RDBAND = linux::POLLRDBAND;
+        /// As `OUT`.
+        const WRNORM = linux::POLLWRNORM;
+        /// Priority data may be written.
+        const WRBAND = linux::POLLWRBAND;
+        /// The peer shut down its writing side.
+        const RDHUP = linux::POLLRDHUP;
+    }
+}
+
+impl Readiness {
+    /// Readable, by both names.
+    pub const READABLE: Self = Self::IN.union(Self::RDNORM);
+    /// Writable, by both names.
+    pub const WRITABLE: Self = Self::OUT.union(Self::WRNORM);
+}
+
+/// Which way a blocked caller wants to move bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Out of the file.
+    Read,
+    /// Into the file.
+    Write,
+}
+
+/// Whether a file has offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positioning {
+    /// Bytes come and go in order: `lseek`, `pread` and `pwrite` are `ESPIPE`.
+    Stream,
+    /// Every byte has an offset.
+    Offsets,
+}
+
+/// Where a write goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteAt {
+    /// At the position.
+    Position,
+    /// At the file's end, wherever that is when the bytes go in (`O_APPEND`).
+    End,
+}
+
+/// What one attempt to read or write is told besides the bytes.
+pub struct Transfer<'a> {
+    /// The offset, moved on by what was transferred. Streams leave it alone.
+    pub position: &'a mut u64,
+    /// Where a write goes.
+    pub write_at: WriteAt,
+    /// The open file's status flags (`O_NONBLOCK` and so on), for files whose behaviour depends on them otherwise than by
+    /// [`Stop::WouldBlock`].
+    pub flags: u32,
+    /// The thread that asks; `None` for the kernel itself.
+    pub caller: Option<&'a Thread>,
+}
+
+/// Where a seek counts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are Linux's")]
+pub enum Whence {
+    Set,
+    Current,
+    End,
+    Data,
+    Hole,
+}
+
+impl Whence {
+    /// By Linux's number.
+    ///
+    /// # Errors
+    /// `EINVAL`.
+    pub const fn from_number(number: u32) -> Result<Self> {
+        Ok(match number {
+            linux::SEEK_SET => Self::Set,
+            linux::SEEK_CUR => Self::Current,
+            linux::SEEK_END => Self::End,
+            linux::SEEK_DATA => Self::Data,
+            linux::SEEK_HOLE => Self::Hole,
+            _ => return Err(Errno::EINVAL),
+        })
+    }
+}
+
+/// One name in a directory, while it is being listed.
+#[derive(Clone, Copy, Debug)]
+pub struct DirectoryEntry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// The file's number.
+    pub inode: u64,
+    /// The file's type.
+    pub kind: FileKind,
+    /// The position at which listing goes on after this entry.
+    pub next: u64,
+}
+
+/// The operations of an open file. The defaults are those of something that cannot do it, with Linux's errno.
+pub trait File: Send + Sync {
+    /// Reads at `transfer.position`. `Ok` with nothing put is the end of the file.
+    ///
+    /// # Errors
+    /// See [`Stop`]; by default `EINVAL`.
+    fn read(&self, transfer: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
+        let _ = (transfer, sink);
+        Err(Errno::EINVAL.into())
+    }
+
+    /// Writes at `transfer.position` or the end.
+    ///
+    /// # Errors
+    /// See [`Stop`]; by default `EINVAL`. `EPIPE` makes the caller raise SIGPIPE.
+    fn write(&self, transfer: &mut Transfer<'_>, source: &mut Source<'_>) -> Attempt<()> {
+        let _ = (transfer, source);
+        Err(Errno::EINVAL.into())
+    }
+
+    /// Whether the file has offsets.
+    fn positioning(&self) -> Positioning {
+        Positioning::Stream
+    }
+
+    /// The position that a seek leads to.
+    ///
+    /// # Errors
+    /// `ESPIPE` by default; `EINVAL` for one below 0, `ENXIO` for data or holes past the end.
+    fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {
+        let _ = (position, offset, whence);
+        Err(Errno::ESPIPE)
+    }
+
+    /// Lists a directory from `*position` on: `emit` is called for each entry and `*position` moved behind it, until `emit`
+    /// fails. Entries that neither come nor go meanwhile are listed exactly once.
+    ///
+    /// # Errors
+    /// What `emit` returned; by default `ENOTDIR`.
+    fn read_directory(
+        &self,
+        position: &mut u64,
+        emit: &mut dyn FnMut(&DirectoryEntry<'_>) -> Attempt<()>,
+    ) -> Attempt<()> {
+        let _ = (position, emit);
+        Err(Errno::ENOTDIR.into())
+    }
+
+    /// Device control. User memory behind `argument` is reached by [`copy_in`](super::io::copy_in) and
+    /// [`copy_out`](super::io::copy_out), whose faults are passed on by `?`; the call is then repeated, so nothing may have
+    /// been changed before.
+    ///
+    /// # Errors
+    /// See [`Stop`] (`WouldBlock` waits for [`Direction::Write`]); by default `ENOTTY`.
+    fn control(&self, caller: &Thread, request: u32, argument: u64) -> Attempt<u64> {
+        let _ = (caller, request, argument);
+        Err(Errno::ENOTTY.into())
+    }
+
+    /// What the file is ready for now. By default it is always readable and writable.
+    fn readiness(&self) -> Readiness {
+        Readiness::READABLE | Readiness::WRITABLE
+    }
+
+    /// Where a caller whose read or write would block waits: woken one at a time, as far as there is something to do.
+    /// `None` for a file that never blocks.
+    fn wait_queue(&self, direction: Direction) -> Option<&WaitQueue> {
+        let _ = direction;
+        None
+    }
+
+    /// Where pollers wait: all are woken whenever [`File::readiness`] may have gained a bit. `None` for a file whose
+    /// readiness never changes.
+    fn poll_queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    /// The pages of the file, for `mmap`.
+    ///
+    /// # Errors
+    /// `ENODEV` by default.
+    fn pager(&self) -> Result<Arc<dyn Pager>> {
+        Err(Errno::ENODEV)
+    }
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// `EINVAL` by default: there is nothing to synchronise.
+    fn sync(&self) -> Result<()> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Allocates or frees room in the file; `mode` holds Linux's `FALLOC_FL_` bits.
+    ///
+    /// # Errors
+    /// `ENODEV` by default.
+    fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
+        let _ = (mode, offset, len);
+        Err(Errno::ENODEV)
+    }
+
+    /// `stat` of a file that stands in no file system. A file with an inode is asked by that.
+    fn attributes(&self) -> Attributes {
+        Attributes::synthetic(ANONYMOUS_DEVICE, 1, FileKind::Regular, 0o600)
+    }
+
+    /// `statfs` of a file that stands in no file system.
+    fn status(&self) -> FileSystemStatus {
+        FileSystemStatus { magic: 0x0904_1934, ..FileSystemStatus::default() }
+    }
+
+    /// What `/proc/<pid>/fd` shows for a file without a name.
+    fn description(&self) -> alloc::string::String {
+        alloc::string::String::from("anon_inode:[file]")
+    }
+
+    /// The pipe behind it, for `splice`, `F_GETPIPE_SZ` and the like.
+    fn as_pipe(&self) -> Option<&super::pipe::PipeEnd> {
+        None
+    }
+
+    /// The concrete type, for calls that work on one type only.
+    fn as_any(&self) -> Option<&dyn core::any::Any> {
+        None
+    }
+}
+
+/// The device number of files that stand in no file system.
+pub const ANONYMOUS_DEVICE: DeviceNumber = DeviceNumber::new(0, 2);

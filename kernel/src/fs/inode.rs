@@ -1,0 +1,223 @@
+//! A file as its file system knows it, whatever names lead to it.
+//!
+//! Operations are complete in themselves and do not wait: everything here lives in memory. Permissions, mount points and
+//! symlinks are the business of [`path`](super::path) and the calls; an inode is only asked for what it can do. Names handed
+//! in have been checked: 1 to 255 bytes, no `/`, not `.` or `..`.
+
+use alloc::{sync::Arc, vec::Vec};
+use core::any::Any;
+
+use super::{
+    attributes::{Attributes, DeviceNumber, FileKind, SetAttributes},
+    file::File,
+    mount::Location,
+    pipe::Pipe,
+};
+use crate::{
+    errno::{Errno, Result},
+    task::Thread,
+};
+
+/// What a new file is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct NewFile<'a> {
+    /// Its type.
+    pub kind: FileKind,
+    /// Its permission bits, umask applied.
+    pub permissions: u16,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group, unless the directory hands down its own by its set-group-ID bit.
+    pub gid: u32,
+    /// What device it stands for.
+    pub rdev: DeviceNumber,
+    /// What a symlink points to.
+    pub target: &'a [u8],
+}
+
+impl NewFile<'_> {
+    /// A file, directory, fifo or socket of `uid` and `gid`.
+    pub const fn new(kind: FileKind, permissions: u16, uid: u32, gid: u32) -> Self {
+        Self { kind, permissions, uid, gid, rdev: DeviceNumber::new(0, 0), target: &[] }
+    }
+}
+
+/// How a rename treats a name that is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenameMode {
+    /// The old file there goes.
+    Replace,
+    /// `EEXIST`.
+    NoReplace,
+    /// The two change places.
+    Exchange,
+}
+
+/// What `statfs(2)` tells, in blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileSystemStatus {
+    /// `f_type`.
+    pub magic: u32,
+    /// Blocks of 4 KiB in all; 0 where there is no limit.
+    pub blocks: u64,
+    /// Blocks free.
+    pub free_blocks: u64,
+    /// Inodes in all.
+    pub files: u64,
+    /// Inodes free.
+    pub free_files: u64,
+    /// The device number.
+    pub device: DeviceNumber,
+}
+
+/// A file in a file system.
+pub trait Inode: Send + Sync + Any {
+    /// What is known of it.
+    fn attributes(&self) -> Attributes;
+
+    /// Its type: never changes.
+    fn kind(&self) -> FileKind;
+
+    /// Changes attributes.
+    ///
+    /// # Errors
+    /// `EPERM` by default; `EISDIR`, `EINVAL`, `EFBIG`, `ENOSPC` by what is asked.
+    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+        let _ = change;
+        Err(Errno::EPERM)
+    }
+
+    /// The file of that name in this directory.
+    ///
+    /// # Errors
+    /// `ENOENT`; `ENOTDIR` by default.
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        let _ = name;
+        Err(Errno::ENOTDIR)
+    }
+
+    /// A directory that holds this file, and the name there; `None` for a root, or once it has no name.
+    fn place(&self) -> Option<(Arc<dyn Inode>, Vec<u8>)> {
+        None
+    }
+
+    /// Makes a file in this directory.
+    ///
+    /// # Errors
+    /// `EEXIST`, `ENOSPC`, `ENOENT` where the directory itself has been removed; `EPERM` by default.
+    fn create(&self, name: &[u8], new: &NewFile<'_>) -> Result<Arc<dyn Inode>> {
+        let _ = (name, new);
+        Err(Errno::EPERM)
+    }
+
+    /// Makes a file without a name (`O_TMPFILE`).
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` by default.
+    fn create_unnamed(&self, new: &NewFile<'_>) -> Result<Arc<dyn Inode>> {
+        let _ = new;
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Gives `target` (of the same file system) another name in this directory.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EXDEV`, `EMLINK`, `ENOENT`; `EPERM` by default and for directories.
+    fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
+        let _ = (name, target);
+        Err(Errno::EPERM)
+    }
+
+    /// Takes a name of something other than a directory away.
+    ///
+    /// # Errors
+    /// `ENOENT`, `EISDIR`; `EPERM` by default.
+    fn unlink(&self, name: &[u8]) -> Result<()> {
+        let _ = name;
+        Err(Errno::EPERM)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `ENOTEMPTY`; `EPERM` by default.
+    fn remove_directory(&self, name: &[u8]) -> Result<()> {
+        let _ = name;
+        Err(Errno::EPERM)
+    }
+
+    /// Moves `name` of this directory to `new_name` of `new_directory` (of the same file system).
+    ///
+    /// # Errors
+    /// `ENOENT`, `EEXIST`, `EISDIR`, `ENOTDIR`, `ENOTEMPTY`, `EXDEV`; `EINVAL` for a directory moved into itself; `EPERM` by
+    /// default.
+    fn rename(&self, name: &[u8], new_directory: &Arc<dyn Inode>, new_name: &[u8], mode: RenameMode) -> Result<()> {
+        let _ = (name, new_directory, new_name, mode);
+        Err(Errno::EPERM)
+    }
+
+    /// What a symlink points to.
+    ///
+    /// # Errors
+    /// `EINVAL` by default.
+    fn read_link(&self) -> Result<Vec<u8>> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Where a link leads that is followed by itself and not by its text (`/proc/<pid>/fd/1`, `exe`, `cwd`, `root`).
+    ///
+    /// # Errors
+    /// Where it leads nowhere any more.
+    fn follow(&self) -> Option<Result<Target>> {
+        None
+    }
+
+    /// Opens it. Device nodes and fifos are opened by the caller and not by this.
+    ///
+    /// # Errors
+    /// `ENXIO` by default.
+    fn open(self: Arc<Self>, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
+        let _ = request;
+        Err(Errno::ENXIO)
+    }
+
+    /// The pipe that all who have this fifo open share.
+    ///
+    /// # Errors
+    /// `ENXIO` for what is no fifo; `ENOMEM`.
+    fn fifo(&self) -> Result<Arc<Pipe>> {
+        Err(Errno::ENXIO)
+    }
+
+    /// The file system's state.
+    fn status(&self) -> FileSystemStatus {
+        FileSystemStatus::default()
+    }
+
+    /// Notes a read, for the access time.
+    fn touch(&self) {}
+}
+
+impl dyn Inode {
+    /// Device and number: two inodes with the same are the same file.
+    pub fn identity(&self) -> (DeviceNumber, u64) {
+        let attributes = self.attributes();
+        (attributes.device, attributes.inode)
+    }
+}
+
+/// What a self-following link leads to.
+pub enum Target {
+    /// A place in the tree.
+    Location(Location),
+    /// A file that may have no place in any tree (a pipe).
+    Inode(Arc<dyn Inode>),
+}
+
+/// What `open` is told.
+pub struct OpenRequest<'a> {
+    /// Linux's flags.
+    pub flags: u32,
+    /// Who opens; `None` for the kernel.
+    pub caller: Option<&'a Thread>,
+}

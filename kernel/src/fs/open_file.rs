@@ -1,0 +1,232 @@
+//! An open file description (`open(2)`): what all descriptors that came from one `open` share, across `dup` and `fork`.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use linux_raw_sys::general as linux;
+
+use super::{
+    attributes::Attributes,
+    file::{Attempt, File, Positioning, Transfer, Whence, WriteAt},
+    inode::Inode,
+    io::{Sink, Source},
+    mount::Location,
+};
+use crate::{
+    errno::{Errno, Result},
+    sync::{Rank, SpinLock},
+    task::Thread,
+};
+
+/// Status flags that `F_SETFL` may change.
+const CHANGEABLE: u32 = linux::O_APPEND | linux::O_NONBLOCK | linux::O_DIRECT | linux::O_NOATIME | FASYNC;
+const FASYNC: u32 = 0o20000;
+/// Flags that say how to open, and are gone afterwards.
+const CREATION: u32 = linux::O_CREAT | linux::O_EXCL | linux::O_NOCTTY | linux::O_TRUNC | linux::O_CLOEXEC;
+
+/// A file, opened.
+pub struct OpenFile {
+    file: Arc<dyn File>,
+    location: Option<Location>,
+    flags: AtomicU32,
+    position: SpinLock<u64>,
+}
+
+impl OpenFile {
+    /// Something opened by a name. `flags` are those of `open(2)`.
+    pub fn new(file: Arc<dyn File>, location: Location, flags: u32) -> Self {
+        Self {
+            file,
+            location: Some(location),
+            flags: AtomicU32::new(flags & !CREATION),
+            position: SpinLock::new(Rank::OpenFile, 0),
+        }
+    }
+
+    /// Something that never had a name: a pipe's end, an eventfd.
+    pub fn anonymous(file: Arc<dyn File>, flags: u32) -> Self {
+        Self {
+            file,
+            location: None,
+            flags: AtomicU32::new(flags & !CREATION),
+            position: SpinLock::new(Rank::OpenFile, 0),
+        }
+    }
+
+    /// The file itself.
+    pub fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    /// Where it was opened.
+    pub fn location(&self) -> Option<&Location> {
+        self.location.as_ref()
+    }
+
+    /// The inode it was opened by.
+    pub fn inode(&self) -> Option<&Arc<dyn Inode>> {
+        self.location.as_ref().map(|location| &location.inode)
+    }
+
+    /// Access mode and status flags, as `F_GETFL` reports them.
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Relaxed)
+    }
+
+    /// Replaces the status flags that can be changed (`F_SETFL`).
+    pub fn set_flags(&self, flags: u32) {
+        let _ = self.flags.fetch_update(Relaxed, Relaxed, |old| Some(old & !CHANGEABLE | flags & CHANGEABLE));
+    }
+
+    /// Sets or clears `O_NONBLOCK` alone (`FIONBIO`).
+    pub fn set_blocking(&self, blocking: Blocking) {
+        match blocking {
+            Blocking::Wait => self.flags.fetch_and(!linux::O_NONBLOCK, Relaxed),
+            Blocking::Return => self.flags.fetch_or(linux::O_NONBLOCK, Relaxed),
+        };
+    }
+
+    /// Whether an operation that cannot go on returns `EAGAIN` instead of waiting.
+    pub fn is_nonblocking(&self) -> bool {
+        self.flags() & linux::O_NONBLOCK != 0
+    }
+
+    /// Whether it was opened by `O_PATH`: it then stands for a place and cannot be read or written.
+    pub fn is_path(&self) -> bool {
+        self.flags() & linux::O_PATH != 0
+    }
+
+    /// Whether it was opened for reading.
+    pub fn is_readable(&self) -> bool {
+        matches!(self.flags() & (linux::O_ACCMODE | linux::O_PATH), linux::O_RDONLY | linux::O_RDWR)
+    }
+
+    /// Whether it was opened for writing.
+    pub fn is_writable(&self) -> bool {
+        matches!(self.flags() & (linux::O_ACCMODE | linux::O_PATH), linux::O_WRONLY | linux::O_RDWR)
+    }
+
+    /// One attempt to read, at `at` or else at the shared position, which moves on.
+    ///
+    /// # Errors
+    /// `EBADF` if it is not open for reading; `ESPIPE` for an offset into a stream; otherwise the file's.
+    pub fn read(&self, caller: Option<&Thread>, at: Option<&mut u64>, sink: &mut Sink<'_>) -> Attempt<()> {
+        if !self.is_readable() {
+            return Err(Errno::EBADF.into());
+        }
+        self.transfer(caller, at, WriteAt::Position, |transfer| self.file.read(transfer, sink))
+    }
+
+    /// One attempt to write, at `at` or else at the shared position (the end for `O_APPEND`), which moves on.
+    ///
+    /// # Errors
+    /// As [`OpenFile::read`], for writing.
+    pub fn write(
+        &self,
+        caller: Option<&Thread>,
+        at: Option<&mut u64>,
+        source: &mut Source<'_>,
+        write_at: WriteAt,
+    ) -> Attempt<()> {
+        if !self.is_writable() {
+            return Err(Errno::EBADF.into());
+        }
+        let append = self.flags() & linux::O_APPEND != 0;
+        let write_at = if append { WriteAt::End } else { write_at };
+        self.transfer(caller, at, write_at, |transfer| self.file.write(transfer, source))
+    }
+
+    fn transfer(
+        &self,
+        caller: Option<&Thread>,
+        at: Option<&mut u64>,
+        write_at: WriteAt,
+        attempt: impl FnOnce(&mut Transfer<'_>) -> Attempt<()>,
+    ) -> Attempt<()> {
+        let flags = self.flags();
+        match (self.file.positioning(), at) {
+            (Positioning::Stream, Some(_)) => Err(Errno::ESPIPE.into()),
+            (Positioning::Stream, None) => attempt(&mut Transfer { position: &mut 0, write_at, flags, caller }),
+            (Positioning::Offsets, Some(position)) => attempt(&mut Transfer { position, write_at, flags, caller }),
+            (Positioning::Offsets, None) => {
+                let mut position = self.position.lock();
+                attempt(&mut Transfer { position: &mut position, write_at, flags, caller })
+            }
+        }
+    }
+
+    /// Moves the position.
+    ///
+    /// # Errors
+    /// The file's.
+    pub fn seek(&self, offset: i64, whence: Whence) -> Result<u64> {
+        let mut position = self.position.lock();
+        *position = self.file.seek(*position, offset, whence)?;
+        Ok(*position)
+    }
+
+    /// The position.
+    pub fn position(&self) -> u64 {
+        *self.position.lock()
+    }
+
+    /// Gives access to the position, for listing a directory.
+    pub fn with_position<T>(&self, use_it: impl FnOnce(&mut u64) -> T) -> T {
+        use_it(&mut self.position.lock())
+    }
+
+    /// `fstat`.
+    pub fn attributes(&self) -> Attributes {
+        match &self.location {
+            Some(location) => location.inode.attributes(),
+            None => self.file.attributes(),
+        }
+    }
+
+    /// Reads at `offset` into kernel memory until it is full or the file ends, without waiting; the bytes read.
+    ///
+    /// # Errors
+    /// The file's; `EAGAIN` if it would block.
+    pub fn read_kernel(&self, mut offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let mut sink = Sink::kernel(buffer);
+        loop {
+            let before = sink.done();
+            sink.open_window();
+            match self.read(None, Some(&mut offset), &mut sink) {
+                Ok(()) if sink.done() == before || sink.is_full() => return Ok(sink.done()),
+                Ok(()) => {}
+                Err(super::file::Stop::Errno(errno)) => return Err(errno),
+                Err(super::file::Stop::WouldBlock) => return Err(Errno::EAGAIN),
+                Err(super::file::Stop::Fault(_)) => return Err(Errno::EFAULT),
+            }
+        }
+    }
+}
+
+/// Whether operations wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocking {
+    /// They wait.
+    Wait,
+    /// They return `EAGAIN`.
+    Return,
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        super::locks::release_description(self);
+    }
+}
+
+/// What stands behind an `O_PATH` descriptor: nothing can be done with it.
+pub struct PathFile;
+
+impl File for PathFile {
+    fn read(&self, _: &mut Transfer<'_>, _: &mut Sink<'_>) -> Attempt<()> {
+        Err(Errno::EBADF.into())
+    }
+
+    fn write(&self, _: &mut Transfer<'_>, _: &mut Source<'_>) -> Attempt<()> {
+        Err(Errno::EBADF.into())
+    }
+}
