@@ -43,6 +43,13 @@ enum Task {
         #[arg(long, default_value = "release")]
         profile: Profile,
     },
+    /// Write the initramfs for a kernel that is built already, beside it
+    Initramfs {
+        /// Architecture
+        arch: Arch,
+        /// The kernel's ELF file
+        kernel: PathBuf,
+    },
     /// Print a kernel's functions by address
     Symbols {
         /// The ELF file
@@ -69,6 +76,9 @@ fn run(task: Task) -> Result<ExitCode> {
                 let boot = Boot::build(arch, profile)?;
                 println!("{} {}\n{}\n{}", arch.name(), boot.build_id, boot.image.display(), boot.initramfs.display());
             }
+        }
+        Task::Initramfs { arch, kernel } => {
+            println!("{}", initramfs::build(arch, &std::path::absolute(kernel)?)?.display());
         }
         Task::Symbols { kernel } => {
             for (address, name) in symbols::functions(&std::fs::read(kernel)?)? {
