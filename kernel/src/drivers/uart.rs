@@ -28,10 +28,18 @@ pub async fn run(port: &'static impl SerialPort, tty: Arc<Tty>) -> Result<()> {
     klog::attach_driver();
     port.set_receive_interrupt(true);
     loop {
-        receive(port, &tty);
+        // While readers do not keep up the bytes stay in the device, whose sender then waits.
+        let reading = tty.accepts_input();
+        if reading {
+            receive(port, &tty);
+        }
+        port.set_receive_interrupt(reading);
         transmit.pump(port, &tty);
         port.set_transmit_interrupt(transmit.is_blocked());
-        let interrupt = core::pin::pin!(line.wait());
+        let wanted = async {
+            if reading { core::future::pending().await } else { tty.input_wanted().await }
+        };
+        let interrupt = core::pin::pin!(select(core::pin::pin!(line.wait()), core::pin::pin!(wanted)));
         if transmit.is_blocked() {
             interrupt.await;
         } else {

@@ -1,3 +1,122 @@
-//! User program.
+//! The tests that run in user mode: ordinary Linux programs, all in one file.
+//!
+//! `tests run [word]…` runs every test (or those whose names contain a word), each in a process of its own with a time limit,
+//! and reports. `tests <name>` runs one here. On Linux everything but what is Breenix's own is to pass as well: that is how the
+//! tests themselves are tested.
+#![expect(unsafe_code, reason = "raw system calls are what is tested; see `sys`")]
 
-fn main() {}
+mod arch;
+mod breenix;
+mod files;
+mod floating;
+mod hostile;
+mod memory;
+mod pipes;
+mod process;
+mod programs;
+mod runner;
+mod sched;
+mod signals;
+mod sys;
+mod threads;
+
+use std::process::ExitCode;
+
+/// One test.
+#[derive(Clone, Copy)]
+pub struct Test {
+    /// Its name, `group::what`.
+    pub name: &'static str,
+    /// Returns when all is well, panics otherwise.
+    pub run: fn(),
+    /// Seconds until it counts as hung.
+    pub limit: u64,
+    /// Where it means something.
+    pub on: On,
+    /// What it must leave as it was.
+    pub leaves: Leaves,
+}
+
+/// Where a test means something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// On any Linux.
+    Any,
+    /// On Breenix alone.
+    Breenix,
+}
+
+/// What a test must leave as it was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Leaves {
+    /// Nothing is checked.
+    Unchecked,
+    /// As much free memory as there was (checked on Breenix).
+    Memory,
+}
+
+/// A table of tests: `test(name)`, with options behind.
+#[macro_export]
+macro_rules! tests {
+    ($group:literal: $($function:ident $(, limit $limit:literal)? $(, $option:ident)*;)*) => {
+        /// The tests of this group.
+        pub const TESTS: &[$crate::Test] = &[$({
+            #[expect(unused_mut, reason = "not every test has options")]
+            let mut test = $crate::Test {
+                name: concat!($group, "::", stringify!($function)),
+                run: $function,
+                limit: 30,
+                on: $crate::On::Any,
+                leaves: $crate::Leaves::Unchecked,
+            };
+            $(test.limit = $limit;)?
+            $($crate::tests!(@option test $option);)*
+            test
+        }),*];
+    };
+    (@option $test:ident breenix) => { $test.on = $crate::On::Breenix; };
+    (@option $test:ident frees) => { $test.leaves = $crate::Leaves::Memory; };
+}
+
+/// All tests, in the order in which they run: what the later ones rely on comes first.
+fn all() -> impl Iterator<Item = Test> {
+    [
+        process::TESTS,
+        programs::TESTS,
+        memory::TESTS,
+        pipes::TESTS,
+        files::TESTS,
+        signals::TESTS,
+        threads::TESTS,
+        sched::TESTS,
+        floating::TESTS,
+        hostile::TESTS,
+        breenix::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
+    match words.as_slice() {
+        [] | ["list"] => {
+            all().for_each(|test| println!("{}", test.name));
+            ExitCode::SUCCESS
+        }
+        ["run", filters @ ..] => runner::run(filters),
+        ["helper", name, rest @ ..] => programs::helper(name, rest),
+        [name, ..] => match all().find(|test| test.name == *name) {
+            Some(test) => {
+                (test.run)();
+                ExitCode::SUCCESS
+            }
+            None => {
+                eprintln!("no test {name}");
+                ExitCode::from(2)
+            }
+        },
+    }
+}
