@@ -108,7 +108,7 @@ pub fn models() -> Result<Tally> {
     command
         .args(["test", "--package", "executor", "--release"])
         .env("CARGO_TARGET_DIR", target);
-    command.env("RUSTFLAGS", "--cfg loom").env("LOOM_MAX_PREEMPTIONS", "3");
+    command.env("RUSTFLAGS", "--cfg loom");
     counted("loom", &mut command)
 }
 
