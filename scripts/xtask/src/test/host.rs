@@ -106,7 +106,7 @@ pub fn models() -> Result<Tally> {
     let mut command = project::cargo();
     let target: PathBuf = project::target_dir().join("loom");
     command
-        .args(["test", "--package", "executor", "--release"])
+        .args(["test", "--package", "executor", "--release", "--test", "loom"])
         .env("CARGO_TARGET_DIR", target);
     command.env("RUSTFLAGS", "--cfg loom");
     counted("loom", &mut command)
