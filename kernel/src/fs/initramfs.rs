@@ -105,7 +105,7 @@ fn place(
         }
         None => {
             let mut new = NewFile::new(kind, mode as u16 & 0o7777, entry.uid(), entry.gid());
-            new.rdev = DeviceNumber::new(entry.rdev_major().unwrap_or(0), entry.rdev_minor().unwrap_or(0));
+            new.rdev = DeviceNumber::new(entry.rdevmajor().unwrap_or(0), entry.rdevminor().unwrap_or(0));
             if kind == FileKind::Symlink {
                 new.target = entry.file();
             }
