@@ -53,6 +53,14 @@ pub trait InterruptFrame: Clone + Send + Sync + 'static {
     fn thread_pointer(&self) -> u64;
     /// Sets the thread pointer. The value has been checked to be a user address.
     fn set_thread_pointer(&mut self, address: u64);
+    /// The second thread pointer where programs have one (x86_64's `GS_BASE`, for `arch_prctl`); `None` elsewhere.
+    fn gs_base(&self) -> Option<u64> {
+        None
+    }
+    /// Sets the second thread pointer; false where there is none or the value is no user address.
+    fn set_gs_base(&mut self, _address: u64) -> bool {
+        false
+    }
     /// The level the context runs at; always user for a context made by [`InterruptFrame::new_user`].
     fn privilege(&self) -> Self::Privilege;
     /// The FP/SIMD state's saved copy.

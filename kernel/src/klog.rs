@@ -20,7 +20,8 @@ use crate::{
     sync::{Rank, SpinLock},
 };
 
-const CAPACITY: usize = 64 * 1024;
+/// Bytes of messages kept.
+pub const CAPACITY: usize = 64 * 1024;
 
 struct Ring {
     bytes: [u8; CAPACITY],
@@ -183,6 +184,12 @@ pub async fn output_ready() {
         }
     })
     .await
+}
+
+/// Writes out what the driver has not taken yet, by polling: the machine is about to go.
+pub fn flush() {
+    DRIVER_RUNS.store(false, Ordering::Relaxed);
+    RING.lock().print_polled();
 }
 
 /// Writes straight to the port, for the panic handler: takes no lock, so that a panic inside the log still prints.

@@ -73,7 +73,10 @@ pub struct UserContext {
 impl UserContext {
     /// A context that runs `program`.
     pub fn with_program(program: Program) -> Self {
-        Self { program: Some(program), ..Self::new_user(0, 0) }
+        Self {
+            program: Some(program),
+            ..Self::new_user(0, 0)
+        }
     }
 
     pub(super) fn run(&mut self) -> Trap {
@@ -82,7 +85,10 @@ impl UserContext {
         }
         match &self.program {
             Some(program) => lock(program.as_ref())(&mut self.registers),
-            None => Trap::Exception { kind: ExceptionKind::IllegalInstruction, address: self.registers.pc },
+            None => Trap::Exception {
+                kind: ExceptionKind::IllegalInstruction,
+                address: self.registers.pc,
+            },
         }
     }
 }
@@ -93,8 +99,16 @@ impl InterruptFrame for UserContext {
 
     fn new_user(entry: u64, stack: u64) -> Self {
         let program = machine::with_machine(|machine| lock(&machine.programs).get(&entry).cloned());
-        let registers = Registers { pc: entry, sp: stack, ..Registers::default() };
-        Self { registers, fp: FpState::default(), program }
+        let registers = Registers {
+            pc: entry,
+            sp: stack,
+            ..Registers::default()
+        };
+        Self {
+            registers,
+            fp: FpState::default(),
+            program,
+        }
     }
 
     fn instruction_pointer(&self) -> u64 {

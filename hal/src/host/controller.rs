@@ -69,10 +69,16 @@ impl InterruptController for Controller {
         let (now, cpu) = (machine.clock(), machine::cpu_id());
         let own = machine.with_cpu(cpu, |state| {
             if std::mem::take(&mut state.ipi) {
-                return Some(Interrupt { source: InterruptSource::Ipi, raw: RAW_IPI });
+                return Some(Interrupt {
+                    source: InterruptSource::Ipi,
+                    raw: RAW_IPI,
+                });
             }
             state.deadline.take_if(|deadline| *deadline <= now)?;
-            Some(Interrupt { source: InterruptSource::Timer, raw: RAW_TIMER })
+            Some(Interrupt {
+                source: InterruptSource::Timer,
+                raw: RAW_TIMER,
+            })
         });
         own.or_else(|| {
             let mut lines = lock(&machine.lines);
@@ -80,7 +86,10 @@ impl InterruptController for Controller {
             let line = lines.line(number);
             line.active = true;
             line.latched = false;
-            Some(Interrupt { source: InterruptSource::Line(number, line.trigger), raw: number })
+            Some(Interrupt {
+                source: InterruptSource::Line(number, line.trigger),
+                raw: number,
+            })
         })
     }
 

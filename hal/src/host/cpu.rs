@@ -41,7 +41,10 @@ fn word(address: u64, access: Access) -> Result<&'static AtomicU32, CopyFault> {
 }
 
 fn trap(fault: CopyFault, address: u64, access: Access) -> Trap {
-    Trap::PageFault { address: address.wrapping_add(fault.copied as u64), access }
+    Trap::PageFault {
+        address: address.wrapping_add(fault.copied as u64),
+        access,
+    }
 }
 
 /// A program's load.
@@ -67,7 +70,10 @@ pub fn store(address: u64, from: &[u8]) -> Result<(), Trap> {
 pub fn fetch(address: u64) -> Result<(), Trap> {
     match locate(address, Access::Execute) {
         Some(_) => Ok(()),
-        None => Err(Trap::PageFault { address, access: Access::Execute }),
+        None => Err(Trap::PageFault {
+            address,
+            access: Access::Execute,
+        }),
     }
 }
 
@@ -106,7 +112,10 @@ impl CpuOps for Cpu {
     }
 
     fn enter_user(context: &mut UserContext) -> Trap {
-        debug_assert!(!Self::interrupts_enabled(), "user mode entered with interrupts unmasked");
+        debug_assert!(
+            !Self::interrupts_enabled(),
+            "user mode entered with interrupts unmasked"
+        );
         if machine::with_machine(|machine| machine.interrupt_pending(machine::cpu_id())) {
             return Trap::Interrupt(InterruptToken(0));
         }
@@ -135,9 +144,11 @@ impl CpuOps for Cpu {
 
     fn user_compare_exchange(address: u64, expected: u32, new: u32) -> Result<u32, CopyFault> {
         let word = word(address, Access::Write)?;
-        Ok(match word.compare_exchange(expected, new, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(old) | Err(old) => old,
-        })
+        Ok(
+            match word.compare_exchange(expected, new, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(old) | Err(old) => old,
+            },
+        )
     }
 
     fn user_load(address: u64) -> Result<u32, CopyFault> {

@@ -68,7 +68,11 @@ pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn with_seat<R>(f: impl FnOnce(&mut Seat) -> R) -> R {
-    SEAT.with(|seat| f(seat.borrow_mut().get_or_insert_with(|| Seat::take(Arc::new(Machine::new()), 0))))
+    SEAT.with(|seat| {
+        f(seat
+            .borrow_mut()
+            .get_or_insert_with(|| Seat::take(Arc::new(Machine::new()), 0)))
+    })
 }
 
 /// The machine that the calling thread belongs to.
@@ -82,7 +86,8 @@ pub(super) fn with_machine<R>(f: impl FnOnce(&Machine) -> R) -> R {
 
 /// The number of the CPU that the calling thread is. Also answers while the thread's own storage is being torn down.
 pub(super) fn cpu_id() -> u32 {
-    SEAT.try_with(|seat| seat.borrow().as_ref().map_or(0, |seat| seat.cpu)).unwrap_or(0)
+    SEAT.try_with(|seat| seat.borrow().as_ref().map_or(0, |seat| seat.cpu))
+        .unwrap_or(0)
 }
 
 /// Makes the calling thread CPU `cpu` of its machine.
@@ -108,7 +113,10 @@ pub fn take_interrupt() -> Option<InterruptToken> {
 
 impl Machine {
     /// A machine at rest, its clock at zero.
-    #[expect(clippy::new_without_default, reason = "a default machine would suggest that there is one for everybody")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a default machine would suggest that there is one for everybody"
+    )]
     pub fn new() -> Self {
         Self {
             clock: AtomicU64::new(0),
@@ -167,8 +175,9 @@ impl Machine {
     /// Whether an interrupt is waiting for CPU `cpu`, masked or not.
     pub fn interrupt_pending(&self, cpu: u32) -> bool {
         let now = self.clock();
-        self.with_cpu(cpu, |state| state.ipi || state.deadline.is_some_and(|deadline| deadline <= now))
-            || lock(&self.lines).pending(cpu).is_some()
+        self.with_cpu(cpu, |state| {
+            state.ipi || state.deadline.is_some_and(|deadline| deadline <= now)
+        }) || lock(&self.lines).pending(cpu).is_some()
     }
 
     pub(super) fn with_cpu<R>(&self, cpu: u32, f: impl FnOnce(&mut CpuState) -> R) -> R {

@@ -120,7 +120,10 @@ impl PageTableOps for PageTable {
 
     fn new(frames: &impl FrameSource) -> Result<Self, OutOfFrames> {
         let root = frames.allocate_table().ok_or(OutOfFrames)?;
-        Ok(Self { root, tables: Arc::default() })
+        Ok(Self {
+            root,
+            tables: Arc::default(),
+        })
     }
 
     fn map(
@@ -130,7 +133,10 @@ impl PageTableOps for PageTable {
         flags: PteFlags,
         frames: &impl FrameSource,
     ) -> Result<(), OutOfFrames> {
-        assert!(page.is_page_aligned() && page.0 < Self::USER_END, "{page:?} cannot be mapped");
+        assert!(
+            page.is_page_aligned() && page.0 < Self::USER_END,
+            "{page:?} cannot be mapped"
+        );
         let mut inner = lock(&self.tables.inner);
         let table = page.0 / TABLE_BYTES;
         if !inner.tables.contains_key(&table) {
@@ -146,7 +152,11 @@ impl PageTableOps for PageTable {
     }
 
     fn protect(&mut self, page: VirtAddr, flags: PteFlags) -> bool {
-        lock(&self.tables.inner).entries.get_mut(&page.0).map(|entry| entry.1 = flags).is_some()
+        lock(&self.tables.inner)
+            .entries
+            .get_mut(&page.0)
+            .map(|entry| entry.1 = flags)
+            .is_some()
     }
 
     fn translate(&self, page: VirtAddr) -> Option<Entry> {
@@ -185,7 +195,11 @@ impl PageTableOps for PageTable {
 
     fn invalidate(&self, start: VirtAddr, end: VirtAddr) {
         machine::with_cpu(|cpu| {
-            if cpu.active.as_ref().is_some_and(|active| Arc::ptr_eq(active, &self.tables)) {
+            if cpu
+                .active
+                .as_ref()
+                .is_some_and(|active| Arc::ptr_eq(active, &self.tables))
+            {
                 cpu.tlb.0.retain(|page, _| !(start.0..end.0).contains(page));
             }
         });

@@ -66,7 +66,14 @@ impl SignalFrames for UserContext {
         }
         self.registers = frame.registers;
         self.fp.0 = frame.fp;
-        let alt_stack = AltStack { sp: frame.alt_sp, flags: frame.alt_flags as i32, size: frame.alt_size };
-        Ok(Restored { mask: frame.mask, alt_stack })
+        let alt_stack = AltStack {
+            sp: frame.alt_sp,
+            flags: frame.alt_flags as i32,
+            size: frame.alt_size,
+        };
+        Ok(Restored {
+            mask: frame.mask,
+            alt_stack,
+        })
     }
 }

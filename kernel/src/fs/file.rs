@@ -281,11 +281,6 @@ pub trait File: Send + Sync {
         alloc::string::String::from("anon_inode:[file]")
     }
 
-    /// Called as an open file description of it goes, or a descriptor is closed: see [`Release`].
-    fn release(&self, release: Release) {
-        let _ = release;
-    }
-
     /// The pipe behind it, for `splice`, `F_GETPIPE_SZ` and the like.
     fn as_pipe(&self) -> Option<&super::pipe::PipeEnd> {
         None
@@ -295,13 +290,6 @@ pub trait File: Send + Sync {
     fn as_any(&self) -> Option<&dyn core::any::Any> {
         None
     }
-}
-
-/// What is given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Release {
-    /// The last reference to the open file description.
-    Description,
 }
 
 /// The device number of files that stand in no file system.

@@ -1,7 +1,7 @@
 //! A file as its file system knows it, whatever names lead to it.
 //!
 //! Operations are complete in themselves and do not wait: everything here lives in memory. Permissions, mount points and
-//! symlinks are the business of [`walk`](super::walk) and the calls; an inode is only asked for what it can do. Names handed
+//! symlinks are the business of [`path`](super::path) and the calls; an inode is only asked for what it can do. Names handed
 //! in have been checked: 1 to 255 bytes, no `/`, not `.` or `..`.
 
 use alloc::{sync::Arc, vec::Vec};
@@ -210,8 +210,8 @@ impl dyn Inode {
 pub enum Target {
     /// A place in the tree.
     Location(Location),
-    /// A file that is open somewhere and may have no place (a pipe, a deleted file).
-    Open(Arc<super::OpenFile>),
+    /// A file that may have no place in any tree (a pipe).
+    Inode(Arc<dyn Inode>),
 }
 
 /// What `open` is told.

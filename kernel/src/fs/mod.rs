@@ -4,12 +4,11 @@
 //!
 //! - The calls (`syscall::fs`) are async functions. They hold the thread, wait, bring pages in, and check who may do what.
 //! - The objects: an [`FdTable`] maps numbers to [`OpenFile`]s, each of which has a position, flags, and a [`File`] that does
-//!   the work in attempts that never wait. [`walk`] turns paths into [`Location`]s by way of [`mount`]s.
+//!   the work in attempts that never wait. [`path`] turns paths into [`Location`]s by way of [`mount`]s.
 //! - The file systems: [`tmpfs`] (the root, and `/dev` with its device nodes) and [`procfs`]. Pipes, event counters and the
 //!   like are `File`s without an inode.
 
 pub mod attributes;
-pub mod clock;
 pub mod context;
 pub mod fd_table;
 pub mod file;
@@ -18,7 +17,10 @@ pub mod io;
 pub mod locks;
 pub mod mount;
 pub mod open_file;
+pub mod page_map;
+pub mod path;
 pub mod pipe;
+pub mod tmpfs;
 
 pub use attributes::{Attributes, DeviceNumber, FileKind, Permission, Timestamp};
 pub use context::FsContext;

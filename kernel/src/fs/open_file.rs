@@ -7,7 +7,7 @@ use linux_raw_sys::general as linux;
 
 use super::{
     attributes::Attributes,
-    file::{Attempt, File, Positioning, Release, Transfer, Whence, WriteAt},
+    file::{Attempt, File, Positioning, Transfer, Whence, WriteAt},
     inode::Inode,
     io::{Sink, Source},
     mount::Location,
@@ -215,7 +215,6 @@ pub enum Blocking {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         super::locks::release_description(self);
-        self.file.release(Release::Description);
     }
 }
 

@@ -1,7 +1,471 @@
-//! Pipes.
+//! Pipes and fifos: a bounded run of bytes between writers and readers.
+//!
+//! Bytes stand in pages that come with the first byte and go with the last, so an idle pipe costs next to nothing. A write of
+//! at most [`PIPE_BUF`] bytes goes in whole or not at all.
+//!
+//! **Who is woken.** Blocked readers wait for one byte, blocked writers for room of `PIPE_BUF` bytes (so that whoever is woken
+//! can go on, whatever the length of its write). Each is woken alone: by the operation that makes the condition true, and
+//! then by the one woken before, if the condition still holds as it leaves. So while the condition holds and somebody waits, one
+//! wake is on its way. Pollers are woken all together, whenever the condition becomes true. An end that goes away wakes
+//! everybody.
 
-/// A pipe.
-pub struct Pipe;
+use alloc::{collections::VecDeque, format, string::String, sync::Arc, vec::Vec};
 
-/// One end of a pipe.
-pub struct PipeEnd;
+use linux_raw_sys::{general as linux, ioctl};
+
+use super::{
+    attributes::{Attributes, DeviceNumber, FileKind},
+    file::{Attempt, Direction, File, Readiness, Stop, Transfer},
+    inode::FileSystemStatus,
+    io::{Sink, Source, UserFault, copy_out},
+};
+use crate::{
+    errno::{Errno, Result},
+    sync::{Rank, SpinLock, WaitQueue},
+    task::Thread,
+};
+
+/// The longest write that is never split (`limits.h`).
+pub const PIPE_BUF: usize = 4096;
+/// Bytes that a new pipe holds.
+pub const DEFAULT_CAPACITY: usize = 64 << 10;
+/// Bytes that a pipe may be made to hold without privilege (`fs.pipe-max-size`).
+pub const MAX_CAPACITY: usize = 1 << 20;
+
+const PAGE: usize = 4096;
+
+struct Page {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+struct State {
+    pages: VecDeque<Page>,
+    /// A page kept for the next write.
+    spare: Option<Vec<u8>>,
+    len: usize,
+    capacity: usize,
+    readers: usize,
+    writers: usize,
+    /// How often an end was opened, for openers of a fifo that wait for the other side.
+    reader_opens: u64,
+    writer_opens: u64,
+}
+
+impl State {
+    const fn room(&self) -> usize {
+        self.capacity - self.len
+    }
+
+    fn page(&mut self) -> Result<&mut Page> {
+        if self.pages.back().is_none_or(|page| page.end == PAGE) {
+            let bytes = match self.spare.take() {
+                Some(bytes) => bytes,
+                None => {
+                    let mut bytes = Vec::new();
+                    bytes.try_reserve_exact(PAGE).map_err(|_| Errno::ENOMEM)?;
+                    bytes.resize(PAGE, 0);
+                    bytes
+                }
+            };
+            self.pages.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            self.pages.push_back(Page { bytes, start: 0, end: 0 });
+        }
+        self.pages.back_mut().ok_or(Errno::ENOMEM)
+    }
+
+    /// Takes up to `limit` bytes from the source. What was taken before an error stays.
+    fn fill(&mut self, source: &mut Source<'_>, limit: usize) -> Attempt<()> {
+        let mut left = limit;
+        while left > 0 {
+            let page = self.page()?;
+            let end = PAGE.min(page.end + left);
+            let before = source.done();
+            let result = source.take(&mut page.bytes[page.end..end]);
+            let taken = source.done() - before;
+            page.end += taken;
+            self.len += taken;
+            left -= taken;
+            result?;
+            if taken == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the last bytes again, down to `len`.
+    fn shorten(&mut self, len: usize) {
+        while self.len > len {
+            let Some(page) = self.pages.back_mut() else { return };
+            let cut = (self.len - len).min(page.end - page.start);
+            page.end -= cut;
+            self.len -= cut;
+            if page.end == page.start {
+                self.spare = self.pages.pop_back().map(|page| page.bytes);
+            }
+        }
+    }
+
+    fn drain(&mut self, sink: &mut Sink<'_>) -> core::result::Result<(), UserFault> {
+        while sink.remaining() > 0 {
+            let Some(page) = self.pages.front_mut() else { break };
+            let before = sink.done();
+            let result = sink.put(&page.bytes[page.start..page.end]);
+            let put = sink.done() - before;
+            page.start += put;
+            self.len -= put;
+            if page.start == page.end {
+                self.spare = self.pages.pop_front().map(|page| page.bytes);
+            }
+            result?;
+        }
+        if self.len == 0 {
+            self.spare = None;
+        }
+        Ok(())
+    }
+}
+
+/// See the module.
+pub struct Pipe {
+    state: SpinLock<State>,
+    readable: WaitQueue,
+    writable: WaitQueue,
+    pollers: WaitQueue,
+    opened: WaitQueue,
+    number: u64,
+}
+
+impl Default for Pipe {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pipe {
+    /// A pipe that nobody has open.
+    pub fn new() -> Self {
+        use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            state: SpinLock::new(
+                Rank::Pipe,
+                State {
+                    pages: VecDeque::new(),
+                    spare: None,
+                    len: 0,
+                    capacity: DEFAULT_CAPACITY,
+                    readers: 0,
+                    writers: 0,
+                    reader_opens: 0,
+                    writer_opens: 0,
+                },
+            ),
+            readable: WaitQueue::new(),
+            writable: WaitQueue::new(),
+            pollers: WaitQueue::new(),
+            opened: WaitQueue::new(),
+            number: NEXT.fetch_add(1, Relaxed),
+        }
+    }
+
+    /// A pipe's two ends: to read, to write.
+    pub fn ends() -> (Arc<PipeEnd>, Arc<PipeEnd>) {
+        let pipe = Arc::new(Self::new());
+        (pipe.open(End::Read, None), pipe.open(End::Write, None))
+    }
+
+    /// Opens an end. `fifo` is what `fstat` says of it, where it has an inode.
+    pub fn open(self: &Arc<Self>, end: End, fifo: Option<Attributes>) -> Arc<PipeEnd> {
+        let mut state = self.state.lock();
+        if end.reads() {
+            state.readers += 1;
+            state.reader_opens += 1;
+        }
+        if end.writes() {
+            state.writers += 1;
+            state.writer_opens += 1;
+        }
+        drop(state);
+        self.opened.wake_all();
+        self.pollers.wake_all();
+        Arc::new(PipeEnd { pipe: self.clone(), end, fifo })
+    }
+
+    /// How often the other side of `end` has been opened, and whether it is open now.
+    pub fn peer(&self, end: End) -> (u64, bool) {
+        let state = self.state.lock();
+        match end {
+            End::Read => (state.writer_opens, state.writers > 0),
+            End::Write => (state.reader_opens, state.readers > 0),
+            End::Both => (0, true),
+        }
+    }
+
+    /// Woken whenever an end is opened.
+    pub const fn opened(&self) -> &WaitQueue {
+        &self.opened
+    }
+
+    /// Bytes waiting.
+    pub fn len(&self) -> usize {
+        self.state.lock().len
+    }
+
+    /// Whether no byte waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes it holds at most.
+    pub fn capacity(&self) -> usize {
+        self.state.lock().capacity
+    }
+
+    /// Changes the capacity to `bytes`, rounded up to a power of two of at least a page.
+    ///
+    /// # Errors
+    /// `EBUSY` if it holds more than that, `EPERM` above [`MAX_CAPACITY`], `EINVAL` above 2 GiB.
+    pub fn set_capacity(&self, bytes: usize) -> Result<usize> {
+        if bytes > 1 << 31 {
+            return Err(Errno::EINVAL);
+        }
+        let capacity = bytes.max(PAGE).next_power_of_two();
+        if capacity > MAX_CAPACITY {
+            return Err(Errno::EPERM);
+        }
+        let mut state = self.state.lock();
+        if state.len > capacity {
+            return Err(Errno::EBUSY);
+        }
+        let had_room = state.room() >= PIPE_BUF;
+        state.capacity = capacity;
+        let has_room = state.room() >= PIPE_BUF;
+        drop(state);
+        if has_room && !had_room {
+            self.writable.wake_one();
+            self.pollers.wake_all();
+        }
+        Ok(capacity)
+    }
+
+    fn read(&self, sink: &mut Sink<'_>) -> Attempt<()> {
+        if sink.remaining() == 0 {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        if state.len == 0 {
+            return if state.writers == 0 { Ok(()) } else { Err(Stop::WouldBlock) };
+        }
+        let had_room = state.room() >= PIPE_BUF;
+        let result = state.drain(sink);
+        let more = state.len > 0;
+        let has_room = state.room() >= PIPE_BUF;
+        drop(state);
+        if more {
+            self.readable.wake_one();
+        }
+        if has_room && !had_room {
+            self.writable.wake_one();
+            self.pollers.wake_all();
+        }
+        Ok(result?)
+    }
+
+    fn write(&self, source: &mut Source<'_>) -> Attempt<()> {
+        if source.total() == 0 {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        if state.readers == 0 {
+            return Err(Errno::EPIPE.into());
+        }
+        let before = state.len;
+        let result = if source.total() <= PIPE_BUF {
+            if state.room() < source.total() {
+                return Err(Stop::WouldBlock);
+            }
+            let start = source.done();
+            let wanted = source.remaining();
+            state.fill(source, wanted).inspect_err(|_| {
+                state.shorten(before);
+                source.rewind(start);
+            })
+        } else {
+            let limit = state.room().min(source.remaining());
+            state.fill(source, limit)
+        };
+        let full = state.room() == 0 || result.is_ok() && state.len == before;
+        let became_readable = before == 0 && state.len > 0;
+        let has_room = state.room() >= PIPE_BUF;
+        drop(state);
+        if became_readable {
+            self.readable.wake_one();
+            self.pollers.wake_all();
+        }
+        if has_room {
+            self.writable.wake_one();
+        }
+        result?;
+        if !source.is_empty() && full { Err(Stop::WouldBlock) } else { Ok(()) }
+    }
+
+    fn readiness(&self, end: End) -> Readiness {
+        let state = self.state.lock();
+        let mut ready = Readiness::empty();
+        if end.reads() {
+            if state.len > 0 {
+                ready |= Readiness::READABLE;
+            }
+            // A fifo that nobody has ever written to has not been hung up.
+            if state.writers == 0 && state.writer_opens > 0 {
+                ready |= Readiness::HUP;
+            }
+        }
+        if end.writes() {
+            if state.room() >= PIPE_BUF {
+                ready |= Readiness::WRITABLE;
+            }
+            if state.readers == 0 {
+                ready |= Readiness::ERR;
+            }
+        }
+        ready
+    }
+
+    fn close(&self, end: End) {
+        let mut state = self.state.lock();
+        if end.reads() {
+            state.readers -= 1;
+        }
+        if end.writes() {
+            state.writers -= 1;
+        }
+        let alone = state.readers == 0 || state.writers == 0;
+        let unread = if state.readers == 0 && state.writers == 0 {
+            state.len = 0;
+            core::mem::take(&mut state.pages)
+        } else {
+            VecDeque::new()
+        };
+        drop(state);
+        drop(unread);
+        if alone {
+            self.readable.wake_all();
+            self.writable.wake_all();
+            self.pollers.wake_all();
+        }
+    }
+}
+
+/// Which end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Bytes come out.
+    Read,
+    /// Bytes go in.
+    Write,
+    /// A fifo opened for both.
+    Both,
+}
+
+impl End {
+    /// What access flags ask for.
+    pub const fn from_flags(flags: u32) -> Self {
+        match flags & linux::O_ACCMODE {
+            linux::O_RDONLY => Self::Read,
+            linux::O_WRONLY => Self::Write,
+            _ => Self::Both,
+        }
+    }
+
+    const fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::Both)
+    }
+
+    const fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::Both)
+    }
+}
+
+/// One end of a pipe, open.
+pub struct PipeEnd {
+    pipe: Arc<Pipe>,
+    end: End,
+    fifo: Option<Attributes>,
+}
+
+impl PipeEnd {
+    /// The pipe.
+    pub const fn pipe(&self) -> &Arc<Pipe> {
+        &self.pipe
+    }
+
+    /// Which end it is.
+    pub const fn end(&self) -> End {
+        self.end
+    }
+}
+
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        self.pipe.close(self.end);
+    }
+}
+
+/// The file system that pipes stand in (`pipefs`).
+const DEVICE: DeviceNumber = DeviceNumber::new(0, 3);
+
+impl File for PipeEnd {
+    fn read(&self, _: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
+        if self.end.reads() { self.pipe.read(sink) } else { Err(Errno::EBADF.into()) }
+    }
+
+    fn write(&self, _: &mut Transfer<'_>, source: &mut Source<'_>) -> Attempt<()> {
+        if self.end.writes() { self.pipe.write(source) } else { Err(Errno::EBADF.into()) }
+    }
+
+    fn control(&self, _: &Thread, request: u32, argument: u64) -> Attempt<u64> {
+        match request {
+            ioctl::FIONREAD => {
+                let waiting = self.pipe.len() as i32;
+                copy_out(argument, &waiting.to_ne_bytes())?;
+                Ok(0)
+            }
+            _ => Err(Errno::ENOTTY.into()),
+        }
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.pipe.readiness(self.end)
+    }
+
+    fn wait_queue(&self, direction: Direction) -> Option<&WaitQueue> {
+        Some(match direction {
+            Direction::Read => &self.pipe.readable,
+            Direction::Write => &self.pipe.writable,
+        })
+    }
+
+    fn poll_queue(&self) -> Option<&WaitQueue> {
+        Some(&self.pipe.pollers)
+    }
+
+    fn attributes(&self) -> Attributes {
+        self.fifo.unwrap_or_else(|| Attributes::synthetic(DEVICE, self.pipe.number, FileKind::Fifo, 0o600))
+    }
+
+    fn status(&self) -> FileSystemStatus {
+        FileSystemStatus { magic: 0x5049_5045, device: DEVICE, ..FileSystemStatus::default() }
+    }
+
+    fn description(&self) -> String {
+        format!("pipe:[{}]", self.pipe.number)
+    }
+
+    fn as_pipe(&self) -> Option<&PipeEnd> {
+        Some(self)
+    }
+}

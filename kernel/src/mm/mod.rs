@@ -1,13 +1,18 @@
 //! Memory: frames, the heap, address spaces, copies from and to user mode.
+//!
+//! - [`frame`]: physical frames, counted.
+//! - [`heap`]: the kernel's own small and large allocations, on frames.
+//! - [`space`]: what a process sees; page faults, mapping calls, fork, TLB shootdown.
+//! - [`pager`]: where pages of files and shared memory come from.
+//! - [`user`]: attempts to copy from and to the active address space.
 
 pub mod frame;
 pub mod heap;
 pub mod pager;
+pub mod space;
 pub mod user;
 
+pub use frame::Frame;
 pub use pager::{Backing, MemoryObject, Pager};
+pub use space::{AddressSpace, FaultError, Map, MapFlags, Prot};
 pub use user::UserFault;
-
-/// Stands in for the address space.
-#[derive(Debug)]
-pub struct AddressSpace;

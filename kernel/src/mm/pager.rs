@@ -67,7 +67,9 @@ pub struct MemoryObject {
 impl MemoryObject {
     /// An object without pages.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { pages: SpinLock::new(Rank::MemoryObject, BTreeMap::new()) })
+        Arc::new(Self {
+            pages: SpinLock::new(Rank::MemoryObject, BTreeMap::new()),
+        })
     }
 }
 

@@ -26,12 +26,24 @@ fn check(address: u64, length: usize, access: Access) -> Result<(), UserFault> {
         return Ok(());
     }
     // Below the end the first bytes might be accessible, but such a call is as wrong as one that starts above it.
-    Err(UserFault { address: address.max(PageTable::USER_END), access, copied: 0 })
+    Err(UserFault {
+        address: address.max(PageTable::USER_END),
+        access,
+        copied: 0,
+    })
 }
 
 fn check_word(address: u64, access: Access) -> Result<(), UserFault> {
     check(address, 4, access)?;
-    if address.is_multiple_of(4) { Ok(()) } else { Err(UserFault { address, access, copied: 0 }) }
+    if address.is_multiple_of(4) {
+        Ok(())
+    } else {
+        Err(UserFault {
+            address,
+            access,
+            copied: 0,
+        })
+    }
 }
 
 /// Copies from the active address space.
@@ -66,7 +78,11 @@ pub fn copy_out(to: u64, from: &[u8]) -> Result<(), UserFault> {
 /// The word is not aligned or not readable.
 pub fn load_u32(address: u64) -> Result<u32, UserFault> {
     check_word(address, Access::Read)?;
-    Cpu::user_load(address).map_err(|_| UserFault { address, access: Access::Read, copied: 0 })
+    Cpu::user_load(address).map_err(|_| UserFault {
+        address,
+        access: Access::Read,
+        copied: 0,
+    })
 }
 
 /// Compares an aligned word with `expected` and stores `new` where they are equal, atomically; returns what was there.

@@ -33,6 +33,8 @@ pub enum Rank {
     MemoryObject,
     /// One address space's page table.
     PageTable,
+    /// The move of waiters between two buckets of the futex table.
+    FutexRequeue,
     /// The futex table's buckets.
     Futex,
     /// One interrupt line's registration.

@@ -1,3 +1,106 @@
-//! The host tool behind `scripts/`.
+//! The host tool behind `scripts/`: builds what a guest needs, boots guests, and judges what they did.
 
-fn main() {}
+mod accelerator;
+mod arch;
+mod boot_many;
+mod busybox;
+mod check;
+mod cpio;
+mod hang;
+mod image;
+mod initramfs;
+mod machine;
+mod project;
+mod run;
+mod session;
+mod symbols;
+mod test;
+mod verdict;
+
+use crate::arch::Arch;
+use crate::machine::Boot;
+use crate::project::Profile;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(about = "Builds, boots and tests Breenix", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build kernel and initramfs, boot them in QEMU
+    Run(run::Run),
+    /// Boot a kernel that is built already (the runner of `cargo run`)
+    Qemu(run::Qemu),
+    /// Run every test there is
+    Test(test::Test),
+    /// Boot many times, several guests at once
+    BootMany(boot_many::BootMany),
+    /// Check the source's structure
+    Check,
+    /// Build kernel and initramfs; print what was made
+    Build {
+        /// Architecture; both if left out
+        arch: Option<Arch>,
+        /// Profile
+        #[arg(long, default_value = "release")]
+        profile: Profile,
+    },
+    /// Write the initramfs for a kernel that is built already, beside it
+    Initramfs {
+        /// Architecture
+        arch: Arch,
+        /// The kernel's ELF file
+        kernel: PathBuf,
+    },
+    /// Print a kernel's functions by address
+    Symbols {
+        /// The ELF file
+        kernel: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(CommandLine::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Run(run) => return run.main(),
+        Task::Qemu(qemu) => return qemu.main(),
+        Task::Test(test) => return test.main(),
+        Task::BootMany(boots) => return boots.main(),
+        Task::Check => {
+            let problems: Vec<_> = check::run()?.into_iter().flat_map(|finding| finding.problems).collect();
+            problems.iter().for_each(|problem| println!("{problem}"));
+            anyhow::ensure!(problems.is_empty(), "{} problems", problems.len());
+        }
+        Task::Build { arch, profile } => {
+            for arch in arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]) {
+                let boot = Boot::build(arch, profile)?;
+                println!("{} {}\n{}\n{}", arch.name(), boot.build_id, boot.image.display(), boot.initramfs.display());
+            }
+        }
+        Task::Initramfs { arch, kernel } => {
+            println!("{}", initramfs::build(arch, &std::path::absolute(kernel)?)?.display());
+        }
+        Task::Symbols { kernel } => {
+            for (address, name) in symbols::functions(&std::fs::read(kernel)?)? {
+                println!("{address:#018x} {name}");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -19,6 +19,9 @@ use rustix::{
 /// Stands for the session's terminal among a program's arguments.
 pub const TERMINAL: &str = "{}";
 
+/// Said on a script's terminal once it is set and its next byte goes to the shell: whoever feeds it waits for this line.
+const READY: &str = "BREENIX_CONSOLE_READY";
+
 /// How the terminal is to be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -100,7 +103,11 @@ fn take_terminal(terminal: &str, mode: Mode) -> io::Result<()> {
     let stdin = io::stdin();
     rustix::process::ioctl_tiocsctty(stdin.as_fd())?;
     set_window(&stdin)?;
-    settings(&stdin, mode)
+    settings(&stdin, mode)?;
+    if mode == Mode::Script {
+        println!("{READY}");
+    }
+    Ok(())
 }
 
 /// Gives the terminal the size that the command line named.

@@ -47,7 +47,10 @@ pub struct Buddy {
 impl Buddy {
     /// An allocator with nothing free.
     pub const fn new() -> Self {
-        Self { heads: [NONE; ORDERS], free: 0 }
+        Self {
+            heads: [NONE; ORDERS],
+            free: 0,
+        }
     }
 
     /// Frames in free blocks.
@@ -69,11 +72,17 @@ impl Buddy {
 
     /// Gives back the block of 2^`order` frames at `block`, merging it with its buddies.
     pub fn free(&mut self, info: &[FrameInfo], block: u32, order: u8) {
-        debug_assert_eq!(info[block as usize].state.load(Relaxed), TAKEN, "frame {block} freed twice");
+        debug_assert_eq!(
+            info[block as usize].state.load(Relaxed),
+            TAKEN,
+            "frame {block} freed twice"
+        );
         let (mut block, mut merged) = (block, order);
         while merged < MAX_ORDER {
             let buddy = block ^ (1 << merged);
-            let free = info.get(buddy as usize).is_some_and(|info| info.state.load(Relaxed) == merged.into());
+            let free = info
+                .get(buddy as usize)
+                .is_some_and(|info| info.state.load(Relaxed) == merged.into());
             if !free {
                 break;
             }

@@ -20,8 +20,8 @@ use hal::{PAGE_SIZE, addr::PhysAddr, arch::Cpu, boot_info::PhysRange, traits::Cp
 use spin::Once;
 
 pub use buddy::MAX_ORDER;
-use zone::Zone;
 pub use zone::Purpose;
+use zone::Zone;
 
 use crate::errno::{Errno, Result};
 
@@ -136,7 +136,10 @@ impl Frame {
     }
 
     fn bytes(&self, offset: usize, length: usize) -> *mut u8 {
-        assert!(offset <= PAGE_SIZE && length <= PAGE_SIZE - offset, "bytes {offset}+{length} of a frame");
+        assert!(
+            offset <= PAGE_SIZE && length <= PAGE_SIZE - offset,
+            "bytes {offset}+{length} of a frame"
+        );
         // SAFETY: within the frame, as just checked.
         unsafe { Cpu::phys_to_virt(self.0).add(offset) }
     }
@@ -238,7 +241,10 @@ pub fn allocate_order(order: u8, purpose: Purpose) -> Result<FrameBlock> {
         zone.drain();
         zone.take_block(order, purpose)
     });
-    Ok(FrameBlock { start: start.ok_or(Errno::ENOMEM)?, order })
+    Ok(FrameBlock {
+        start: start.ok_or(Errno::ENOMEM)?,
+        order,
+    })
 }
 
 impl FrameBlock {
@@ -294,12 +300,28 @@ pub struct Stats {
 
 /// The statistics of this moment; zeroes before [`init`].
 pub fn stats() -> Stats {
-    zone().map_or(Stats { total: 0, free: 0, reserve: 0, failures: 0 }, |zone| Stats {
-        total: zone.total(),
-        free: zone.free(),
-        reserve: zone.reserve(),
-        failures: PRESSURE.load(Relaxed),
-    })
+    zone().map_or(
+        Stats {
+            total: 0,
+            free: 0,
+            reserve: 0,
+            failures: 0,
+        },
+        |zone| Stats {
+            total: zone.total(),
+            free: zone.free(),
+            reserve: zone.reserve(),
+            failures: PRESSURE.load(Relaxed),
+        },
+    )
+}
+
+/// The lowest address of the zone: a fixed point to reckon direct-map addresses from.
+///
+/// # Panics
+/// Before [`init`]: there is nothing to reckon about.
+pub(super) fn base() -> PhysAddr {
+    live_zone().address(0)
 }
 
 /// Empties the per-CPU magazines.
@@ -364,7 +386,10 @@ mod tests {
     fn blocks_are_aligned_and_bounded() {
         let block = allocate_order(4, Purpose::User).unwrap();
         assert_eq!(block.address().0 % block.len() as u64, 0);
-        assert_eq!(allocate_order(MAX_ORDER + 1, Purpose::Kernel).unwrap_err(), Errno::ENOMEM);
+        assert_eq!(
+            allocate_order(MAX_ORDER + 1, Purpose::Kernel).unwrap_err(),
+            Errno::ENOMEM
+        );
     }
 
     #[test]

@@ -64,7 +64,9 @@ impl Zone {
         assert!(frames < u64::from(u32::MAX), "more RAM than frame numbers");
         let bytes = (frames * size_of::<FrameInfo>() as u64).next_multiple_of(page);
         let home = ranges.iter().find(|range| range.len() >= bytes + page);
-        let Some(home) = home else { panic!("no room for {bytes} bytes of frame metadata") };
+        let Some(home) = home else {
+            panic!("no room for {bytes} bytes of frame metadata")
+        };
         let metadata = PhysAddr(home.end.0 - bytes);
         let pointer = Cpu::phys_to_virt(metadata).cast::<FrameInfo>();
         for index in 0..frames as usize {
@@ -76,7 +78,11 @@ impl Zone {
         let mut buddy = Buddy::new();
         for range in ranges {
             let end = if range.end == home.end { metadata } else { range.end };
-            buddy.add(info, ((range.start.0 - base) / page) as u32, ((end.0 - base) / page) as u32);
+            buddy.add(
+                info,
+                ((range.start.0 - base) / page) as u32,
+                ((end.0 - base) / page) as u32,
+            );
         }
         let total = buddy.free_frames();
         Self {
@@ -146,9 +152,15 @@ impl Zone {
         let mut buddy = self.buddy.lock();
         let spare = buddy.free_frames().saturating_sub(self.floor(purpose));
         // Near the reserve the kernel takes one by one, so that no user allocation finds reserve frames in a magazine.
-        let wanted = if buddy.free_frames() <= self.reserve + BATCH { spare.min(1) } else { BATCH };
+        let wanted = if buddy.free_frames() <= self.reserve + BATCH {
+            spare.min(1)
+        } else {
+            BATCH
+        };
         for _ in 0..wanted {
-            let Some(index) = buddy.allocate(self.info, 0) else { break };
+            let Some(index) = buddy.allocate(self.info, 0) else {
+                break;
+            };
             magazine.push(index);
             self.cached.fetch_add(1, Relaxed);
         }
@@ -202,5 +214,8 @@ impl Zone {
 }
 
 fn assert_outside_interrupt() {
-    debug_assert!(!PerCpu::in_interrupt(), "frames allocated or freed in interrupt context");
+    debug_assert!(
+        !PerCpu::in_interrupt(),
+        "frames allocated or freed in interrupt context"
+    );
 }

@@ -1,0 +1,126 @@
+//! Where user tasks run: placed where there is least to do, stolen by idle CPUs, passed on by busy ones.
+//!
+//! - A CPU with more than one runnable user task pokes an idle one, if there is one; an idle CPU takes a task before it
+//!   sleeps. Either says what it has first and looks second, with a full fence between, so that one of them sees the other.
+//! - When all are busy, a CPU whose tasks have fallen behind passes one on: to a CPU with at least two fewer, or to one
+//!   with one fewer whose running task has got ahead by more than two slices of virtual time. Five spinners on four CPUs
+//!   so take turns at sharing a CPU, and each gets four fifths of one.
+
+use core::cmp::Reverse;
+
+use crate::{
+    cpu::PerCpu,
+    executor::Executor,
+    platform::Platform,
+    prim::Ordering::{AcqRel, Relaxed, SeqCst},
+    prim::fence,
+    ready::{INBOX, POKE},
+    task::Header,
+};
+
+fn bits(mut mask: u64) -> impl Iterator<Item = u32> {
+    core::iter::from_fn(move || {
+        let bit = (mask != 0).then(|| mask.trailing_zeros());
+        mask &= mask.wrapping_sub(1);
+        bit
+    })
+}
+
+impl<P: Platform> Executor<P> {
+    /// The CPU of `mask` with the fewest runnable user tasks, the caller's among equals. Before any CPU runs: the caller's.
+    pub(crate) fn least_loaded(&self, mask: u64) -> Option<u32> {
+        let me = P::cpu();
+        let online = self.online.load(Relaxed) & mask;
+        if online == 0 {
+            let here = me < 64 && mask >> me & 1 == 1;
+            return if here { Some(me) } else { bits(mask).next() };
+        }
+        bits(online).min_by_key(|&cpu| (self.cpus[cpu as usize].runnable.load(Relaxed), cpu != me))
+    }
+
+    /// Sends a task, whose link is the caller's and which is counted here, to a CPU where it may run. False if there is
+    /// none.
+    pub(crate) fn forward(&self, me: u32, cpu: &PerCpu<P>, task: &Header) -> bool {
+        let mask = task.affinity.get() & self.online.load(Relaxed) & !(1 << me);
+        let Some(target) = self.least_loaded(mask).filter(|_| mask != 0) else { return false };
+        self.send(cpu, task, target);
+        true
+    }
+
+    fn send(&self, from: &PerCpu<P>, task: &Header, target: u32) {
+        let to = &self.cpus[target as usize];
+        to.runnable.fetch_add(1, Relaxed);
+        from.runnable.fetch_sub(1, Relaxed);
+        from.counts.pushes.add(1);
+        task.home.set(target);
+        to.ready.push(task);
+        self.mark(target, INBOX);
+    }
+
+    /// Wakes an idle CPU if there is a user task here that it could take.
+    pub(crate) fn poke_idle(&self, me: u32, cpu: &PerCpu<P>) {
+        if cpu.runnable.load(Relaxed) < 2 {
+            return;
+        }
+        fence(SeqCst);
+        let idle = self.idle.load(Relaxed) & !(1 << me);
+        if idle == 0 {
+            return;
+        }
+        let allowed = cpu.user.with(|queue| queue.first(&self.slab).map_or(0, |task| task.affinity.get()));
+        if let Some(chosen) = bits(idle & allowed).next()
+            && self.idle.fetch_and(!(1 << chosen), AcqRel) >> chosen & 1 == 1
+        {
+            self.mark(chosen, POKE);
+        }
+    }
+
+    /// Takes a user task from a CPU that has more than it can run.
+    pub(crate) fn steal(&self, me: u32, cpu: &PerCpu<P>) -> bool {
+        let others = self.online.load(Relaxed) & !(1 << me);
+        // Start after oneself, so that idle CPUs do not all go for the same victim.
+        let after = others & u64::MAX.checked_shl(me + 1).unwrap_or(0);
+        for victim in bits(after).chain(bits(others & !after)) {
+            let victim = &self.cpus[victim as usize];
+            if victim.runnable.load(Relaxed) < 2 {
+                continue;
+            }
+            let Some(task) = victim.user.with(|queue| queue.steal(&self.slab, 1 << me)) else { continue };
+            cpu.runnable.fetch_add(1, Relaxed);
+            victim.runnable.fetch_sub(1, Relaxed);
+            task.home.set(me);
+            cpu.user.with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, None));
+            cpu.counts.steals.add(1);
+            return true;
+        }
+        false
+    }
+
+    /// Now and then: passes the most deserving waiting task on, if it would fare better elsewhere.
+    pub(crate) fn balance(&self, me: u32, cpu: &PerCpu<P>, now: u64) {
+        let load = cpu.runnable.load(Relaxed);
+        if load < 2 || now < cpu.next_balance.get() {
+            return;
+        }
+        cpu.next_balance.set(now + 2 * P::USER_SLICE);
+        let Some((time, affinity)) = cpu.user.with(|queue| {
+            let first = queue.first(&self.slab).filter(|_| queue.len() > 1);
+            first.map(|task| (task.vruntime.get(), task.affinity.get()))
+        }) else {
+            return;
+        };
+        let candidates = self.online.load(Relaxed) & affinity & !(1 << me);
+        let measured = bits(candidates).map(|other| {
+            let other_cpu = &self.cpus[other as usize];
+            let ahead = other_cpu.running_time(now).unwrap_or(0).saturating_sub(time);
+            (other_cpu.runnable.load(Relaxed), Reverse(ahead), other)
+        });
+        let Some((other_load, Reverse(ahead), target)) = measured.min() else { return };
+        if other_load + 2 <= load || (other_load + 1 == load && ahead > 2 * P::USER_SLICE) {
+            let taken = cpu.user.with(|queue| queue.steal(&self.slab, 1 << target));
+            if let Some(task) = taken {
+                self.send(cpu, task, target);
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What the executor keeps for each CPU.
+
+use crate::{
+    fair::FairQueue,
+    options::Class,
+    platform::Platform,
+    prim::{AtomicU32, AtomicU64, Counter, Lock, OwnedU32, OwnedU64, array, const_fn},
+    ready::{DRIVERS_PER_CPU, Ready},
+    slab::Slab,
+    task::{Header, NONE},
+    wheel::Wheel,
+};
+
+/// Driver slots; loom makes do with few.
+pub const DRIVER_SLOTS: usize = if cfg!(loom) { 2 } else { DRIVERS_PER_CPU as usize };
+/// No deadline.
+pub const NEVER: u64 = u64::MAX;
+
+/// First come, first served; of the owner alone.
+pub struct Fifo {
+    head: OwnedU32,
+    tail: OwnedU32,
+    length: OwnedU32,
+}
+
+impl Fifo {
+    const fn new() -> Self {
+        Self { head: OwnedU32::new(NONE), tail: OwnedU32::new(NONE), length: OwnedU32::new(0) }
+    }
+
+    pub fn push(&self, slab: &Slab, task: &Header) {
+        task.next.set(NONE);
+        match slab.get(self.tail.get()) {
+            Some(tail) => tail.next.set(task.slot),
+            None => self.head.set(task.slot),
+        }
+        self.tail.set(task.slot);
+        self.length.set(self.length.get() + 1);
+    }
+
+    pub fn pop<'a>(&self, slab: &'a Slab) -> Option<&'a Header> {
+        let task = slab.get(self.head.get())?;
+        self.head.set(task.next.get());
+        if self.head.get() == NONE {
+            self.tail.set(NONE);
+        }
+        self.length.set(self.length.get().saturating_sub(1));
+        Some(task)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.head.get() == NONE
+    }
+
+    pub fn len(&self) -> usize {
+        self.length.get() as usize
+    }
+}
+
+/// The user task that a CPU runs: when it began, and where its virtual time stood then. `since` is [`NEVER`] while no user
+/// task runs. Read by others, roughly, for balancing.
+pub struct RunningUser {
+    pub since: OwnedU64,
+    pub base: OwnedU64,
+    pub weight: OwnedU32,
+    /// When its slice ends.
+    pub slice_end: OwnedU64,
+    /// Until when it may be in user mode whatever is ready: the user class's guaranteed share.
+    pub granted_until: OwnedU64,
+    /// When it entered user mode last.
+    pub entered: OwnedU64,
+}
+
+/// Counts, for listings.
+pub struct Counts {
+    pub polls: OwnedU64,
+    pub steals: OwnedU64,
+    pub pushes: OwnedU64,
+    pub idle_ns: OwnedU64,
+    pub idles: OwnedU64,
+    pub user_entries: OwnedU64,
+    pub preemptions: OwnedU64,
+    pub timer_interrupts: Counter,
+    pub ipis_received: Counter,
+    /// Interrupts sent *to* this CPU, and saved because it was here or being called already.
+    pub ipis_sent: Counter,
+    pub ipis_saved: Counter,
+}
+
+/// One CPU.
+#[repr(align(128))]
+pub struct PerCpu<P: Platform> {
+    /// What others touch.
+    pub ready: Ready,
+    /// User tasks ready or running here, the inbox included: the load balancing goes by.
+    pub runnable: AtomicU32,
+    /// Driver bits in use.
+    pub drivers_used: AtomicU64,
+    /// The driver's slot, by bit.
+    pub drivers: [AtomicU32; DRIVER_SLOTS],
+    /// Timer and service class, in this order.
+    pub fifos: [Fifo; 2],
+    pub user: Lock<P::RawLock, FairQueue>,
+    pub wheel: Lock<P::RawLock, Wheel>,
+    /// The slot being polled.
+    pub current: OwnedU32,
+    /// The clock as last read.
+    pub clock: OwnedU64,
+    pub running: RunningUser,
+    /// For what the timer is armed. Holds, or [`TIMER`](crate::ready::TIMER) is set.
+    pub armed: OwnedU64,
+    /// The wheel's next event; written under the wheel's lock.
+    pub next_event: OwnedU64,
+    /// Polls of higher classes, and since when, that a waiting user task has been passed over for.
+    pub passed_polls: OwnedU32,
+    pub passed_since: OwnedU64,
+    /// When to look again whether the load lies well.
+    pub next_balance: OwnedU64,
+    pub idle_since: OwnedU64,
+    pub spin: OwnedU32,
+    pub counts: Counts,
+}
+
+impl<P: Platform> PerCpu<P> {
+    const_fn! {
+        pub fn new() -> Self {
+            Self {
+                ready: Ready::new(),
+                runnable: AtomicU32::new(0),
+                drivers_used: AtomicU64::new(0),
+                drivers: array!(AtomicU32::new(NONE)),
+                fifos: [Fifo::new(), Fifo::new()],
+                user: Lock::new(FairQueue::new()),
+                wheel: Lock::new(Wheel::new()),
+                current: OwnedU32::new(NONE),
+                clock: OwnedU64::new(0),
+                running: RunningUser {
+                    since: OwnedU64::new(NEVER),
+                    base: OwnedU64::new(0),
+                    weight: OwnedU32::new(1),
+                    slice_end: OwnedU64::new(0),
+                    granted_until: OwnedU64::new(0),
+                    entered: OwnedU64::new(NEVER),
+                },
+                armed: OwnedU64::new(NEVER),
+                next_event: OwnedU64::new(NEVER),
+                passed_polls: OwnedU32::new(0),
+                passed_since: OwnedU64::new(0),
+                next_balance: OwnedU64::new(0),
+                idle_since: OwnedU64::new(0),
+                spin: OwnedU32::new(P::SPIN),
+                counts: Counts {
+                    polls: OwnedU64::new(0),
+                    steals: OwnedU64::new(0),
+                    pushes: OwnedU64::new(0),
+                    idle_ns: OwnedU64::new(0),
+                    idles: OwnedU64::new(0),
+                    user_entries: OwnedU64::new(0),
+                    preemptions: OwnedU64::new(0),
+                    timer_interrupts: Counter::new(),
+                    ipis_received: Counter::new(),
+                    ipis_sent: Counter::new(),
+                    ipis_saved: Counter::new(),
+                },
+            }
+        }
+    }
+
+    /// The list of a class that has one.
+    pub fn fifo(&self, class: Class) -> Option<&Fifo> {
+        match class {
+            Class::Timer => Some(&self.fifos[0]),
+            Class::Service => Some(&self.fifos[1]),
+            Class::Driver | Class::User => None,
+        }
+    }
+
+    /// The virtual time of the user task that runs here at `now`.
+    pub fn running_time(&self, now: u64) -> Option<u64> {
+        let running = &self.running;
+        let since = running.since.get();
+        (since != NEVER)
+            .then(|| crate::fair::running_time(running.base.get(), since, now, running.weight.get()))
+    }
+}

@@ -1,0 +1,122 @@
+//! The gate to user mode.
+//!
+//! A user thread's poll ends in user mode, and comes back by a trap. Going there is the same transition as falling asleep:
+//! a compare-exchange on the ready word from "nothing ready" to `IN_USER`, with interrupts masked, so that whatever becomes
+//! ready later finds the bit and interrupts the CPU, and whatever became ready before keeps the gate shut.
+//!
+//! The caller's loop:
+//!
+//! ```text
+//! loop {
+//!     mask interrupts
+//!     match executor.try_enter_user() {
+//!         Ok(()) => { trap = enter user mode; executor.leave_user(); dispatch an interrupt if that is what it was; unmask;
+//!                     serve the trap, maybe awaiting }
+//!         Err(Preempted) => { unmask; yield_now().await }
+//!     }
+//! }
+//! ```
+//!
+//! `yield_now` puts the thread back into its CPU's user queue, by its virtual time: what closed the gate runs first, and
+//! the thread goes on here, or on an idle CPU that takes it.
+
+use crate::{
+    cpu::{NEVER, PerCpu},
+    executor::Executor,
+    platform::Platform,
+    prim::Ordering::Relaxed,
+    ready::{Away, DRIVERS, INBOX, POKE, TIMER},
+};
+
+/// By how much virtual time (ns) a woken user task must be behind the running one to take its place within its slice.
+const WAKE_GRANULARITY: u64 = 1_000_000;
+
+/// The gate did not open, because something is to run first: a higher class, another user task, or the thread itself,
+/// which was woken or aborted meanwhile. Unmask interrupts, await [`yield_now`](crate::yield_now), try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preempted;
+
+impl<P: Platform> Executor<P> {
+    /// Opens the way to user mode for the user task that the calling CPU polls. Interrupts are masked, and stay so until
+    /// user mode is entered directly afterwards; [`Executor::leave_user`] follows the trap.
+    ///
+    /// From here on a wake on this CPU, of a higher class or of another user task, interrupts user mode; so does a wake or
+    /// an abort of the running task itself, so that a signal is delivered at once. The one-shot timer is armed for the
+    /// next sleeper, and for the end of the slice if another user task waits; with neither it is disarmed, and user mode
+    /// runs without a tick.
+    ///
+    /// # Errors
+    /// [`Preempted`]: the CPU is not marked as in user mode.
+    pub fn try_enter_user(&self) -> Result<(), Preempted> {
+        let Some((me, cpu)) = self.here() else { return Err(Preempted) };
+        let entered = self.try_gate(me, cpu);
+        if entered.is_err() {
+            cpu.counts.preemptions.add(1);
+        }
+        entered
+    }
+
+    fn try_gate(&self, me: u32, cpu: &PerCpu<P>) -> Result<(), Preempted> {
+        let Some(task) = self.slab.get(cpu.current.get()) else { return Err(Preempted) };
+        loop {
+            // Queues are sorted out here rather than by a round through the loop: most wakes of user tasks do not preempt.
+            let bits = cpu.ready.take(TIMER | INBOX | POKE);
+            self.serve_queues(me, cpu, bits);
+            if task.state.is_woken() {
+                return Err(Preempted);
+            }
+            let now = P::now();
+            let higher = Self::higher_ready(cpu);
+            let granted = now < cpu.running.granted_until.get();
+            if higher && !granted {
+                return Err(Preempted);
+            }
+            let mut until = if higher { cpu.running.granted_until.get() } else { NEVER };
+            if let Some(rival) = self.rival(cpu) {
+                let mine = cpu.running_time(now).unwrap_or(0);
+                if now >= cpu.running.slice_end.get() || rival.saturating_add(WAKE_GRANULARITY) < mine {
+                    return Err(Preempted);
+                }
+                until = until.min(cpu.running.slice_end.get());
+            }
+            self.arm(cpu, until.min(cpu.next_event.get()));
+            if higher {
+                cpu.ready.leave_regardless(Away::InUser);
+            } else if !cpu.ready.leave(Away::InUser) {
+                continue;
+            }
+            cpu.running.entered.set(now);
+            cpu.counts.user_entries.add(1);
+            return Ok(());
+        }
+    }
+
+    /// The virtual time of the most deserving user task that waits here.
+    fn rival(&self, cpu: &PerCpu<P>) -> Option<u64> {
+        if cpu.runnable.load(Relaxed) < 2 {
+            return None;
+        }
+        cpu.user.with(|queue| queue.first(&self.slab).map(|task| task.vruntime.get()))
+    }
+
+    /// Back from user mode: called after every [`Executor::try_enter_user`] that opened, interrupts still masked, before
+    /// the trap is looked at.
+    pub fn leave_user(&self) {
+        let Some((_, cpu)) = self.here() else { return };
+        cpu.ready.back(Away::InUser);
+        let entered = cpu.running.entered.get();
+        cpu.running.entered.set(NEVER);
+        if let Some(task) = self.slab.get(cpu.current.get()) {
+            task.user_ns.add(P::now().saturating_sub(entered));
+        }
+    }
+
+    /// Whether something waits for the calling CPU that goes before the running task: for a long piece of kernel work to
+    /// await [`yield_now`](crate::yield_now) by. Task context.
+    pub fn should_yield(&self) -> bool {
+        let Some((_, cpu)) = self.here() else { return false };
+        Self::higher_ready(cpu)
+            || cpu.ready.peek(DRIVERS | TIMER | INBOX) != 0
+            || (self.rival(cpu).is_some() && P::now() >= cpu.running.slice_end.get())
+    }
+}

@@ -1,0 +1,136 @@
+//! How tasks are asked for, named and refused.
+
+/// Who goes first when several tasks are ready: lower classes are served first, each in bounded batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Class {
+    /// Serves a device. Pinned to its CPU, where it owns one bit of the ready word: at most
+    /// [`DRIVERS_PER_CPU`](crate::DRIVERS_PER_CPU), served in the order they were spawned.
+    Driver = 0,
+    /// Short work that keeps time for others. Pinned to its CPU, first come first served.
+    Timer = 1,
+    /// The kernel's own longer work. Pinned to its CPU, first come first served.
+    Service = 2,
+    /// User threads: fair by weight, sliced, balanced over the CPUs of their affinity mask.
+    User = 3,
+}
+
+impl Class {
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        match bits {
+            0 => Self::Driver,
+            1 => Self::Timer,
+            2 => Self::Service,
+            _ => Self::User,
+        }
+    }
+}
+
+/// The weight of one share: nice 0.
+pub const WEIGHT_ONE: u32 = 1024;
+
+/// How a task is to be spawned.
+#[derive(Clone, Copy, Debug)]
+pub struct SpawnOptions<'a> {
+    /// Its class.
+    pub class: Class,
+    /// Its name; the first 16 bytes are kept.
+    pub name: &'a str,
+    /// The CPU it starts on; `None` is the caller's, or for [`Class::User`] the least loaded one.
+    pub cpu: Option<u32>,
+    /// The CPUs it may run on, for [`Class::User`]: bit n is CPU n.
+    pub affinity: u64,
+    /// Its share among user tasks, against [`WEIGHT_ONE`].
+    pub weight: u32,
+}
+
+impl<'a> SpawnOptions<'a> {
+    /// A task of `class` called `name`, anywhere, with one share.
+    #[must_use]
+    pub const fn new(class: Class, name: &'a str) -> Self {
+        Self { class, name, cpu: None, affinity: u64::MAX, weight: WEIGHT_ONE }
+    }
+
+    /// On this CPU.
+    #[must_use]
+    pub const fn cpu(mut self, cpu: u32) -> Self {
+        self.cpu = Some(cpu);
+        self
+    }
+
+    /// On these CPUs only.
+    #[must_use]
+    pub const fn affinity(mut self, mask: u64) -> Self {
+        self.affinity = mask;
+        self
+    }
+
+    /// With this share.
+    #[must_use]
+    pub const fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+}
+
+/// Why a task could not be spawned. The future has been dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpawnError {
+    /// No memory for the future or for the slab.
+    OutOfMemory,
+    /// The CPU's driver bits are all taken.
+    NoDriverSlot,
+    /// The CPU does not exist, or is not one of the affinity mask.
+    NoSuchCpu,
+}
+
+impl core::fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::OutOfMemory => "no memory for another task",
+            Self::NoDriverSlot => "no driver slot left on the CPU",
+            Self::NoSuchCpu => "no such CPU",
+        })
+    }
+}
+
+impl core::error::Error for SpawnError {}
+
+/// Why a joined task has no output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinError {
+    /// It was aborted before it ended by itself.
+    Aborted,
+}
+
+impl core::fmt::Display for JoinError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the task was aborted")
+    }
+}
+
+impl core::error::Error for JoinError {}
+
+/// A task's identity: slot and generation. A stale one matches no later task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub(crate) u64);
+
+impl TaskId {
+    pub(crate) const fn new(slot: u32, generation: u32) -> Self {
+        Self((slot as u64) << 32 | generation as u64)
+    }
+
+    pub(crate) const fn slot(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) const fn generation(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// A number for listings, unique over the life of the machine.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,48 @@
+//! What the executor asks of the machine under it.
+
+use crate::Executor;
+
+/// The machine: clock, one-shot timer, inter-processor interrupt, idling. All functions are static, because there is one
+/// machine and because a waker is an integer with no room for a reference.
+///
+/// A wrong implementation can lose wakes and starve tasks; it cannot break memory safety.
+pub trait Platform: Sized + Send + Sync + 'static {
+    /// The lock of the executor's own short critical sections (timer wheels, user run queues): in the kernel, the
+    /// interrupt-masking one. Never taken in interrupt context, never while foreign code runs.
+    type RawLock: lock_api::RawMutex + Send + Sync + 'static;
+
+    /// How long a user task runs before another runnable one gets its turn, in nanoseconds.
+    const USER_SLICE: u64 = 4_000_000;
+
+    /// The most times an idle CPU looks again before it sleeps; 0 where spinning never pays.
+    const SPIN: u32 = 0;
+
+    /// The one executor. On a host that runs many machines in one process: the calling thread's.
+    fn executor() -> &'static Executor<Self>;
+
+    /// The calling CPU, dense from 0, stable between awaits. A host thread that is no CPU answers `u32::MAX`; it may
+    /// spawn with an explicit CPU, wake and abort, nothing else.
+    fn cpu() -> u32;
+
+    /// Nanoseconds since boot: monotonic, the same on every CPU.
+    fn now() -> u64;
+
+    /// Arms the calling CPU's one-shot timer, replacing what was armed; `None` disarms it. It may fire late, never early,
+    /// and fires at once if the deadline has passed. Its interrupt leaves it disarmed and calls
+    /// [`Executor::timer_interrupt`].
+    fn arm_timer(deadline: Option<u64>);
+
+    /// Interrupts another CPU, waking it from [`Platform::idle`] or bringing it out of user mode. Stores made before are
+    /// visible to whoever sees the interrupt: the barrier is the platform's (`dsb ishst` before the GIC write, a fence
+    /// before the x2APIC's). Called in any context.
+    fn send_ipi(cpu: u32);
+
+    /// Masks interrupts, calls `check`, and if that says true waits until an interrupt is pending, with no window in which
+    /// it could be missed; unmasks. May return early.
+    fn idle(check: impl FnOnce() -> bool);
+
+    /// A hint that the caller spins.
+    fn relax() {
+        core::hint::spin_loop();
+    }
+}

@@ -1,0 +1,172 @@
+//! Looking inside: every task and every CPU, for listings. Values are read one by one while the machine runs; each is
+//! right, all together are not one instant. Task context.
+
+use core::{fmt, panic::Location};
+
+use crate::{
+    executor::Executor,
+    options::{Class, TaskId},
+    platform::Platform,
+    prim::Ordering::Relaxed,
+    state::Activity,
+    task::{Header, NONE},
+};
+
+/// A task's name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Name([u8; 16]);
+
+impl Name {
+    /// As text, up to the first character that was cut through.
+    pub fn as_str(&self) -> &str {
+        let length = self.0.iter().position(|byte| *byte == 0).unwrap_or(16);
+        match core::str::from_utf8(&self.0[..length]) {
+            Ok(name) => name,
+            Err(error) => core::str::from_utf8(&self.0[..error.valid_up_to()]).unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What is known of a task.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskInfo {
+    /// Which.
+    pub id: TaskId,
+    /// Its name.
+    pub name: Name,
+    /// Its class.
+    pub class: Class,
+    /// What it does.
+    pub activity: Activity,
+    /// Where it was spawned.
+    pub spawned_at: Option<&'static Location<'static>>,
+    /// Its CPU.
+    pub cpu: u32,
+    /// The CPU of its last wake, if a CPU it was. Not kept for drivers, whose wake is a single bit.
+    pub last_waker: Option<u32>,
+    /// Polls so far.
+    pub polls: u64,
+    /// Nanoseconds polled, user mode included.
+    pub run_ns: u64,
+    /// Nanoseconds of that in user mode.
+    pub user_ns: u64,
+    /// The longest poll, in nanoseconds, user mode left out.
+    pub longest_poll_ns: u64,
+    /// Its share, for user tasks.
+    pub weight: u32,
+    /// Its CPUs, for user tasks.
+    pub affinity: u64,
+}
+
+/// What is known of a CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuInfo {
+    /// Which.
+    pub cpu: u32,
+    /// The task it polls, and its name.
+    pub current: Option<(TaskId, Name)>,
+    /// Ready tasks of the timer and service classes.
+    pub queued: [usize; 2],
+    /// User tasks ready or running.
+    pub runnable: u32,
+    /// Sleeping futures on its wheel.
+    pub timers: usize,
+    /// Polls so far.
+    pub polls: u64,
+    /// User tasks taken from other CPUs.
+    pub steals: u64,
+    /// User tasks sent to other CPUs.
+    pub pushes: u64,
+    /// Nanoseconds asleep.
+    pub idle_ns: u64,
+    /// Times asleep.
+    pub idles: u64,
+    /// Entries to user mode.
+    pub user_entries: u64,
+    /// Entries to user mode refused.
+    pub preemptions: u64,
+    /// Timer interrupts.
+    pub timer_interrupts: u64,
+    /// Inter-processor interrupts received.
+    pub ipis_received: u64,
+    /// Inter-processor interrupts that wakes sent to it.
+    pub ipis_sent: u64,
+    /// Wakes while it was away that needed no interrupt of their own.
+    pub ipis_saved: u64,
+}
+
+fn describe(task: &Header) -> Option<TaskInfo> {
+    let (generation, activity) = task.state.snapshot()?;
+    let last_waker = task.last_waker.get();
+    let info = TaskInfo {
+        id: TaskId::new(task.slot, generation),
+        name: Name(task.name()),
+        class: task.class(),
+        activity,
+        spawned_at: task.location(),
+        cpu: task.home.get(),
+        last_waker: (last_waker != NONE).then_some(last_waker),
+        polls: task.polls.get(),
+        run_ns: task.run_ns.get(),
+        user_ns: task.user_ns.get(),
+        longest_poll_ns: task.longest_poll_ns.get(),
+        weight: task.weight.get(),
+        affinity: task.affinity.get(),
+    };
+    // Still the same task: else what was read may be of two.
+    task.state.is(generation).then_some(info)
+}
+
+impl<P: Platform> Executor<P> {
+    /// Every task there is.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskInfo> {
+        self.slab.iter().filter_map(describe)
+    }
+
+    /// One task; `None` if it is gone.
+    pub fn task(&self, id: TaskId) -> Option<TaskInfo> {
+        describe(self.slab.get(id.slot())?).filter(|info| info.id == id)
+    }
+
+    /// Every CPU that runs its loop.
+    pub fn cpus(&self) -> impl Iterator<Item = CpuInfo> {
+        (0..Self::max_cpus() as u32).filter(|cpu| self.online() >> cpu & 1 == 1).filter_map(|cpu| self.cpu(cpu))
+    }
+
+    /// One CPU; `None` if there is no room for it.
+    pub fn cpu(&self, number: u32) -> Option<CpuInfo> {
+        let cpu = self.cpus.get(number as usize)?;
+        let counts = &cpu.counts;
+        let current = self.slab.get(cpu.current.get()).and_then(describe).map(|task| (task.id, task.name));
+        Some(CpuInfo {
+            cpu: number,
+            current,
+            queued: [cpu.fifos[0].len(), cpu.fifos[1].len()],
+            runnable: cpu.runnable.load(Relaxed),
+            timers: cpu.wheel.with(|wheel| wheel.len()),
+            polls: counts.polls.get(),
+            steals: counts.steals.get(),
+            pushes: counts.pushes.get(),
+            idle_ns: counts.idle_ns.get(),
+            idles: counts.idles.get(),
+            user_entries: counts.user_entries.get(),
+            preemptions: counts.preemptions.get(),
+            timer_interrupts: counts.timer_interrupts.get(),
+            ipis_received: counts.ipis_received.get(),
+            ipis_sent: counts.ipis_sent.get(),
+            ipis_saved: counts.ipis_saved.get(),
+        })
+    }
+}

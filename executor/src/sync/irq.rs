@@ -1,0 +1,121 @@
+//! From an interrupt to a task: no lock, no allocation, nothing freed.
+
+use core::{
+    future::poll_fn,
+    sync::atomic::{
+        AtomicU8, AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+    task::Poll,
+};
+
+use futures_util::task::AtomicWaker;
+
+/// Counts what an interrupt handler signals, for one task to wait for. [`IrqCell::signal`] may be called in any context;
+/// one task waits at a time (of several the last one to register is woken).
+///
+/// The task's waker must be one of this executor's: dropping another kind in the handler could free memory.
+pub struct IrqCell {
+    pending: AtomicU32,
+    waker: AtomicWaker,
+}
+
+impl IrqCell {
+    /// Nothing signalled.
+    pub const fn new() -> Self {
+        Self { pending: AtomicU32::new(0), waker: AtomicWaker::new() }
+    }
+
+    /// Counts one and wakes the waiting task. Any context.
+    pub fn signal(&self) {
+        self.pending.fetch_add(1, Release);
+        self.waker.wake();
+    }
+
+    /// How many signals there were since the last look; they are taken.
+    pub fn take(&self) -> u32 {
+        if self.pending.load(Relaxed) == 0 { 0 } else { self.pending.swap(0, Acquire) }
+    }
+
+    /// Waits for at least one signal and takes all there are; how many. Cancelling loses none.
+    pub async fn wait(&self) -> u32 {
+        poll_fn(|context| {
+            self.waker.register(context.waker());
+            match self.take() {
+                0 => Poll::Pending,
+                count => Poll::Ready(count),
+            }
+        })
+        .await
+    }
+}
+
+impl Default for IrqCell {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A ring of bytes from one producer (an interrupt handler) to one consumer (a task). `N` is a power of two, at most 2^31.
+///
+/// With more than one producer or consumer at a time bytes are lost or doubled; nothing worse happens.
+pub struct ByteRing<const N: usize> {
+    bytes: [AtomicU8; N],
+    /// Bytes ever pushed, modulo 2^32.
+    head: AtomicU32,
+    /// Bytes ever popped, modulo 2^32.
+    tail: AtomicU32,
+    lost: AtomicU32,
+}
+
+impl<const N: usize> ByteRing<N> {
+    /// An empty ring.
+    pub const fn new() -> Self {
+        const { assert!(N.is_power_of_two() && N <= 1 << 31, "a ring's size is a power of two") };
+        Self {
+            bytes: [const { AtomicU8::new(0) }; N],
+            head: AtomicU32::new(0),
+            tail: AtomicU32::new(0),
+            lost: AtomicU32::new(0),
+        }
+    }
+
+    /// Adds a byte; false, and counted as lost, if the ring is full. By the producer, in any context.
+    pub fn push(&self, byte: u8) -> bool {
+        let head = self.head.load(Relaxed);
+        if head.wrapping_sub(self.tail.load(Acquire)) as usize >= N {
+            self.lost.store(self.lost.load(Relaxed).wrapping_add(1), Relaxed);
+            return false;
+        }
+        self.bytes[head as usize % N].store(byte, Relaxed);
+        self.head.store(head.wrapping_add(1), Release);
+        true
+    }
+
+    /// Takes the oldest byte. By the consumer.
+    pub fn pop(&self) -> Option<u8> {
+        let tail = self.tail.load(Relaxed);
+        if self.head.load(Acquire) == tail {
+            return None;
+        }
+        let byte = self.bytes[tail as usize % N].load(Relaxed);
+        self.tail.store(tail.wrapping_add(1), Release);
+        Some(byte)
+    }
+
+    /// Bytes that found the ring full.
+    pub fn lost(&self) -> u32 {
+        self.lost.load(Relaxed)
+    }
+
+    /// Whether there is nothing to pop.
+    pub fn is_empty(&self) -> bool {
+        self.head.load(Acquire) == self.tail.load(Relaxed)
+    }
+}
+
+impl<const N: usize> Default for ByteRing<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,191 @@
+//! The intrusive list of waiters under every primitive.
+//!
+//! A [`Node`] lives in a pinned future. Its contents belong to the list's lock as long as it may be linked; they are
+//! reached through the list only, so that holding `&mut List` is the proof that the lock is held.
+
+#![expect(unsafe_code, reason = "intrusive nodes in pinned futures")]
+
+use core::{cell::UnsafeCell, marker::PhantomPinned, pin::Pin, ptr::NonNull, task::Waker};
+
+/// How far a waiter has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Not queued, given nothing.
+    Idle,
+    /// Queued.
+    Waiting,
+    /// Taken from the queue and given a wake of its own, which is not to be lost.
+    Given,
+    /// Taken from the queue together with everybody else.
+    GivenToAll,
+}
+
+/// A waiter: part of a pinned future.
+pub struct Node<K> {
+    inner: UnsafeCell<Inner<K>>,
+    _pinned: PhantomPinned,
+}
+
+struct Inner<K> {
+    key: K,
+    progress: Progress,
+    waker: Option<Waker>,
+    ticket: u64,
+    next: Link<K>,
+    previous: Link<K>,
+}
+
+type Link<K> = Option<NonNull<Node<K>>>;
+
+// SAFETY: the contents are reached under the list's lock only (see the module).
+unsafe impl<K: Send> Send for Node<K> {}
+// SAFETY: as above.
+unsafe impl<K: Send> Sync for Node<K> {}
+
+impl<K> Node<K> {
+    pub const fn new(key: K) -> Self {
+        let inner =
+            Inner { key, progress: Progress::Idle, waker: None, ticket: 0, next: None, previous: None };
+        Self { inner: UnsafeCell::new(inner), _pinned: PhantomPinned }
+    }
+}
+
+/// Waiters in order of arrival. The owner of every node takes it out ([`List::remove`]) before it is dropped.
+pub struct List<K> {
+    head: Link<K>,
+    tail: Link<K>,
+    tickets: u64,
+}
+
+// SAFETY: nodes stay valid while linked, whichever thread works on the list.
+unsafe impl<K: Send> Send for List<K> {}
+
+/// # Safety
+/// The list that the node belongs to is locked, and no other such reference to the node is alive.
+unsafe fn inner<'a, K>(node: NonNull<Node<K>>) -> &'a mut Inner<K> {
+    // SAFETY: the node is alive: linked nodes are by `push_back`'s contract, others are the caller's.
+    unsafe { &mut *node.as_ref().inner.get() }
+}
+
+impl<K> List<K> {
+    pub const fn new() -> Self {
+        Self { head: None, tail: None, tickets: 0 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.head.is_none()
+    }
+
+    /// The ticket that the next waiter will get; earlier waiters have lower ones.
+    pub fn tickets(&self) -> u64 {
+        self.tickets
+    }
+
+    /// Queues a node that is idle.
+    ///
+    /// # Safety
+    /// The node is used with this list only, and [`List::remove`] is called before it is dropped.
+    pub unsafe fn push_back(&mut self, node: Pin<&Node<K>>, waker: Option<Waker>) {
+        let pointer = NonNull::from(node.get_ref());
+        // SAFETY: `&mut self` is the lock; one reference at a time.
+        unsafe {
+            let inner = inner(pointer);
+            debug_assert_eq!(inner.progress, Progress::Idle);
+            inner.progress = Progress::Waiting;
+            inner.waker = waker;
+            inner.ticket = self.tickets;
+            inner.previous = self.tail;
+            inner.next = None;
+        }
+        self.tickets += 1;
+        match self.tail.replace(pointer) {
+            // SAFETY: as above; the tail is linked and another node.
+            Some(tail) => unsafe { inner(tail).next = Some(pointer) },
+            None => self.head = Some(pointer),
+        }
+    }
+
+    /// How far the node has got.
+    pub fn progress(&self, node: Pin<&Node<K>>) -> Progress {
+        // SAFETY: a borrow of the list is the lock; read at once.
+        unsafe { inner(NonNull::from(node.get_ref())).progress }
+    }
+
+    /// Has a queued node's waiter be woken by `waker`; the old waker is returned, to be dropped outside the lock.
+    pub fn set_waker(&mut self, node: Pin<&Node<K>>, waker: &Waker) -> Option<Waker> {
+        // SAFETY: `&mut self` is the lock; one reference.
+        let inner = unsafe { inner(NonNull::from(node.get_ref())) };
+        match &inner.waker {
+            Some(old) if old.will_wake(waker) => None,
+            _ => inner.waker.replace(waker.clone()),
+        }
+    }
+
+    /// Takes the node out, if it is queued, and makes it idle; how far it had got, and its waker, to be dropped outside
+    /// the lock.
+    pub fn remove(&mut self, node: Pin<&Node<K>>) -> (Progress, Option<Waker>) {
+        let pointer = NonNull::from(node.get_ref());
+        // SAFETY: `&mut self` is the lock; one reference at a time.
+        let progress = unsafe { inner(pointer).progress };
+        if progress == Progress::Waiting {
+            self.unlink(pointer);
+        }
+        // SAFETY: as above.
+        let inner = unsafe { inner(pointer) };
+        inner.progress = Progress::Idle;
+        (progress, inner.waker.take())
+    }
+
+    /// Gives the first waiter for which `choose` says yes its wake, and takes it out. `choose` gets key and ticket; at its
+    /// first `None` the search ends. The outer `None`: nobody was chosen. The inner one: the chosen has left no waker yet,
+    /// and will find its wake when it looks.
+    pub fn give(
+        &mut self,
+        how: Progress,
+        mut choose: impl FnMut(&K, u64) -> Option<bool>,
+    ) -> Option<Option<Waker>> {
+        let mut next = self.head;
+        while let Some(pointer) = next {
+            let chosen = {
+                // SAFETY: `&mut self` is the lock; linked nodes are alive.
+                let inner = unsafe { inner(pointer) };
+                next = inner.next;
+                choose(&inner.key, inner.ticket)?
+            };
+            if chosen {
+                self.unlink(pointer);
+                // SAFETY: as above; alive until its owner gets the lock.
+                let inner = unsafe { inner(pointer) };
+                inner.progress = how;
+                return Some(inner.waker.take());
+            }
+        }
+        None
+    }
+
+    fn unlink(&mut self, pointer: NonNull<Node<K>>) {
+        // SAFETY: `&mut self` is the lock; the node and its neighbours are linked, alive, and distinct.
+        unsafe {
+            let (next, previous) = {
+                let inner = inner(pointer);
+                (inner.next.take(), inner.previous.take())
+            };
+            match previous {
+                Some(previous) => inner(previous).next = next,
+                None => self.head = next,
+            }
+            match next {
+                Some(next) => inner(next).previous = previous,
+                None => self.tail = previous,
+            }
+        }
+    }
+}
+
+impl<K: Clone> Node<K> {
+    /// The key; never written after the node was made.
+    pub fn key(&self) -> K {
+        // SAFETY: `key` is written by `new` only; no reference to the whole is made, and the field is not written.
+        unsafe { (*core::ptr::addr_of!((*self.inner.get()).key)).clone() }
+    }
+}

@@ -1,0 +1,201 @@
+//! The wait queue.
+
+#![expect(unsafe_code, reason = "owns list nodes in pinned futures")]
+
+use core::{
+    future::Future,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+};
+
+use lock_api::RawMutex;
+
+use super::list::{List, Node, Progress};
+use crate::prim::{Lock, const_fn};
+
+/// How many wakers are taken under the lock at a time.
+const TAKE: usize = 16;
+
+/// Waiters in order of arrival, each with a key (`()` if there is nothing to choose by).
+///
+/// The queue remembers nothing: a wake with nobody waiting is nothing. What is waited *for* stands elsewhere, under the
+/// caller's own lock or atomic, and the pattern is: register ([`Wait::enable`]), look, await; or [`WaitQueue::wait_until`].
+pub struct WaitQueue<R, K = ()> {
+    list: Lock<R, List<K>>,
+}
+
+impl<R: RawMutex, K: Clone + PartialEq> WaitQueue<R, K> {
+    const_fn! {
+        /// An empty queue.
+        pub fn new() -> Self {
+            Self { list: Lock::new(List::new()) }
+        }
+    }
+
+    /// Wakes the longest waiter; how many (0 or 1).
+    pub fn wake_one(&self) -> usize {
+        self.wake_matching(1, |_| true)
+    }
+
+    /// Wakes all that wait now; how many.
+    pub fn wake_all(&self) -> usize {
+        self.wake_up_to(usize::MAX, Progress::GivenToAll, |_| true)
+    }
+
+    /// Wakes the longest waiters whose key matches, at most `limit`; how many. `matches` runs under the queue's lock, may
+    /// be asked about the same waiter more than once, and does not use the queue.
+    pub fn wake_matching(&self, limit: usize, matches: impl FnMut(&K) -> bool) -> usize {
+        self.wake_up_to(limit, Progress::Given, matches)
+    }
+
+    fn wake_up_to(&self, limit: usize, how: Progress, mut matches: impl FnMut(&K) -> bool) -> usize {
+        let mut woken = 0;
+        // Who comes while this goes on is not meant.
+        let mut before = None;
+        while woken < limit {
+            let mut wakers: [Option<Waker>; TAKE] = [const { None }; TAKE];
+            let batch = self.list.with(|list| {
+                let before = *before.get_or_insert(list.tickets());
+                let mut taken = 0;
+                for slot in wakers.iter_mut().take(limit - woken) {
+                    match list.give(how, |key, ticket| (ticket < before).then(|| matches(key))) {
+                        Some(waker) => *slot = waker,
+                        None => break,
+                    }
+                    taken += 1;
+                }
+                taken
+            });
+            wakers.into_iter().flatten().for_each(Waker::wake);
+            woken += batch;
+            if batch < TAKE {
+                break;
+            }
+        }
+        woken
+    }
+
+    /// Whether anybody waits.
+    pub fn is_empty(&self) -> bool {
+        self.list.with(|list| list.is_empty())
+    }
+
+    /// A wait under a key.
+    pub const fn wait_with(&self, key: K) -> Wait<'_, R, K> {
+        Wait { queue: self, node: Node::new(key), started: false }
+    }
+}
+
+impl<R: RawMutex> WaitQueue<R> {
+    /// A wait: registered by [`Wait::enable`] or by the first poll, over with the first wake after that.
+    pub const fn wait(&self) -> Wait<'_, R> {
+        self.wait_with(())
+    }
+
+    /// Waits until `attempt` gives a value. `attempt` is made at once; then, each time, after registering.
+    ///
+    /// Cancelling passes a wake on that was given and not used; so does an attempt that succeeds without its wake.
+    pub async fn wait_until<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> T {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        loop {
+            let mut wait = pin!(self.wait());
+            wait.as_mut().enable();
+            if let Some(value) = attempt() {
+                return value;
+            }
+            wait.await;
+        }
+    }
+}
+
+impl<R: RawMutex, K: Clone + PartialEq> Default for WaitQueue<R, K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A wait on a [`WaitQueue`]; ready once it was woken. It can be waited on again after that.
+///
+/// Dropping it leaves the queue. If it had been given a wake of its own ([`WaitQueue::wake_one`],
+/// [`WaitQueue::wake_matching`]) and never got to see it, the wake goes to the next waiter with an equal key.
+#[must_use = "a future does nothing unless awaited"]
+pub struct Wait<'a, R: RawMutex, K: Clone + PartialEq = ()> {
+    queue: &'a WaitQueue<R, K>,
+    node: Node<K>,
+    /// Whether the node may be in the list, or have been given something.
+    started: bool,
+}
+
+impl<R: RawMutex, K: Clone + PartialEq> Wait<'_, R, K> {
+    /// Registers, if that was not done: from here on no wake is missed. True if a wake has come already.
+    pub fn enable(self: Pin<&mut Self>) -> bool {
+        self.look(None)
+    }
+
+    /// Takes the wait back: leaves the queue as dropping does, keeps the future for another time.
+    pub fn cancel(self: Pin<&mut Self>) {
+        // SAFETY: nothing is moved out of the pinned value.
+        unsafe { self.get_unchecked_mut() }.leave();
+    }
+
+    /// Registers or looks; true if a wake has come.
+    fn look(self: Pin<&mut Self>, waker: Option<&Waker>) -> bool {
+        // SAFETY: nothing is moved out of the pinned value; the node is pinned with it.
+        let this = unsafe { self.get_unchecked_mut() };
+        // SAFETY: as above.
+        let node = unsafe { Pin::new_unchecked(&this.node) };
+        let first = !core::mem::replace(&mut this.started, true);
+        let (given, old) = this.queue.list.with(|list| {
+            if first {
+                // SAFETY: a node is used with its own queue's list only, and `leave` takes it out before it is dropped.
+                unsafe { list.push_back(node, waker.cloned()) };
+                return (false, None);
+            }
+            match list.progress(node) {
+                Progress::Given | Progress::GivenToAll => (true, None),
+                _ => (false, waker.and_then(|waker| list.set_waker(node, waker))),
+            }
+        });
+        drop(old);
+        given
+    }
+
+    fn leave(&mut self) {
+        if !core::mem::take(&mut self.started) {
+            return;
+        }
+        // SAFETY: the node was pinned when it was started, and the future is not moved before it is dropped.
+        let node = unsafe { Pin::new_unchecked(&self.node) };
+        let (progress, waker) = self.queue.list.with(|list| list.remove(node));
+        drop(waker);
+        if progress == Progress::Given {
+            let key = self.node.key();
+            self.queue.wake_matching(1, |other| *other == key);
+        }
+    }
+}
+
+impl<R: RawMutex, K: Clone + PartialEq> Future for Wait<'_, R, K> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if !self.as_mut().look(Some(context.waker())) {
+            return Poll::Pending;
+        }
+        // SAFETY: nothing is moved out of the pinned value.
+        let this = unsafe { self.get_unchecked_mut() };
+        this.started = false;
+        // SAFETY: pinned with the future.
+        let node = unsafe { Pin::new_unchecked(&this.node) };
+        drop(this.queue.list.with(|list| list.remove(node)));
+        Poll::Ready(())
+    }
+}
+
+impl<R: RawMutex, K: Clone + PartialEq> Drop for Wait<'_, R, K> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

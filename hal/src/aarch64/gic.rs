@@ -1,0 +1,283 @@
+//! The Generic Interrupt Controller, as the device tree describes it: version 2 ([`v2`]) or 3 ([`v3`]).
+//!
+//! The distributor is common to both (Arm IHI 0048B.b, IHI 0069H); what differs is how a CPU talks to it. Interrupt 0 of the
+//! software-generated ones is the IPI. All lines have the same priority: an interrupt is never interrupted.
+
+mod v2;
+mod v3;
+
+use spin::{Mutex, Once};
+
+use super::Cpu;
+use super::kernel_map::map_device;
+use super::platform::{GicDescription, Platform};
+use super::sysreg::instruction;
+use super::timer::Timer;
+use crate::boot_info::PhysRange;
+use crate::traits::{CpuOps, Interrupt, InterruptController, InterruptSource, TimerOps, Trigger};
+use crate::trap::InterruptToken;
+
+/// Distributor registers (IHI 0048B.b table 4-1).
+mod distributor {
+    pub(super) const CONTROL: usize = 0x000;
+    pub(super) const TYPE: usize = 0x004;
+    pub(super) const GROUP: usize = 0x080;
+    pub(super) const SET_ENABLE: usize = 0x100;
+    pub(super) const CLEAR_ENABLE: usize = 0x180;
+    pub(super) const CLEAR_PENDING: usize = 0x280;
+    pub(super) const CLEAR_ACTIVE: usize = 0x380;
+    pub(super) const PRIORITY: usize = 0x400;
+    pub(super) const TARGETS: usize = 0x800;
+    pub(super) const CONFIGURATION: usize = 0xc00;
+}
+
+/// The software-generated interrupt that is the IPI.
+const IPI: u32 = 0;
+/// Lines below are software-generated or private to a CPU.
+const FIRST_SHARED: u32 = 32;
+/// The first number that is no line (1020 to 1023: spurious and the like).
+const FIRST_SPECIAL: u32 = 1020;
+/// The priority of every line; the CPU interface lets everything above 0xf0 pass.
+const PRIORITY: u8 = 0xa0;
+const PRIORITY_MASK: u8 = 0xf0;
+
+/// A block of device registers.
+#[derive(Clone, Copy)]
+struct Registers(*mut u8);
+
+// SAFETY: device registers may be touched from any CPU; their users keep read-modify-write sequences apart.
+unsafe impl Send for Registers {}
+// SAFETY: as above.
+unsafe impl Sync for Registers {}
+
+impl Registers {
+    fn map(range: PhysRange) -> Option<Self> {
+        map_device(range.start, range.len()).map(Self)
+    }
+
+    fn read(self, offset: usize) -> u32 {
+        // SAFETY: the block is mapped for good, and offsets come from the register lists of this module.
+        unsafe { self.0.add(offset).cast::<u32>().read_volatile() }
+    }
+
+    fn write(self, offset: usize, value: u32) {
+        // SAFETY: as in `read`.
+        unsafe { self.0.add(offset).cast::<u32>().write_volatile(value) }
+    }
+
+    fn write_byte(self, offset: usize, value: u8) {
+        // SAFETY: as in `read`.
+        unsafe { self.0.add(offset).write_volatile(value) }
+    }
+
+    fn write_u64(self, offset: usize, value: u64) {
+        // SAFETY: as in `read`.
+        unsafe { self.0.add(offset).cast::<u64>().write_volatile(value) }
+    }
+
+    fn read_u64(self, offset: usize) -> u64 {
+        // SAFETY: as in `read`.
+        unsafe { self.0.add(offset).cast::<u64>().read_volatile() }
+    }
+
+    /// Writes the bit of `line` in a register bank with one bit a line, where zeroes have no effect.
+    fn write_bit(self, bank: usize, line: u32) {
+        self.write(bank + line as usize / 32 * 4, 1 << (line % 32));
+    }
+
+    /// Sets how `line` signals (two bits a line; the upper one is "edge").
+    fn set_trigger(self, line: u32, trigger: Trigger) {
+        let offset = distributor::CONFIGURATION + line as usize / 16 * 4;
+        let bit = 2 << (line % 16 * 2);
+        let value = self.read(offset);
+        self.write(
+            offset,
+            if trigger == Trigger::Edge {
+                value | bit
+            } else {
+                value & !bit
+            },
+        );
+    }
+
+    fn trigger(self, line: u32) -> Trigger {
+        let bits = self.read(distributor::CONFIGURATION + line as usize / 16 * 4) >> (line % 16 * 2);
+        if bits & 2 != 0 { Trigger::Edge } else { Trigger::Level }
+    }
+
+    /// Silences the shared lines below `lines` and gives them the one priority.
+    fn quiet(self, first: u32, lines: u32) {
+        for line in (first..lines).step_by(32) {
+            let word = line as usize / 32 * 4;
+            self.write(distributor::CLEAR_ENABLE + word, u32::MAX);
+            self.write(distributor::CLEAR_PENDING + word, u32::MAX);
+            self.write(distributor::CLEAR_ACTIVE + word, u32::MAX);
+        }
+        for line in first..lines {
+            self.write_byte(distributor::PRIORITY + line as usize, PRIORITY);
+        }
+    }
+
+    /// How many lines the distributor has.
+    fn lines(self) -> u32 {
+        (((self.read(distributor::TYPE) & 0x1f) + 1) * 32).min(FIRST_SPECIAL)
+    }
+}
+
+/// The part that differs by version.
+#[expect(clippy::large_enum_variant, reason = "there is one, in a static")]
+enum Version {
+    V2(v2::Gic),
+    V3(v3::Gic),
+}
+
+/// The machine's interrupt controller.
+pub struct Controller {
+    version: Version,
+    distributor: Registers,
+    lines: u32,
+    /// The virtual timer's private line.
+    timer: u32,
+    /// Held for read-modify-write sequences on the configuration registers, with interrupts masked.
+    configuration: Mutex<()>,
+}
+
+static CONTROLLER: Once<Controller> = Once::new();
+
+/// The machine's interrupt controller.
+///
+/// # Panics
+/// Before the boot code has set it up, which is before the kernel runs.
+pub fn controller() -> &'static Controller {
+    CONTROLLER
+        .get()
+        .expect("the interrupt controller is set up before the kernel runs")
+}
+
+/// Sets the distributor up, everything masked. Once, on the boot CPU.
+pub(super) fn init(platform: &Platform) {
+    let unusable = || -> ! { panic!("the interrupt controller's registers cannot be mapped") };
+    let (version, distributor) = match &platform.gic {
+        GicDescription::V2 {
+            distributor,
+            cpu_interface,
+        } => {
+            let (Some(distributor), Some(cpu)) = (Registers::map(*distributor), Registers::map(*cpu_interface)) else {
+                unusable()
+            };
+            (Version::V2(v2::Gic::new(distributor, cpu)), distributor)
+        }
+        GicDescription::V3 {
+            distributor,
+            redistributors,
+        } => {
+            let Some(distributor) = Registers::map(*distributor) else {
+                unusable()
+            };
+            (Version::V3(v3::Gic::new(distributor, redistributors)), distributor)
+        }
+    };
+    let lines = distributor.lines();
+    CONTROLLER.call_once(|| Controller {
+        version,
+        distributor,
+        lines,
+        timer: platform.timer_line,
+        configuration: Mutex::new(()),
+    });
+}
+
+/// Sets the calling CPU's own part up: IPI and timer unmasked. On each CPU, once.
+pub(super) fn init_cpu(cpu: u32) {
+    let controller = controller();
+    match &controller.version {
+        Version::V2(gic) => gic.init_cpu(cpu),
+        Version::V3(gic) => gic.init_cpu(cpu),
+    }
+    for line in [IPI, controller.timer] {
+        controller.unmask(line);
+    }
+}
+
+impl Controller {
+    /// The registers that hold the configuration of `line`, as the calling CPU sees them.
+    fn bank(&self, line: u32) -> Registers {
+        match &self.version {
+            Version::V3(gic) if line < FIRST_SHARED => gic.private_lines(),
+            _ => self.distributor,
+        }
+    }
+}
+
+impl InterruptController for Controller {
+    fn acknowledge(&self, _token: InterruptToken) -> Option<Interrupt> {
+        let raw = match &self.version {
+            Version::V2(gic) => gic.acknowledge(),
+            Version::V3(gic) => gic.acknowledge(),
+        };
+        let line = match &self.version {
+            Version::V2(_) => raw & 0x3ff,
+            Version::V3(_) => raw & 0xff_ffff,
+        };
+        if (FIRST_SPECIAL..1024).contains(&line) {
+            return None;
+        }
+        let source = if line < 16 {
+            // What the sender stored before is read after this.
+            instruction!("dmb ish");
+            InterruptSource::Ipi
+        } else if line == self.timer {
+            Timer::disarm();
+            InterruptSource::Timer
+        } else {
+            InterruptSource::Line(line, self.bank(line).trigger(line))
+        };
+        Some(Interrupt { source, raw })
+    }
+
+    fn end(&self, interrupt: Interrupt) {
+        match &self.version {
+            Version::V2(gic) => gic.end(interrupt.raw),
+            Version::V3(gic) => gic.end(interrupt.raw),
+        }
+    }
+
+    fn configure(&self, line: u32, trigger: Trigger, cpu: u32) {
+        if line >= self.lines {
+            return;
+        }
+        let interrupts = Cpu::mask_interrupts();
+        let guard = self.configuration.lock();
+        self.mask(line);
+        self.bank(line).set_trigger(line, trigger);
+        drop(guard);
+        Cpu::restore_interrupts(interrupts);
+        if line >= FIRST_SHARED {
+            match &self.version {
+                Version::V2(gic) => gic.route(line, cpu),
+                Version::V3(gic) => gic.route(line, cpu),
+            }
+        }
+    }
+
+    fn mask(&self, line: u32) {
+        if line < self.lines {
+            self.bank(line).write_bit(distributor::CLEAR_ENABLE, line);
+        }
+    }
+
+    fn unmask(&self, line: u32) {
+        if line < self.lines {
+            self.bank(line).write_bit(distributor::SET_ENABLE, line);
+        }
+    }
+
+    fn send_ipi(&self, cpu: u32) {
+        // Stores made before are visible before the other CPU can take the interrupt.
+        instruction!("dsb ishst");
+        match &self.version {
+            Version::V2(gic) => gic.send_ipi(cpu),
+            Version::V3(gic) => gic.send_ipi(cpu),
+        }
+    }
+}

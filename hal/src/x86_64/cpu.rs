@@ -1,0 +1,229 @@
+//! The CPU behind [`CpuOps`].
+
+use core::{arch::asm, fmt, sync::atomic::Ordering::Relaxed};
+
+use super::{
+    boot,
+    constants::{DIRECT_MAP, IST_COUNT, IST_SIZE, STACK_SIZE, STACK_SLOT, STACKS, rflags},
+    cpuid::FEATURES,
+    entry, fp,
+    interrupt_frame::UserContext,
+    platform,
+    registers::{read_cr0, read_cr4, read_rflags, write_cr0, write_cr4},
+    smp, timer, trap_decode, user_copy,
+};
+use crate::{
+    MAX_CPUS, PAGE_SIZE,
+    addr::PhysAddr,
+    traits::{CopyFault, CpuOps, Shutdown},
+    trap::{ExceptionKind, Trap},
+};
+
+/// The calling CPU.
+pub struct Cpu;
+
+/// The stacks of one CPU's slot, lowest first, as offsets: the interrupt stacks, then the main one. Between them, and
+/// below the first, nothing is mapped.
+pub(super) fn stacks() -> impl Iterator<Item = core::ops::Range<u64>> {
+    let interrupt = (0..IST_COUNT).map(|n| {
+        let start = IST_SIZE * (2 * n + 1);
+        start..start + IST_SIZE
+    });
+    let main = IST_SIZE * (2 * IST_COUNT + 1);
+    interrupt.chain(core::iter::once(main..main + STACK_SIZE))
+}
+
+/// The first address of a CPU's slot.
+pub(super) fn stack_slot(cpu: u32) -> u64 {
+    STACKS + u64::from(cpu) * STACK_SLOT
+}
+
+/// The end of a CPU's main stack.
+pub(super) fn main_stack_top(cpu: u32) -> u64 {
+    stack_slot(cpu) + IST_SIZE * (2 * IST_COUNT + 1) + STACK_SIZE
+}
+
+/// Whether an address is in a stack slot but in none of its stacks.
+pub(super) fn is_guard_page(address: u64) -> bool {
+    let slots = STACKS..STACKS + STACK_SLOT * MAX_CPUS as u64;
+    slots.contains(&address) && !stacks().any(|stack| stack.contains(&((address - STACKS) % STACK_SLOT)))
+}
+
+fn is_stack(address: u64) -> bool {
+    let slots = STACKS..STACKS + STACK_SLOT * MAX_CPUS as u64;
+    let (slot, offset) = (
+        address.wrapping_sub(STACKS) / STACK_SLOT,
+        address.wrapping_sub(STACKS) % STACK_SLOT,
+    );
+    let used = slots.contains(&address) && (slot as usize) < platform::get().cpus.len().max(1);
+    used && stacks().any(|stack| stack.contains(&offset)) || boot::is_boot_stack(address)
+}
+
+/// Sets the control registers of the calling CPU as the kernel wants them: write protection in ring 0, and the protections
+/// that the CPU has.
+///
+/// # Safety
+/// Called at a CPU's start, on the kernel's final tables.
+pub(super) unsafe fn harden() {
+    const CR0_WP: u64 = 1 << 16;
+    const CR4_PGE: u64 = 1 << 7;
+    const CR4_UMIP: u64 = 1 << 11;
+    const CR4_FSGSBASE: u64 = 1 << 16;
+    const CR4_SMEP: u64 = 1 << 20;
+    const CR4_SMAP: u64 = 1 << 21;
+    let features = [
+        (&FEATURES.pge, CR4_PGE),
+        (&FEATURES.umip, CR4_UMIP),
+        (&FEATURES.fsgsbase, CR4_FSGSBASE),
+        (&FEATURES.smep, CR4_SMEP),
+        (&FEATURES.smap, CR4_SMAP),
+    ];
+    let wanted = features
+        .iter()
+        .filter(|(has, _)| has.load(Relaxed))
+        .fold(0, |bits, (_, bit)| bits | bit);
+    // SAFETY: each bit only where CPUID has the feature.
+    unsafe {
+        write_cr0(read_cr0() | CR0_WP);
+        write_cr4(read_cr4() | wanted);
+        fp::enable();
+    }
+}
+
+impl CpuOps for Cpu {
+    type UserContext = UserContext;
+    type InterruptState = bool;
+
+    const MACHINE: &'static str = "x86_64";
+
+    fn mask_interrupts() -> bool {
+        let enabled = Self::interrupts_enabled();
+        // SAFETY: masking breaks no assumption. No `nomem`: what follows stays behind it.
+        unsafe { asm!("cli", options(nostack, preserves_flags)) };
+        enabled
+    }
+
+    fn restore_interrupts(state: bool) {
+        if state {
+            Self::unmask_interrupts();
+        }
+    }
+
+    fn unmask_interrupts() {
+        // SAFETY: the descriptor table is loaded before anything asks for interrupts.
+        unsafe { asm!("sti", options(nostack, preserves_flags)) };
+    }
+
+    fn interrupts_enabled() -> bool {
+        read_rflags() & rflags::IF != 0
+    }
+
+    fn idle() {
+        // SAFETY: `sti` takes effect after the next instruction, so an interrupt ends the `hlt` or never lets it begin.
+        unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
+    }
+
+    fn relax() {
+        core::hint::spin_loop();
+    }
+
+    fn enter_user(context: &mut UserContext) -> Trap {
+        if !context.rip_is_canonical() {
+            // What the CPU would say at the first fetch, were there a way to get there.
+            return Trap::Exception {
+                kind: ExceptionKind::Protection,
+                address: context.rip,
+            };
+        }
+        let number = entry::enter_user(context);
+        trap_decode::decode(context, number)
+    }
+
+    fn copy_from_user(to: &mut [u8], from: u64) -> Result<(), CopyFault> {
+        user_copy::copy_from_user(to, from)
+    }
+
+    fn copy_to_user(to: u64, from: &[u8]) -> Result<(), CopyFault> {
+        user_copy::copy_to_user(to, from)
+    }
+
+    fn user_compare_exchange(address: u64, expected: u32, new: u32) -> Result<u32, CopyFault> {
+        user_copy::user_compare_exchange(address, expected, new)
+    }
+
+    fn user_load(address: u64) -> Result<u32, CopyFault> {
+        user_copy::user_load(address)
+    }
+
+    fn phys_to_virt(address: PhysAddr) -> *mut u8 {
+        (DIRECT_MAP + address.0) as *mut u8
+    }
+
+    fn start_cpu(cpu: u32) -> bool {
+        smp::start(cpu)
+    }
+
+    fn shutdown(how: Shutdown) -> ! {
+        Self::mask_interrupts();
+        platform::shutdown(how)
+    }
+
+    fn random() -> Option<u64> {
+        // The manual's advice (SDM volume 1, 7.3.17.1): ten tries, then the generator counts as broken.
+        (0..10).find_map(|_| random_once())
+    }
+
+    fn hwcap() -> (u64, u64) {
+        // HWCAP2_FSGSBASE (arch/x86/include/uapi/asm/hwcap2.h).
+        const FSGSBASE: u64 = 1 << 1;
+        let second = if FEATURES.fsgsbase.load(Relaxed) { FSGSBASE } else { 0 };
+        (FEATURES.leaf1_edx.load(Relaxed).into(), second)
+    }
+
+    fn describe(cpu: u32, out: &mut dyn fmt::Write) -> fmt::Result {
+        super::cpuinfo::describe(cpu, timer::tsc_hz(), out)
+    }
+
+    fn backtrace(frame_pointer: u64, frame: &mut dyn FnMut(u64)) {
+        let mut at = frame_pointer;
+        while at.is_multiple_of(8) && is_stack(at) && is_stack(at + 15) {
+            // SAFETY: both words are on a mapped stack.
+            let (next, return_address) = unsafe { (*(at as *const u64), *((at + 8) as *const u64)) };
+            if return_address == 0 {
+                break;
+            }
+            frame(return_address);
+            // Frames go up a stack; from an interrupt stack the chain may lead to the main one, which lies above.
+            if next <= at {
+                break;
+            }
+            at = next;
+        }
+    }
+
+    #[inline(always)]
+    fn frame_pointer() -> u64 {
+        let value: u64;
+        // SAFETY: reads a register.
+        unsafe { asm!("mov {}, rbp", out(reg) value, options(nomem, nostack, preserves_flags)) };
+        value
+    }
+}
+
+fn random_once() -> Option<u64> {
+    let (value, valid): (u64, u8);
+    // SAFETY: only where CPUID has the instruction.
+    unsafe {
+        if FEATURES.rdseed.load(Relaxed) {
+            asm!("rdseed {}", "setc {}", out(reg) value, out(reg_byte) valid, options(nomem, nostack));
+        } else if FEATURES.rdrand.load(Relaxed) {
+            asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) valid, options(nomem, nostack));
+        } else {
+            return None;
+        }
+    }
+    (valid != 0).then_some(value)
+}
+
+const _: () = assert!(STACK_SIZE.is_multiple_of(PAGE_SIZE as u64) && IST_SIZE.is_power_of_two());
+const _: () = assert!(IST_SIZE * (2 * IST_COUNT + 1) + STACK_SIZE <= STACK_SLOT);

@@ -1,0 +1,274 @@
+//! Signal frames: `struct rt_sigframe` of `arch/x86/include/asm/sigframe.h`, with what programs know as `ucontext_t`.
+//!
+//! ```text
+//!   0  pretcode            the restorer, where the handler returns to
+//!   8  uc_flags, uc_link, uc_stack
+//!  48  struct sigcontext   (arch/x86/include/uapi/asm/sigcontext.h, sigcontext_64)
+//! 304  uc_sigmask
+//! 312  siginfo
+//! 440  (16 bytes unused)
+//! 456  XSAVE area, then FP_XSTATE_MAGIC2
+//! ```
+//!
+//! The XSAVE area is aligned to 64, the frame so that the handler starts as after a call; together they make its offset
+//! the same in every frame.
+
+use alloc::{vec, vec::Vec};
+use core::{mem::size_of, sync::atomic::Ordering::Relaxed};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::{
+    constants::{USER_CS, USER_DS, rflags},
+    cpuid::FEATURES,
+    fp::{FpState, LEGACY_SIZE},
+    interrupt_frame::UserContext,
+};
+use crate::signal::{AltStack, BadFrame, Delivery, Restored, SignalFrames};
+
+/// `UC_FP_XSTATE`: the floating-point state is an XSAVE area.
+const UC_FP_XSTATE: u64 = 1;
+/// `UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS`: the frame's SS is meant.
+const UC_SS: u64 = 2 | 4;
+/// `FP_XSTATE_MAGIC1`, in the legacy region's software bytes.
+const MAGIC1: u32 = 0x4650_5853;
+/// `FP_XSTATE_MAGIC2`, behind the area.
+const MAGIC2: u32 = 0x4650_5845;
+/// Bytes below the stack pointer that a function may use without moving it (System V ABI, 3.2.2).
+const RED_ZONE: u64 = 128;
+/// Offset of `sw_reserved` (`struct _fpx_sw_bytes`) in the legacy region.
+const SOFTWARE_BYTES: usize = 464;
+
+/// `struct sigcontext_64`.
+#[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct SigContext {
+    /// r8 to r15.
+    high: [u64; 8],
+    di: u64,
+    si: u64,
+    bp: u64,
+    bx: u64,
+    dx: u64,
+    ax: u64,
+    cx: u64,
+    sp: u64,
+    ip: u64,
+    flags: u64,
+    cs: u16,
+    gs: u16,
+    fs: u16,
+    ss: u16,
+    err: u64,
+    trapno: u64,
+    oldmask: u64,
+    cr2: u64,
+    fpstate: u64,
+    reserved: [u64; 8],
+}
+
+/// `struct rt_sigframe`.
+#[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Frame {
+    pretcode: u64,
+    uc_flags: u64,
+    uc_link: u64,
+    ss_sp: u64,
+    ss_flags: i32,
+    ss_pad: u32,
+    ss_size: u64,
+    context: SigContext,
+    sigmask: u64,
+    info: [u8; 128],
+}
+
+/// `struct _fpx_sw_bytes`.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct SoftwareBytes {
+    magic1: u32,
+    extended_size: u32,
+    xfeatures: u64,
+    xstate_size: u32,
+    padding: [u32; 7],
+}
+
+const FP_OFFSET: usize = 456;
+const UC_OFFSET: u64 = 8;
+const INFO_OFFSET: u64 = 312;
+
+const _: () = assert!(size_of::<SigContext>() == 256);
+const _: () = assert!(size_of::<Frame>() == 440);
+const _: () = assert!(size_of::<SoftwareBytes>() == 48);
+const _: () = assert!(core::mem::offset_of!(Frame, info) == INFO_OFFSET as usize);
+
+/// Bytes of the floating-point part: with XSAVE the second magic stands behind it.
+fn fp_size() -> usize {
+    FpState::used_size()
+        + if FEATURES.xcr0.load(Relaxed) != 0 {
+            size_of::<u32>()
+        } else {
+            0
+        }
+}
+
+impl UserContext {
+    fn sig_context(&self, delivery: &Delivery, fpstate: u64) -> SigContext {
+        SigContext {
+            high: [
+                self.r8, self.r9, self.r10, self.r11, self.r12, self.r13, self.r14, self.r15,
+            ],
+            di: self.rdi,
+            si: self.rsi,
+            bp: self.rbp,
+            bx: self.rbx,
+            dx: self.rdx,
+            ax: self.rax,
+            cx: self.rcx,
+            sp: self.rsp,
+            ip: self.rip,
+            flags: self.rflags,
+            cs: USER_CS,
+            gs: 0,
+            fs: 0,
+            ss: USER_DS,
+            err: self.error_code,
+            trapno: self.trap_number,
+            oldmask: delivery.saved_mask,
+            cr2: self.cr2,
+            fpstate,
+            reserved: [0; 8],
+        }
+    }
+
+    /// The floating-point part of the frame.
+    fn fp_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; fp_size()];
+        let state = self.fp.bytes();
+        bytes[..state.len()].copy_from_slice(state);
+        let components = FEATURES.xcr0.load(Relaxed);
+        if components != 0 {
+            let software = SoftwareBytes {
+                magic1: MAGIC1,
+                extended_size: bytes.len() as u32,
+                xfeatures: components,
+                xstate_size: state.len() as u32,
+                padding: [0; 7],
+            };
+            bytes[SOFTWARE_BYTES..LEGACY_SIZE].copy_from_slice(software.as_bytes());
+            // As Linux does, x87 and SSE are declared present even where they are in their initial state.
+            bytes[LEGACY_SIZE] |= 0b11;
+            bytes[state.len()..].copy_from_slice(&MAGIC2.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+impl SignalFrames for UserContext {
+    const TRAMPOLINE: &'static [u8] = &[];
+
+    fn build_frame(&self, delivery: &Delivery) -> (u64, Vec<u8>) {
+        let top = if delivery.on_alt_stack {
+            delivery.stack_top
+        } else {
+            delivery.stack_top.wrapping_sub(RED_ZONE)
+        };
+        let fpstate = top.wrapping_sub(fp_size() as u64) & !63;
+        let address = fpstate.wrapping_sub(FP_OFFSET as u64);
+        let has_xsave = FEATURES.xcr0.load(Relaxed) != 0;
+        let frame = Frame {
+            pretcode: delivery.restorer,
+            uc_flags: UC_SS | if has_xsave { UC_FP_XSTATE } else { 0 },
+            uc_link: 0,
+            ss_sp: delivery.alt_stack.sp,
+            ss_flags: delivery.alt_stack.flags,
+            ss_pad: 0,
+            ss_size: delivery.alt_stack.size,
+            context: self.sig_context(delivery, fpstate),
+            sigmask: delivery.saved_mask,
+            info: delivery.info,
+        };
+        let mut bytes = Vec::with_capacity(FP_OFFSET + fp_size());
+        bytes.extend_from_slice(frame.as_bytes());
+        bytes.resize(FP_OFFSET, 0);
+        bytes.extend_from_slice(&self.fp_bytes());
+        (address, bytes)
+    }
+
+    /// As on Linux the handler starts with initial floating-point state.
+    fn enter_handler(&mut self, delivery: &Delivery, frame_address: u64) {
+        self.rdi = u64::from(delivery.signo.cast_unsigned());
+        self.rsi = frame_address.wrapping_add(INFO_OFFSET);
+        self.rdx = frame_address.wrapping_add(UC_OFFSET);
+        self.rax = 0;
+        self.rip = delivery.handler;
+        self.rsp = frame_address;
+        self.rflags &= !(rflags::DF | rflags::RF | rflags::TF);
+        self.orig_rax = u64::MAX;
+        self.fp = FpState::default();
+    }
+
+    fn frame_location(&self) -> (u64, usize) {
+        // The handler's `ret` has taken `pretcode`.
+        (self.rsp.wrapping_sub(8), FP_OFFSET + fp_size())
+    }
+
+    /// A frame may say that it has no floating-point state; it may not have moved it elsewhere.
+    fn restore_frame(&mut self, frame: &[u8]) -> Result<Restored, BadFrame> {
+        let (fixed, _) = Frame::read_from_prefix(frame).map_err(|_| BadFrame)?;
+        let context = &fixed.context;
+        let fp = match context.fpstate {
+            0 => FpState::default(),
+            address if address == self.frame_location().0.wrapping_add(FP_OFFSET as u64) => {
+                read_fp(frame.get(FP_OFFSET..).ok_or(BadFrame)?)?
+            }
+            _ => return Err(BadFrame),
+        };
+        [
+            self.r8, self.r9, self.r10, self.r11, self.r12, self.r13, self.r14, self.r15,
+        ] = context.high;
+        self.rdi = context.di;
+        self.rsi = context.si;
+        self.rbp = context.bp;
+        self.rbx = context.bx;
+        self.rdx = context.dx;
+        self.rax = context.ax;
+        self.rcx = context.cx;
+        self.rsp = context.sp;
+        self.rip = context.ip;
+        self.rflags = self.rflags & !rflags::USER | context.flags & rflags::USER | rflags::IF | rflags::FIXED;
+        // A restored context is not in a call: nothing is to be restarted.
+        self.orig_rax = u64::MAX;
+        self.fp = fp;
+        let alt_stack = AltStack {
+            sp: fixed.ss_sp,
+            flags: fixed.ss_flags,
+            size: fixed.ss_size,
+        };
+        Ok(Restored {
+            mask: fixed.sigmask,
+            alt_stack,
+        })
+    }
+}
+
+/// Takes the floating-point part apart: an XSAVE area where both magics are right, else the FXSAVE image alone.
+fn read_fp(bytes: &[u8]) -> Result<FpState, BadFrame> {
+    if bytes.len() < LEGACY_SIZE {
+        return Err(BadFrame);
+    }
+    let software = SoftwareBytes::read_from_bytes(&bytes[SOFTWARE_BYTES..LEGACY_SIZE]).map_err(|_| BadFrame)?;
+    let size = FpState::used_size();
+    let extended = FEATURES.xcr0.load(Relaxed) != 0
+        && software.magic1 == MAGIC1
+        && software.xstate_size as usize == size
+        && bytes.get(size..size + size_of::<u32>()) == Some(&MAGIC2.to_le_bytes());
+    let mut fp = FpState::default();
+    if extended {
+        fp.set_from_frame(&bytes[..size], Some(software.xfeatures));
+    } else {
+        fp.set_from_frame(&bytes[..LEGACY_SIZE], None);
+    }
+    Ok(fp)
+}

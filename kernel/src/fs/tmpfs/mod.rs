@@ -1,0 +1,138 @@
+//! Files in memory.
+//!
+//! Names and contents are kept apart. All directories of one file system stand in one table under one lock (`Tree`), so
+//! that a rename across directories, with its check that no directory ends up inside itself, is one critical section and
+//! needs no order among directory locks. A file's contents and attributes are under its own lock (`Inode` rank).
+//!
+//! Each name has a cookie that grows and is never used again, and a listing goes by cookies: entries that come or go
+//! meanwhile do not move the others.
+//!
+//! Pages are frames in a radix tree. They are charged to the file system, which has a limit as Linux' tmpfs has (half of
+//! memory), so that files cannot take the last frame. A file that loses its last name lives on while something holds its
+//! inode, and its pages go with the last reference.
+
+mod contents;
+mod directory;
+mod node;
+mod rename;
+
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use hashbrown::HashMap;
+
+pub use node::TmpInode;
+
+use self::directory::Directory;
+use super::{
+    attributes::{DeviceNumber, FileKind},
+    inode::{FileSystemStatus, Inode, NewFile},
+    mount,
+};
+use crate::{
+    errno::{Errno, Result},
+    mm::frame,
+    sync::{Rank, SpinLock},
+};
+
+/// The largest file: what a signed 64-bit offset can name, to the page.
+pub const MAX_FILE_SIZE: u64 = i64::MAX as u64 & !4095;
+/// The most names of one file.
+pub const MAX_LINKS: u32 = 65_000;
+
+/// The directories of a file system, by inode number.
+type Tree = HashMap<u64, Directory>;
+
+/// Limits of a file system; 0 is no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Pages of contents.
+    pub pages: u64,
+    /// Files of any type.
+    pub inodes: u64,
+}
+
+impl Limits {
+    /// Half of memory, as Linux has it.
+    pub fn half_of_memory() -> Self {
+        let half = frame::stats().total as u64 / 2;
+        Self { pages: half, inodes: half }
+    }
+}
+
+/// One file system.
+pub struct TmpFs {
+    device: DeviceNumber,
+    limits: Limits,
+    pages: AtomicU64,
+    inodes: AtomicU64,
+    next_inode: AtomicU64,
+    tree: SpinLock<Tree>,
+}
+
+impl TmpFs {
+    /// An empty file system; its root directory has these permission bits. The inode keeps the file system alive.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn create(limits: Limits, permissions: u16) -> Result<Arc<TmpInode>> {
+        let fs = Arc::new(Self {
+            device: mount::anonymous_device(),
+            limits,
+            pages: AtomicU64::new(0),
+            inodes: AtomicU64::new(0),
+            next_inode: AtomicU64::new(1),
+            tree: SpinLock::new(Rank::Directory, HashMap::new()),
+        });
+        let root = TmpInode::new(&fs, &NewFile::new(FileKind::Directory, permissions, 0, 0))?;
+        let mut tree = fs.tree.lock();
+        tree.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        tree.insert(root.number(), Directory::new(Arc::downgrade(&root), None));
+        drop(tree);
+        root.links_changed(|links| *links = 2);
+        Ok(root)
+    }
+
+    fn charge(counter: &AtomicU64, limit: u64, count: u64) -> Result<()> {
+        let add = |used: u64| used.checked_add(count).filter(|&used| limit == 0 || used <= limit);
+        counter.fetch_update(Relaxed, Relaxed, add).map(drop).map_err(|_| Errno::ENOSPC)
+    }
+
+    fn charge_pages(&self, count: u64) -> Result<()> {
+        Self::charge(&self.pages, self.limits.pages, count)
+    }
+
+    fn uncharge_pages(&self, count: u64) {
+        self.pages.fetch_sub(count, Relaxed);
+    }
+
+    fn status(&self) -> FileSystemStatus {
+        let left = |limit: u64, used: &AtomicU64| limit.saturating_sub(used.load(Relaxed));
+        FileSystemStatus {
+            magic: linux_raw_sys::general::TMPFS_MAGIC,
+            blocks: self.limits.pages,
+            free_blocks: left(self.limits.pages, &self.pages),
+            files: self.limits.inodes,
+            free_files: left(self.limits.inodes, &self.inodes),
+            device: self.device,
+        }
+    }
+
+    /// The path's names from `inode` up to the root, if it still has a place.
+    fn place(tree: &Tree, parent: u64) -> Option<Arc<dyn Inode>> {
+        let parent: Arc<dyn Inode> = tree.get(&parent)?.inode.upgrade()?;
+        Some(parent)
+    }
+}
+
+/// A regular file without a name in a file system of its own (`memfd_create`).
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn unnamed_file() -> Result<Arc<TmpInode>> {
+    let root = TmpFs::create(Limits::half_of_memory(), 0o700)?;
+    TmpInode::new(root.file_system(), &NewFile::new(FileKind::Regular, 0o777, 0, 0))
+}
+
+type WeakInode = Weak<TmpInode>;
+

@@ -1,0 +1,302 @@
+//! Areas: what a process has mapped where, before any page of it exists (Linux's `vm_area_struct`).
+
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+
+use hal::{PAGE_SIZE, arch::PageTable, traits::PageTableOps};
+
+use super::Prot;
+use crate::{
+    errno::{Errno, Result},
+    mm::{frame::Frame, pager::Pager},
+};
+
+/// The most areas one address space may have (`vm.max_map_count`).
+pub const MAX_AREAS: usize = 65530;
+/// Pages kept unmapped below a stack that grows (`stack_guard_gap`), in bytes.
+pub const STACK_GAP: u64 = 256 * PAGE_SIZE as u64;
+/// The lowest address that may be mapped (`vm.mmap_min_addr`).
+pub const MIN_ADDRESS: u64 = 0x1_0000;
+
+/// Who sees a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// This address space alone: pages are copied on write.
+    Private,
+    /// Everybody who maps the same pages.
+    Shared,
+}
+
+/// Where an area's pages come from.
+#[derive(Clone)]
+pub enum Content {
+    /// Zeroes.
+    Anonymous,
+    /// A file or a memory object.
+    Object {
+        /// Who has the pages.
+        pager: Arc<dyn Pager>,
+        /// The page of the object at the area's start.
+        first: u64,
+    },
+    /// One page of the kernel's (the signal trampoline), at every page of the area.
+    Special(Frame),
+}
+
+/// What fork does with an area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFork {
+    /// The child has it too.
+    Copy,
+    /// The child has nothing there (`MADV_DONTFORK`).
+    Skip,
+    /// The child has zeroes there (`MADV_WIPEONFORK`).
+    Wipe,
+}
+
+/// What an area is called in `/proc/<pid>/maps`, and how it behaves at its edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing special.
+    Plain,
+    /// Moved by `brk`.
+    Heap,
+    /// Grows down at a fault below it, to no more than this many bytes.
+    Stack(u64),
+    /// The kernel's page in the program's space.
+    Vdso,
+}
+
+/// One area: `start..end`, page-aligned, not empty.
+#[derive(Clone)]
+pub struct Area {
+    /// The first byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// What the program may do.
+    pub prot: Prot,
+    /// What `mprotect` may allow.
+    pub max_prot: Prot,
+    /// Who sees stores.
+    pub sharing: Sharing,
+    /// Where pages come from.
+    pub content: Content,
+    /// Its role.
+    pub role: Role,
+    /// What fork does.
+    pub on_fork: OnFork,
+}
+
+impl Area {
+    /// Bytes in the area.
+    pub const fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// The page of the object behind `address`, if there is an object.
+    pub fn object_page(&self, address: u64) -> Option<(&Arc<dyn Pager>, u64)> {
+        match &self.content {
+            Content::Object { pager, first } => Some((pager, first + (address - self.start) / PAGE_SIZE as u64)),
+            _ => None,
+        }
+    }
+
+    /// The part of the area within `start..end`, which it overlaps.
+    pub fn part(&self, start: u64, end: u64) -> Self {
+        let (start, end) = (self.start.max(start), self.end.min(end));
+        let content = match &self.content {
+            Content::Object { pager, first } => Content::Object {
+                pager: pager.clone(),
+                first: first + (start - self.start) / PAGE_SIZE as u64,
+            },
+            other => other.clone(),
+        };
+        Self {
+            start,
+            end,
+            content,
+            ..self.clone()
+        }
+    }
+
+    fn continues_as(&self, next: &Self) -> bool {
+        let same_content = match (&self.content, &next.content) {
+            (Content::Anonymous, Content::Anonymous) => true,
+            (
+                Content::Object { pager, first },
+                Content::Object {
+                    pager: other,
+                    first: second,
+                },
+            ) => Arc::ptr_eq(pager, other) && first + self.len() / PAGE_SIZE as u64 == *second,
+            _ => false,
+        };
+        same_content
+            && self.end == next.start
+            && self.prot == next.prot
+            && self.max_prot == next.max_prot
+            && self.sharing == next.sharing
+            && self.role == next.role
+            && self.on_fork == next.on_fork
+    }
+}
+
+/// The areas of one address space, by start; disjoint.
+#[derive(Default, Clone)]
+pub struct Areas(BTreeMap<u64, Area>);
+
+impl Areas {
+    /// The area that holds `address`.
+    pub fn find(&self, address: u64) -> Option<&Area> {
+        self.0
+            .range(..=address)
+            .next_back()
+            .map(|(_, area)| area)
+            .filter(|area| address < area.end)
+    }
+
+    /// The first area that ends above `address`.
+    pub fn at_or_above(&self, address: u64) -> Option<&Area> {
+        self.find(address)
+            .or_else(|| self.0.range(address..).next().map(|(_, area)| area))
+    }
+
+    /// The last area that ends at or below `address`.
+    pub fn below(&self, address: u64) -> Option<&Area> {
+        self.0
+            .range(..address)
+            .next_back()
+            .map(|(_, area)| area)
+            .filter(|area| area.end <= address)
+    }
+
+    /// The areas that overlap `start..end`, ascending.
+    pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Area> {
+        let first = self.find(start).map_or(start, |area| area.start);
+        self.0.range(first..end.max(first)).map(|(_, area)| area)
+    }
+
+    /// All areas, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = &Area> {
+        self.0.values()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether `start..end` holds no area, nor the gap that a stack above it needs.
+    pub fn is_free(&self, start: u64, end: u64) -> bool {
+        self.at_or_above(start).is_none_or(|area| end <= reach(area))
+    }
+
+    /// Whether areas cover all of `start..end`.
+    pub fn covers(&self, start: u64, end: u64) -> bool {
+        let mut at = start;
+        for area in self.overlapping(start, end) {
+            if area.start > at {
+                return false;
+            }
+            at = area.end;
+        }
+        at >= end
+    }
+
+    /// Adds an area where nothing is, merging it with its neighbours.
+    pub fn insert(&mut self, mut area: Area) {
+        debug_assert!(area.start < area.end && self.overlapping(area.start, area.end).next().is_none());
+        if let Some(before) = self.below(area.start)
+            && before.continues_as(&area)
+        {
+            let before = before.start;
+            if let Some(before) = self.0.remove(&before) {
+                area = Area {
+                    end: area.end,
+                    ..before
+                };
+            }
+        }
+        if let Some(after) = self.0.get(&area.end)
+            && area.continues_as(after)
+        {
+            let after = after.start;
+            if let Some(after) = self.0.remove(&after) {
+                area.end = after.end;
+            }
+        }
+        self.0.insert(area.start, area);
+    }
+
+    /// Cuts `start..end` out and returns the parts, ascending.
+    ///
+    /// # Errors
+    /// `ENOMEM` if a split would make too many areas; nothing was changed.
+    pub fn remove(&mut self, start: u64, end: u64) -> Result<Vec<Area>> {
+        let splits = self
+            .find(start)
+            .is_some_and(|area| area.start < start && area.end > end);
+        if splits && self.0.len() >= MAX_AREAS {
+            return Err(Errno::ENOMEM);
+        }
+        let keys: Vec<u64> = self.overlapping(start, end).map(|area| area.start).collect();
+        let mut removed = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Some(area) = self.0.remove(&key) else { continue };
+            if area.start < start {
+                self.0.insert(area.start, area.part(area.start, start));
+            }
+            if area.end > end {
+                self.0.insert(end, area.part(end, area.end));
+            }
+            removed.push(area.part(start, end));
+        }
+        Ok(removed)
+    }
+
+    /// Moves a growing area's start down to `start`.
+    pub fn grow_down(&mut self, from: u64, start: u64) {
+        if let Some(mut area) = self.0.remove(&from) {
+            area.start = start;
+            self.0.insert(start, area);
+        }
+    }
+
+    /// Moves the end of the area at `start` up to `end`.
+    pub fn grow_up(&mut self, start: u64, end: u64) {
+        if let Some(mut area) = self.0.remove(&start) {
+            area.end = end;
+            self.insert(area);
+        }
+    }
+
+    /// The highest free range of `length` bytes that ends at or below `top`; failing that, the lowest above it.
+    pub fn find_gap(&self, length: u64, top: u64) -> Option<u64> {
+        let mut ceiling = top;
+        for area in self.0.range(..top).rev().map(|(_, area)| area) {
+            if ceiling >= area.end && ceiling - area.end >= length {
+                return Some(ceiling - length);
+            }
+            ceiling = ceiling.min(reach(area));
+        }
+        if ceiling.checked_sub(length).is_some_and(|start| start >= MIN_ADDRESS) {
+            return Some(ceiling - length);
+        }
+        let mut floor = self.find(top).map_or(top, |area| area.end);
+        for area in self.0.range(floor..).map(|(_, area)| area) {
+            if reach(area) >= floor && reach(area) - floor >= length {
+                return Some(floor);
+            }
+            floor = area.end;
+        }
+        (PageTable::USER_END - floor >= length).then_some(floor)
+    }
+}
+
+/// How far down an area reaches, with the gap that a stack wants.
+fn reach(area: &Area) -> u64 {
+    match area.role {
+        Role::Stack(_) => area.start.saturating_sub(STACK_GAP),
+        _ => area.start,
+    }
+}

@@ -1,0 +1,278 @@
+//! Page faults: the one place where pages come into being.
+
+use alloc::sync::Arc;
+use core::future::poll_fn;
+
+use hal::{
+    arch::{PageTable, PteFlags},
+    traits::{PageFlags, PageTableOps},
+    trap::Access,
+};
+
+use super::{
+    AddressSpace, Inner, PAGE, Prot, Role, STACK_GAP,
+    area::{Area, Content, Sharing},
+    page_floor,
+    table::Batch,
+    tlb::Generation,
+};
+use crate::{
+    errno::Errno,
+    mm::{
+        frame::{self, Frame},
+        pager::Pager,
+    },
+};
+
+/// Why an access cannot be made to work, and with which signal the program hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultError {
+    /// Nothing is mapped there: SIGSEGV, `SEGV_MAPERR`.
+    MapErr,
+    /// It is mapped but not for this access: SIGSEGV, `SEGV_ACCERR`.
+    AccErr,
+    /// The object has no such page, or cannot bring it: SIGBUS, `BUS_ADRERR`.
+    Bus,
+    /// Memory is exhausted: the OOM killer's turn.
+    Oom,
+}
+
+/// What one look at the fault came to.
+enum Step {
+    Done(Generation),
+    /// Somebody else has already done it; stale translations may be about.
+    Spurious,
+    Ask(Question),
+}
+
+/// What a pager has to be asked, outside the lock.
+struct Question {
+    pager: Arc<dyn Pager>,
+    index: u64,
+    write: bool,
+}
+
+impl AddressSpace {
+    /// Makes an access to `address` work, or says why it cannot. Returns once the access can be tried again; in
+    /// this address space, on any CPU. Faults of several CPUs on the same page are fine.
+    ///
+    /// # Errors
+    /// [`FaultError`].
+    pub async fn fault(&self, address: u64, access: Access) -> Result<(), FaultError> {
+        if address >= PageTable::USER_END {
+            return Err(FaultError::MapErr);
+        }
+        let mut answer = None;
+        loop {
+            // Frames and areas replaced are dropped outside the lock.
+            let mut batch = Batch::new();
+            let step = {
+                let mut inner = self.inner.lock();
+                inner.fault(self, address, access, answer.take(), &mut batch)?
+            };
+            drop(batch);
+            match step {
+                Step::Done(generation) => {
+                    self.tlb.wait(generation).await;
+                    return Ok(());
+                }
+                Step::Spurious => {
+                    self.tlb.settle().await;
+                    return Ok(());
+                }
+                Step::Ask(question) => {
+                    let frame = question.ask().await?;
+                    answer = Some((question, frame));
+                }
+            }
+        }
+    }
+}
+
+impl Question {
+    async fn ask(&self) -> Result<Frame, FaultError> {
+        loop {
+            let page = if self.write {
+                self.pager.page_for_write(self.index)
+            } else {
+                self.pager.page(self.index)
+            };
+            match page {
+                Ok(frame) => return Ok(frame),
+                Err(Errno::EAGAIN) => poll_fn(|cx| self.pager.poll_ready(self.index, cx)).await,
+                Err(Errno::ENOMEM) => return Err(FaultError::Oom),
+                Err(_) => return Err(FaultError::Bus),
+            }
+        }
+    }
+
+    /// Whether this still is the question to ask, and its answer of use.
+    fn answers(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pager, &other.pager) && self.index == other.index && self.write >= other.write
+    }
+}
+
+fn permits(prot: Prot, access: Access) -> bool {
+    match access {
+        // Neither machine has pages that can be written or run but not read.
+        Access::Read => !prot.is_empty(),
+        Access::Write => prot.contains(Prot::WRITE),
+        Access::Execute => prot.contains(Prot::EXEC),
+    }
+}
+
+impl Inner {
+    fn fault(
+        &mut self,
+        space: &AddressSpace,
+        address: u64,
+        access: Access,
+        answer: Option<(Question, Frame)>,
+        batch: &mut Batch,
+    ) -> Result<Step, FaultError> {
+        let page = page_floor(address);
+        if self.areas.find(address).is_none() {
+            self.grow_stack(page)?;
+        }
+        let area = self.areas.find(address).ok_or(FaultError::MapErr)?;
+        if !permits(area.prot, access) {
+            return Err(FaultError::AccErr);
+        }
+        let flags = area.prot.page_flags();
+        match self.table.frame(page) {
+            Some((frame, current)) if access == Access::Write && !current.writable() => {
+                self.write_fault(space, page, frame, answer, batch)
+            }
+            Some((frame, current)) => {
+                let wanted = flags.with_write(current.writable() && area.prot.contains(Prot::WRITE));
+                if wanted == current {
+                    self.table.invalidate(page, page + PAGE);
+                    return Ok(Step::Spurious);
+                }
+                sync_code(wanted, &frame);
+                self.table.protect(page, wanted);
+                Ok(Step::Done(space.tlb.forget(&self.table, page, page + PAGE, batch)))
+            }
+            None => self.bring(page, access, answer),
+        }
+    }
+
+    /// A write to a page that is mapped without write permission, in an area that has it.
+    fn write_fault(
+        &mut self,
+        space: &AddressSpace,
+        page: u64,
+        frame: Frame,
+        answer: Option<(Question, Frame)>,
+        batch: &mut Batch,
+    ) -> Result<Step, FaultError> {
+        let area = self.areas.find(page).ok_or(FaultError::MapErr)?;
+        let flags = area.prot.page_flags().with_write(true);
+        if area.sharing == Sharing::Shared {
+            let question = question(area, page, true).ok_or(FaultError::Bus)?;
+            return match answer {
+                Some((asked, answer)) if asked.answers(&question) && answer.address() == frame.address() => {
+                    self.table.protect(page, flags);
+                    self.table.invalidate(page, page + PAGE);
+                    Ok(Step::Done(Generation::NONE))
+                }
+                Some((asked, answer)) if asked.answers(&question) => self.replace(space, page, answer, flags, batch),
+                _ => Ok(Step::Ask(question)),
+            };
+        }
+        drop(frame);
+        if self.table.references(page) == 1 {
+            // Ours alone: nobody can get another reference but through this table, whose lock we hold.
+            self.table.protect(page, flags);
+            self.table.invalidate(page, page + PAGE);
+            return Ok(Step::Done(Generation::NONE));
+        }
+        let (old, _) = self.table.frame(page).ok_or(FaultError::MapErr)?;
+        let copy = old.duplicate().map_err(|_| FaultError::Oom)?;
+        sync_code(flags, &copy);
+        self.replace(space, page, copy, flags, batch)
+    }
+
+    /// Puts another frame where one is mapped: first away with the old one, everywhere, then the new (Arm ARM D8.16,
+    /// break-before-make).
+    fn replace(
+        &mut self,
+        space: &AddressSpace,
+        page: u64,
+        new: Frame,
+        flags: PteFlags,
+        batch: &mut Batch,
+    ) -> Result<Step, FaultError> {
+        if let Some((old, _)) = self.table.unmap(page) {
+            batch.push(old);
+        }
+        let generation = space.tlb.forget(&self.table, page, page + PAGE, batch);
+        // The table is there, so this cannot fail; if it did, the next fault would begin anew.
+        self.table.map(page, new, flags).map_err(|_| FaultError::Oom)?;
+        Ok(Step::Done(generation))
+    }
+
+    /// A page that is not mapped.
+    fn bring(&mut self, page: u64, access: Access, answer: Option<(Question, Frame)>) -> Result<Step, FaultError> {
+        let area = self.areas.find(page).ok_or(FaultError::MapErr)?;
+        let write = access == Access::Write;
+        let flags = area.prot.page_flags();
+        let (frame, flags) = match (&area.content, area.sharing) {
+            (Content::Anonymous, _) => {
+                let frame = frame::allocate_zeroed().map_err(|_| FaultError::Oom)?;
+                (frame, flags.with_write(area.prot.contains(Prot::WRITE)))
+            }
+            (Content::Special(frame), _) => (frame.clone(), flags),
+            (Content::Object { .. }, sharing) => {
+                let shared = sharing == Sharing::Shared;
+                let question = question(area, page, write && shared).ok_or(FaultError::Bus)?;
+                match answer {
+                    Some((asked, frame)) if asked.answers(&question) => match (write, shared) {
+                        (true, true) => (frame, flags.with_write(true)),
+                        (true, false) => (frame.duplicate().map_err(|_| FaultError::Oom)?, flags.with_write(true)),
+                        (false, _) => (frame, flags),
+                    },
+                    _ => return Ok(Step::Ask(question)),
+                }
+            }
+        };
+        sync_code(flags, &frame);
+        self.table.map(page, frame, flags).map_err(|_| FaultError::Oom)?;
+        Ok(Step::Done(Generation::NONE))
+    }
+
+    /// Grows a stack down to `page`, if there is one above and it may.
+    fn grow_stack(&mut self, page: u64) -> Result<(), FaultError> {
+        let above = self.areas.at_or_above(page).ok_or(FaultError::MapErr)?;
+        let Role::Stack(limit) = above.role else {
+            return Err(FaultError::MapErr);
+        };
+        if above.end - page > limit {
+            return Err(FaultError::MapErr);
+        }
+        if let Some(below) = self.areas.below(page)
+            && !below.prot.is_empty()
+            && page - below.end < STACK_GAP
+        {
+            return Err(FaultError::MapErr);
+        }
+        let from = above.start;
+        self.areas.grow_down(from, page);
+        Ok(())
+    }
+}
+
+fn question(area: &Area, page: u64, write: bool) -> Option<Question> {
+    let (pager, index) = area.object_page(page)?;
+    Some(Question {
+        pager: pager.clone(),
+        index,
+        write,
+    })
+}
+
+fn sync_code(flags: PteFlags, frame: &Frame) {
+    if flags.executable() {
+        PageTable::sync_instruction_cache(frame.address());
+    }
+}

@@ -1,0 +1,188 @@
+//! Address spaces: the areas that a process has mapped, and the pages that it has touched.
+//!
+//! Two structures behind one lock: [`area::Areas`] says what *may* be at an address, [`table::Table`] what *is* there. Everything
+//! is lazy: `mmap` only writes areas; [`AddressSpace::fault`] finds the page when it is touched.
+//!
+//! **Copy-on-write needs no marks.** A private page is mapped writable only while its frame has one reference, which is that
+//! mapping. Fork adds references and takes write permission away on both sides; a write fault then finds either a
+//! count of one (take permission back) or more (copy). Pages of files are always referred to by their page cache as well, so a
+//! private file mapping is the same case.
+//!
+//! **Waiting.** The lock is a short spin lock. What must wait happens between two holds of it and looks again
+//! afterwards: a pager brings a page ([`crate::mm::pager`]), other CPUs forget stale translations ([`tlb`]). Long changes go in
+//! steps of [`table::STEP`] pages, each complete in itself (areas and pages of a piece vanish together), so that interrupts are not
+//! masked for long and concurrent calls see only states that Linux could show as well.
+//!
+//! **Life.** An `Arc<AddressSpace>` keeps tables alive; a CPU that was last to run a process keeps one. What keeps *pages* is the count
+//! of users: processes that share the space ([`AddressSpace::share`]). The last [`AddressSpace::leave`] frees every page at
+//! once, whatever idle CPU still holds the root.
+
+mod access;
+mod area;
+mod fault;
+mod fork;
+mod map;
+mod report;
+mod table;
+mod tlb;
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use hal::{
+    PAGE_SIZE,
+    arch::{PageTable, PteFlags},
+    traits::{PageFlags, PageTableOps},
+};
+
+use area::{Areas, Role};
+pub use area::{MAX_AREAS, MIN_ADDRESS, STACK_GAP};
+pub use fault::FaultError;
+pub use map::{Map, MapFlags, RemapFlags};
+pub use report::MapEntry;
+use table::{Batch, Table};
+use tlb::Tlb;
+
+use crate::{
+    errno::{Errno, Result},
+    sync::{Rank, SpinLock},
+};
+
+bitflags::bitflags! {
+    /// What a program may do with its pages (`PROT_*`, `asm-generic/mman-common.h`).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Prot: u32 {
+        /// `PROT_READ`.
+        const READ = 1;
+        /// `PROT_WRITE`.
+        const WRITE = 2;
+        /// `PROT_EXEC`.
+        const EXEC = 4;
+    }
+}
+
+impl Prot {
+    /// The flags of a page that is not to be written before a write fault has said that it may be.
+    fn page_flags(self) -> PteFlags {
+        PteFlags::READ
+            .with_user(true)
+            .with_execute(self.contains(Self::EXEC))
+            .with_no_access(self.is_empty())
+    }
+}
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// The user half of one or more processes.
+pub struct AddressSpace {
+    inner: SpinLock<Inner>,
+    tlb: Tlb,
+    users: AtomicU32,
+}
+
+struct Inner {
+    areas: Areas,
+    table: Table,
+    layout: Layout,
+}
+
+/// Where things are put when nobody says where.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    // Mappings are placed below this.
+    mmap_top: u64,
+    heap_start: u64,
+    heap_end: u64,
+}
+
+/// The highest address a program's stack may start at, [`AddressSpace::map_stack`]'s usual `top`.
+pub const STACK_TOP: u64 = PageTable::USER_END & !(PAGE - 1);
+
+/// Room kept between the stack's top and the first mapping (Linux's `MIN_GAP` on both machines).
+const MMAP_GAP: u64 = 128 << 20;
+
+impl AddressSpace {
+    /// An empty address space with one user.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new() -> Result<Arc<Self>> {
+        let table = Table::new().map_err(|_| Errno::ENOMEM)?;
+        let layout = Layout {
+            mmap_top: (STACK_TOP - MMAP_GAP) & !(PAGE - 1),
+            heap_start: 0,
+            heap_end: 0,
+        };
+        Ok(Self::with(Inner {
+            areas: Areas::default(),
+            table,
+            layout,
+        }))
+    }
+
+    fn with(inner: Inner) -> Arc<Self> {
+        Arc::new(Self {
+            inner: SpinLock::new(Rank::AddressSpace, inner),
+            tlb: Tlb::new(),
+            users: AtomicU32::new(1),
+        })
+    }
+
+    /// The same address space for a further process (`CLONE_VM`). Each [`AddressSpace::share`] and [`AddressSpace::new`] is
+    /// undone by one [`AddressSpace::leave`].
+    #[must_use = "the further user has to leave in the end"]
+    pub fn share(self: &Arc<Self>) -> Arc<Self> {
+        self.users.fetch_add(1, SeqCst);
+        self.clone()
+    }
+
+    /// Ends one process's use. The last frees every page and area at once; until the tables go too (with the last `Arc`), every user
+    /// access faults.
+    ///
+    /// # Panics
+    /// In debug builds, if there are more leaves than users.
+    pub fn leave(&self) {
+        let before = self.users.fetch_sub(1, SeqCst);
+        debug_assert_ne!(before, 0, "an address space left too often");
+        if before == 1 {
+            self.clear();
+        }
+    }
+
+    /// Processes that use the space.
+    pub fn users(&self) -> u32 {
+        self.users.load(SeqCst)
+    }
+
+    fn clear(&self) {
+        // No user is left, so nobody runs on a stale translation: an idle CPU that still has the root touches no user
+        // address before it activates another space. Frames can go without waiting for it.
+        let areas = core::mem::take(&mut self.inner.lock().areas);
+        drop(areas);
+        let mut at = 0;
+        while at < PageTable::USER_END {
+            let mut batch = Batch::new();
+            at = self.inner.lock().table.take(at, PageTable::USER_END, &mut batch);
+        }
+        let inner = self.inner.lock();
+        let _nobody_waits = self.tlb.forget(&inner.table, 0, PageTable::USER_END, &mut Batch::new());
+    }
+
+    /// Pages mapped at this moment.
+    pub fn resident_pages(&self) -> u64 {
+        self.inner.lock().table.resident()
+    }
+
+    /// Bytes of all areas.
+    pub fn size(&self) -> u64 {
+        self.inner.lock().areas.iter().map(|area| area.len()).sum()
+    }
+}
+
+fn page_floor(address: u64) -> u64 {
+    address & !(PAGE - 1)
+}
+
+fn page_ceil(address: u64) -> Option<u64> {
+    address.checked_add(PAGE - 1).map(page_floor)
+}

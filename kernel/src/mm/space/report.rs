@@ -1,0 +1,77 @@
+//! What `/proc` shows of an address space.
+
+use alloc::vec::Vec;
+
+use super::{
+    AddressSpace, Prot, Role,
+    area::{Area, Sharing},
+};
+use crate::mm::pager::Backing;
+
+/// One line of `/proc/<pid>/maps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapEntry {
+    /// The first address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+    /// What the program may do.
+    pub prot: Prot,
+    /// `s` instead of `p`.
+    pub shared: bool,
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+    /// The file, if there is one with a name.
+    pub backing: Option<Backing>,
+    /// `[heap]`, `[stack]`, `[vdso]`, or nothing.
+    pub name: &'static str,
+}
+
+impl AddressSpace {
+    /// The areas, ascending.
+    pub fn maps(&self) -> Vec<MapEntry> {
+        let areas: Vec<Area> = self.inner.lock().areas.iter().cloned().collect();
+        areas.iter().map(entry).collect()
+    }
+}
+
+impl core::fmt::Display for MapEntry {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let flag = |prot, letter| if self.prot.contains(prot) { letter } else { '-' };
+        let (read, write, exec) = (flag(Prot::READ, 'r'), flag(Prot::WRITE, 'w'), flag(Prot::EXEC, 'x'));
+        let sharing = if self.shared { 's' } else { 'p' };
+        write!(
+            f,
+            "{:08x}-{:08x} {read}{write}{exec}{sharing} {:08x} ",
+            self.start, self.end, self.offset
+        )?;
+        match &self.backing {
+            Some(Backing {
+                device: (major, minor),
+                inode,
+                path,
+            }) => {
+                write!(f, "{major:02x}:{minor:02x} {inode} {path}")
+            }
+            None => write!(f, "00:00 0 {}", self.name),
+        }
+    }
+}
+
+fn entry(area: &Area) -> MapEntry {
+    let object = area.object_page(area.start);
+    MapEntry {
+        start: area.start,
+        end: area.end,
+        prot: area.prot,
+        shared: area.sharing == Sharing::Shared,
+        offset: object.map_or(0, |(_, first)| first * super::PAGE),
+        backing: object.and_then(|(pager, _)| pager.describe()),
+        name: match area.role {
+            Role::Plain => "",
+            Role::Heap => "[heap]",
+            Role::Stack(_) => "[stack]",
+            Role::Vdso => "[vdso]",
+        },
+    }
+}

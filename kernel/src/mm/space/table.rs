@@ -1,0 +1,185 @@
+//! The page table of one address space, in terms of [`Frame`]s: an entry owns one reference.
+
+#![expect(unsafe_code, reason = "moves frame references into and out of page-table entries")]
+
+use core::mem::ManuallyDrop;
+
+use arrayvec::ArrayVec;
+use hal::{
+    PAGE_SIZE,
+    addr::{PhysAddr, VirtAddr},
+    arch::{PageTable, PteFlags},
+    traits::{OutOfFrames, PageTableOps},
+};
+
+use crate::mm::frame::{Frame, TableFrames};
+
+/// The most frames that one step of a large operation takes out.
+pub const STEP: usize = 256;
+
+/// Frames taken out of a table, not yet given back.
+pub type Batch = ArrayVec<Frame, STEP>;
+
+/// A page table whose entries own their frames.
+pub struct Table {
+    // None only inside drop.
+    inner: Option<PageTable>,
+    resident: u64,
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new() -> Result<Self, OutOfFrames> {
+        Ok(Self {
+            inner: Some(PageTable::new(&TableFrames)?),
+            resident: 0,
+        })
+    }
+
+    fn get(&self) -> &PageTable {
+        match &self.inner {
+            Some(table) => table,
+            None => unreachable!("the table is taken only by drop"),
+        }
+    }
+
+    fn get_mut(&mut self) -> &mut PageTable {
+        match &mut self.inner {
+            Some(table) => table,
+            None => unreachable!("the table is taken only by drop"),
+        }
+    }
+
+    /// Pages mapped.
+    pub const fn resident(&self) -> u64 {
+        self.resident
+    }
+
+    /// Maps a page where none is.
+    pub fn map(&mut self, page: u64, frame: Frame, flags: PteFlags) -> Result<(), OutOfFrames> {
+        debug_assert!(
+            self.get().translate(VirtAddr(page)).is_none(),
+            "page {page:#x} mapped twice"
+        );
+        self.get_mut()
+            .map(VirtAddr(page), frame.address(), flags, &TableFrames)?;
+        let _owned_by_the_entry = frame.into_raw();
+        self.resident += 1;
+        Ok(())
+    }
+
+    /// Takes a page out. The caller keeps the frame until no TLB has it.
+    pub fn unmap(&mut self, page: u64) -> Option<(Frame, PteFlags)> {
+        let (address, flags) = self.get_mut().unmap(VirtAddr(page))?;
+        self.resident -= 1;
+        // SAFETY: the entry that owned the reference is gone.
+        Some((unsafe { Frame::from_raw(address) }, flags))
+    }
+
+    /// Changes a mapped page's flags.
+    pub fn protect(&mut self, page: u64, flags: PteFlags) {
+        self.get_mut().protect(VirtAddr(page), flags);
+    }
+
+    /// The frame, without a reference to it, and the flags of a page.
+    pub fn translate(&self, page: u64) -> Option<(PhysAddr, PteFlags)> {
+        self.get().translate(VirtAddr(page))
+    }
+
+    /// A further reference to a page's frame, and its flags.
+    pub fn frame(&self, page: u64) -> Option<(Frame, PteFlags)> {
+        let (address, flags) = self.translate(page)?;
+        Some((borrow(address).clone_frame(), flags))
+    }
+
+    /// References to a mapped page's frame.
+    pub fn references(&self, page: u64) -> u32 {
+        self.translate(page).map_or(0, |(address, _)| borrow(address).0.count())
+    }
+
+    /// Visits the mapped pages of `start..end`; a returned value replaces the flags. The closure gets a further reference to the
+    /// frame by calling what it is handed.
+    pub fn visit(
+        &mut self,
+        start: u64,
+        end: u64,
+        mut visit: impl FnMut(u64, &dyn Fn() -> Frame, PteFlags) -> Option<PteFlags>,
+    ) {
+        self.get_mut()
+            .visit(VirtAddr(start), VirtAddr(end), |page, address, flags| {
+                visit(page.0, &|| borrow(address).clone_frame(), flags)
+            });
+    }
+
+    /// Takes pages of `start..end` out, in ascending order, until `batch` is full; returns up to where nothing is left.
+    pub fn take(&mut self, start: u64, end: u64, batch: &mut Batch) -> u64 {
+        const SMALL: u64 = (STEP * PAGE_SIZE) as u64;
+        const LARGE: u64 = 1 << 32;
+        let (mut at, mut window) = (start, SMALL);
+        while at < end && !batch.is_full() {
+            let stop = end.min(at.saturating_add(window));
+            let mut pages = ArrayVec::<u64, STEP>::new();
+            let room = STEP - batch.len();
+            let mut done = stop;
+            self.get_mut().visit(VirtAddr(at), VirtAddr(stop), |page, _, _| {
+                if pages.len() < room {
+                    pages.push(page.0);
+                } else {
+                    done = done.min(page.0);
+                }
+                None
+            });
+            window = if pages.is_empty() {
+                (window * 4).min(LARGE)
+            } else {
+                SMALL
+            };
+            batch.extend(
+                pages
+                    .into_iter()
+                    .filter_map(|page| self.unmap(page))
+                    .map(|(frame, _)| frame),
+            );
+            at = done;
+        }
+        at
+    }
+
+    /// Makes the calling CPU translate by this table.
+    pub fn activate(&self) {
+        self.get().activate();
+    }
+
+    /// As [`PageTableOps::invalidate`].
+    pub fn invalidate(&self, start: u64, end: u64) {
+        self.get().invalidate(VirtAddr(start), VirtAddr(end));
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        let mut batch = Batch::new();
+        let mut at = 0;
+        while at < PageTable::USER_END {
+            at = self.take(at, PageTable::USER_END, &mut batch);
+            batch.clear();
+        }
+        if let Some(table) = self.inner.take() {
+            table.release(&TableFrames);
+        }
+    }
+}
+
+struct Borrowed(ManuallyDrop<Frame>);
+
+impl Borrowed {
+    fn clone_frame(&self) -> Frame {
+        Frame::clone(&self.0)
+    }
+}
+
+/// The reference that an entry owns, borrowed.
+fn borrow(address: PhysAddr) -> Borrowed {
+    // SAFETY: the entry keeps its reference: this one is never dropped.
+    Borrowed(ManuallyDrop::new(unsafe { Frame::from_raw(address) }))
+}

@@ -1,0 +1,347 @@
+//! Scheduling, priorities, resource limits and usage.
+
+use alloc::{sync::Arc, vec::Vec};
+use core::sync::atomic::Ordering;
+
+use linux_raw_sys::general::{
+    PRIO_PGRP, PRIO_PROCESS, PRIO_USER, RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD, SCHED_BATCH, SCHED_FIFO,
+    SCHED_IDLE, SCHED_NORMAL, SCHED_RR,
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::types::{Timespec, Timeval};
+use crate::{
+    cpu,
+    errno::{Errno, Result},
+    rt,
+    task::{self, Process, Thread, limits::Limit},
+};
+
+/// A user thread's time slice, in nanoseconds; what `sched_rr_get_interval` reports.
+const SLICE: u64 = <rt::Machine as executor::Platform>::USER_SLICE;
+
+/// `sched_yield(2)`.
+///
+/// # Errors
+/// None.
+pub async fn sched_yield(_t: &Thread) -> Result<u64> {
+    rt::yield_now().await;
+    Ok(0)
+}
+
+/// The thread of a call's first argument; 0 is the caller.
+fn target(t: &Arc<Thread>, tid: i32) -> Result<Arc<Thread>> {
+    match tid {
+        0 => Ok(Arc::clone(t)),
+        1.. => task::thread(tid).ok_or(Errno::ESRCH),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn may_change(t: &Thread, other: &Thread) -> bool {
+    let (own, theirs) = (t.credentials(), other.credentials());
+    own.is_privileged() || own.euid == theirs.uid || own.euid == theirs.euid
+}
+
+/// `sched_setaffinity(2)`.
+///
+/// # Errors
+/// `ESRCH`, `EPERM`, `EFAULT`, `EINVAL` if no CPU of the mask runs.
+pub async fn sched_setaffinity(t: &Arc<Thread>, tid: i32, length: usize, mask: u64) -> Result<u64> {
+    let other = target(t, tid)?;
+    if !may_change(t, &other) {
+        return Err(Errno::EPERM);
+    }
+    let mut bytes = [0; 8];
+    let used = length.min(bytes.len());
+    t.mm().read_bytes(mask, &mut bytes[..used]).await?;
+    let wanted = u64::from_le_bytes(bytes) & cpu::online();
+    if wanted == 0 {
+        return Err(Errno::EINVAL);
+    }
+    other.affinity.store(wanted, Ordering::Relaxed);
+    if let Some(id) = other.task_id() {
+        rt::executor().set_affinity(id, wanted);
+    }
+    if tid == 0 || other.tid() == t.tid() {
+        // The caller moves before it goes on.
+        rt::yield_now().await;
+    }
+    Ok(0)
+}
+
+/// `sched_getaffinity(2)`: returns how many bytes of the mask were stored.
+///
+/// # Errors
+/// `ESRCH`, `EFAULT`, `EINVAL` if the mask is too short or no multiple of a word.
+pub async fn sched_getaffinity(t: &Arc<Thread>, tid: i32, length: u32, mask: u64) -> Result<u64> {
+    if length < 8 || !length.is_multiple_of(8) {
+        return Err(Errno::EINVAL);
+    }
+    let set = target(t, tid)?.affinity.load(Ordering::Relaxed) & cpu::online();
+    t.mm().write(mask, &set).await?;
+    Ok(8)
+}
+
+/// `sched_getscheduler(2)`.
+///
+/// # Errors
+/// `ESRCH`, `EINVAL`.
+pub async fn sched_getscheduler(t: &Arc<Thread>, tid: i32) -> Result<u64> {
+    Ok(target(t, tid)?.policy.load(Ordering::Relaxed) as u64)
+}
+
+/// `sched_setscheduler(2)`. The real-time policies are not there yet: they are refused as for a caller without the right.
+///
+/// # Errors
+/// `ESRCH`, `EPERM`, `EINVAL`, `EFAULT`.
+pub async fn sched_setscheduler(t: &Arc<Thread>, tid: i32, policy: i32, parameter: u64) -> Result<u64> {
+    let other = target(t, tid)?;
+    let priority = t.mm().read::<i32>(parameter).await?;
+    match policy as u32 {
+        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE if priority != 0 => Err(Errno::EINVAL),
+        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE if may_change(t, &other) => {
+            other.policy.store(policy, Ordering::Relaxed);
+            apply_weight(&other);
+            Ok(0)
+        }
+        SCHED_FIFO | SCHED_RR if !(1..=99).contains(&priority) => Err(Errno::EINVAL),
+        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE | SCHED_FIFO | SCHED_RR => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `sched_getparam(2)`: 0, as every policy that is there has.
+///
+/// # Errors
+/// `ESRCH`, `EINVAL`, `EFAULT`.
+pub async fn sched_getparam(t: &Arc<Thread>, tid: i32, parameter: u64) -> Result<u64> {
+    target(t, tid)?;
+    t.mm().write(parameter, &0_i32).await?;
+    Ok(0)
+}
+
+/// `sched_setparam(2)`.
+///
+/// # Errors
+/// `ESRCH`, `EFAULT`, `EINVAL` for anything but 0.
+pub async fn sched_setparam(t: &Arc<Thread>, tid: i32, parameter: u64) -> Result<u64> {
+    target(t, tid)?;
+    if t.mm().read::<i32>(parameter).await? == 0 { Ok(0) } else { Err(Errno::EINVAL) }
+}
+
+fn priority_range(policy: i32) -> Result<(u64, u64)> {
+    match policy as u32 {
+        SCHED_FIFO | SCHED_RR => Ok((1, 99)),
+        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE => Ok((0, 0)),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `sched_get_priority_max(2)`.
+///
+/// # Errors
+/// `EINVAL` for an unknown policy.
+pub async fn sched_get_priority_max(_t: &Thread, policy: i32) -> Result<u64> {
+    priority_range(policy).map(|(_, max)| max)
+}
+
+/// `sched_get_priority_min(2)`.
+///
+/// # Errors
+/// `EINVAL` for an unknown policy.
+pub async fn sched_get_priority_min(_t: &Thread, policy: i32) -> Result<u64> {
+    priority_range(policy).map(|(min, _)| min)
+}
+
+/// `sched_rr_get_interval(2)`.
+///
+/// # Errors
+/// `ESRCH`, `EINVAL`, `EFAULT`.
+pub async fn sched_rr_get_interval(t: &Arc<Thread>, tid: i32, interval: u64) -> Result<u64> {
+    target(t, tid)?;
+    t.mm().write(interval, &Timespec::from_nanoseconds(SLICE)).await?;
+    Ok(0)
+}
+
+/// The weight of each nice level from -20 to 19: a step is about a quarter more or less CPU, as on Linux.
+const WEIGHTS: [u32; 40] = {
+    let mut weights = [1024_u32; 40];
+    let mut level = 21;
+    while level < 40 {
+        weights[level] = (weights[level - 1] as u64 * 4 / 5) as u32;
+        level += 1;
+    }
+    let mut level = 20;
+    while level > 0 {
+        level -= 1;
+        weights[level] = weights[level + 1] + weights[level + 1] / 4;
+    }
+    weights
+};
+
+/// The weight of a `SCHED_IDLE` thread.
+const IDLE_WEIGHT: u32 = 3;
+
+fn apply_weight(thread: &Thread) {
+    let weight = if thread.policy.load(Ordering::Relaxed) as u32 == SCHED_IDLE {
+        IDLE_WEIGHT
+    } else {
+        WEIGHTS[(thread.nice.load(Ordering::Relaxed) + 20).clamp(0, 39) as usize]
+    };
+    if let Some(id) = thread.task_id() {
+        rt::executor().set_weight(id, weight);
+    }
+}
+
+/// The threads that `which` and `who` name.
+fn priority_targets(t: &Arc<Thread>, which: u32, who: i32) -> Result<Vec<Arc<Thread>>> {
+    let of = |processes: Vec<Arc<Process>>| processes.iter().flat_map(|process| process.threads()).collect();
+    let threads: Vec<Arc<Thread>> = match which {
+        PRIO_PROCESS => target(t, who).into_iter().collect(),
+        PRIO_PGRP => of(task::table::group_members(if who == 0 { t.process().group() } else { who })),
+        PRIO_USER => {
+            let uid = if who == 0 { t.credentials().uid } else { who as u32 };
+            of(task::processes().into_iter().filter(|process| process.credentials().uid == uid).collect())
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    if threads.is_empty() { Err(Errno::ESRCH) } else { Ok(threads) }
+}
+
+/// `getpriority(2)`: 20 minus the lowest nice value, so that it is never negative.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`.
+pub async fn getpriority(t: &Arc<Thread>, which: u32, who: i32) -> Result<u64> {
+    let threads = priority_targets(t, which, who)?;
+    let lowest = threads.iter().map(|thread| thread.nice.load(Ordering::Relaxed)).min().unwrap_or(0);
+    Ok((20 - lowest) as u64)
+}
+
+/// `setpriority(2)`.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EPERM` for another user's process, `EACCES` for a lower value without the right.
+pub async fn setpriority(t: &Arc<Thread>, which: u32, who: i32, nice: i32) -> Result<u64> {
+    let nice = nice.clamp(-20, 19);
+    for thread in priority_targets(t, which, who)? {
+        if !may_change(t, &thread) {
+            return Err(Errno::EPERM);
+        }
+        if nice < thread.nice.load(Ordering::Relaxed) && !t.credentials().is_privileged() {
+            return Err(Errno::EACCES);
+        }
+        thread.nice.store(nice, Ordering::Relaxed);
+        apply_weight(&thread);
+    }
+    Ok(0)
+}
+
+/// `struct rusage` (`linux/resource.h`).
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Rusage {
+    /// Time in user mode.
+    pub user: Timeval,
+    /// Time in the kernel.
+    pub system: Timeval,
+    /// The largest resident set, in KiB.
+    pub max_rss: i64,
+    /// Not kept: shared, data and stack sizes.
+    pub sizes: [i64; 3],
+    /// Not kept: faults, swaps, blocks, messages, signals.
+    pub counts: [i64; 8],
+    /// Switches: voluntary and involuntary, not told apart.
+    pub switches: [i64; 2],
+}
+
+impl Rusage {
+    /// Usage made of times in nanoseconds.
+    pub fn of_times((user, system): (u64, u64)) -> Self {
+        Self { user: Timeval::from_nanoseconds(user), system: Timeval::from_nanoseconds(system), ..Self::default() }
+    }
+}
+
+/// `getrusage(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`.
+pub async fn getrusage(t: &Thread, who: i32, usage: u64) -> Result<u64> {
+    let times = match who {
+        _ if who == RUSAGE_SELF as i32 => t.process().times(),
+        _ if who == RUSAGE_CHILDREN => t.process().children_times(),
+        _ if who == RUSAGE_THREAD as i32 => t.times(),
+        _ => return Err(Errno::EINVAL),
+    };
+    t.mm().write(usage, &Rusage::of_times(times)).await?;
+    Ok(0)
+}
+
+/// `prlimit64(2)`.
+///
+/// # Errors
+/// `ESRCH`, `EPERM`, `EINVAL`, `EFAULT`.
+pub async fn prlimit64(t: &Arc<Thread>, pid: i32, resource: u32, new: u64, old: u64) -> Result<u64> {
+    let process = if pid == 0 {
+        Arc::clone(t.process())
+    } else {
+        task::process(pid).ok_or(Errno::ESRCH)?
+    };
+    let own = t.credentials();
+    if !own.is_privileged() && own.uid != process.credentials().uid {
+        return Err(Errno::EPERM);
+    }
+    let mm = t.mm();
+    let wanted = match new {
+        0 => None,
+        _ => Some(mm.read::<[u64; 2]>(new).await?),
+    };
+    let before = process.limits().by_number(resource)?;
+    if let Some([soft, hard]) = wanted {
+        process.with_limits(|limits| {
+            limits.set_by_number(resource, Limit { soft, hard }, own.is_privileged())
+        })?;
+    }
+    if old != 0 {
+        mm.write(old, &[before.soft, before.hard]).await?;
+    }
+    Ok(0)
+}
+
+/// `getrlimit(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`.
+pub async fn getrlimit(t: &Arc<Thread>, resource: u32, limit: u64) -> Result<u64> {
+    if limit == 0 {
+        return Err(Errno::EFAULT);
+    }
+    prlimit64(t, 0, resource, 0, limit).await
+}
+
+/// `setrlimit(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EPERM`, `EFAULT`.
+pub async fn setrlimit(t: &Arc<Thread>, resource: u32, limit: u64) -> Result<u64> {
+    if limit == 0 {
+        return Err(Errno::EFAULT);
+    }
+    prlimit64(t, 0, resource, limit, 0).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_of_nice_is_about_a_quarter() {
+        assert_eq!(WEIGHTS[20], 1024);
+        for pair in WEIGHTS.windows(2) {
+            assert!(pair[1] < pair[0]);
+            let ratio = f64::from(pair[0]) / f64::from(pair[1]);
+            assert!((1.15..1.4).contains(&ratio), "{ratio}");
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Futexes: waiting on a word of user memory.
+//!
+//! A bucket, chosen by the word's [`Key`], holds the waiters of every word that hashes to it, in order of arrival. A waiter
+//! compares the word under the bucket's lock and enqueues under the same lock; a waker changes the word first and then
+//! takes the lock. So either the waiter sees the new value, or the waker sees the waiter: no wake falls between.
+//!
+//! **Leaving.** A waiter that is woken is taken out of its bucket by the waker, who says so in the waiter's [`Slot`]. A
+//! waiter whose wait ends otherwise (signal, time-out, drop) takes itself out; if it finds itself gone, the wake was meant
+//! for it and the wait counts as successful. A requeue moves waiters between buckets under [`REQUEUE`]; while one is in
+//! neither, its slot says so, and a leaver waits for the move to end by taking that lock.
+
+use alloc::{collections::VecDeque, sync::Arc};
+use core::{
+    future::Future,
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Poll},
+};
+
+use futures_util::{
+    future::{Either, select},
+    task::AtomicWaker,
+};
+
+use super::Thread;
+use crate::{
+    errno::{Errno, Result},
+    mm::{
+        AddressSpace,
+        user::{self, UserFault},
+    },
+    rt,
+    sync::{Rank, SpinLock},
+};
+
+const BUCKETS: usize = 256;
+
+/// Where a slot is: a bucket's number, or one of these.
+const WOKEN: usize = usize::MAX;
+const IN_TRANSIT: usize = usize::MAX - 1;
+
+/// Which word, however it is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// A word of private memory.
+    Private {
+        /// The address space's identity.
+        space: usize,
+        /// The word's address.
+        address: u64,
+    },
+    /// A word of memory that several address spaces share.
+    Shared {
+        /// The memory object's identity.
+        object: usize,
+        /// The page of the object.
+        page: u64,
+        /// The offset in the page.
+        offset: usize,
+    },
+}
+
+/// Whether the caller promises that only its own process uses the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// `FUTEX_PRIVATE_FLAG`.
+    Process,
+    /// Any process that maps the memory.
+    Machine,
+}
+
+impl Key {
+    /// The key of the word at `address`.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is not aligned.
+    pub fn new(mm: &Arc<AddressSpace>, address: u64, scope: Scope) -> Result<Self> {
+        if !address.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+        if scope == Scope::Machine
+            && let Some((object, page)) = mm.shared_object(address)
+        {
+            return Ok(Self::Shared { object, page, offset: (address % hal::PAGE_SIZE as u64) as usize });
+        }
+        Ok(Self::Private { space: Arc::as_ptr(mm) as usize, address })
+    }
+
+    fn bucket(&self) -> usize {
+        let (a, b) = match *self {
+            Self::Private { space, address } => (space as u64, address),
+            Self::Shared { object, page, offset } => (object as u64, page << 12 | offset as u64),
+        };
+        // Fibonacci hashing of both words.
+        let mixed = (a ^ b.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 56) as usize % BUCKETS
+    }
+}
+
+struct Waiter {
+    key: Key,
+    bits: u32,
+    slot: Arc<Slot>,
+}
+
+struct Slot {
+    place: AtomicUsize,
+    waker: AtomicWaker,
+}
+
+impl Slot {
+    fn wake(&self) {
+        self.place.store(WOKEN, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+static TABLE: [SpinLock<VecDeque<Waiter>>; BUCKETS] =
+    [const { SpinLock::new(Rank::Futex, VecDeque::new()) }; BUCKETS];
+
+/// Held while waiters move between buckets.
+static REQUEUE: SpinLock<()> = SpinLock::new(Rank::FutexRequeue, ());
+
+/// A waiter that stands in a bucket until it is woken or dropped.
+struct Wait {
+    slot: Arc<Slot>,
+}
+
+/// Why [`Wait::enqueue`] did not enqueue.
+enum NotWaiting {
+    Errno(Errno),
+    Fault(UserFault),
+}
+
+impl Wait {
+    /// Enqueues if the word holds `expected`.
+    fn enqueue(key: Key, address: u64, expected: u32, bits: u32) -> core::result::Result<Self, NotWaiting> {
+        let number = key.bucket();
+        let mut bucket = TABLE[number].lock();
+        let value = user::load_u32(address).map_err(NotWaiting::Fault)?;
+        if value != expected {
+            return Err(NotWaiting::Errno(Errno::EAGAIN));
+        }
+        bucket.try_reserve(1).map_err(|_| NotWaiting::Errno(Errno::ENOMEM))?;
+        let slot = Arc::new(Slot { place: AtomicUsize::new(number), waker: AtomicWaker::new() });
+        bucket.push_back(Waiter { key, bits, slot: Arc::clone(&slot) });
+        Ok(Self { slot })
+    }
+
+    /// Leaves the queue; false if a waker had taken the waiter out before.
+    fn leave(&self) -> bool {
+        loop {
+            match self.slot.place.load(Ordering::Acquire) {
+                WOKEN => return false,
+                // The move is over once the lock can be had.
+                IN_TRANSIT => drop(REQUEUE.lock()),
+                number => {
+                    let mut bucket = TABLE[number].lock();
+                    if let Some(position) = bucket.iter().position(|waiter| Arc::ptr_eq(&waiter.slot, &self.slot)) {
+                        bucket.remove(position);
+                        self.slot.place.store(WOKEN, Ordering::Release);
+                        shrink(&mut bucket);
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Future for &Wait {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.slot.waker.register(cx.waker());
+        if self.slot.place.load(Ordering::Acquire) == WOKEN { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Gives an empty bucket's memory back.
+fn shrink(bucket: &mut VecDeque<Waiter>) {
+    if bucket.is_empty() && bucket.capacity() > 8 {
+        *bucket = VecDeque::new();
+    }
+}
+
+/// Waits until the word at `address` is woken, if it holds `expected`. `deadline` is monotonic.
+///
+/// # Errors
+/// `EAGAIN` if it holds something else, `ETIMEDOUT`, `EINTR` (as `ERESTARTSYS`), `EFAULT`, `EINVAL`, `ENOMEM`.
+pub async fn wait(
+    t: &Thread,
+    address: u64,
+    scope: Scope,
+    expected: u32,
+    bits: u32,
+    deadline: Option<u64>,
+) -> Result<()> {
+    if bits == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = t.mm();
+    let wait = loop {
+        let key = Key::new(&mm, address, scope)?;
+        match Wait::enqueue(key, address, expected, bits) {
+            Ok(wait) => break wait,
+            Err(NotWaiting::Errno(errno)) => return Err(errno),
+            Err(NotWaiting::Fault(fault)) => mm.resolve(fault).await?,
+        }
+    };
+    let ended = match deadline {
+        None => t.interruptible(&wait).await.map_err(Errno::from),
+        Some(deadline) => {
+            let timed = select(&wait, rt::sleep_until(deadline));
+            match t.interruptible(timed).await {
+                Ok(Either::Left(_)) => Ok(()),
+                Ok(Either::Right(_)) => Err(Errno::ETIMEDOUT),
+                Err(interrupted) => Err(interrupted.into()),
+            }
+        }
+    };
+    match ended {
+        // Woken at the same moment: the wake was given to this waiter, so it counts.
+        Err(_) if !wait.leave() => Ok(()),
+        ended => ended,
+    }
+}
+
+/// Wakes at most `limit` waiters whose bits meet `bits`; returns how many.
+pub fn wake(key: Key, limit: usize, bits: u32) -> usize {
+    let mut woken = 0;
+    let mut bucket = TABLE[key.bucket()].lock();
+    let mut position = 0;
+    while woken < limit && position < bucket.len() {
+        if bucket[position].key == key && bucket[position].bits & bits != 0 {
+            if let Some(waiter) = bucket.remove(position) {
+                waiter.slot.wake();
+                woken += 1;
+            }
+        } else {
+            position += 1;
+        }
+    }
+    shrink(&mut bucket);
+    woken
+}
+
+/// Wakes one waiter on a word of the thread's memory, as the end of a thread does for its thread number.
+pub fn wake_address(mm: &Arc<AddressSpace>, address: u64) {
+    for scope in [Scope::Process, Scope::Machine] {
+        if let Ok(key) = Key::new(mm, address, scope)
+            && wake(key, 1, u32::MAX) > 0
+        {
+            return;
+        }
+    }
+}
+
+/// A word to requeue from, with the value it must still hold.
+pub struct Source {
+    /// The word.
+    pub key: Key,
+    /// Its address and the value it must hold (`FUTEX_CMP_REQUEUE`).
+    pub expected: Option<(u64, u32)>,
+}
+
+/// Wakes at most `wake_limit` waiters of one word and moves at most `move_limit` of the rest to another.
+///
+/// # Errors
+/// `Ok(Err(fault))` if the word has to be paged in first; `EAGAIN` if it holds another value, `ENOMEM`.
+pub fn requeue(
+    from: &Source,
+    to: Key,
+    wake_limit: usize,
+    move_limit: usize,
+) -> Result<core::result::Result<usize, UserFault>> {
+    let _moving = REQUEUE.lock();
+    let mut moved = VecDeque::new();
+    let mut woken = 0;
+    {
+        let mut bucket = TABLE[from.key.bucket()].lock();
+        if let Some((address, expected)) = from.expected {
+            match user::load_u32(address) {
+                Ok(value) if value == expected => {}
+                Ok(_) => return Err(Errno::EAGAIN),
+                Err(fault) => return Ok(Err(fault)),
+            }
+        }
+        moved.try_reserve(bucket.len().min(move_limit)).map_err(|_| Errno::ENOMEM)?;
+        let mut position = 0;
+        while position < bucket.len() && (woken < wake_limit || moved.len() < move_limit) {
+            if bucket[position].key != from.key {
+                position += 1;
+            } else if let Some(mut waiter) = bucket.remove(position) {
+                if woken < wake_limit {
+                    waiter.slot.wake();
+                    woken += 1;
+                } else {
+                    waiter.slot.place.store(IN_TRANSIT, Ordering::Release);
+                    waiter.key = to;
+                    moved.push_back(waiter);
+                }
+            }
+        }
+        shrink(&mut bucket);
+    }
+    let count = moved.len();
+    let number = to.bucket();
+    let mut bucket = TABLE[number].lock();
+    if bucket.try_reserve(count).is_err() {
+        // A spurious wake is allowed, a lost waiter is not.
+        moved.drain(..).for_each(|waiter| waiter.slot.wake());
+    }
+    for waiter in moved {
+        waiter.slot.place.store(number, Ordering::Release);
+        bucket.push_back(waiter);
+    }
+    Ok(Ok(woken + count))
+}

@@ -1,0 +1,197 @@
+//! A QEMU machine: the command line for one guest.
+
+use crate::accelerator::Accelerator;
+use crate::arch::Arch;
+use crate::image;
+use crate::initramfs;
+use crate::project::{self, Profile};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How the guest's serial port is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Console {
+    /// To this terminal, which QEMU puts into raw mode; ^C goes to the guest, `ctrl-a x` ends QEMU.
+    Terminal,
+    /// To QEMU's standard input and output, which are pipes.
+    Pipe,
+}
+
+/// What is booted: made once, booted as often as wanted.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// The architecture.
+    pub arch: Arch,
+    /// The kernel's ELF file, with symbols.
+    pub elf: PathBuf,
+    /// What QEMU's `-kernel` gets: the ELF file or the flat image made of it.
+    pub image: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+    /// The build id that the guest must print.
+    pub build_id: String,
+}
+
+impl Boot {
+    /// Builds kernel and initramfs.
+    ///
+    /// # Errors
+    /// A build failed.
+    pub fn build(arch: Arch, profile: Profile) -> Result<Self> {
+        Self::from_elf(arch, &project::build_kernel(arch, profile)?)
+    }
+
+    /// Makes image and initramfs for a kernel that is built already.
+    ///
+    /// # Errors
+    /// The file is no kernel of this architecture, or the user programs do not build.
+    pub fn from_elf(arch: Arch, elf: &Path) -> Result<Self> {
+        let bytes = fs::read(elf).with_context(|| format!("cannot read {}", elf.display()))?;
+        let build_id = image::build_id(&bytes)?;
+        let image = match arch {
+            Arch::X86_64 => elf.to_owned(),
+            Arch::Aarch64 => {
+                let flat = image::flatten(&bytes)?;
+                image::check_arm64_header(&flat)?;
+                let path = elf.with_file_name("Image");
+                initramfs::write_atomically(&path, &flat)?;
+                path
+            }
+        };
+        Ok(Self { arch, elf: elf.to_owned(), image, initramfs: initramfs::build(arch, elf)?, build_id })
+    }
+}
+
+/// A machine to boot on.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// CPUs.
+    pub cpus: u32,
+    /// Memory, as QEMU's `-m` takes it.
+    pub memory: String,
+    /// What runs the guest's instructions.
+    pub accelerator: Accelerator,
+    /// Words added to the kernel's command line.
+    pub words: Vec<String>,
+    /// Serial port.
+    pub console: Console,
+    /// Where QEMU listens for a monitor connection.
+    pub monitor: Option<PathBuf>,
+    /// Whether QEMU waits for gdb on port 1234.
+    pub debugger: Debugger,
+}
+
+/// Whether a debugger is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Debugger {
+    /// The guest starts at once.
+    None,
+    /// QEMU listens on TCP port 1234 and the guest waits for it.
+    Gdb,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            cpus: 4,
+            memory: "1G".to_owned(),
+            accelerator: Accelerator::Tcg,
+            words: Vec::new(),
+            console: Console::Pipe,
+            monitor: None,
+            debugger: Debugger::None,
+        }
+    }
+}
+
+impl Machine {
+    /// The QEMU call that boots `boot`.
+    pub fn command(&self, boot: &Boot) -> Command {
+        // Lets tests put a program of their own in QEMU's place.
+        let program = std::env::var_os("BREENIX_QEMU").unwrap_or_else(|| boot.arch.qemu().into());
+        let mut qemu = Command::new(program);
+        match (boot.arch, self.accelerator) {
+            (Arch::Aarch64, Accelerator::Tcg) => {
+                qemu.args(["-M", "virt,gic-version=2", "-cpu", "max"]);
+                qemu.args(["-semihosting-config", "enable=on,target=native"]);
+            }
+            (Arch::Aarch64, _) => _ = qemu.args(["-M", "virt,gic-version=2", "-cpu", "host"]),
+            (Arch::X86_64, accelerator) => {
+                let cpu = if accelerator == Accelerator::Tcg { "max" } else { "host" };
+                qemu.args(["-M", "q35", "-cpu", cpu, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+            }
+        }
+        qemu.args(["-accel", self.accelerator.qemu_argument()]);
+        qemu.args(["-smp", &self.cpus.to_string(), "-m", &self.memory]);
+        qemu.args(["-display", "none", "-nodefaults", "-no-reboot"]);
+        match self.console {
+            Console::Terminal => {
+                qemu.args(["-chardev", "stdio,id=console,mux=on,signal=off"]);
+                qemu.args(["-mon", "chardev=console,mode=readline"]);
+            }
+            Console::Pipe => _ = qemu.args(["-chardev", "stdio,id=console,signal=off"]),
+        }
+        qemu.args(["-serial", "chardev:console"]);
+        if let Some(path) = &self.monitor {
+            qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", path.display()));
+        }
+        if self.debugger == Debugger::Gdb {
+            qemu.args(["-gdb", "tcp::1234", "-S"]);
+        }
+        qemu.arg("-kernel").arg(&boot.image).arg("-initrd").arg(&boot.initramfs);
+        qemu.args(["-append", &self.command_line(boot.arch)]);
+        qemu
+    }
+
+    fn command_line(&self, arch: Arch) -> String {
+        let exit = match (arch, self.accelerator) {
+            // Semihosting exists under emulation only.
+            (Arch::Aarch64, Accelerator::Kvm | Accelerator::Hvf) => "exit=psci",
+            _ => arch.exit_word(),
+        };
+        let words = self.words.iter().map(String::as_str);
+        [exit].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(arch: Arch, machine: &Machine) -> String {
+        let boot = Boot {
+            arch,
+            elf: "kernel".into(),
+            image: "image".into(),
+            initramfs: "cpio".into(),
+            build_id: String::new(),
+        };
+        let command = machine.command(&boot);
+        command.get_args().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_exit_device_matches_the_command_line() {
+        let machine = Machine { words: vec!["quiet".into()], ..Machine::default() };
+        let arm = arguments(Arch::Aarch64, &machine);
+        assert!(arm.contains("-semihosting-config enable=on") && arm.ends_with("-append exit=semihosting quiet"), "{arm}");
+        let x86 = arguments(Arch::X86_64, &machine);
+        assert!(x86.contains("isa-debug-exit,iobase=0xf4") && x86.ends_with("-append exit=isa-debug-exit quiet"), "{x86}");
+    }
+
+    #[test]
+    fn semihosting_is_left_to_emulation() {
+        let machine = Machine { accelerator: Accelerator::Hvf, ..Machine::default() };
+        let arm = arguments(Arch::Aarch64, &machine);
+        assert!(!arm.contains("semihosting") && arm.contains("exit=psci"), "{arm}");
+    }
+
+    #[test]
+    fn only_a_terminal_gets_the_monitor_on_its_serial_port() {
+        let terminal = Machine { console: Console::Terminal, ..Machine::default() };
+        assert!(arguments(Arch::X86_64, &terminal).contains("mux=on,signal=off"));
+        assert!(!arguments(Arch::X86_64, &Machine::default()).contains("mux"));
+    }
+}

@@ -1,0 +1,237 @@
+//! One boot of a guest whose console is a pipe: feeds it, listens to it, ends it when its time is up.
+//!
+//! Three threads: one copies the guest's console into the log and the caller's sink, one feeds input once the guest says
+//! that somebody reads it, and the caller's own waits for the end. No input is lost on the way: QEMU takes a byte from
+//! its standard input only when the guest's UART has room, and the guest's console driver leaves bytes in the UART while its
+//! line buffer is full.
+
+use crate::arch::GuestExit;
+use crate::hang;
+use crate::machine::{Boot, Machine};
+use anyhow::{Context, Result};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What `/init` prints on a line of its own when the command line has the word `script`: the console is set (no echo, no
+/// output processing) and the next byte received goes to the shell.
+pub const READY: &str = "BREENIX_CONSOLE_READY";
+
+/// What a guest's shell gets to read.
+pub enum Input {
+    /// Nothing, not even an end.
+    None,
+    /// These bytes, then end of file.
+    Bytes(Vec<u8>),
+    /// What this program's standard input holds, then end of file.
+    Stdin,
+}
+
+/// How a boot ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// `None`: the time was up.
+    pub exit: Option<GuestExit>,
+    /// Everything the guest wrote to its console.
+    pub log: Vec<u8>,
+    /// Of a hang: where every CPU was.
+    pub diagnosis: Option<String>,
+    /// From QEMU's start to its end.
+    pub elapsed: Duration,
+}
+
+impl Outcome {
+    /// The console's text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.log).replace('\r', "")
+    }
+}
+
+/// Boots and waits for the end, at most for `limit`. `sink` gets the console's bytes as they come.
+///
+/// # Errors
+/// QEMU cannot be started.
+pub fn run(
+    machine: &Machine,
+    boot: &Boot,
+    input: Input,
+    limit: Duration,
+    sink: impl FnMut(&[u8]) + Send + 'static,
+) -> Result<Outcome> {
+    let mut machine = machine.clone();
+    let monitor = monitor_path();
+    machine.monitor = Some(monitor.clone());
+    let outcome = run_command(&mut machine.command(boot), boot, input, limit, sink, &monitor);
+    let _ = std::fs::remove_file(monitor);
+    outcome
+}
+
+/// A short path: a Unix socket's name has 108 bytes at most.
+fn monitor_path() -> PathBuf {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("breenix-{}-{number}.qmp", std::process::id()))
+}
+
+fn run_command(
+    command: &mut Command,
+    boot: &Boot,
+    input: Input,
+    limit: Duration,
+    sink: impl FnMut(&[u8]) + Send + 'static,
+    monitor: &std::path::Path,
+) -> Result<Outcome> {
+    let start = Instant::now();
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let child = command.spawn().with_context(|| format!("cannot start {program}: run scripts/setup"))?;
+    let mut guest = Guest(child);
+    let stdin = guest.0.stdin.take().context("no pipe to QEMU")?;
+    let stdout = guest.0.stdout.take().context("no pipe from QEMU")?;
+
+    let (ready, is_ready) = channel();
+    thread::spawn(move || feed(stdin, input, is_ready));
+    let (done, finished) = channel();
+    thread::spawn(move || {
+        let log = listen(stdout, sink, ready);
+        // The receiver is gone only if the caller gave up.
+        let _ = done.send(log);
+    });
+
+    // The end of the console is the end of QEMU, or the time is up.
+    let mut diagnosis = None;
+    let finished_log = match finished.recv_timeout(limit) {
+        Ok(log) => Some(log),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+    };
+    let (exit, log) = match finished_log {
+        Some(log) => (Some(guest.exit(boot)?), log),
+        None => {
+            diagnosis = Some(hang::diagnose(boot, monitor));
+            guest.kill();
+            (None, finished.recv_timeout(Duration::from_secs(10)).unwrap_or_default())
+        }
+    };
+    Ok(Outcome { exit, log, diagnosis, elapsed: start.elapsed() })
+}
+
+/// QEMU's process; it does not outlive this.
+struct Guest(Child);
+
+impl Guest {
+    fn exit(&mut self, boot: &Boot) -> Result<GuestExit> {
+        let status = self.0.wait()?;
+        Ok(status.code().map_or(GuestExit::Emulator(-1), |code| boot.arch.guest_exit(code)))
+    }
+
+    fn kill(&mut self) {
+        // Fails only if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn listen(mut console: impl Read, mut sink: impl FnMut(&[u8]), ready: Sender<()>) -> Vec<u8> {
+    let mut log: Vec<u8> = Vec::new();
+    let mut ready = Some(ready);
+    let mut chunk = [0; 4096];
+    while let Ok(length @ 1..) = console.read(&mut chunk) {
+        let from = log.len().saturating_sub(READY.len());
+        log.extend_from_slice(&chunk[..length]);
+        sink(&chunk[..length]);
+        if ready.is_some() && log[from..].windows(READY.len()).any(|window| window == READY.as_bytes()) {
+            // The feeder may have ended.
+            let _ = ready.take().map(|ready| ready.send(()));
+        }
+    }
+    log
+}
+
+/// Feeds the guest's shell. The pipe stays open until QEMU ends: closing it would not reach the guest.
+fn feed(mut guest: ChildStdin, input: Input, is_ready: Receiver<()>) {
+    let mut source: Box<dyn Read> = match input {
+        Input::None => Box::new(std::io::empty()),
+        Input::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
+        Input::Stdin => Box::new(std::io::stdin()),
+    };
+    if is_ready.recv().is_err() {
+        return;
+    }
+    let mut chunk = [0; 4096];
+    let mut last = b'\n';
+    while let Ok(length @ 1..) = source.read(&mut chunk) {
+        last = chunk[length - 1];
+        if guest.write_all(&chunk[..length]).is_err() {
+            return;
+        }
+        let _ = guest.flush();
+    }
+    // On a terminal ^D is the end of file only at the start of a line.
+    let end: &[u8] = if last == b'\n' { b"\x04" } else { b"\n\x04" };
+    if guest.write_all(end).and_then(|()| guest.flush()).is_ok() {
+        // Returns when the listener ends.
+        let _ = is_ready.recv();
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::arch::Arch;
+
+    pub fn boot() -> Boot {
+        Boot { arch: Arch::X86_64, elf: "".into(), image: "".into(), initramfs: "".into(), build_id: "abcd".into() }
+    }
+
+    /// Runs a shell script in QEMU's place.
+    pub fn fake(script: &str, input: Input, limit: Duration) -> Outcome {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        run_command(&mut command, &boot(), input, limit, |_| {}, std::path::Path::new("/nonexistent")).unwrap()
+    }
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn the_status_comes_out() {
+        let outcome = fake("echo hello; exit 7", Input::None, LIMIT);
+        assert_eq!(outcome.exit, Some(GuestExit::Status(3)));
+        assert_eq!(outcome.text(), "hello\n");
+        assert_eq!(fake("exit 0", Input::None, LIMIT).exit, Some(GuestExit::WithoutStatus));
+        assert_eq!(fake("kill -9 $$", Input::None, LIMIT).exit, Some(GuestExit::Emulator(-1)));
+    }
+
+    #[test]
+    fn input_waits_for_the_guest_and_ends_with_eof() {
+        // A real pipe has no line discipline: the guest sees the ^D itself.
+        let script = format!("sleep 0.2; echo {READY}; head -c 4 | od -An -c; exit 1");
+        let outcome = fake(&script, Input::Bytes(b"hi".to_vec()), LIMIT);
+        assert!(outcome.text().contains("h   i  \\n 004"), "{}", outcome.text());
+    }
+
+    #[test]
+    fn nothing_is_fed_to_a_guest_that_is_not_ready() {
+        let script = "head -c 1 | od -An -c; exit 1";
+        let outcome = fake(script, Input::Bytes(b"x".to_vec()), Duration::from_millis(300));
+        assert!(!outcome.text().contains('x'), "{}", outcome.text());
+    }
+
+    #[test]
+    fn a_hang_ends_in_time() {
+        let outcome = fake("echo started; exec sleep 60", Input::None, Duration::from_millis(300));
+        assert_eq!(outcome.exit, None);
+        assert!(outcome.text().contains("started"));
+        assert!(outcome.diagnosis.is_some());
+        assert!(outcome.elapsed < LIMIT);
+    }
+}

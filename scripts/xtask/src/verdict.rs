@@ -1,0 +1,156 @@
+//! Whether a boot was a success. Silence is never one: the guest must have handed out a status, and must have said that it
+//! is the build that was meant.
+
+use crate::arch::GuestExit;
+use crate::session::Outcome;
+use anyhow::{Context, Result, bail, ensure};
+
+const END: &str = "KERNEL_POST_TESTS_COMPLETE";
+/// The kernel's exit status after a panic.
+pub const PANIC: i32 = 101;
+
+/// What the guest's tests came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Tests that succeeded.
+    pub passed: u64,
+    /// Tests that failed.
+    pub failed: u64,
+}
+
+/// The guest's status.
+///
+/// # Errors
+/// There is none, with the reason.
+pub fn status(outcome: &Outcome) -> Result<i32> {
+    match outcome.exit {
+        Some(GuestExit::Status(status)) => Ok(status),
+        Some(GuestExit::WithoutStatus) => bail!("the guest was reset or powered off without a status"),
+        Some(GuestExit::Emulator(code)) => bail!("QEMU failed with {code}"),
+        None => bail!("timed out after {} s", outcome.elapsed.as_secs()),
+    }
+}
+
+/// Checks that the guest printed `Breenix <version> build <id> …` and that it is this build.
+///
+/// # Errors
+/// There is no such line, or it names another build.
+pub fn check_build(log: &str, expected: &str) -> Result<()> {
+    let words = |line: &str| -> Option<String> {
+        let (_, rest) = line.split_once("Breenix ")?;
+        let mut words = rest.split_whitespace().skip(1);
+        (words.next()? == "build").then(|| words.next().unwrap_or_default().to_owned())
+    };
+    let found = log.lines().find_map(words).context("the guest never printed its build line")?;
+    ensure!(found == expected, "the guest is build {found}, not {expected}");
+    Ok(())
+}
+
+/// Checks a boot that ran a shell script: status 0 and the right build.
+///
+/// # Errors
+/// What was wrong.
+pub fn check_success(outcome: &Outcome, build_id: &str) -> Result<()> {
+    check_build(&outcome.text(), build_id)?;
+    let status = status(outcome)?;
+    ensure!(status != PANIC, "the kernel panicked");
+    ensure!(status == 0, "the guest ended with status {status}");
+    Ok(())
+}
+
+/// Reads the result of a boot that ran the guest's tests: `TEST <name> ok (…)` or `TEST <name> FAILED: why` a test, then
+/// `KERNEL_POST_TESTS_COMPLETE build=<id> passed=N failed=M`.
+///
+/// # Errors
+/// No status, no end line, another build, or counts, lines and status that contradict each other.
+pub fn check_tests(outcome: &Outcome, build_id: &str) -> Result<Counts> {
+    let log = outcome.text();
+    check_build(&log, build_id)?;
+    let status = status(outcome)?;
+    ensure!(status != PANIC, "the kernel panicked");
+    let end = log.lines().rev().find_map(|line| line.trim().strip_prefix(END)).context("the tests did not complete")?;
+    let value = |key: &str| {
+        let word = end.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        word.with_context(|| format!("{END} has no {key}"))
+    };
+    ensure!(value("build")? == build_id, "the end line is of build {}", value("build")?);
+    let counts = Counts { passed: value("passed")?.parse()?, failed: value("failed")?.parse()? };
+    let seen = seen(&log);
+    ensure!(seen == counts, "the end line counts {counts:?}, the log shows {seen:?}");
+    ensure!(counts.passed + counts.failed > 0, "no test ran");
+    ensure!((status == 0) == (counts.failed == 0), "status {status} contradicts {} failed tests", counts.failed);
+    Ok(counts)
+}
+
+/// Counts the `TEST` lines of a log.
+pub fn seen(log: &str) -> Counts {
+    let mut counts = Counts::default();
+    for line in log.lines().filter(|line| line.starts_with("TEST ")) {
+        match line.split_whitespace().nth(2).map(|word| word.trim_end_matches(':')) {
+            Some("ok") => counts.passed += 1,
+            Some("FAILED") => counts.failed += 1,
+            _ => {}
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Input;
+    use crate::session::tests::fake;
+    use std::time::Duration;
+
+    fn boot(script: &str) -> Outcome {
+        fake(script, Input::None, Duration::from_secs(20))
+    }
+
+    const GOOD: &str = "echo '[    0.000000] Breenix 0.1.0 build abcd on q35: 4 CPUs'; echo TEST one ok 12 ms; echo TEST two ok;";
+
+    fn tests(script: &str) -> Result<Counts> {
+        check_tests(&boot(&format!("{GOOD} {script}")), "abcd")
+    }
+
+    #[test]
+    fn a_good_run_counts() {
+        let counts = tests("echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=2 failed=0; exit 1").unwrap();
+        assert_eq!(counts, Counts { passed: 2, failed: 0 });
+    }
+
+    #[test]
+    fn a_failed_test_needs_a_failing_status() {
+        let failing = "echo TEST three FAILED: why; echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=2 failed=1;";
+        assert_eq!(tests(&format!("{failing} exit 3")).unwrap(), Counts { passed: 2, failed: 1 });
+        assert!(tests(&format!("{failing} exit 1")).unwrap_err().to_string().contains("contradicts"));
+    }
+
+    #[test]
+    fn silence_is_no_success() {
+        assert!(tests("exit 1").unwrap_err().to_string().contains("did not complete"));
+        assert!(check_success(&boot("exit 1"), "abcd").unwrap_err().to_string().contains("build line"));
+        let reset = format!("{GOOD} exit 0");
+        assert!(check_success(&boot(&reset), "abcd").unwrap_err().to_string().contains("without a status"));
+    }
+
+    #[test]
+    fn another_build_is_no_success() {
+        let end = "echo KERNEL_POST_TESTS_COMPLETE build=beef passed=2 failed=0; exit 1";
+        assert!(tests(end).unwrap_err().to_string().contains("beef"));
+        assert!(check_success(&boot(&format!("{GOOD} exit 1")), "beef").unwrap_err().to_string().contains("abcd"));
+        assert!(check_success(&boot(&format!("{GOOD} exit 1")), "abcd").is_ok());
+    }
+
+    #[test]
+    fn counts_must_agree_with_the_lines() {
+        let end = "echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=9 failed=0; exit 1";
+        assert!(tests(end).unwrap_err().to_string().contains("the log shows"));
+    }
+
+    #[test]
+    fn panics_and_hangs_are_named() {
+        assert!(tests("exit 203").unwrap_err().to_string().contains("panicked"));
+        let hang = fake(&format!("{GOOD} exec sleep 60"), Input::None, Duration::from_millis(500));
+        assert!(check_success(&hang, "abcd").unwrap_err().to_string().contains("timed out"));
+    }
+}
