@@ -5,10 +5,9 @@ use alloc::{sync::Arc, vec::Vec};
 use hal::{arch::UserContext, traits::SyscallFrame};
 use linux_raw_sys::general::{AT_FDCWD, PATH_MAX};
 
-use super::table::Call;
+use super::{fs, signal, system, table::Call};
 use crate::{
     errno::{Errno, Result},
-    fs,
     task::{
         Thread,
         clone::{self, CloneArgs, flags},
@@ -48,6 +47,14 @@ pub(super) async fn dispatch(
         }
         Call::execve => execve(thread, context, AT_FDCWD, [a[0], a[1], a[2]], 0).await,
         Call::execveat => execve(thread, context, a[0] as i32, [a[1], a[2], a[3]], a[4] as u32).await,
+        Call::arch_prctl => {
+            let result = system::arch_prctl(thread, context, a[0] as u32, a[1]).await;
+            return (Made::Returned(result), AddressSpaceIs::Same);
+        }
+        Call::sigaltstack => {
+            let result = signal::sigaltstack(thread, context, a[0], a[1]).await;
+            return (Made::Returned(result), AddressSpaceIs::Same);
+        }
         _ => return (Made::Returned(spawn(thread, call, context, a).await), AddressSpaceIs::Same),
     };
     match result {
@@ -135,6 +142,6 @@ async fn execve(
         // As Linux since 5.18: a program always has a name.
         arguments.push(b"")?;
     }
-    let file = fs::open_executable_at(thread, directory, &path, flags)?;
+    let file = fs::open_executable(thread, directory, &path, flags)?;
     exec::execve(thread, context, Request { file, path, arguments, environment }).await
 }

@@ -56,7 +56,7 @@ pub async fn start_init(path: &str, root: Location, _tty: Arc<Tty>) -> Result<()
     for entry in ["HOME=/", "TERM=linux", "PATH=/bin:/sbin:/usr/bin:/usr/sbin"] {
         environment.push(entry.as_bytes())?;
     }
-    let file = fs::open_executable(&thread, path.as_bytes())?;
+    let file = exec::open(&thread, path.as_bytes())?;
     let request = Request { file, path: Vec::from(path.as_bytes()), arguments, environment };
     let prepared = exec::prepare(&thread, request).await?;
     table::insert(&process, &thread, SIGCHLD);

@@ -11,7 +11,7 @@ use super::{
     futex,
     pid::Pid,
     process::{Process, WaitStatus},
-    shutdown,
+    robust, shutdown,
     signal::{
         SigInfo, Signo,
         action::{SIG_IGN, flags::SA_NOCLDWAIT},
@@ -54,14 +54,12 @@ pub(crate) fn exit_process(thread: &Thread, code: i32) {
 pub(super) async fn end(thread: &Arc<Thread>) {
     let process = thread.process();
     thread.exiting.store(true, Ordering::Relaxed);
-    futex::release_robust_list(thread).await;
+    robust::release(thread).await;
     let clear = thread.clear_child_tid.load(Ordering::Relaxed);
     if clear != 0 {
         let mm = thread.mm();
         if mm.write_bytes(clear, &0u32.to_ne_bytes()).await.is_ok() {
-            // A word that can be written can be woken on; nobody waiting is no error.
-            let _ = futex::wake(thread, clear, futex::Scope::Shared, 1, !0).await;
-            let _ = futex::wake(thread, clear, futex::Scope::Private, 1, !0).await;
+            futex::wake_address(&mm, clear);
         }
     }
     leave(thread);

@@ -37,12 +37,14 @@ pub(crate) struct OnCpu {
     pub since: u64,
     /// Whether execve has exchanged the address space.
     pub address_space_changed: bool,
+    /// Whether the next call goes on with an interrupted one ([`Restart`](super::Restart)).
+    pub restarting: bool,
 }
 
 impl OnCpu {
     /// For a thread whose values are in its context.
     pub fn new() -> Self {
-        Self { stamp: 0, live: false, since: rt::now(), address_space_changed: false }
+        Self { stamp: 0, live: false, since: rt::now(), address_space_changed: false, restarting: false }
     }
 
     /// Makes the CPU hold the thread's values. Interrupts are masked, and user mode comes next.

@@ -19,6 +19,7 @@ pub mod limits;
 mod oom;
 pub mod pid;
 pub mod process;
+mod robust;
 pub(crate) mod run;
 pub mod schedule;
 pub mod shutdown;

@@ -47,7 +47,10 @@ pub(super) fn start(thread: &Arc<Thread>, context: UserContext, set_child_tid: u
     let options = SpawnOptions::new(Class::User, name)
         .affinity(thread.affinity.load(Ordering::Relaxed))
         .weight(super::schedule::weight(thread.nice.load(Ordering::Relaxed)));
-    rt::spawn(options, run(thread.clone(), context, set_child_tid))
+    let task = rt::executor().spawn(options, run(thread.clone(), context, set_child_tid))?;
+    thread.set_task_id(task.id());
+    task.detach();
+    Ok(())
 }
 
 /// The thread's future.

@@ -116,6 +116,7 @@ pub struct Thread {
     files: SpinLock<Arc<FdTable>>,
     fs: SpinLock<Arc<FsContext>>,
     comm: SpinLock<Comm>,
+    task: SpinLock<Option<executor::TaskId>>,
     /// Zeroed and futex-woken when the thread ends (`CLONE_CHILD_CLEARTID`).
     pub(crate) clear_child_tid: AtomicU64,
     /// The head of the robust futex list.
@@ -161,6 +162,7 @@ impl Thread {
             files: SpinLock::new(Rank::Signals, parts.files),
             fs: SpinLock::new(Rank::Signals, parts.fs),
             comm: SpinLock::new(Rank::Signals, parts.comm),
+            task: SpinLock::new(Rank::Signals, None),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             user_ns: AtomicU64::new(0),
@@ -279,6 +281,25 @@ impl Thread {
         if !signals.waker.as_ref().is_some_and(|stored| stored.will_wake(waker)) {
             signals.waker = Some(waker.clone());
         }
+    }
+
+    /// Its task in the executor; `None` before it has been started.
+    pub fn task_id(&self) -> Option<executor::TaskId> {
+        *self.task.lock()
+    }
+
+    pub(super) fn set_task_id(&self, id: executor::TaskId) {
+        *self.task.lock() = Some(id);
+    }
+
+    /// Its alternate signal stack; size 0 where there is none.
+    pub fn alt_stack(&self) -> AltStack {
+        self.signals.lock().alt_stack
+    }
+
+    /// Replaces its alternate signal stack.
+    pub fn set_alt_stack(&self, stack: AltStack) {
+        self.signals.lock().alt_stack = stack;
     }
 
     /// How `restart_syscall` is to go on.

@@ -34,9 +34,9 @@ use super::{
 use crate::{
     command_line,
     errno::{Errno, Result},
-    fs::{self, OpenFile},
+    fs::{OpenFile, path},
     mm::{AddressSpace, STACK_TOP},
-    random,
+    random, syscall,
 };
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -109,7 +109,7 @@ pub(super) async fn prepare(thread: &Thread, mut request: Request) -> Result<Pre
         first.extend(found.argument.as_deref());
         first.push(&request.path);
         request.arguments.replace_first(&first)?;
-        request.file = fs::open_executable(thread, &found.interpreter)?;
+        request.file = open(thread, &found.interpreter)?;
         request.path = found.interpreter.clone();
     }
     Err(Errno::ELOOP)
@@ -176,12 +176,23 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
     prepared.entry = start;
     prepared.stack = built.pointer;
     prepared.image = Image {
-        path: fs::absolute_path(thread, &request.file).unwrap_or_else(|| request.path.clone()),
+        path: request.file.location().map_or_else(
+            || request.path.clone(),
+            |location| path::path_of(location, &thread.fs().root()).display(),
+        ),
         arguments: request.arguments.bytes().to_vec(),
         environment: request.environment.bytes().to_vec(),
         auxv: built.auxv,
     };
     Ok(prepared)
+}
+
+/// Opens a program by a path seen from the thread's working directory.
+///
+/// # Errors
+/// As `open(2)`; `EACCES` if it is not executable.
+pub(super) fn open(thread: &Thread, path: &[u8]) -> Result<Arc<OpenFile>> {
+    syscall::fs::open_executable(thread, linux_raw_sys::general::AT_FDCWD, path, 0)
 }
 
 fn base_name(path: &[u8]) -> &[u8] {
@@ -199,7 +210,7 @@ fn open_interpreter(thread: &Thread, file: &OpenFile, (offset, length): (u64, us
     if file.read_kernel(offset, &mut path)? != length || path.pop() != Some(0) || path.contains(&0) {
         return Err(Errno::ENOEXEC);
     }
-    let linker = fs::open_executable(thread, &path)?;
+    let linker = open(thread, &path)?;
     let program = load::read_program(&linker).map_err(|error| match error {
         Errno::ENOEXEC => Errno::ELIBBAD,
         other => other,

@@ -77,6 +77,7 @@ pub(in crate::task) async fn deliver(
         if let Some(errno) = interrupted.take() {
             settle(thread, context, errno, &action);
         }
+        on_cpu.restarting = false;
         on_cpu.save(context);
         on_cpu.forget();
         if run_handler(thread, context, &action, &info).await.is_err() {
@@ -86,7 +87,8 @@ pub(in crate::task) async fn deliver(
             force(thread, SigInfo::kernel(SIGSEGV));
         }
     }
-    if interrupted.is_some() {
+    if let Some(errno) = interrupted {
+        on_cpu.restarting = errno == Errno::ERESTART_RESTARTBLOCK;
         context.rewind_syscall();
     }
     thread.restore_mask();
