@@ -52,7 +52,7 @@ fn rows(reader: i32, writer: i32, file: i32) -> Vec<Row> {
         SYS_statx [CWD] * [0, 0, 0];
         SYS_statfs [] * [0];
         SYS_fstatfs [file] * [];
-        SYS_readlinkat [CWD] * [0, 0];
+        SYS_readlinkat [CWD] * [c"x".as_ptr(), 10];
         SYS_readlinkat [CWD, c"/proc/self/exe".as_ptr()] * [10];
         SYS_mkdirat [CWD] * [0];
         SYS_unlinkat [CWD] * [0];
@@ -90,7 +90,6 @@ fn rows(reader: i32, writer: i32, file: i32) -> Vec<Row> {
         SYS_sched_setaffinity [0, 8] * [];
         SYS_sched_getparam [0] * [];
         SYS_getcpu [] * [0, 0];
-        SYS_getgroups [100] * [];
         SYS_setgroups [1] * [];
         SYS_getresuid [] * [0, 0];
         SYS_rt_sigaction [10] * [0, 8];
