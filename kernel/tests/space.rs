@@ -708,6 +708,20 @@ fn an_idle_cpu_lets_go_of_a_dead_space() {
     assert_eq!(space.active_cpus(), 0);
 }
 
+/// What a thread that waits in these calls costs.
+#[test]
+fn futures_are_small() {
+    let _accounting = Accounting::start();
+    let space = AddressSpace::new().unwrap();
+    let fault = size_of_val(&space.fault(BASE, Access::Write));
+    let copy = size_of_val(&space.read_cstr(BASE, 100));
+    let unmap = size_of_val(&space.munmap(BASE, PAGE));
+    let map = size_of_val(&space.mmap(Map::anonymous(PAGE, RW)));
+    let fork = size_of_val(&space.fork());
+    let sizes = [fault, copy, unmap, map, fork];
+    assert!(sizes.iter().all(|&size| size <= 1024), "{sizes:?}");
+}
+
 #[test]
 fn shared_words_have_one_name() {
     let _accounting = Accounting::start();
