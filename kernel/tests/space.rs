@@ -1,7 +1,5 @@
 //! Address spaces on simulated CPUs, against a model and edge by edge. A process of its own, so that frames can be counted.
 
-#![expect(missing_docs, reason = "a test")]
-
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -280,11 +278,11 @@ fn mmap_refuses_what_linux_refuses() {
     assert_eq!(fails(private().fixed(BASE + 1)), Errno::EINVAL);
     assert_eq!(fails(private().fixed(0x1000)), Errno::EPERM);
     assert_eq!(fails(private().fixed(PageTable::USER_END & !4095)), Errno::ENOMEM);
-    assert_eq!(fails(private().fixed(u64::MAX & !4095)), Errno::ENOMEM);
+    assert_eq!(fails(private().fixed(!4095)), Errno::ENOMEM);
     let object: Arc<dyn Pager> = MemoryObject::new();
     assert_eq!(fails(file(object.clone(), 5, 1, RW, MapFlags::SHARED)), Errno::EINVAL);
     assert_eq!(
-        fails(file(object.clone(), u64::MAX & !4095, 2, RW, MapFlags::SHARED)),
+        fails(file(object.clone(), !4095, 2, RW, MapFlags::SHARED)),
         Errno::EOVERFLOW
     );
     let unwritable = Map {
@@ -693,6 +691,58 @@ fn no_frame_is_freed_while_a_cpu_can_reach_it() {
     AddressSpace::deactivate_current();
     host::set_cpu_id(0);
     assert_eq!((space.parked_frames(), space.active_cpus()), (0, 1));
+}
+
+#[test]
+fn an_idle_cpu_lets_go_of_a_dead_space() {
+    let _accounting = Accounting::start();
+    let space = AddressSpace::new().unwrap();
+    map(&space, 0, 4, RW).unwrap();
+    write(&space, BASE, 1).unwrap();
+    AddressSpace::idle_checkpoint();
+    assert_eq!(space.active_cpus(), 1, "a space in use stays");
+    space.leave();
+    assert_eq!(space.resident_pages(), 0);
+    assert!(user::copy_in(&mut [0], BASE).is_err());
+    AddressSpace::idle_checkpoint();
+    assert_eq!(space.active_cpus(), 0);
+}
+
+/// What a thread that waits in these calls costs.
+#[test]
+fn futures_are_small() {
+    let _accounting = Accounting::start();
+    let space = AddressSpace::new().unwrap();
+    let fault = size_of_val(&space.fault(BASE, Access::Write));
+    let copy = size_of_val(&space.read_cstr(BASE, 100));
+    let unmap = size_of_val(&space.munmap(BASE, PAGE));
+    let map = size_of_val(&space.mmap(Map::anonymous(PAGE, RW)));
+    let fork = size_of_val(&space.fork());
+    let sizes = [fault, copy, unmap, map, fork];
+    assert!(sizes.iter().all(|&size| size <= 1024), "{sizes:?}");
+}
+
+#[test]
+fn shared_words_have_one_name() {
+    let _accounting = Accounting::start();
+    let space = AddressSpace::new().unwrap();
+    let flags = MapFlags::SHARED | MapFlags::ANONYMOUS;
+    let at = now(space.mmap(Map {
+        flags,
+        ..Map::anonymous(2 * PAGE, RW)
+    }))
+    .unwrap();
+    let child = now(space.fork()).unwrap();
+    let moved = now(child.mremap(at, 2 * PAGE, 2 * PAGE, 3, BASE)).unwrap();
+    assert_eq!(moved, BASE);
+    let name = space.shared_object(at + PAGE + 8);
+    assert!(name.is_some_and(|(_, offset)| offset == PAGE + 8));
+    assert_eq!(child.shared_object(BASE + PAGE + 8), name);
+    map(&space, 0, 1, RW).unwrap();
+    assert_eq!(
+        (space.shared_object(BASE), space.shared_object(BASE + PAGE)),
+        (None, None)
+    );
 }
 
 #[test]
