@@ -7,6 +7,7 @@ use hal::{
 use spin::Once;
 
 use super::process::WaitStatus;
+use crate::klog;
 
 static HOOK: Once<fn(u8) -> !> = Once::new();
 
@@ -20,6 +21,7 @@ pub fn set_exit_hook(leave: fn(u8) -> !) {
 pub(super) fn on_init_exit(status: WaitStatus) -> ! {
     let code = status.code().unwrap_or(128 + status.signal().unwrap_or(0)) as u8;
     log::info!("init has ended with status {code}");
+    klog::flush();
     match HOOK.get() {
         Some(leave) => leave(code),
         None => Cpu::shutdown(Shutdown::PowerOff(code)),
