@@ -363,3 +363,53 @@ calls! {
     write, 1, 64, call(fs::write; 3);
     writev, 20, 66, call(fs::writev; 3);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    fn document() -> std::string::String {
+        let mut text = std::string::String::from(
+            "# System calls\n\nGenerated from `kernel/src/syscall/table.rs`; run `UPDATE_DOCS=1 cargo test -p kernel --lib \
+             syscall::table` after changing it.\nEverything else is ENOSYS, and logged once a number.\n\n\
+             | call | x86_64 | aarch64 | arguments |\n|---|---|---|---|\n",
+        );
+        let mut entries = ENTRIES.to_vec();
+        entries.sort_by_key(|entry| entry.name);
+        for entry in entries {
+            let number = |number: Option<u16>| number.map_or("-".into(), |number| std::format!("{number}"));
+            let (x86_64, aarch64) = (number(entry.x86_64), number(entry.aarch64));
+            writeln!(text, "| {} | {x86_64} | {aarch64} | {} |", entry.name, entry.arguments).unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn the_documentation_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/SYSCALLS.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, document()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), document());
+    }
+
+    #[test]
+    fn numbers_are_unique_and_found() {
+        for abi in [Abi::X86_64, Abi::Aarch64] {
+            assert!(by_number(abi).iter().filter(|index| **index != NONE).count() > 100);
+        }
+        for entry in ENTRIES {
+            let number = match ABI {
+                Abi::X86_64 => entry.x86_64,
+                Abi::Aarch64 => entry.aarch64,
+            };
+            if let Some(number) = number {
+                assert_eq!(find(number.into()), Some(entry.call));
+            }
+        }
+        assert_eq!(find(u64::MAX), None);
+        assert_eq!(find(511), None);
+    }
+}

@@ -151,3 +151,19 @@ pub(crate) fn finish_call(context: &mut UserContext, result: Result<u64>) -> Opt
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_output<F>(_: impl FnOnce(Arc<Thread>, UserContext, u64) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_blocked_thread_is_small() {
+        let size = size_of_output(run) - size_of::<UserContext>() + size_of::<Thread>();
+        // The largest context (x86_64 with AVX) takes the rest of 4 KiB.
+        assert!(size <= 4096 - 1024, "{size} bytes besides the registers");
+    }
+}

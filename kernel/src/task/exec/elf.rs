@@ -216,3 +216,89 @@ fn check(segment: &Segment, before: Option<&Segment>, file_size: u64) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A well-formed program with two segments.
+    fn valid() -> Vec<u8> {
+        let mut file = alloc::vec![0u8; 8192];
+        let machine = match ABI {
+            Abi::X86_64 => EM_X86_64,
+            Abi::Aarch64 => EM_AARCH64,
+        };
+        file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        file[16..18].copy_from_slice(&ET_EXEC.to_le_bytes());
+        file[18..20].copy_from_slice(&machine.to_le_bytes());
+        file[20..24].copy_from_slice(&1u32.to_le_bytes());
+        file[24..32].copy_from_slice(&0x40_0100u64.to_le_bytes());
+        file[32..40].copy_from_slice(&64u64.to_le_bytes());
+        file[52..54].copy_from_slice(&64u16.to_le_bytes());
+        file[54..56].copy_from_slice(&56u16.to_le_bytes());
+        file[56..58].copy_from_slice(&2u16.to_le_bytes());
+        for (i, (flags, offset, address, size)) in
+            [(PF_R | PF_X, 0u64, 0x40_0000u64, 4096u64), (PF_R | PF_W, 4096, 0x40_2000, 4096)].into_iter().enumerate()
+        {
+            let at = 64 + i * ENTRY_SIZE;
+            file[at..at + 4].copy_from_slice(&PT_LOAD.to_le_bytes());
+            file[at + 4..at + 8].copy_from_slice(&flags.to_le_bytes());
+            for (j, word) in [offset, address, address, size, size * 2 - 4096 * (1 - i as u64), 4096].iter().enumerate() {
+                file[at + 8 + j * 8..at + 16 + j * 8].copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        file
+    }
+
+    fn read(file: &[u8]) -> Result<Program> {
+        let header = header(file)?;
+        let start = usize::try_from(header.table.0).map_err(|_| Errno::ENOEXEC)?;
+        let end = start.checked_add(header.table.1).ok_or(Errno::ENOEXEC)?;
+        program(header, file.get(start..end).ok_or(Errno::ENOEXEC)?, file.len() as u64)
+    }
+
+    #[test]
+    fn a_program_is_understood() {
+        let program = read(&valid()).unwrap();
+        assert_eq!(program.segments.len(), 2);
+        assert_eq!(program.header.entry, 0x40_0100);
+        assert_eq!(program.headers_address, 0x40_0040);
+        assert_eq!(program.span(), (0x40_0000, 0x4000));
+        assert_eq!(program.end(), 0x40_4000);
+    }
+
+    #[test]
+    fn truncated_programs_are_refused() {
+        let file = valid();
+        for length in 0..file.len() {
+            assert!(read(&file[..length]).is_err(), "{length}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_programs_never_panic_or_leave_the_address_space(
+            changes in prop::collection::vec((0usize..192, any::<u8>()), 1..12)
+        ) {
+            let mut file = valid();
+            for (at, byte) in changes {
+                file[at] = byte;
+            }
+            if let Ok(program) = read(&file) {
+                for segment in &program.segments {
+                    prop_assert!(segment.address + segment.memory_size < PageTable::USER_END);
+                    prop_assert!(segment.offset + segment.file_size <= file.len() as u64);
+                }
+                let (start, length) = program.span();
+                prop_assert!(start + length <= PageTable::USER_END);
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+            let _ = read(&bytes);
+        }
+    }
+}
