@@ -194,8 +194,8 @@ pub trait Inode: Send + Sync + Any {
         FileSystemStatus::default()
     }
 
-    /// Notes a read, for the access time.
-    fn touch(&self) {}
+    /// Called on the root of a file system as the mount of it goes for good.
+    fn unmounted(&self) {}
 }
 
 impl dyn Inode {

@@ -71,6 +71,12 @@ impl Mount {
     }
 }
 
+impl Drop for Mount {
+    fn drop(&mut self) {
+        self.root.unmounted();
+    }
+}
+
 /// A file, and the mount it is seen through.
 #[derive(Clone)]
 pub struct Location {

@@ -114,6 +114,8 @@ impl OpenFile {
         if !self.is_readable() {
             return Err(Errno::EBADF.into());
         }
+        let position = at.as_deref().copied();
+        self.file.prepare(&|| position.unwrap_or_else(|| self.position()))?;
         self.transfer(caller, at, WriteAt::Position, |transfer| self.file.read(transfer, sink))
     }
 
@@ -170,9 +172,13 @@ impl OpenFile {
         *self.position.lock()
     }
 
-    /// Gives access to the position, for listing a directory.
+    /// Lends the position to `use_it`, for listing a directory. No lock is held meanwhile; of two listings at once, the
+    /// one that ends last says where the next begins.
     pub fn with_position<T>(&self, use_it: impl FnOnce(&mut u64) -> T) -> T {
-        use_it(&mut self.position.lock())
+        let mut position = self.position();
+        let result = use_it(&mut position);
+        *self.position.lock() = position;
+        result
     }
 
     /// `fstat`.

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     errno::{Errno, Result},
+    mm::AddressSpace,
     rt,
 };
 
@@ -108,6 +109,7 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
     }
     let tid = Number(table::allocate_pid()?);
     let child_process = if args.has(CLONE_THREAD) { process.clone() } else { copy_process(thread, tid.0, &args).await? };
+    let space = Space(if args.has(CLONE_THREAD) { None } else { Some(child_process.mm()) });
     let files = if args.has(CLONE_FILES) { thread.files() } else { Arc::new(thread.files().fork()?) };
     let fs = if args.has(CLONE_FS) { thread.fs() } else { Arc::new(thread.fs().fork()) };
     let parts = ThreadParts { tid: tid.0, process: child_process, files, fs, comm: thread.comm() };
@@ -130,6 +132,7 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
     }
     publish(thread, &child, &args)?;
     core::mem::forget(tid);
+    space.keep();
     let set_tid = if args.has(CLONE_CHILD_SETTID) { args.child_tid } else { 0 };
     if let Err(error) = run::start(&child, child_context, set_tid) {
         withdraw(&child);
@@ -147,6 +150,23 @@ struct Number(Pid);
 impl Drop for Number {
     fn drop(&mut self) {
         table::release_pid(self.0);
+    }
+}
+
+/// A new process's use of its address space, which ends if the child does not come to be.
+struct Space(Option<Arc<AddressSpace>>);
+
+impl Space {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        if let Some(mm) = &self.0 {
+            mm.leave();
+        }
     }
 }
 
@@ -235,6 +255,9 @@ fn withdraw(child: &Arc<Thread>) {
         table.release(tid);
     }
     drop(table);
+    if node.is_some() {
+        process.mm().leave();
+    }
     drop((thread, node));
 }
 

@@ -23,7 +23,7 @@ use super::{
     table::{Node, TABLE, Table},
     thread::{Thread, attention},
 };
-use crate::fs::FdTable;
+use crate::{fs::FdTable, tty};
 
 /// Ends every thread of the process with `status`; the first such status wins.
 pub(super) fn exit_group(process: &Process, status: WaitStatus) {
@@ -122,7 +122,7 @@ fn end_process(process: &Arc<Process>) {
         shutdown::on_init_exit(status);
     }
     if process.session().id() == process.pid() {
-        hang_up(process);
+        tty::session_leader_ended(&process.session());
     }
     let mut after = After::default();
     {
@@ -152,19 +152,6 @@ impl After {
             stop::wake_waiters(&process);
         }
         drop(self.reaped);
-    }
-}
-
-/// The session leader is gone: the terminal has no session, and its foreground group hears of it.
-fn hang_up(process: &Process) {
-    let session = process.session();
-    if let Some(tty) = session.set_tty(None) {
-        let group = tty.foreground_group();
-        tty.release_session(session.id());
-        if let Some(group) = group {
-            super::signal::signal_process_group(group, SIGHUP);
-            super::signal::signal_process_group(group, SIGCONT);
-        }
     }
 }
 

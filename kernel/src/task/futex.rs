@@ -17,19 +17,15 @@ use core::{
     task::{Context, Poll},
 };
 
-use futures_util::{
-    future::{Either, select},
-    task::AtomicWaker,
-};
+use futures_util::task::AtomicWaker;
 
-use super::Thread;
+use super::{Thread, deadline::until};
 use crate::{
     errno::{Errno, Result},
     mm::{
         AddressSpace,
         user::{self, UserFault},
     },
-    rt,
     sync::{Rank, SpinLock},
 };
 
@@ -217,10 +213,9 @@ pub async fn wait(
     let ended = match deadline {
         None => t.interruptible(&wait).await.map_err(Errno::from),
         Some(deadline) => {
-            let timed = select(&wait, rt::sleep_until(deadline));
-            match t.interruptible(timed).await {
-                Ok(Either::Left(_)) => Ok(()),
-                Ok(Either::Right(_)) => Err(Errno::ETIMEDOUT),
+            match t.interruptible(until(Some(deadline), &wait)).await {
+                Ok(Some(())) => Ok(()),
+                Ok(None) => Err(Errno::ETIMEDOUT),
                 Err(interrupted) => Err(interrupted.into()),
             }
         }

@@ -17,7 +17,7 @@ mod node;
 mod rename;
 
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use hashbrown::HashMap;
 
@@ -68,6 +68,7 @@ pub struct TmpFs {
     inodes: AtomicU64,
     next_inode: AtomicU64,
     tree: SpinLock<Tree>,
+    kept: AtomicBool,
 }
 
 impl TmpFs {
@@ -83,6 +84,7 @@ impl TmpFs {
             inodes: AtomicU64::new(0),
             next_inode: AtomicU64::new(1),
             tree: SpinLock::new(Rank::Directory, HashMap::new()),
+            kept: AtomicBool::new(false),
         });
         let root = TmpInode::new(&fs, &NewFile::new(FileKind::Directory, permissions, 0, 0))?;
         let mut tree = fs.tree.lock();
@@ -91,6 +93,19 @@ impl TmpFs {
         drop(tree);
         root.links_changed(|links| *links = 2);
         Ok(root)
+    }
+
+    /// Keeps names and contents when the last mount goes.
+    pub fn keep(&self) {
+        self.kept.store(true, Relaxed);
+    }
+
+    /// Forgets all names, as the last mount goes: files and file system refer to each other until then.
+    fn clear(&self) {
+        if !self.kept.load(Relaxed) {
+            let tree = core::mem::take(&mut *self.tree.lock());
+            drop(tree);
+        }
     }
 
     fn charge(counter: &AtomicU64, limit: u64, count: u64) -> Result<()> {

@@ -365,8 +365,8 @@ impl Inode for TmpInode {
         self.fs.status()
     }
 
-    fn touch(&self) {
-        self.state.lock().accessed = Timestamp::now();
+    fn unmounted(&self) {
+        self.fs.clear();
     }
 }
 
@@ -500,6 +500,10 @@ impl File for TmpInode {
 
     fn attributes(&self) -> Attributes {
         Inode::attributes(self)
+    }
+
+    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+        Inode::set_attributes(self, change)
     }
 
     fn status(&self) -> FileSystemStatus {

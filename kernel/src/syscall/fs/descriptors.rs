@@ -11,7 +11,7 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     fs::{
-        Direction, File, OnExec, OpenFile, Positioning, Stop,
+        Direction, OnExec, OpenFile, Positioning, Stop,
         eventfd::{Counting, EventCounter},
         io::{copy_in, copy_out},
         locks::{self, Lock, LockKind, Owner},

@@ -97,7 +97,7 @@ pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, 
     let (root, kind): (alloc::sync::Arc<dyn Inode>, _) = match &kind[..] {
         b"tmpfs" | b"ramfs" => (new_tmpfs(&data)?, "tmpfs"),
         b"devtmpfs" => (devfs::root()?, "devtmpfs"),
-        b"proc" => (procfs::root(), "proc"),
+        b"proc" => (procfs::new(), "proc"),
         _ => return Err(Errno::ENODEV),
     };
     let source = alloc::string::String::from_utf8_lossy(&source).into_owned();

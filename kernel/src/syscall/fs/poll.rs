@@ -6,7 +6,7 @@
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::pin,
     task::Poll,
 };
 
@@ -71,7 +71,7 @@ async fn wait_for(t: &Thread, watched: &mut [Watched], deadline: Option<u64>) ->
                 woken |= wait.as_mut().poll(context).is_ready();
             }
             if let Some(sleep) = sleep.as_mut().as_pin_mut() {
-                woken |= Pin::poll(sleep, context).is_ready();
+                woken |= sleep.poll(context).is_ready();
             }
             if woken { Poll::Ready(()) } else { Poll::Pending }
         }))
