@@ -22,9 +22,6 @@ pub const TERMINAL: &str = "{}";
 /// Said on a script's terminal once it is set and its next byte goes to the shell: whoever feeds it waits for this line.
 const READY: &str = "BREENIX_CONSOLE_READY";
 
-/// Printed on a line of its own once a script may be sent: `scripts/run` and `scripts/test` wait for it.
-const READY: &str = "BREENIX_CONSOLE_READY";
-
 /// How the terminal is to be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -65,9 +62,6 @@ pub fn enter(arguments: &[String]) -> ExitCode {
     };
     if let Err(error) = take_terminal(terminal, mode) {
         eprintln!("init: {terminal}: {error}");
-    }
-    if mode == Mode::Script {
-        println!("{READY}");
     }
     let home = env::var_os("HOME").unwrap_or_else(|| "/".into());
     let _stay_at_root = env::set_current_dir(home);
