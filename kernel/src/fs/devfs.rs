@@ -23,8 +23,14 @@ static DRIVERS: SpinLock<Vec<(DeviceNumber, OpenChar)>> = SpinLock::new(Rank::De
 static ROOT: SpinLock<Option<Arc<TmpInode>>> = SpinLock::new(Rank::Device, None);
 
 /// The devices that are nothing but memory (`drivers/char/mem.c`), all of major number 1.
-const MEMORY_DEVICES: [(&[u8], u32); 6] =
-    [(b"null", 3), (b"zero", 5), (b"full", 7), (b"random", 8), (b"urandom", 9), (b"kmsg", 11)];
+const MEMORY_DEVICES: [(&[u8], u32); 6] = [
+    (b"null", 3),
+    (b"zero", 5),
+    (b"full", 7),
+    (b"random", 8),
+    (b"urandom", 9),
+    (b"kmsg", 11),
+];
 const MEMORY_MAJOR: u32 = 1;
 
 const LINKS: [(&[u8], &[u8]); 4] = [
@@ -42,13 +48,28 @@ pub fn root() -> Result<Arc<dyn Inode>> {
     if let Some(root) = ROOT.lock().clone() {
         return Ok(root);
     }
-    let root = TmpFs::create(Limits { pages: 1024, inodes: 4096 }, 0o755)?;
+    let root = TmpFs::create(
+        Limits {
+            pages: 1024,
+            inodes: 4096,
+        },
+        0o755,
+    )?;
     root.file_system().keep();
     for (name, minor) in MEMORY_DEVICES {
         make_node(&root, name, DeviceNumber::new(MEMORY_MAJOR, minor), 0o666)?;
     }
     for (name, number) in tty::device::nodes() {
-        make_node(&root, name.as_bytes(), number, if number == tty::device::CONTROLLING { 0o666 } else { 0o620 })?;
+        make_node(
+            &root,
+            name.as_bytes(),
+            number,
+            if number == tty::device::CONTROLLING {
+                0o666
+            } else {
+                0o620
+            },
+        )?;
     }
     for (name, target) in LINKS {
         let mut new = NewFile::new(FileKind::Symlink, 0o777, 0, 0);
@@ -56,7 +77,10 @@ pub fn root() -> Result<Arc<dyn Inode>> {
         root.create(name, &new)?;
     }
     for name in [b"pts", b"shm"] {
-        root.create(name, &NewFile::new(FileKind::Directory, if name == b"shm" { 0o1777 } else { 0o755 }, 0, 0))?;
+        root.create(
+            name,
+            &NewFile::new(FileKind::Directory, if name == b"shm" { 0o1777 } else { 0o755 }, 0, 0),
+        )?;
     }
     let mut slot = ROOT.lock();
     let root = slot.get_or_insert(root).clone();
@@ -100,7 +124,11 @@ pub fn register_char_with_mode(name: &str, number: DeviceNumber, permissions: u1
 /// # Errors
 /// `ENXIO` if nobody serves it; otherwise its driver's.
 pub fn open_char(number: DeviceNumber, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
-    let driver = DRIVERS.lock().iter().find(|(served, _)| *served == number).map(|(_, open)| *open);
+    let driver = DRIVERS
+        .lock()
+        .iter()
+        .find(|(served, _)| *served == number)
+        .map(|(_, open)| *open);
     if let Some(open) = driver {
         return open(number, request);
     }
@@ -146,7 +174,13 @@ impl File for MemoryDevice {
     fn write(&self, _: &mut Transfer<'_>, source: &mut Source<'_>) -> Attempt<()> {
         match self {
             Self::Null | Self::Zero => drop(source.skip(source.remaining())),
-            Self::Full => return if source.is_empty() { Ok(()) } else { Err(Errno::ENOSPC.into()) },
+            Self::Full => {
+                return if source.is_empty() {
+                    Ok(())
+                } else {
+                    Err(Errno::ENOSPC.into())
+                };
+            }
             Self::Random => {
                 let mut bytes = [0; 256];
                 while source.remaining() > 0 {

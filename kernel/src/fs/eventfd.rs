@@ -85,7 +85,11 @@ impl File for EventCounter {
         let sum = count.checked_add(added).filter(|&sum| sum <= MAX);
         let Some(sum) = sum.filter(|_| added != u64::MAX) else {
             source.rewind(start);
-            return Err(if added == u64::MAX { Errno::EINVAL.into() } else { Stop::WouldBlock });
+            return Err(if added == u64::MAX {
+                Errno::EINVAL.into()
+            } else {
+                Stop::WouldBlock
+            });
         };
         *count = sum;
         drop(count);
@@ -109,7 +113,11 @@ impl File for EventCounter {
     }
 
     fn wait_queue(&self, direction: Direction) -> Option<&WaitQueue> {
-        Some(if direction == Direction::Read { &self.readable } else { &self.writable })
+        Some(if direction == Direction::Read {
+            &self.readable
+        } else {
+            &self.writable
+        })
     }
 
     fn poll_queue(&self) -> Option<&WaitQueue> {

@@ -291,7 +291,10 @@ pub trait File: Send + Sync {
 
     /// `statfs` of a file that stands in no file system.
     fn status(&self) -> FileSystemStatus {
-        FileSystemStatus { magic: 0x0904_1934, ..FileSystemStatus::default() }
+        FileSystemStatus {
+            magic: 0x0904_1934,
+            ..FileSystemStatus::default()
+        }
     }
 
     /// What `/proc/<pid>/fd` shows for a file without a name.

@@ -42,12 +42,18 @@ pub fn unpack(root: &Arc<dyn Inode>, archive: &[u8]) -> core::result::Result<Rep
     for entry in cpio_reader::iter_files(archive) {
         if let Err(errno) = place(root, &entry, &mut linked, &mut report) {
             let reason = format!("{}: {errno:?}", entry.name());
-            return Err(UnpackError { unpacked: report, reason });
+            return Err(UnpackError {
+                unpacked: report,
+                reason,
+            });
         }
     }
     if !ends_with_trailer(archive) {
         let reason = format!("the archive is cut off or malformed after {} files", report.files);
-        return Err(UnpackError { unpacked: report, reason });
+        return Err(UnpackError {
+            unpacked: report,
+            reason,
+        });
     }
     Ok(report)
 }
@@ -67,7 +73,9 @@ fn ends_with_trailer(archive: &[u8]) -> bool {
         if !matches!(magic, Some(b"070701" | b"070702")) {
             return false;
         }
-        let (Some(size), Some(name_size)) = (hex(at + 54), hex(at + 94)) else { return false };
+        let (Some(size), Some(name_size)) = (hex(at + 54), hex(at + 94)) else {
+            return false;
+        };
         let name = at + HEADER;
         if archive.get(name..name.saturating_add(name_size)) == Some(b"TRAILER!!!\0") {
             return true;
@@ -83,7 +91,11 @@ fn place(
     linked: &mut Vec<(u32, Arc<dyn Inode>)>,
     report: &mut Report,
 ) -> Result<()> {
-    let mut names = entry.name().as_bytes().split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
+    let mut names = entry
+        .name()
+        .as_bytes()
+        .split(|&byte| byte == b'/')
+        .filter(|name| !matches!(*name, b"" | b"."));
     let Some(mut name) = names.next() else { return Ok(()) };
     let mut directory = root.clone();
     for next in names {
@@ -96,8 +108,12 @@ fn place(
     if kind == FileKind::Directory && directory.lookup(name).is_ok_and(|found| found.kind() == kind) {
         return directory.lookup(name)?.set_attributes(&attributes(entry));
     }
-    let existing = linked.iter().find(|(number, _)| entry.nlink() > 1 && *number == entry.ino());
-    let existing = existing.filter(|_| kind == FileKind::Regular).map(|(_, inode)| inode.clone());
+    let existing = linked
+        .iter()
+        .find(|(number, _)| entry.nlink() > 1 && *number == entry.ino());
+    let existing = existing
+        .filter(|_| kind == FileKind::Regular)
+        .map(|(_, inode)| inode.clone());
     let inode = match existing {
         Some(inode) => {
             directory.link(name, &inode)?;
@@ -133,7 +149,10 @@ fn place(
 }
 
 fn attributes(entry: &cpio_reader::Entry<'_>) -> SetAttributes {
-    let time = Timestamp { seconds: entry.mtime() as i64, nanoseconds: 0 };
+    let time = Timestamp {
+        seconds: entry.mtime() as i64,
+        nanoseconds: 0,
+    };
     SetAttributes {
         permissions: Some(entry.mode().bits() as u16 & 0o7777),
         uid: Some(entry.uid()),
@@ -161,14 +180,21 @@ fn enter(directory: &Arc<dyn Inode>, name: &[u8]) -> Result<Arc<dyn Inode>> {
 }
 
 fn write(inode: &Arc<dyn Inode>, bytes: &[u8]) -> Result<()> {
-    let request = OpenRequest { flags: linux_raw_sys::general::O_WRONLY, caller: None };
+    let request = OpenRequest {
+        flags: linux_raw_sys::general::O_WRONLY,
+        caller: None,
+    };
     let file: Arc<dyn File> = inode.clone().open(&request)?;
     let mut source = Source::kernel(bytes);
     let mut position = 0;
     while !source.is_empty() {
         source.open_window();
-        let mut transfer =
-            Transfer { position: &mut position, write_at: WriteAt::Position, flags: request.flags, caller: None };
+        let mut transfer = Transfer {
+            position: &mut position,
+            write_at: WriteAt::Position,
+            flags: request.flags,
+            caller: None,
+        };
         file.write(&mut transfer, &mut source).map_err(|stop| match stop {
             super::file::Stop::Errno(errno) => errno,
             _ => Errno::EIO,

@@ -94,7 +94,10 @@ fn conflicts(held: &Lock, wanted: &Lock) -> bool {
 pub fn conflict(file: &OpenFile, wanted: &Lock) -> Result<Option<Lock>> {
     let key = key(file);
     let table = LOCKS.lock();
-    Ok(table.iter().find(|(at, held)| *at == key && conflicts(held, wanted)).map(|(_, held)| *held))
+    Ok(table
+        .iter()
+        .find(|(at, held)| *at == key && conflicts(held, wanted))
+        .map(|(_, held)| *held))
 }
 
 /// Cuts `range` out of what its owner holds.
@@ -109,7 +112,10 @@ fn cut(table: &mut Vec<(Key, Lock)>, key: Key, range: &Lock) -> Result<bool> {
         changed = true;
         let before = held.start < range.start;
         if range.end < held.end {
-            let after = Lock { start: range.end, ..*held };
+            let after = Lock {
+                start: range.end,
+                ..*held
+            };
             if !before {
                 *held = after;
                 return true;

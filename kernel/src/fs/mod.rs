@@ -35,3 +35,6 @@ pub use inode::Inode;
 pub use io::{Sink, Source, UserSlice};
 pub use mount::{Location, Mount};
 pub use open_file::OpenFile;
+
+#[cfg(test)]
+mod tests;

@@ -34,11 +34,7 @@ pub(super) enum AddressSpaceIs {
 }
 
 /// Makes one of the calls for which [`Call::changes_context`] holds.
-pub(super) async fn dispatch(
-    thread: &Arc<Thread>,
-    call: Call,
-    context: &mut UserContext,
-) -> (Made, AddressSpaceIs) {
+pub(super) async fn dispatch(thread: &Arc<Thread>, call: Call, context: &mut UserContext) -> (Made, AddressSpaceIs) {
     let a = context.syscall_arguments();
     let result = match call {
         Call::rt_sigreturn => {
@@ -55,7 +51,12 @@ pub(super) async fn dispatch(
             let result = signal::sigaltstack(thread, context, a[0], a[1]).await;
             return (Made::Returned(result), AddressSpaceIs::Same);
         }
-        _ => return (Made::Returned(spawn(thread, call, context, a).await), AddressSpaceIs::Same),
+        _ => {
+            return (
+                Made::Returned(spawn(thread, call, context, a).await),
+                AddressSpaceIs::Same,
+            );
+        }
     };
     match result {
         Ok(()) => (Made::Returned(Ok(0)), AddressSpaceIs::New),
@@ -65,7 +66,10 @@ pub(super) async fn dispatch(
 
 async fn spawn(thread: &Arc<Thread>, call: Call, context: &UserContext, a: [u64; 6]) -> Result<u64> {
     let args = match call {
-        Call::fork => CloneArgs { exit_signal: SIGCHLD, ..CloneArgs::default() },
+        Call::fork => CloneArgs {
+            exit_signal: SIGCHLD,
+            ..CloneArgs::default()
+        },
         Call::vfork => CloneArgs {
             flags: flags::CLONE_VFORK | flags::CLONE_VM,
             exit_signal: SIGCHLD,
@@ -112,10 +116,25 @@ async fn clone3_args(thread: &Thread, address: u64, size: u64) -> Result<CloneAr
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
         *word = chunk.try_into().map_or(0, u64::from_ne_bytes);
     }
-    if bytes.get(WORDS * 8..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0)) {
+    if bytes
+        .get(WORDS * 8..)
+        .is_some_and(|rest| rest.iter().any(|byte| *byte != 0))
+    {
         return Err(Errno::E2BIG);
     }
-    let [flags, _pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, _] = words;
+    let [
+        flags,
+        _pidfd,
+        child_tid,
+        parent_tid,
+        exit_signal,
+        stack,
+        stack_size,
+        tls,
+        set_tid,
+        set_tid_size,
+        _,
+    ] = words;
     if flags & flags::CSIGNAL != 0 || exit_signal > 64 || set_tid != 0 || set_tid_size != 0 {
         return Err(Errno::EINVAL);
     }
@@ -123,7 +142,14 @@ async fn clone3_args(thread: &Thread, address: u64, size: u64) -> Result<CloneAr
         return Err(Errno::EINVAL);
     }
     let stack = stack.checked_add(stack_size).ok_or(Errno::EINVAL)?;
-    Ok(CloneArgs { flags, exit_signal: exit_signal as i32, stack, tls, parent_tid, child_tid })
+    Ok(CloneArgs {
+        flags,
+        exit_signal: exit_signal as i32,
+        stack,
+        tls,
+        parent_tid,
+        child_tid,
+    })
 }
 
 async fn execve(
@@ -143,5 +169,15 @@ async fn execve(
         arguments.push(b"")?;
     }
     let file = fs::open_executable(thread, directory, &path, flags)?;
-    exec::execve(thread, context, Request { file, path, arguments, environment }).await
+    exec::execve(
+        thread,
+        context,
+        Request {
+            file,
+            path,
+            arguments,
+            environment,
+        },
+    )
+    .await
 }

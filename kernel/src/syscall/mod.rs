@@ -27,8 +27,8 @@ use crate::{
     errno::{Errno, Result},
     task::{
         Restart, Thread,
-        futex::Scope,
         fp::{Away, OnCpu, count_time},
+        futex::Scope,
         run::finish_call,
     },
 };
@@ -85,13 +85,21 @@ async fn restart(thread: &Arc<Thread>) -> Result<u64> {
     match thread.take_restart() {
         Restart::None => Err(Errno::EINTR),
         Restart::Sleep { deadline, remaining } => time::sleep(thread, deadline, remaining).await,
-        Restart::Futex { address, expected, deadline, bits, private } => {
+        Restart::Futex {
+            address,
+            expected,
+            deadline,
+            bits,
+            private,
+        } => {
             let scope = if private { Scope::Process } else { Scope::Machine };
             futex::wait_until(thread, address, scope, expected, bits, Some(deadline)).await
         }
-        Restart::Poll { descriptors, count, deadline } => {
-            fs::restart_poll(thread, descriptors, count, deadline).await
-        }
+        Restart::Poll {
+            descriptors,
+            count,
+            deadline,
+        } => fs::restart_poll(thread, descriptors, count, deadline).await,
     }
 }
 

@@ -50,7 +50,9 @@ pub async fn wait4(t: &Thread, pid: i32, status: u64, options: u32, usage: u64) 
         1.. => Which::Process(pid),
         _ => Which::Group(-pid),
     };
-    let Some(report) = wait::wait(t, which, options | WEXITED).await? else { return Ok(0) };
+    let Some(report) = wait::wait(t, which, options | WEXITED).await? else {
+        return Ok(0);
+    };
     let mm = t.mm();
     if status != 0 {
         mm.write(status, &report.status).await?;

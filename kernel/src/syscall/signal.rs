@@ -45,10 +45,20 @@ pub async fn rt_sigaction(t: &Thread, signo: i32, new: u64, old: u64, size: u64)
     if new != 0 {
         let [handler, flags, restorer, mask]: [u64; 4] = mm.read(new).await?;
         let mask = SignalSet(mask).without(SignalSet::UNBLOCKABLE);
-        send::set_action(t.process(), signo, SigAction { handler, flags, restorer, mask });
+        send::set_action(
+            t.process(),
+            signo,
+            SigAction {
+                handler,
+                flags,
+                restorer,
+                mask,
+            },
+        );
     }
     if old != 0 {
-        mm.write(old, &[before.handler, before.flags, before.restorer, before.mask.0]).await?;
+        mm.write(old, &[before.handler, before.flags, before.restorer, before.mask.0])
+            .await?;
     }
     Ok(0)
 }
@@ -83,7 +93,9 @@ pub async fn rt_sigpending(t: &Thread, address: u64, size: u64) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let pending = t.pending_signals().intersection(t.signal_mask());
-    t.mm().write_bytes(address, &pending.0.as_bytes()[..size as usize]).await?;
+    t.mm()
+        .write_bytes(address, &pending.0.as_bytes()[..size as usize])
+        .await?;
     Ok(0)
 }
 
@@ -150,7 +162,11 @@ pub async fn kill(t: &Thread, pid: i32, signo: i32) -> Result<u64> {
 
 fn thread_of(process: i32, tid: i32) -> Result<Arc<Thread>> {
     let thread = task::thread(tid).ok_or(Errno::ESRCH)?;
-    if process > 0 && thread.process().pid() != process { Err(Errno::ESRCH) } else { Ok(thread) }
+    if process > 0 && thread.process().pid() != process {
+        Err(Errno::ESRCH)
+    } else {
+        Ok(thread)
+    }
 }
 
 fn send_one(t: &Thread, process: i32, tid: i32, signo: i32, info: SigInfo) -> Result<u64> {
@@ -232,7 +248,10 @@ pub async fn restart_syscall(_: &Thread) -> Result<u64> {
 const SECOND: u64 = 1_000_000_000;
 
 fn itimer(setting: Setting) -> [Timeval; 2] {
-    [Timeval::from_nanoseconds(setting.interval), Timeval::from_nanoseconds(setting.remaining)]
+    [
+        Timeval::from_nanoseconds(setting.interval),
+        Timeval::from_nanoseconds(setting.remaining),
+    ]
 }
 
 /// `getitimer(2)`, for `ITIMER_REAL`.
@@ -260,7 +279,10 @@ pub async fn setitimer(t: &Thread, which: u32, new: u64, old: u64) -> Result<u64
         0 => Setting::default(),
         _ => {
             let [interval, value]: [Timeval; 2] = mm.read(new).await?;
-            Setting { remaining: value.to_nanoseconds()?, interval: interval.to_nanoseconds()? }
+            Setting {
+                remaining: value.to_nanoseconds()?,
+                interval: interval.to_nanoseconds()?,
+            }
         }
     };
     let before = t.process().set_real_timer(setting)?;
@@ -275,7 +297,10 @@ pub async fn setitimer(t: &Thread, which: u32, new: u64, old: u64) -> Result<u64
 /// # Errors
 /// `ENOMEM`.
 pub async fn alarm(t: &Thread, seconds: u32) -> Result<u64> {
-    let setting = Setting { remaining: u64::from(seconds) * SECOND, interval: 0 };
+    let setting = Setting {
+        remaining: u64::from(seconds) * SECOND,
+        interval: 0,
+    };
     Ok(t.process().set_real_timer(setting)?.remaining.div_ceil(SECOND))
 }
 
@@ -300,7 +325,11 @@ pub async fn sigaltstack(t: &Thread, context: &UserContext, new: u64, old: u64) 
         let stack = match flags & !FLAGS {
             SS_DISABLE => AltStack::default(),
             0 | SS_ONSTACK if size < MINSIGSTKSZ => return Err(Errno::ENOMEM),
-            0 | SS_ONSTACK => AltStack { sp, flags: flags & FLAGS, size },
+            0 | SS_ONSTACK => AltStack {
+                sp,
+                flags: flags & FLAGS,
+                size,
+            },
             _ => return Err(Errno::EINVAL),
         };
         t.set_alt_stack(stack);
@@ -311,7 +340,8 @@ pub async fn sigaltstack(t: &Thread, context: &UserContext, new: u64, old: u64) 
             (false, true) => SS_ONSTACK,
             (false, false) => 0,
         };
-        mm.write(old, &[before.sp, u64::from((before.flags | state) as u32), before.size]).await?;
+        mm.write(old, &[before.sp, u64::from((before.flags | state) as u32), before.size])
+            .await?;
     }
     Ok(0)
 }

@@ -47,18 +47,30 @@ macro_rules! number {
 }
 
 macro_rules! invoke {
-    (call, $handler:path, 0, $t:ident, $a:ident) => { $handler($t).await };
-    (call, $handler:path, 1, $t:ident, $a:ident) => { $handler($t, r($a[0])).await };
-    (call, $handler:path, 2, $t:ident, $a:ident) => { $handler($t, r($a[0]), r($a[1])).await };
-    (call, $handler:path, 3, $t:ident, $a:ident) => { $handler($t, r($a[0]), r($a[1]), r($a[2])).await };
-    (call, $handler:path, 4, $t:ident, $a:ident) => { $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3])).await };
+    (call, $handler:path, 0, $t:ident, $a:ident) => {
+        $handler($t).await
+    };
+    (call, $handler:path, 1, $t:ident, $a:ident) => {
+        $handler($t, r($a[0])).await
+    };
+    (call, $handler:path, 2, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1])).await
+    };
+    (call, $handler:path, 3, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1]), r($a[2])).await
+    };
+    (call, $handler:path, 4, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3])).await
+    };
     (call, $handler:path, 5, $t:ident, $a:ident) => {
         $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4])).await
     };
     (call, $handler:path, 6, $t:ident, $a:ident) => {
         $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]), r($a[5])).await
     };
-    (large, $handler:path, 3, $t:ident, $a:ident) => { Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]))).await };
+    (large, $handler:path, 3, $t:ident, $a:ident) => {
+        Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]))).await
+    };
     (large, $handler:path, 4, $t:ident, $a:ident) => {
         Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]))).await
     };
@@ -69,7 +81,9 @@ macro_rules! invoke {
         Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]), r($a[5]))).await
     };
     // Never made by this way: `handle` asks `changes_context` first.
-    (context, $handler:path, $count:tt, $t:ident, $a:ident) => { Err(Errno::ENOSYS) };
+    (context, $handler:path, $count:tt, $t:ident, $a:ident) => {
+        Err(Errno::ENOSYS)
+    };
 }
 
 macro_rules! is_context {

@@ -59,7 +59,12 @@ pub async fn start_init(path: &str, fs: FsContext, console: Arc<Tty>) -> Result<
         environment.push(entry.as_bytes())?;
     }
     let file = exec::open(&thread, path.as_bytes())?;
-    let request = Request { file, path: Vec::from(path.as_bytes()), arguments, environment };
+    let request = Request {
+        file,
+        path: Vec::from(path.as_bytes()),
+        arguments,
+        environment,
+    };
     let prepared = exec::prepare(&thread, request).await?;
     table::insert(&process, &thread, SIGCHLD);
     let context = exec::take_over(&thread, prepared);

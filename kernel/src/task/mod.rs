@@ -9,6 +9,7 @@
 pub mod boot;
 pub mod clone;
 pub mod credentials;
+pub mod current;
 pub mod deadline;
 pub mod exec;
 pub mod exit;

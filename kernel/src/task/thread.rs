@@ -321,6 +321,11 @@ impl Thread {
         Interruptible { thread: self, future }
     }
 
+    /// The CPU it last ran on.
+    pub fn last_cpu(&self) -> u32 {
+        self.last_cpu.load(Ordering::Relaxed)
+    }
+
     /// User and system time used, in nanoseconds.
     pub fn times(&self) -> (u64, u64) {
         (

@@ -56,7 +56,10 @@ impl Limits {
     /// Half of memory, as Linux has it.
     pub fn half_of_memory() -> Self {
         let half = frame::stats().total as u64 / 2;
-        Self { pages: half, inodes: half }
+        Self {
+            pages: half,
+            inodes: half,
+        }
     }
 }
 
@@ -110,7 +113,10 @@ impl TmpFs {
 
     fn charge(counter: &AtomicU64, limit: u64, count: u64) -> Result<()> {
         let add = |used: u64| used.checked_add(count).filter(|&used| limit == 0 || used <= limit);
-        counter.fetch_update(Relaxed, Relaxed, add).map(drop).map_err(|_| Errno::ENOSPC)
+        counter
+            .fetch_update(Relaxed, Relaxed, add)
+            .map(drop)
+            .map_err(|_| Errno::ENOSPC)
     }
 
     fn charge_pages(&self, count: u64) -> Result<()> {
@@ -150,4 +156,3 @@ pub fn unnamed_file() -> Result<Arc<TmpInode>> {
 }
 
 type WeakInode = Weak<TmpInode>;
-

@@ -145,7 +145,10 @@ impl AddressSpace {
     /// is private or nothing is mapped.
     pub fn shared_object(&self, address: u64) -> Option<(usize, u64)> {
         let inner = self.inner.lock();
-        let area = inner.areas.find(address).filter(|area| area.sharing == Sharing::Shared)?;
+        let area = inner
+            .areas
+            .find(address)
+            .filter(|area| area.sharing == Sharing::Shared)?;
         let (pager, page) = area.object_page(page_floor(address))?;
         Some((Arc::as_ptr(pager).cast::<()>() as usize, page))
     }

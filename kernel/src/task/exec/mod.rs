@@ -135,8 +135,8 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
         comm: base_name(original).to_vec(),
         credentials: new_credentials(process, &request.file),
     };
-    let randomise = process.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0
-        && !command_line::has("norandmaps");
+    let randomise =
+        process.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0 && !command_line::has("norandmaps");
     let shift = |bits: u32| if randomise { random_bits(bits) * PAGE } else { 0 };
 
     let base = if program.header.relocatable {
@@ -163,15 +163,18 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
     let auxv = auxiliary_vector(&program, base, interpreter_base, &prepared.credentials, process);
     let mut random = [0; 16];
     random::fill(&mut random);
-    let built = stack::build(stack_top, &stack::Contents {
-        path: &request.path,
-        arguments: &request.arguments,
-        environment: &request.environment,
-        auxv: &auxv,
-        platform: Cpu::MACHINE,
-        random,
-        gap: if randomise { random_bits(9) * 16 } else { 0 },
-    })?;
+    let built = stack::build(
+        stack_top,
+        &stack::Contents {
+            path: &request.path,
+            arguments: &request.arguments,
+            environment: &request.environment,
+            auxv: &auxv,
+            platform: Cpu::MACHINE,
+            random,
+            gap: if randomise { random_bits(9) * 16 } else { 0 },
+        },
+    )?;
     mm.write_bytes(built.pointer, &built.bytes).await?;
     prepared.entry = start;
     prepared.stack = built.pointer;
@@ -205,7 +208,11 @@ fn random_bits(bits: u32) -> u64 {
     u64::from_ne_bytes(bytes) & ((1 << bits) - 1)
 }
 
-fn open_interpreter(thread: &Thread, file: &OpenFile, (offset, length): (u64, usize)) -> Result<(Arc<OpenFile>, Program)> {
+fn open_interpreter(
+    thread: &Thread,
+    file: &OpenFile,
+    (offset, length): (u64, usize),
+) -> Result<(Arc<OpenFile>, Program)> {
     let mut path = alloc::vec![0; length];
     if file.read_kernel(offset, &mut path)? != length || path.pop() != Some(0) || path.contains(&0) {
         return Err(Errno::ENOEXEC);
@@ -235,7 +242,14 @@ fn auxiliary_vector(
         (at::HWCAP, hwcap),
         (at::PAGESZ, PAGE),
         (at::CLKTCK, 100),
-        (at::PHDR, if program.headers_address == 0 { 0 } else { base.wrapping_add(program.headers_address) }),
+        (
+            at::PHDR,
+            if program.headers_address == 0 {
+                0
+            } else {
+                base.wrapping_add(program.headers_address)
+            }
+        ),
         (at::PHENT, 56),
         (at::PHNUM, program.header_count as u64),
         (at::BASE, interpreter_base),
@@ -283,7 +297,11 @@ async fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
     }
     poll_fn(|cx| {
         thread.store_waker(cx.waker());
-        if process.thread_count() == 1 { Poll::Ready(()) } else { Poll::Pending }
+        if process.thread_count() == 1 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
     let mut table = TABLE.lock();

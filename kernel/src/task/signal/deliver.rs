@@ -25,8 +25,7 @@ use crate::{
         exit,
         fp::OnCpu,
         process::WaitStatus,
-        stop,
-        table,
+        stop, table,
         thread::{Restart, Thread, attention},
     },
 };
@@ -63,7 +62,9 @@ pub(in crate::task) async fn deliver(
             continue;
         }
         thread.clear_attention(attention::SIGNAL);
-        let Some(info) = thread.take_signal(|mask| SignalSet(!0).without(mask)) else { break };
+        let Some(info) = thread.take_signal(|mask| SignalSet(!0).without(mask)) else {
+            break;
+        };
         let signo = info.signo();
         let action = take_action(thread, signo);
         match action.handler {
@@ -238,7 +239,13 @@ pub(crate) async fn sigreturn(thread: &Arc<Thread>, context: &mut UserContext) {
     if !on_alt_stack(&signals.alt_stack, context.stack_pointer()) {
         let flags = restored.alt_stack.flags & !SS_ONSTACK;
         let disabled = flags & SS_DISABLE != 0;
-        signals.alt_stack =
-            if disabled { AltStack::default() } else { AltStack { flags, ..restored.alt_stack } };
+        signals.alt_stack = if disabled {
+            AltStack::default()
+        } else {
+            AltStack {
+                flags,
+                ..restored.alt_stack
+            }
+        };
     }
 }

@@ -1,0 +1,150 @@
+//! Descriptors, paths and the initramfs.
+
+use alloc::sync::Arc;
+
+use proptest::prelude::*;
+
+use crate::{
+    errno::Errno,
+    fs::{
+        DeviceNumber, FdTable, FileKind, Inode, OnExec, OpenFile, initramfs,
+        inode::NewFile,
+        mount,
+        open_file::PathFile,
+        path::{Base, LastLink, Named, path_of, walk},
+        tmpfs::{Limits, TmpFs},
+    },
+    task::Credentials,
+};
+
+fn file() -> Arc<OpenFile> {
+    Arc::new(OpenFile::anonymous(Arc::new(PathFile), 0))
+}
+
+#[test]
+fn the_lowest_free_descriptor() {
+    let table = FdTable::new();
+    for expected in 0..5 {
+        assert_eq!(table.insert(file(), OnExec::Keep, 5), Ok(expected));
+    }
+    assert_eq!(table.insert(file(), OnExec::Keep, 5), Err(Errno::EMFILE));
+    table.remove(3).unwrap();
+    table.remove(1).unwrap();
+    assert_eq!(table.insert_from(file(), 2, OnExec::Keep, 5), Ok(3));
+    assert_eq!(table.insert(file(), OnExec::Close, 5), Ok(1));
+    assert_eq!(table.insert_from(file(), 9, OnExec::Keep, 5), Err(Errno::EINVAL));
+    assert!(matches!(table.replace(9, file(), OnExec::Keep, 5), Err(Errno::EBADF)));
+    let child = table.fork().unwrap();
+    child.close_on_exec();
+    assert_eq!(child.descriptors(), [0, 2, 3, 4]);
+    assert_eq!(table.descriptors(), [0, 1, 2, 3, 4]);
+    assert!(matches!(table.get(-1), Err(Errno::EBADF)));
+}
+
+#[test]
+fn paths() {
+    let root: Arc<dyn Inode> = TmpFs::create(Limits::default(), 0o755).unwrap();
+    let directory = |at: &Arc<dyn Inode>, name: &[u8]| {
+        at.create(name, &NewFile::new(FileKind::Directory, 0o755, 0, 0)).unwrap()
+    };
+    let a = directory(&root, b"a");
+    let b = directory(&a, b"b");
+    b.create(b"file", &NewFile::new(FileKind::Regular, 0o644, 0, 0)).unwrap();
+    let link = |name: &[u8], target: &'static [u8]| {
+        let mut new = NewFile::new(FileKind::Symlink, 0o777, 0, 0);
+        new.target = target;
+        root.create(name, &new).unwrap();
+    };
+    link(b"to-b", b"a//b/");
+    link(b"loop", b"/loop");
+    link(b"new", b"a/made");
+    let top = mount::mount(root, None, "test", "tmpfs", 0).unwrap().root();
+    let credentials = Credentials::root();
+    let base = Base { root: top.clone(), start: top.clone(), credentials: &credentials };
+    let find = |path: &[u8]| {
+        let found = walk(&base, path, LastLink::Follow).and_then(|walked| walked.existing())?;
+        match path_of(&found, &top) {
+            Named::Path(path) => Ok(String::from_utf8(path).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(find(b"/").unwrap(), "/");
+    assert_eq!(find(b"//../..").unwrap(), "/");
+    assert_eq!(find(b"to-b/../b/./file").unwrap(), "/a/b/file");
+    assert_eq!(find(b"a/b/").unwrap(), "/a/b");
+    assert_eq!(find(b"to-b/").unwrap(), "/a/b");
+    assert_eq!(find(b""), Err(Errno::ENOENT));
+    assert_eq!(find(b"a/b/file/"), Err(Errno::ENOTDIR));
+    assert_eq!(find(b"a/b/file/x"), Err(Errno::ENOTDIR));
+    assert_eq!(find(b"loop"), Err(Errno::ELOOP));
+    assert_eq!(find(b"none/x"), Err(Errno::ENOENT));
+    assert_eq!(find(&[b'x'; 256]), Err(Errno::ENAMETOOLONG));
+    assert_eq!(find(&[b'/'; 4096]), Err(Errno::ENAMETOOLONG));
+    let walked = walk(&base, b"new", LastLink::Follow).unwrap();
+    assert!(walked.target.is_none() && &walked.name[..] == b"made");
+    let user = Credentials { fsuid: 5, euid: 5, ..Credentials::default() };
+    let base = Base { credentials: &user, ..base.clone() };
+    a.set_attributes(&crate::fs::attributes::SetAttributes { permissions: Some(0o700), ..Default::default() }).unwrap();
+    assert!(matches!(walk(&base, b"a/b", LastLink::Follow), Err(Errno::EACCES)));
+}
+
+#[test]
+fn device_numbers() {
+    for number in [DeviceNumber::new(1, 3), DeviceNumber::new(204, 64), DeviceNumber::new(8, 0x12345)] {
+        assert_eq!(DeviceNumber::decode(number.encode() as u32), number);
+    }
+}
+
+fn archive(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, mode, data) in files.iter().chain([&("TRAILER!!!", 0, b"".as_slice())]) {
+        let fields = [1, *mode, 0, 0, 1, 0, data.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0];
+        out.extend_from_slice(b"070701");
+        for field in fields {
+            out.extend_from_slice(format!("{field:08x}").as_bytes());
+        }
+        out.extend_from_slice(name.as_bytes());
+        out.push(0);
+        out.resize(out.len().next_multiple_of(4), 0);
+        out.extend_from_slice(data);
+        out.resize(out.len().next_multiple_of(4), 0);
+    }
+    out
+}
+
+fn sample() -> Vec<u8> {
+    archive(&[
+        ("bin", 0o040_755, b""),
+        ("bin/sh", 0o100_755, &[7; 10_000]),
+        ("deep/er/link", 0o120_777, b"../sh"),
+        ("dev-node", 0o020_600, b""),
+    ])
+}
+
+#[test]
+fn unpacks() {
+    let root: Arc<dyn Inode> = TmpFs::create(Limits::default(), 0o755).unwrap();
+    let report = initramfs::unpack(&root, &sample()).unwrap();
+    assert_eq!((report.files, report.bytes), (3, 10_000));
+    let sh = root.lookup(b"bin").unwrap().lookup(b"sh").unwrap();
+    assert_eq!((sh.attributes().size, sh.attributes().mode()), (10_000, 0o100_755));
+    let link = root.lookup(b"deep").unwrap().lookup(b"er").unwrap().lookup(b"link").unwrap();
+    assert_eq!(link.read_link().unwrap(), b"../sh");
+    assert!(initramfs::unpack(&root, b"").is_err());
+}
+
+proptest! {
+    #[test]
+    fn damaged_archives_do_not_panic(cut in 0usize..11_000, at in 0usize..11_000, byte in any::<u8>()) {
+            let mut bytes = sample();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        bytes.truncate(cut.min(bytes.len()));
+        let root: Arc<dyn Inode> = TmpFs::create(Limits::default(), 0o755).unwrap();
+        let _ = initramfs::unpack(&root, &bytes);
+        let whole = sample();
+        if cut < whole.len() - 4 {
+            prop_assert!(initramfs::unpack(&root, &whole[..cut]).is_err());
+        }
+    }
+}
