@@ -75,7 +75,8 @@ impl Tty {
         if command_line::has("script") {
             termios.lflag &= !(raw::ECHO | raw::ISIG);
         }
-        let tty = Arc::clone(MACHINE_CONSOLE.call_once(|| Self::new(uart().0, termios)));
+        let (name, number) = uart();
+        let tty = Arc::clone(MACHINE_CONSOLE.call_once(|| Self::new(name, number, termios)));
         let options = executor::SpawnOptions::new(executor::Class::Service, "tty timer");
         rt::spawn(options, Arc::clone(&tty).run_timer())?;
         Ok(tty)

@@ -15,6 +15,7 @@ use super::{
     termios::{Termios, WindowSize},
 };
 use crate::{
+    fs::DeviceNumber,
     rt,
     sync::{Rank, SpinLock, WaitQueue},
     task::{Pid, Session, signal},
@@ -23,6 +24,7 @@ use crate::{
 /// A terminal. Shared as `Arc<Tty>` between its driver, the open files on it and the session that it controls.
 pub struct Tty {
     name: String,
+    device: DeviceNumber,
     pub(super) state: SpinLock<State>,
     pub(super) readers: WaitQueue,
     pub(super) writers: WaitQueue,
@@ -57,9 +59,10 @@ const TIMED_READ_GRACE: u64 = 100_000_000;
 
 impl Tty {
     /// A terminal with these settings, known as `/dev/<name>`. Reads with `VTIME` need its [`Tty::run_timer`].
-    pub fn new(name: &str, termios: Termios) -> Arc<Self> {
+    pub fn new(name: &str, device: DeviceNumber, termios: Termios) -> Arc<Self> {
         Arc::new(Self {
             name: String::from(name),
+            device,
             state: SpinLock::new(
                 Rank::Tty,
                 State {
@@ -88,14 +91,19 @@ impl Tty {
         })
     }
 
-    /// The foreground process group, for listings.
-    pub fn foreground_group(&self) -> Option<Pid> {
-        self.state.lock().foreground
-    }
-
     /// The device's name in `/dev`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The device's number.
+    pub fn device(&self) -> DeviceNumber {
+        self.device
+    }
+
+    /// The foreground process group, where there is one.
+    pub fn foreground_group(&self) -> Option<Pid> {
+        self.state.lock().foreground
     }
 
     /// Driver side: takes received bytes, all of them. A driver that can make its device wait does so while

@@ -1,7 +1,13 @@
 //! The terminal's driver side, with everything but processes.
 
+use alloc::sync::Arc;
+
 use super::{Tty, TtyFile, termios::Termios};
-use crate::fs::{File, Readiness, Sink, Stop, Transfer, file::WriteAt, io::Source};
+use crate::fs::{DeviceNumber, File, Readiness, Sink, Stop, Transfer, file::WriteAt, io::Source};
+
+fn terminal() -> Arc<Tty> {
+    Tty::new("ttyT0", DeviceNumber::new(4, 65), Termios::default())
+}
 
 fn transfer(position: &mut u64) -> Transfer<'_> {
     Transfer {
@@ -23,7 +29,7 @@ fn read(file: &TtyFile, length: usize) -> Result<Vec<u8>, Stop> {
 
 #[test]
 fn a_line_comes_through_the_file() {
-    let tty = Tty::new("ttyT0", Termios::default());
+    let tty = terminal();
     let file = TtyFile::new(tty.clone());
     assert_eq!(read(&file, 10), Err(Stop::WouldBlock));
     tty.input(b"hello\r");
@@ -36,7 +42,7 @@ fn a_line_comes_through_the_file() {
 
 #[test]
 fn nothing_received_is_lost_while_nobody_reads() {
-    let tty = Tty::new("ttyT0", Termios::default());
+    let tty = terminal();
     let file = TtyFile::new(tty.clone());
     let line = b"0123456789abcdef\n";
     for _ in 0..1000 {
@@ -52,7 +58,7 @@ fn nothing_received_is_lost_while_nobody_reads() {
 
 #[test]
 fn a_writer_waits_for_the_device() {
-    let tty = Tty::new("ttyT0", Termios::default());
+    let tty = terminal();
     let file = TtyFile::new(tty.clone());
     let bytes = [b'x'; 5000];
     let mut source = Source::kernel(&bytes);
@@ -66,7 +72,7 @@ fn a_writer_waits_for_the_device() {
 
 #[test]
 fn a_hang_up_ends_the_files_opened_before() {
-    let tty = Tty::new("ttyT0", Termios::default());
+    let tty = terminal();
     let before = TtyFile::new(tty.clone());
     tty.hang_up();
     assert_eq!(read(&before, 10).as_deref(), Ok(&b""[..]));

@@ -89,6 +89,8 @@ pub fn limited(seconds: u64, child: impl FnOnce() -> i32) -> Result<(i32, String
     let (reader, writer) = sys::pipe(libc::O_CLOEXEC);
     let pid = sys::try_fork(|| {
         let _ = syscall!(SYS_setpgid, 0, 0);
+        // std ignores it, and execve would hand that down.
+        sys::disposition(libc::SIGPIPE, libc::SIG_DFL);
         for descriptor in [1, 2] {
             let _ = syscall!(SYS_dup3, writer, descriptor, 0);
         }
