@@ -49,10 +49,8 @@ pub enum Key {
     Shared {
         /// The memory object's identity.
         object: usize,
-        /// The page of the object.
-        page: u64,
-        /// The offset in the page.
-        offset: usize,
+        /// The byte of the object.
+        byte: u64,
     },
 }
 
@@ -75,13 +73,9 @@ impl Key {
             return Err(Errno::EINVAL);
         }
         if scope == Scope::Machine
-            && let Some((object, page)) = mm.shared_object(address)
+            && let Some((object, byte)) = mm.shared_object(address)
         {
-            return Ok(Self::Shared {
-                object,
-                page,
-                offset: (address % hal::PAGE_SIZE as u64) as usize,
-            });
+            return Ok(Self::Shared { object, byte });
         }
         Ok(Self::Private {
             space: Arc::as_ptr(mm) as usize,
@@ -92,7 +86,7 @@ impl Key {
     fn bucket(&self) -> usize {
         let (a, b) = match *self {
             Self::Private { space, address } => (space as u64, address),
-            Self::Shared { object, page, offset } => (object as u64, page << 12 | offset as u64),
+            Self::Shared { object, byte } => (object as u64, byte),
         };
         // Fibonacci hashing of both words.
         let mixed = (a ^ b.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
