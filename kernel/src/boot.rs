@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use executor::Class;
+use executor::{Class, SpawnOptions};
 use hal::{
     arch::{Cpu, PerCpu, serial},
     boot_info::BootInfo,
@@ -32,12 +32,12 @@ pub fn main(boot: &'static BootInfo) -> ! {
     }
     mm::frame::init(boot.usable);
     random::init(boot.entropy);
-    rt::set_wall_clock(boot.wall_clock_seconds);
+    rt::set_wall_clock(i64::try_from(boot.wall_clock_seconds.saturating_mul(1_000_000_000)).unwrap_or(0));
     if !boot.initramfs.is_some_and(symbols::init) {
         log::info!("no symbol table in the initramfs: backtraces show addresses only");
     }
     start_secondaries(boot.cpus);
-    if let Err(error) = rt::spawn(Class::Service, "boot", bring_up(boot)) {
+    if let Err(error) = rt::spawn(SpawnOptions::new(Class::Service, "boot"), bring_up(boot)) {
         panic!("no memory for the first task: {error:?}");
     }
     rt::run()
@@ -77,7 +77,7 @@ async fn bring_up(boot: &'static BootInfo) {
 fn console() -> crate::errno::Result<Arc<Tty>> {
     let tty = Tty::console()?;
     let driven = Arc::clone(&tty);
-    rt::spawn(Class::Driver, "uart", async move {
+    rt::spawn(SpawnOptions::new(Class::Driver, "uart"), async move {
         if let Err(error) = drivers::uart::run(serial::port(), driven).await {
             log::error!("the console has no interrupt: {error:?}");
         }

@@ -172,6 +172,12 @@ pub fn take_output(out: &mut [u8]) -> usize {
     RING.lock().take(out)
 }
 
+/// Whether there is something to send to the console.
+pub fn has_output() -> bool {
+    let ring = RING.lock();
+    ring.printed < ring.written
+}
+
 /// Waits until there is something to send. Dropping it loses nothing.
 pub async fn output_ready() {
     poll_fn(|context| {

@@ -1,1 +1,3 @@
 //! Device drivers: each a task that owns its device and loops over its interrupt.
+
+pub mod uart;

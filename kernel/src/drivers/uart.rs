@@ -4,19 +4,29 @@
 //! the terminal, or a message of the kernel. The transmit interrupt is on only while the FIFO is full and bytes wait.
 
 use alloc::sync::Arc;
+use core::{
+    future::pending,
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use futures_util::future::{Either, select};
+use futures_util::future::select;
 use hal::{serial::SerialPort, traits::Trigger};
 
-use crate::{
-    errno::Result,
-    irq::Line,
-    klog,
-    tty::Tty,
-};
+use crate::{errno::Result, irq::Line, klog, sync::WaitQueue, tty::Tty};
 
 /// Bytes moved in one go; with more waiting the task yields first.
 const CHUNK: usize = 256;
+
+/// Whether everything there was to send has been given to the device, and who waits for that.
+static SENT: AtomicBool = AtomicBool::new(true);
+static SENT_QUEUE: WaitQueue = WaitQueue::new();
+
+/// Waits until all that the terminal and the log hold has been sent. Dropping it loses nothing.
+pub async fn drained(tty: &Tty) {
+    let is_drained = || SENT.load(Ordering::Acquire) && !tty.has_output() && !klog::has_output();
+    SENT_QUEUE.wait_until(|| is_drained().then_some(())).await;
+}
 
 /// Serves `port` for ever. Spawned as a driver task on the CPU that is to take the interrupt.
 ///
@@ -26,44 +36,39 @@ pub async fn run(port: &'static impl SerialPort, tty: Arc<Tty>) -> Result<()> {
     let mut line = Line::claim(port.line(), Trigger::Level)?;
     let mut transmit = Transmit::default();
     klog::attach_driver();
-    port.set_receive_interrupt(true);
     loop {
-        // While readers do not keep up the bytes stay in the device, whose sender then waits.
-        let reading = tty.accepts_input();
-        if reading {
-            receive(port, &tty);
-        }
-        port.set_receive_interrupt(reading);
+        receive(port, &tty);
         transmit.pump(port, &tty);
+        // What nobody reads stays in the device, whose sender then waits.
+        port.set_receive_interrupt(tty.accepts_input());
         port.set_transmit_interrupt(transmit.is_blocked());
-        let wanted = async {
-            if reading { core::future::pending().await } else { tty.input_wanted().await }
-        };
-        let interrupt = core::pin::pin!(select(core::pin::pin!(line.wait()), core::pin::pin!(wanted)));
-        if transmit.is_blocked() {
-            interrupt.await;
-        } else {
-            let output = core::pin::pin!(select(
-                core::pin::pin!(tty.output_ready()),
-                core::pin::pin!(klog::output_ready()),
-            ));
-            if let Either::Left(_) = select(interrupt, output).await {
-                continue;
+        let interrupt = pin!(line.wait());
+        let input = pin!(async {
+            if tty.accepts_input() { pending().await } else { tty.input_wanted().await }
+        });
+        let output = pin!(async {
+            if transmit.is_blocked() {
+                pending().await
+            } else {
+                select(pin!(tty.output_ready()), pin!(klog::output_ready())).await;
             }
-        }
+        });
+        select(interrupt, select(input, output)).await;
     }
 }
 
 /// Gives what the FIFO holds to the terminal.
 fn receive(port: &impl SerialPort, tty: &Tty) {
+    if !tty.accepts_input() {
+        return;
+    }
     let mut bytes = [0; CHUNK];
     let mut length = 0;
-    while let Some(byte) = port.read_byte() {
+    while length < CHUNK
+        && let Some(byte) = port.read_byte()
+    {
         bytes[length] = byte;
         length += 1;
-        if length == CHUNK {
-            break;
-        }
     }
     if length > 0 {
         tty.input(&bytes[..length]);
@@ -97,8 +102,12 @@ impl Transmit {
                 }
                 self.start += 1;
             }
+            // Unset before bytes leave the terminal, so that there is no moment at which they are nowhere.
+            SENT.store(false, Ordering::Release);
             (self.start, self.end) = (0, self.refill(tty));
             if self.end == 0 {
+                SENT.store(true, Ordering::Release);
+                SENT_QUEUE.wake_all();
                 return;
             }
         }

@@ -1,29 +1,29 @@
 //! The end of init is the end of the machine.
 
+use executor::{Class, SpawnOptions};
 use hal::{
     arch::Cpu,
     traits::{CpuOps, Shutdown},
 };
-use spin::Once;
 
 use super::process::WaitStatus;
-use crate::klog;
+use crate::{drivers::uart, klog, rt, tty::Tty};
 
-static HOOK: Once<fn(u8) -> !> = Once::new();
-
-/// Has `leave` called, with the exit status, when init ends; without it the machine is powered off at once. The first
-/// call counts.
-pub fn set_exit_hook(leave: fn(u8) -> !) {
-    HOOK.call_once(|| leave);
-}
-
-/// Leaves the machine with init's exit code, or 128 and the signal that killed it.
-pub(super) fn on_init_exit(status: WaitStatus) -> ! {
+/// Leaves the machine with init's exit code, or 128 and the signal that killed it, once the console has sent what was
+/// written to it.
+pub(super) fn on_init_exit(status: WaitStatus) {
     let code = status.code().unwrap_or(128 + status.signal().unwrap_or(0)) as u8;
     log::info!("init has ended with status {code}");
-    klog::flush();
-    match HOOK.get() {
-        Some(leave) => leave(code),
-        None => Cpu::shutdown(Shutdown::PowerOff(code)),
+    if rt::spawn(SpawnOptions::new(Class::Service, "shutdown"), leave(Shutdown::PowerOff(code))).is_err() {
+        klog::flush();
+        Cpu::shutdown(Shutdown::PowerOff(code));
     }
+}
+
+/// Leaves the machine once the console has sent what was written to it.
+pub async fn leave(how: Shutdown) {
+    if let Ok(tty) = Tty::console() {
+        uart::drained(&tty).await;
+    }
+    Cpu::shutdown(how)
 }

@@ -129,10 +129,15 @@ impl Tty {
         count
     }
 
+    /// Driver side: whether [`Tty::take_output`] would give something.
+    pub fn has_output(&self) -> bool {
+        self.state.lock().discipline.has_output()
+    }
+
     /// Driver side: waits until [`Tty::take_output`] would give something. Cancel-safe.
     pub async fn output_ready(&self) {
         self.output
-            .wait_until(|| self.state.lock().discipline.has_output().then_some(()))
+            .wait_until(|| self.has_output().then_some(()))
             .await;
     }
 

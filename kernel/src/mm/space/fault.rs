@@ -82,12 +82,7 @@ impl AddressSpace {
     }
 
     // Not in the async function, whose state would have to hold the batch.
-    fn look(
-        &self,
-        address: u64,
-        access: Access,
-        answer: Option<(Question, Frame)>,
-    ) -> Result<Step, FaultError> {
+    fn look(&self, address: u64, access: Access, answer: Option<(Question, Frame)>) -> Result<Step, FaultError> {
         // The frame that is replaced is dropped outside the lock.
         let mut batch = Batch::new();
         self.inner.lock().fault(self, address, access, answer, &mut batch)
