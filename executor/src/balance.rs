@@ -42,7 +42,9 @@ impl<P: Platform> Executor<P> {
     /// none.
     pub(crate) fn forward(&self, me: u32, cpu: &PerCpu<P>, task: &Header) -> bool {
         let mask = task.affinity.get() & self.online.load(Relaxed) & !(1 << me);
-        let Some(target) = self.least_loaded(mask).filter(|_| mask != 0) else { return false };
+        let Some(target) = self.least_loaded(mask).filter(|_| mask != 0) else {
+            return false;
+        };
         self.send(cpu, task, target);
         true
     }
@@ -67,7 +69,9 @@ impl<P: Platform> Executor<P> {
         if idle == 0 {
             return;
         }
-        let allowed = cpu.user.with(|queue| queue.first(&self.slab).map_or(0, |task| task.affinity.get()));
+        let allowed = cpu
+            .user
+            .with(|queue| queue.first(&self.slab).map_or(0, |task| task.affinity.get()));
         if let Some(chosen) = bits(idle & allowed).next()
             && self.idle.fetch_and(!(1 << chosen), AcqRel) >> chosen & 1 == 1
         {
@@ -85,11 +89,14 @@ impl<P: Platform> Executor<P> {
             if victim.runnable.load(Relaxed) < 2 {
                 continue;
             }
-            let Some(task) = victim.user.with(|queue| queue.steal(&self.slab, 1 << me)) else { continue };
+            let Some(task) = victim.user.with(|queue| queue.steal(&self.slab, 1 << me)) else {
+                continue;
+            };
             cpu.runnable.fetch_add(1, Relaxed);
             victim.runnable.fetch_sub(1, Relaxed);
             task.home.set(me);
-            cpu.user.with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, None));
+            cpu.user
+                .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, None));
             cpu.counts.steals.add(1);
             return true;
         }
@@ -115,7 +122,9 @@ impl<P: Platform> Executor<P> {
             let ahead = other_cpu.running_time(now).unwrap_or(0).saturating_sub(time);
             (other_cpu.runnable.load(Relaxed), Reverse(ahead), other)
         });
-        let Some((other_load, Reverse(ahead), target)) = measured.min() else { return };
+        let Some((other_load, Reverse(ahead), target)) = measured.min() else {
+            return;
+        };
         if other_load + 2 <= load || (other_load + 1 == load && ahead > 2 * P::USER_SLICE) {
             let taken = cpu.user.with(|queue| queue.steal(&self.slab, 1 << target));
             if let Some(task) = taken {

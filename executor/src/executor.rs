@@ -138,7 +138,9 @@ impl<P: Platform> Executor<P> {
 
     /// Makes bits of a CPU's word ready and interrupts it if need be. Any context.
     pub(crate) fn mark(&self, cpu: u32, bits: u64) {
-        let Some(target) = self.cpus.get(cpu as usize) else { return };
+        let Some(target) = self.cpus.get(cpu as usize) else {
+            return;
+        };
         match target.ready.mark(bits) {
             // Away, and yet executing this: an interrupt brought it back already, and it looks at its word before it
             // leaves again.

@@ -37,7 +37,11 @@ pub fn running_time(base: u64, since: u64, now: u64, weight: u32) -> u64 {
 
 impl FairQueue {
     pub const fn new() -> Self {
-        Self { root: NONE, length: 0, clock: 0 }
+        Self {
+            root: NONE,
+            length: 0,
+            clock: 0,
+        }
     }
 
     /// Tasks queued.
@@ -75,7 +79,8 @@ impl FairQueue {
             self.clock = self.clock.max(task.vruntime.get());
         }
         let time = task.vruntime.get();
-        task.vruntime.set(time.clamp(self.clock.saturating_sub(window), self.clock.saturating_add(window)));
+        task.vruntime
+            .set(time.clamp(self.clock.saturating_sub(window), self.clock.saturating_add(window)));
         self.push(slab, task);
     }
 
@@ -138,8 +143,11 @@ fn meld(slab: &Slab, a: u32, b: u32) -> u32 {
     let (Some(first), Some(second)) = (slab.get(a), slab.get(b)) else {
         return if a == NONE { b } else { a };
     };
-    let (top, under) =
-        if first.vruntime.get() <= second.vruntime.get() { (first, second) } else { (second, first) };
+    let (top, under) = if first.vruntime.get() <= second.vruntime.get() {
+        (first, second)
+    } else {
+        (second, first)
+    };
     under.previous.set(top.slot);
     under.sibling.set(top.child.get());
     if let Some(child) = slab.get(top.child.get()) {

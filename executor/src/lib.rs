@@ -1,5 +1,5 @@
 //! The executor (model essay follows).
-#![cfg_attr(not(any(test, feature = "std", loom)), no_std)]
+#![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
 
@@ -12,6 +12,7 @@ mod join;
 mod options;
 mod platform;
 mod prim;
+mod raw_lock;
 mod ready;
 mod run;
 mod slab;
@@ -28,6 +29,7 @@ pub use gate::Preempted;
 pub use join::JoinHandle;
 pub use options::{Class, JoinError, SpawnError, SpawnOptions, TaskId, WEIGHT_ONE};
 pub use platform::Platform;
+pub use raw_lock::RawSpinLock;
 pub use ready::DRIVERS_PER_CPU;
 pub use run::{BATCH, GRANT_NS, MAX_POLLS_PER_TURN, PASSED_NS, PASSED_POLLS};
 pub use state::Activity;

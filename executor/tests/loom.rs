@@ -19,7 +19,10 @@ use std::{
 
 use executor::{Class, Executor, JoinError, Platform, SpawnOptions, sleep_until, yield_now};
 use loom::{
-    sync::{Notify, atomic::{AtomicUsize, Ordering::Relaxed}},
+    sync::{
+        Notify,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -34,27 +37,9 @@ static NOW: PlainU64 = PlainU64::new(0);
 
 struct Model;
 
-/// Stands in for the raw lock, which loom replaces by its own.
-struct NoLock;
-
-// SAFETY: never used: under loom the executor's locks are loom's.
-unsafe impl lock_api::RawMutex for NoLock {
-    #[expect(clippy::declare_interior_mutable_const, reason = "the trait's way to say const constructor")]
-    const INIT: Self = NoLock;
-    type GuardMarker = lock_api::GuardNoSend;
-    fn lock(&self) {
-        unreachable!()
-    }
-    fn try_lock(&self) -> bool {
-        unreachable!()
-    }
-    unsafe fn unlock(&self) {
-        unreachable!()
-    }
-}
-
 impl Platform for Model {
-    type RawLock = NoLock;
+    // Under loom the executor's locks are loom's.
+    type RawLock = executor::RawSpinLock;
 
     fn executor() -> &'static Executor<Self> {
         &EXECUTOR
@@ -112,7 +97,11 @@ struct Cell {
 
 impl Cell {
     fn new() -> Self {
-        Self { waker: Arc::default(), payload: Arc::new(AtomicUsize::new(0)), seen: Arc::default() }
+        Self {
+            waker: Arc::default(),
+            payload: Arc::new(AtomicUsize::new(0)),
+            seen: Arc::default(),
+        }
     }
 
     /// Ready once the payload is there.
@@ -140,7 +129,9 @@ impl Cell {
 }
 
 fn spawn(class: Class, future: impl Future<Output = usize> + Send + 'static) -> executor::JoinHandle<usize, Model> {
-    EXECUTOR.spawn(SpawnOptions::new(class, "model").cpu(0), future).unwrap()
+    EXECUTOR
+        .spawn(SpawnOptions::new(class, "model").cpu(0), future)
+        .unwrap()
 }
 
 fn wake_and_sleep(class: Class) {

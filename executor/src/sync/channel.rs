@@ -115,7 +115,9 @@ impl<R: RawMutex, T> Shared<R, T> {
 impl<R: RawMutex, T> Clone for Sender<R, T> {
     fn clone(&self) -> Self {
         self.shared.senders.fetch_add(1, Relaxed);
-        Self { shared: self.shared.clone() }
+        Self {
+            shared: self.shared.clone(),
+        }
     }
 }
 

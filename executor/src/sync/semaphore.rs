@@ -53,7 +53,11 @@ impl<R: RawMutex> Semaphore<R> {
     ///
     /// Cancelling gives up the place in the queue, and gives back what had been handed over.
     pub const fn acquire(&self, count: u32) -> Acquire<'_, R> {
-        Acquire { semaphore: self, node: Node::new(count), started: false }
+        Acquire {
+            semaphore: self,
+            node: Node::new(count),
+            started: false,
+        }
     }
 
     /// Adds permits, or gives them back.
@@ -84,7 +88,9 @@ impl<R: RawMutex> Semaphore<R> {
                 if let Some(change) = change.take() {
                     change(state);
                 }
-                while served < TAKE && let Some(waker) = state.serve() {
+                while served < TAKE
+                    && let Some(waker) = state.serve()
+                {
                     wakers[served] = waker;
                     served += 1;
                 }
@@ -110,10 +116,13 @@ impl State {
     fn serve(&mut self) -> Option<Option<Waker>> {
         let mut first = None;
         let (permits, closed) = (self.permits, self.closed);
-        let waker = self.waiters.give(if closed { Progress::GivenToAll } else { Progress::Given }, |count, _| {
-            first = Some(*count);
-            (closed || *count <= permits).then_some(true)
-        })?;
+        let waker = self.waiters.give(
+            if closed { Progress::GivenToAll } else { Progress::Given },
+            |count, _| {
+                first = Some(*count);
+                (closed || *count <= permits).then_some(true)
+            },
+        )?;
         if !closed {
             self.permits -= first.unwrap_or(0);
         }
