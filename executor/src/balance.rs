@@ -59,7 +59,7 @@ impl<P: Platform> Executor<P> {
         self.mark(target, INBOX);
     }
 
-    /// Wakes an idle CPU if there is a user task here that it could take.
+    /// Wakes an idle CPU, other than `me`, if there is a user task on `cpu` that it could take.
     pub(crate) fn poke_idle(&self, me: u32, cpu: &PerCpu<P>) {
         if cpu.runnable.load(Relaxed) < 2 {
             return;
@@ -98,6 +98,8 @@ impl<P: Platform> Executor<P> {
             cpu.user
                 .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, None));
             cpu.counts.steals.add(1);
+            // One poke wakes one thief; it passes the call on while there is more to take.
+            self.poke_idle(me, victim);
             return true;
         }
         false

@@ -255,3 +255,9 @@ impl<P: Platform> Executor<P> {
         self.online.load(Acquire)
     }
 }
+
+impl<P: Platform> Default for Executor<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

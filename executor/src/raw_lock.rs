@@ -13,10 +13,6 @@ pub struct RawSpinLock(AtomicBool);
 
 // SAFETY: the exchange admits one holder at a time, with acquire and release.
 unsafe impl lock_api::RawMutex for RawSpinLock {
-    #[expect(
-        clippy::declare_interior_mutable_const,
-        reason = "how the trait says const constructor"
-    )]
     const INIT: Self = Self(AtomicBool::new(false));
     type GuardMarker = lock_api::GuardNoSend;
 

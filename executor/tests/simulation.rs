@@ -1,5 +1,7 @@
 //! The executor on a simulated machine: what it promises, over many seeds.
 
+#![cfg(not(loom))]
+
 mod sim;
 
 use std::sync::{

@@ -46,7 +46,8 @@ impl<R: RawMutex> Semaphore<R> {
     /// Takes `count` permits if they are there and nobody waits before.
     pub fn try_acquire(&self, count: u32) -> Option<Permit<'_, R>> {
         let taken = self.state.with(|state| state.take(count));
-        taken.then_some(Permit { semaphore: self, count })
+        // Made only if taken: a permit that is dropped gives back.
+        taken.then(|| Permit { semaphore: self, count })
     }
 
     /// Takes `count` permits, waiting for its turn. [`AcquireError`] if the semaphore is closed.
