@@ -27,15 +27,16 @@ fn bits(mut mask: u64) -> impl Iterator<Item = u32> {
 }
 
 impl<P: Platform> Executor<P> {
-    /// The CPU of `mask` with the fewest runnable user tasks, the caller's among equals. Before any CPU runs: the caller's.
+    /// The CPU of `mask` that runs and has the fewest runnable user tasks, the caller's among equals; `None` if there is
+    /// none. Before any CPU runs: the caller's.
     pub(crate) fn least_loaded(&self, mask: u64) -> Option<u32> {
         let me = P::cpu();
-        let online = self.online.load(Relaxed) & mask;
+        let online = self.online.load(Relaxed);
         if online == 0 {
             let here = me < 64 && mask >> me & 1 == 1;
             return if here { Some(me) } else { bits(mask).next() };
         }
-        bits(online).min_by_key(|&cpu| (self.cpus[cpu as usize].runnable.load(Relaxed), cpu != me))
+        bits(online & mask).min_by_key(|&cpu| (self.cpus[cpu as usize].runnable.load(Relaxed), cpu != me))
     }
 
     /// Sends a task, whose link is the caller's and which is counted here, to a CPU where it may run. False if there is

@@ -66,7 +66,8 @@ impl<P: Platform> Executor<P> {
             // Queues are sorted out here rather than by a round through the loop: most wakes of user tasks do not preempt.
             let bits = cpu.ready.take(TIMER | INBOX | POKE);
             self.serve_queues(me, cpu, bits);
-            if task.state.is_woken() {
+            let elsewhere = task.affinity.get() & self.online.load(Relaxed);
+            if task.state.is_woken() || (elsewhere != 0 && elsewhere >> me & 1 == 0) {
                 return Err(Preempted);
             }
             let now = P::now();

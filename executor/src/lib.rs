@@ -35,7 +35,6 @@
 //! machine layer; on a host, `host::Machine` is one over threads. The crate itself knows neither machine nor kernel.
 //!
 //! ```
-//! # #[cfg(not(loom))] {
 //! use executor::{Class, Platform, SpawnOptions, host::{Host, Machine}, sleep_until};
 //!
 //! let machine = Machine::new(2);
@@ -49,7 +48,6 @@
 //!     handle.await.unwrap()
 //! });
 //! assert_eq!(answer, Ok(42));
-//! # }
 //! ```
 
 #![cfg_attr(target_os = "none", no_std)]

@@ -20,6 +20,22 @@ fn options(class: Class) -> SpawnOptions<'static> {
     SpawnOptions::new(class, "host")
 }
 
+/// The example of the crate's documentation.
+#[test]
+fn the_example_holds() {
+    let machine = Machine::new(2);
+    let executor = machine.executor();
+    let answer = machine.run(async move {
+        let task = async {
+            sleep_until::<Host>(Host::now() + 1_000_000).await;
+            42
+        };
+        let handle = executor.spawn(SpawnOptions::new(Class::Service, "answer").cpu(1), task).unwrap();
+        handle.await.unwrap()
+    });
+    assert_eq!(answer, Ok(42));
+}
+
 #[test]
 fn ten_thousand_tasks_on_four_threads_run_and_are_joined() {
     let machine = Machine::new(4);

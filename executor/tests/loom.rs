@@ -1,6 +1,6 @@
 //! Models of the executor's races, explored exhaustively (up to a bound on preemptions) on the code that ships.
 //!
-//! `CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg loom" cargo test -p executor --release --test loom`
+//! `CARGO_TARGET_DIR=target/loom CARGO_PROFILE_RELEASE_LTO=off RUSTFLAGS="--cfg loom" cargo test -p executor --release --test loom`
 //!
 //! A CPU is a loom thread; being idle or in user mode is waiting for a notification that only the platform's IPI gives. A
 //! lost wake is therefore a deadlock, which loom reports. Payloads are relaxed atomics: that a poll sees them is the

@@ -353,6 +353,34 @@ fn a_signal_reaches_user_mode() {
     }
 }
 
+/// A spinner that is told to run elsewhere goes there at once and stays.
+#[test]
+fn affinity_is_obeyed() {
+    for seed in 0..5 {
+        Machine::new(seed, 3, 100 * MS).run(
+            || {
+                let thread = executor()
+                    .spawn(options(Class::User).cpu(0).affinity(0b001), spin())
+                    .unwrap();
+                let mover = async move {
+                    for cpu in [1, 2, 0, 2] {
+                        sleep_until::<Sim>(clock() + 5 * MS).await;
+                        assert!(executor().set_affinity(thread.id(), 1 << cpu));
+                        sleep_until::<Sim>(clock() + 5 * MS).await;
+                        assert_eq!(executor().task(thread.id()).unwrap().cpu, cpu, "seed {seed}");
+                    }
+                    assert!(!executor().set_affinity(thread.id(), 1 << 7));
+                };
+                executor()
+                    .spawn(options(Class::Service).cpu(seed as u32 % 3), mover)
+                    .unwrap()
+                    .detach();
+            },
+            || assert!(users(executor())[0].user_ns > 95 * MS),
+        );
+    }
+}
+
 /// Tasks that sleep, wait, spin in user mode or are ready are aborted at random: each future is dropped once, by a CPU,
 /// and its join says so.
 #[test]
