@@ -94,6 +94,13 @@ impl FairQueue {
 
     /// Takes a deserving task that may run on a CPU of `mask`.
     pub fn steal<'a>(&mut self, slab: &'a Slab, mask: u64) -> Option<&'a Header> {
+        let task = self.find(slab, mask)?;
+        self.take(slab, task);
+        Some(task)
+    }
+
+    /// A deserving task that may run on a CPU of `mask`; looks at a bounded number.
+    pub fn find<'a>(&self, slab: &'a Slab, mask: u64) -> Option<&'a Header> {
         // The root, then its children, then theirs down the left edge: deserving enough, and bounded.
         let mut level = self.root;
         let mut looked = 0;
@@ -101,7 +108,6 @@ impl FairQueue {
             let mut next = Some(head);
             while let Some(task) = next {
                 if task.affinity.get() & mask != 0 {
-                    self.take(slab, task);
                     return Some(task);
                 }
                 looked += 1;

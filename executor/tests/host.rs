@@ -30,7 +30,9 @@ fn the_example_holds() {
             sleep_until::<Host>(Host::now() + 1_000_000).await;
             42
         };
-        let handle = executor.spawn(SpawnOptions::new(Class::Service, "answer").cpu(1), task).unwrap();
+        let handle = executor
+            .spawn(SpawnOptions::new(Class::Service, "answer").cpu(1), task)
+            .unwrap();
         handle.await.unwrap()
     });
     assert_eq!(answer, Ok(42));

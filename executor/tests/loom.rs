@@ -78,8 +78,12 @@ fn run(done: impl Fn() -> bool) {
 }
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
+    check_bounded(3, model);
+}
+
+fn check_bounded(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(preemptions);
     builder.check(move || {
         NOW.store(0, SeqCst);
         be(0);
@@ -363,6 +367,32 @@ fn an_abort_interrupts_user_mode() {
         let id = user.id();
         let other = thread::spawn(move || EXECUTOR.abort(id));
         run(|| user.is_finished());
+        other.join().unwrap();
+    });
+}
+
+/// CPU 0 has two user tasks, and the one it runs stays in user mode until the other has run: CPU 1, on its way to sleep,
+/// takes it, or is poked awake to take it.
+#[test]
+fn an_idle_cpu_steals_what_another_cannot_run() {
+    check_bounded(2, || {
+        let stop = Arc::new(PlainUsize::new(0));
+        let options = SpawnOptions::new(Class::User, "model").cpu(0);
+        let stays = EXECUTOR.spawn(options.affinity(1), user_thread(stop.clone())).unwrap();
+        let (stopper, id) = (stop.clone(), stays.id());
+        EXECUTOR
+            .spawn(options, async move {
+                stopper.store(1, SeqCst);
+                EXECUTOR.wake_task(id);
+            })
+            .unwrap()
+            .detach();
+        let other = thread::spawn(move || {
+            be(1);
+            run(|| stop.load(SeqCst) != 0);
+        });
+        run(|| stays.is_finished());
+        IPI[1].notify();
         other.join().unwrap();
     });
 }
