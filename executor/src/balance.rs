@@ -27,22 +27,25 @@ fn bits(mut mask: u64) -> impl Iterator<Item = u32> {
 }
 
 impl<P: Platform> Executor<P> {
-    /// The CPU of `mask` with the fewest runnable user tasks, the caller's among equals. Before any CPU runs: the caller's.
+    /// The CPU of `mask` that runs and has the fewest runnable user tasks, the caller's among equals; `None` if there is
+    /// none. Before any CPU runs: the caller's.
     pub(crate) fn least_loaded(&self, mask: u64) -> Option<u32> {
         let me = P::cpu();
-        let online = self.online.load(Relaxed) & mask;
+        let online = self.online.load(Relaxed);
         if online == 0 {
             let here = me < 64 && mask >> me & 1 == 1;
             return if here { Some(me) } else { bits(mask).next() };
         }
-        bits(online).min_by_key(|&cpu| (self.cpus[cpu as usize].runnable.load(Relaxed), cpu != me))
+        bits(online & mask).min_by_key(|&cpu| (self.cpus[cpu as usize].runnable.load(Relaxed), cpu != me))
     }
 
     /// Sends a task, whose link is the caller's and which is counted here, to a CPU where it may run. False if there is
     /// none.
     pub(crate) fn forward(&self, me: u32, cpu: &PerCpu<P>, task: &Header) -> bool {
         let mask = task.affinity.get() & self.online.load(Relaxed) & !(1 << me);
-        let Some(target) = self.least_loaded(mask).filter(|_| mask != 0) else { return false };
+        let Some(target) = self.least_loaded(mask).filter(|_| mask != 0) else {
+            return false;
+        };
         self.send(cpu, task, target);
         true
     }
@@ -57,7 +60,7 @@ impl<P: Platform> Executor<P> {
         self.mark(target, INBOX);
     }
 
-    /// Wakes an idle CPU if there is a user task here that it could take.
+    /// Wakes an idle CPU, other than `me`, if there is a user task on `cpu` that it could take.
     pub(crate) fn poke_idle(&self, me: u32, cpu: &PerCpu<P>) {
         if cpu.runnable.load(Relaxed) < 2 {
             return;
@@ -67,7 +70,9 @@ impl<P: Platform> Executor<P> {
         if idle == 0 {
             return;
         }
-        let allowed = cpu.user.with(|queue| queue.first(&self.slab).map_or(0, |task| task.affinity.get()));
+        let allowed = cpu
+            .user
+            .with(|queue| queue.first(&self.slab).map_or(0, |task| task.affinity.get()));
         if let Some(chosen) = bits(idle & allowed).next()
             && self.idle.fetch_and(!(1 << chosen), AcqRel) >> chosen & 1 == 1
         {
@@ -85,12 +90,17 @@ impl<P: Platform> Executor<P> {
             if victim.runnable.load(Relaxed) < 2 {
                 continue;
             }
-            let Some(task) = victim.user.with(|queue| queue.steal(&self.slab, 1 << me)) else { continue };
+            let Some(task) = victim.user.with(|queue| queue.steal(&self.slab, 1 << me)) else {
+                continue;
+            };
             cpu.runnable.fetch_add(1, Relaxed);
             victim.runnable.fetch_sub(1, Relaxed);
             task.home.set(me);
-            cpu.user.with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, None));
+            cpu.user
+                .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, None));
             cpu.counts.steals.add(1);
+            // One poke wakes one thief; it passes the call on while there is more to take.
+            self.poke_idle(me, victim);
             return true;
         }
         false
@@ -115,7 +125,9 @@ impl<P: Platform> Executor<P> {
             let ahead = other_cpu.running_time(now).unwrap_or(0).saturating_sub(time);
             (other_cpu.runnable.load(Relaxed), Reverse(ahead), other)
         });
-        let Some((other_load, Reverse(ahead), target)) = measured.min() else { return };
+        let Some((other_load, Reverse(ahead), target)) = measured.min() else {
+            return;
+        };
         if other_load + 2 <= load || (other_load + 1 == load && ahead > 2 * P::USER_SLICE) {
             let taken = cpu.user.with(|queue| queue.steal(&self.slab, 1 << target));
             if let Some(task) = taken {

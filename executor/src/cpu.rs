@@ -25,7 +25,11 @@ pub struct Fifo {
 
 impl Fifo {
     const fn new() -> Self {
-        Self { head: OwnedU32::new(NONE), tail: OwnedU32::new(NONE), length: OwnedU32::new(0) }
+        Self {
+            head: OwnedU32::new(NONE),
+            tail: OwnedU32::new(NONE),
+            length: OwnedU32::new(0),
+        }
     }
 
     pub fn push(&self, slab: &Slab, task: &Header) {
@@ -179,7 +183,6 @@ impl<P: Platform> PerCpu<P> {
     pub fn running_time(&self, now: u64) -> Option<u64> {
         let running = &self.running;
         let since = running.since.get();
-        (since != NEVER)
-            .then(|| crate::fair::running_time(running.base.get(), since, now, running.weight.get()))
+        (since != NEVER).then(|| crate::fair::running_time(running.base.get(), since, now, running.weight.get()))
     }
 }

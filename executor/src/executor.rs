@@ -138,7 +138,9 @@ impl<P: Platform> Executor<P> {
 
     /// Makes bits of a CPU's word ready and interrupts it if need be. Any context.
     pub(crate) fn mark(&self, cpu: u32, bits: u64) {
-        let Some(target) = self.cpus.get(cpu as usize) else { return };
+        let Some(target) = self.cpus.get(cpu as usize) else {
+            return;
+        };
         match target.ready.mark(bits) {
             // Away, and yet executing this: an interrupt brought it back already, and it looks at its word before it
             // leaves again.
@@ -219,13 +221,17 @@ impl<P: Platform> Executor<P> {
         }
     }
 
-    /// Sets the CPUs that a user task may run on; takes effect when it is queued the next time. False if it is gone, or if
-    /// the mask names no CPU that runs. Task context.
+    /// Sets the CPUs that a user task may run on. If it runs on another one it is called back and moves on; else it moves
+    /// when it is to run. False if it is gone, or if the mask names no CPU that runs. Task context.
     pub fn set_affinity(&self, id: TaskId, mask: u64) -> bool {
         if mask & self.online.load(Relaxed) == 0 {
             return false;
         }
-        self.with_live(id, |task| task.affinity.set(mask))
+        self.with_live(id, |task| {
+            task.affinity.set(mask);
+            // The gate looks at the mask after it has taken this bit.
+            self.mark(task.home.get(), ready::POKE);
+        })
     }
 
     /// Sets a user task's share, against [`WEIGHT_ONE`](crate::WEIGHT_ONE). False if it is gone. Task context.
@@ -251,5 +257,11 @@ impl<P: Platform> Executor<P> {
     /// The CPUs that run their loop: bit n is CPU n.
     pub fn online(&self) -> u64 {
         self.online.load(Acquire)
+    }
+}
+
+impl<P: Platform> Default for Executor<P> {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -37,7 +37,11 @@ pub fn running_time(base: u64, since: u64, now: u64, weight: u32) -> u64 {
 
 impl FairQueue {
     pub const fn new() -> Self {
-        Self { root: NONE, length: 0, clock: 0 }
+        Self {
+            root: NONE,
+            length: 0,
+            clock: 0,
+        }
     }
 
     /// Tasks queued.
@@ -75,7 +79,8 @@ impl FairQueue {
             self.clock = self.clock.max(task.vruntime.get());
         }
         let time = task.vruntime.get();
-        task.vruntime.set(time.clamp(self.clock.saturating_sub(window), self.clock.saturating_add(window)));
+        task.vruntime
+            .set(time.clamp(self.clock.saturating_sub(window), self.clock.saturating_add(window)));
         self.push(slab, task);
     }
 
@@ -89,6 +94,13 @@ impl FairQueue {
 
     /// Takes a deserving task that may run on a CPU of `mask`.
     pub fn steal<'a>(&mut self, slab: &'a Slab, mask: u64) -> Option<&'a Header> {
+        let task = self.find(slab, mask)?;
+        self.take(slab, task);
+        Some(task)
+    }
+
+    /// A deserving task that may run on a CPU of `mask`; looks at a bounded number.
+    pub fn find<'a>(&self, slab: &'a Slab, mask: u64) -> Option<&'a Header> {
         // The root, then its children, then theirs down the left edge: deserving enough, and bounded.
         let mut level = self.root;
         let mut looked = 0;
@@ -96,7 +108,6 @@ impl FairQueue {
             let mut next = Some(head);
             while let Some(task) = next {
                 if task.affinity.get() & mask != 0 {
-                    self.take(slab, task);
                     return Some(task);
                 }
                 looked += 1;
@@ -138,8 +149,11 @@ fn meld(slab: &Slab, a: u32, b: u32) -> u32 {
     let (Some(first), Some(second)) = (slab.get(a), slab.get(b)) else {
         return if a == NONE { b } else { a };
     };
-    let (top, under) =
-        if first.vruntime.get() <= second.vruntime.get() { (first, second) } else { (second, first) };
+    let (top, under) = if first.vruntime.get() <= second.vruntime.get() {
+        (first, second)
+    } else {
+        (second, first)
+    };
     under.previous.set(top.slot);
     under.sibling.set(top.child.get());
     if let Some(child) = slab.get(top.child.get()) {

@@ -48,7 +48,9 @@ impl<P: Platform> Executor<P> {
     /// # Errors
     /// [`Preempted`]: the CPU is not marked as in user mode.
     pub fn try_enter_user(&self) -> Result<(), Preempted> {
-        let Some((me, cpu)) = self.here() else { return Err(Preempted) };
+        let Some((me, cpu)) = self.here() else {
+            return Err(Preempted);
+        };
         let entered = self.try_gate(me, cpu);
         if entered.is_err() {
             cpu.counts.preemptions.add(1);
@@ -57,12 +59,15 @@ impl<P: Platform> Executor<P> {
     }
 
     fn try_gate(&self, me: u32, cpu: &PerCpu<P>) -> Result<(), Preempted> {
-        let Some(task) = self.slab.get(cpu.current.get()) else { return Err(Preempted) };
+        let Some(task) = self.slab.get(cpu.current.get()) else {
+            return Err(Preempted);
+        };
         loop {
             // Queues are sorted out here rather than by a round through the loop: most wakes of user tasks do not preempt.
             let bits = cpu.ready.take(TIMER | INBOX | POKE);
             self.serve_queues(me, cpu, bits);
-            if task.state.is_woken() {
+            let elsewhere = task.affinity.get() & self.online.load(Relaxed);
+            if task.state.is_woken() || (elsewhere != 0 && elsewhere >> me & 1 == 0) {
                 return Err(Preempted);
             }
             let now = P::now();
@@ -96,7 +101,8 @@ impl<P: Platform> Executor<P> {
         if cpu.runnable.load(Relaxed) < 2 {
             return None;
         }
-        cpu.user.with(|queue| queue.first(&self.slab).map(|task| task.vruntime.get()))
+        cpu.user
+            .with(|queue| queue.first(&self.slab).map(|task| task.vruntime.get()))
     }
 
     /// Back from user mode: called after every [`Executor::try_enter_user`] that opened, interrupts still masked, before

@@ -29,12 +29,18 @@ pub struct JoinHandle<T, P: Platform> {
 impl<T, P: Platform> JoinHandle<T, P> {
     /// The task was spawned with a future of output `T`, and its state says that it has a handle.
     pub(crate) fn new(id: TaskId) -> Self {
-        Self { id, output: PhantomData }
+        Self {
+            id,
+            output: PhantomData,
+        }
     }
 
     fn task(&self) -> &'static Header {
         // The slot exists, and stays this task's as long as the handle does.
-        P::executor().slab.get(self.id.slot()).expect("a join handle's slot exists")
+        P::executor()
+            .slab
+            .get(self.id.slot())
+            .expect("a join handle's slot exists")
     }
 
     /// Which task.

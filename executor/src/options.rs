@@ -48,7 +48,13 @@ impl<'a> SpawnOptions<'a> {
     /// A task of `class` called `name`, anywhere, with one share.
     #[must_use]
     pub const fn new(class: Class, name: &'a str) -> Self {
-        Self { class, name, cpu: None, affinity: u64::MAX, weight: WEIGHT_ONE }
+        Self {
+            class,
+            name,
+            cpu: None,
+            affinity: u64::MAX,
+            weight: WEIGHT_ONE,
+        }
     }
 
     /// On this CPU.

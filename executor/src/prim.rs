@@ -10,9 +10,9 @@
 
 #![expect(unsafe_code, reason = "a cell whose accesses loom checks")]
 
+pub use core::sync::atomic::Ordering;
 #[cfg(not(loom))]
 pub use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
-pub use core::sync::atomic::Ordering;
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
 

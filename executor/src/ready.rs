@@ -104,7 +104,11 @@ impl Ready {
 
     /// Takes those of `bits` that are ready. What was written before they were made ready is visible.
     pub fn take(&self, bits: u64) -> u64 {
-        if self.word.load(Relaxed) & bits == 0 { 0 } else { self.word.fetch_and(!bits, AcqRel) & bits }
+        if self.word.load(Relaxed) & bits == 0 {
+            0
+        } else {
+            self.word.fetch_and(!bits, AcqRel) & bits
+        }
     }
 
     /// Goes away if nothing is ready. Interrupts are masked.

@@ -141,7 +141,8 @@ impl<P: Platform> Executor<P> {
                 None => {
                     users = true;
                     let running = cpu.running_time(now);
-                    cpu.user.with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, running));
+                    cpu.user
+                        .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, running));
                 }
             }
         }
@@ -164,7 +165,9 @@ impl<P: Platform> Executor<P> {
             return false;
         }
         self.balance(me, cpu, now);
-        let Some(task) = cpu.user.with(|queue| queue.pop(&self.slab)) else { return false };
+        let Some(task) = cpu.user.with(|queue| queue.pop(&self.slab)) else {
+            return false;
+        };
         let running = &cpu.running;
         running.granted_until.set(if higher { now + GRANT_NS } else { 0 });
         running.slice_end.set(now + P::USER_SLICE);
@@ -180,7 +183,11 @@ impl<P: Platform> Executor<P> {
     /// Polls a task that has just been taken from its queue, or drops its future if it was aborted.
     fn poll_task(&self, me: u32, cpu: &PerCpu<P>, task: &Header) {
         let class = task.class();
-        let start = if class == Class::Driver { task.state.start_driver() } else { task.state.start() };
+        let start = if class == Class::Driver {
+            task.state.start_driver()
+        } else {
+            task.state.start()
+        };
         if start == Start::Skip {
             self.user_stopped(cpu, class);
             return;

@@ -97,8 +97,9 @@ impl Slab {
         headers.try_reserve_exact(CHUNK).ok()?;
         headers.extend((0..CHUNK).map(|n| Header::new((index * CHUNK + n) as u32)));
         let chunk: *mut [Header] = Box::into_raw(headers.into_boxed_slice());
-        let published =
-            self.chunks[index].compare_exchange(core::ptr::null_mut(), chunk.cast(), AcqRel, Acquire).is_ok();
+        let published = self.chunks[index]
+            .compare_exchange(core::ptr::null_mut(), chunk.cast(), AcqRel, Acquire)
+            .is_ok();
         if published {
             // SAFETY: just published; headers are shared by reference only from here on.
             let headers = unsafe { &*chunk };

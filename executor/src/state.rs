@@ -146,7 +146,10 @@ impl State {
             if !may(word) {
                 return Start::Skip;
             }
-            match self.0.compare_exchange_weak(word, word & !READY | RUNNING, AcqRel, Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, word & !READY | RUNNING, AcqRel, Relaxed)
+            {
                 Ok(_) if word & ABORT != 0 => return Start::Abort,
                 Ok(_) => return Start::Poll,
                 Err(now) => word = now,
@@ -156,7 +159,11 @@ impl State {
 
     /// The poll returned `Pending`. [`Wake::Enqueue`] if a wake came meanwhile; otherwise the task is nobody's now.
     pub fn park(&self) -> Wake {
-        if self.0.fetch_and(!RUNNING, AcqRel) & READY != 0 { Wake::Enqueue } else { Wake::Nothing }
+        if self.0.fetch_and(!RUNNING, AcqRel) & READY != 0 {
+            Wake::Enqueue
+        } else {
+            Wake::Nothing
+        }
     }
 
     /// Whether a wake has come since the poll began. By the poller.
@@ -178,7 +185,10 @@ impl State {
                 (true, false) => (COMPLETE | RELEASED, Completed::LeaveToHandle),
                 (true, true) => (COMPLETE, Completed::WakeJoiner),
             };
-            match self.0.compare_exchange_weak(word, word & !(RUNNING | READY) | new, AcqRel, Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, word & !(RUNNING | READY) | new, AcqRel, Relaxed)
+            {
                 Ok(_) => return then,
                 Err(now) => word = now,
             }

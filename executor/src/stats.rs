@@ -142,14 +142,20 @@ impl<P: Platform> Executor<P> {
 
     /// Every CPU that runs its loop.
     pub fn cpus(&self) -> impl Iterator<Item = CpuInfo> {
-        (0..Self::max_cpus() as u32).filter(|cpu| self.online() >> cpu & 1 == 1).filter_map(|cpu| self.cpu(cpu))
+        (0..Self::max_cpus() as u32)
+            .filter(|cpu| self.online() >> cpu & 1 == 1)
+            .filter_map(|cpu| self.cpu(cpu))
     }
 
     /// One CPU; `None` if there is no room for it.
     pub fn cpu(&self, number: u32) -> Option<CpuInfo> {
         let cpu = self.cpus.get(number as usize)?;
         let counts = &cpu.counts;
-        let current = self.slab.get(cpu.current.get()).and_then(describe).map(|task| (task.id, task.name));
+        let current = self
+            .slab
+            .get(cpu.current.get())
+            .and_then(describe)
+            .map(|task| (task.id, task.name));
         Some(CpuInfo {
             cpu: number,
             current,

@@ -4,7 +4,10 @@
 //! has become of the task. The future's allocation (its *cell*) is reached by the CPU that holds `RUNNING`, and from
 //! `COMPLETE` on by the join handle, or by whoever frees the slot; [`State`] appoints exactly one of them at a time.
 
-#![expect(unsafe_code, reason = "the task core: type-erased futures, appointed by the state word")]
+#![expect(
+    unsafe_code,
+    reason = "the task core: type-erased futures, appointed by the state word"
+)]
 
 use alloc::alloc::{alloc, dealloc};
 use core::{
@@ -19,7 +22,7 @@ use core::{
 
 use crate::{
     options::{Class, SpawnOptions},
-    prim::{ExclusiveCell, OwnedU32, OwnedU64, Ordering::Relaxed, const_fn},
+    prim::{ExclusiveCell, Ordering::Relaxed, OwnedU32, OwnedU64, const_fn},
     state::State,
 };
 
@@ -41,14 +44,21 @@ struct Vtable {
 struct Of<F>(core::marker::PhantomData<F>);
 
 impl<F: Future> Of<F> {
-    const VTABLE: Vtable = Vtable { poll: Self::poll, clear: Self::clear, take: Self::take, free: Self::free };
+    const VTABLE: Vtable = Vtable {
+        poll: Self::poll,
+        clear: Self::clear,
+        take: Self::take,
+        free: Self::free,
+    };
 
     /// # Safety
     /// `cell` is a live `Stage<F>` that nobody else accesses; it does not move until freed.
     unsafe fn poll(cell: NonNull<()>, context: &mut Context<'_>) -> Poll<()> {
         // SAFETY: by this function's contract.
         let stage = unsafe { cell.cast::<Stage<F>>().as_mut() };
-        let Stage::Future(future) = stage else { return Poll::Ready(()) };
+        let Stage::Future(future) = stage else {
+            return Poll::Ready(());
+        };
         // SAFETY: the cell never moves, and the future is dropped in place.
         match unsafe { Pin::new_unchecked(future) }.poll(context) {
             Poll::Ready(output) => {
@@ -77,7 +87,9 @@ impl<F: Future> Of<F> {
         // SAFETY: by this function's contract.
         let stage = unsafe { cell.cast::<Stage<F>>().as_mut() };
         if matches!(stage, Stage::Output(_)) {
-            let Stage::Output(output) = core::mem::replace(stage, Stage::Empty) else { return };
+            let Stage::Output(output) = core::mem::replace(stage, Stage::Empty) else {
+                return;
+            };
             // SAFETY: by this function's contract.
             unsafe { *out.cast::<Option<F::Output>>().as_mut() = Some(output) };
         }
@@ -115,7 +127,10 @@ impl Cell {
         let data = NonNull::new(unsafe { alloc(layout) })?.cast::<Stage<F>>();
         // SAFETY: freshly allocated with this very layout.
         unsafe { data.write(Stage::Future(future)) };
-        Some(Self { data: data.cast(), vtable: const { &Of::<F>::VTABLE } })
+        Some(Self {
+            data: data.cast(),
+            vtable: const { &Of::<F>::VTABLE },
+        })
     }
 }
 
@@ -210,14 +225,26 @@ impl Header {
     ///
     /// # Safety
     /// The slot was allocated from the slab for the caller, who has not initialised it yet.
-    pub unsafe fn init(&self, options: &SpawnOptions<'_>, home: u32, cell: Cell, at: &'static Location<'static>) -> u32 {
+    pub unsafe fn init(
+        &self,
+        options: &SpawnOptions<'_>,
+        home: u32,
+        cell: Cell,
+        at: &'static Location<'static>,
+    ) -> u32 {
         self.class.set(options.class as u32);
         self.home.set(home);
         self.bit.set(NONE);
         self.set_weight(options.weight);
         self.last_waker.set(NONE);
         self.affinity.set(options.affinity);
-        for cell in [&self.vruntime, &self.polls, &self.run_ns, &self.user_ns, &self.longest_poll_ns] {
+        for cell in [
+            &self.vruntime,
+            &self.polls,
+            &self.run_ns,
+            &self.user_ns,
+            &self.longest_poll_ns,
+        ] {
             cell.set(0);
         }
         self.set_name(options.name);
@@ -265,8 +292,10 @@ impl Header {
     pub unsafe fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         // SAFETY: `RUNNING` appoints the caller. The access is a pointer copied out, because the future may reach its own
         // header (by its waker) while it is polled.
-        let Some((data, vtable)) = (unsafe { self.cell.with(|cell| cell.as_ref().map(|cell| (cell.data, cell.vtable))) })
-        else {
+        let Some((data, vtable)) = (unsafe {
+            self.cell
+                .with(|cell| cell.as_ref().map(|cell| (cell.data, cell.vtable)))
+        }) else {
             return Poll::Ready(());
         };
         // SAFETY: the cell is live while `RUNNING` is held.
@@ -279,7 +308,10 @@ impl Header {
     /// The caller holds `RUNNING`.
     pub unsafe fn clear(&self) {
         // SAFETY: as in `poll`.
-        let parts = unsafe { self.cell.with(|cell| cell.as_ref().map(|cell| (cell.data, cell.vtable))) };
+        let parts = unsafe {
+            self.cell
+                .with(|cell| cell.as_ref().map(|cell| (cell.data, cell.vtable)))
+        };
         if let Some((data, vtable)) = parts {
             // SAFETY: the cell is live while `RUNNING` is held.
             unsafe { (vtable.clear)(data) };

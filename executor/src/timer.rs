@@ -74,7 +74,12 @@ pub struct Sleep<P: Platform> {
 /// Ready at `deadline`, in nanoseconds of [`Platform::now`]'s clock; at once if that has passed. `u64::MAX` is never.
 #[must_use = "a future does nothing unless awaited"]
 pub const fn sleep_until<P: Platform>(deadline: u64) -> Sleep<P> {
-    Sleep { deadline, cpu: None, entry: Entry::new(), platform: PhantomData }
+    Sleep {
+        deadline,
+        cpu: None,
+        entry: Entry::new(),
+        platform: PhantomData,
+    }
 }
 
 impl<P: Platform> Sleep<P> {
@@ -95,8 +100,9 @@ impl<P: Platform> Sleep<P> {
         if let Some(cpu) = self.cpu.take() {
             let entry = NonNull::from(&self.entry);
             // SAFETY: inserted into this very wheel, pinned since.
-            let waker =
-                Executor::<P>::with_wheel(&P::executor().cpus[cpu as usize], |wheel| unsafe { wheel.cancel(entry) });
+            let waker = Executor::<P>::with_wheel(&P::executor().cpus[cpu as usize], |wheel| unsafe {
+                wheel.cancel(entry)
+            });
             drop(waker);
         }
     }
@@ -113,8 +119,9 @@ impl<P: Platform> Sleep<P> {
         let entry = NonNull::from(&self.entry);
         if let Some(cpu) = self.cpu {
             // SAFETY: inserted into this very wheel, pinned since.
-            let (waits, old) =
-                executor.cpus[cpu as usize].wheel.with(|wheel| unsafe { wheel.update(entry, context.waker()) });
+            let (waits, old) = executor.cpus[cpu as usize]
+                .wheel
+                .with(|wheel| unsafe { wheel.update(entry, context.waker()) });
             drop(old);
             if waits {
                 return Poll::Pending;
@@ -161,7 +168,10 @@ pub struct Timeout<P: Platform, F> {
 /// dropped with the `Timeout`, not before.
 #[must_use = "a future does nothing unless awaited"]
 pub const fn timeout<P: Platform, F: Future>(deadline: u64, future: F) -> Timeout<P, F> {
-    Timeout { future, sleep: sleep_until(deadline) }
+    Timeout {
+        future,
+        sleep: sleep_until(deadline),
+    }
 }
 
 impl<P: Platform, F: Future> Future for Timeout<P, F> {
@@ -171,7 +181,10 @@ impl<P: Platform, F: Future> Future for Timeout<P, F> {
         // SAFETY: both fields are pinned with the whole: never moved, and dropped in place.
         let (future, sleep) = unsafe {
             let this = self.get_unchecked_mut();
-            (Pin::new_unchecked(&mut this.future), Pin::new_unchecked(&mut this.sleep))
+            (
+                Pin::new_unchecked(&mut this.future),
+                Pin::new_unchecked(&mut this.sleep),
+            )
         };
         match future.poll(context) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),

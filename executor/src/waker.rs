@@ -44,7 +44,10 @@ impl<P: Platform> Table<P> {
     fn wake(data: *const ()) {
         let number = data.addr() as u64;
         let target = if number & DRIVER != 0 {
-            Target::Driver { cpu: number as u32 >> 8, bit: number as u32 & 0xff }
+            Target::Driver {
+                cpu: number as u32 >> 8,
+                bit: number as u32 & 0xff,
+            }
         } else {
             Target::Task(TaskId(number))
         };

@@ -54,8 +54,17 @@ unsafe impl Sync for Entry {}
 
 impl Entry {
     pub const fn new() -> Self {
-        let inner = Inner { deadline: 0, place: Place::Nowhere, waker: None, next: None, previous: None };
-        Self { inner: UnsafeCell::new(inner), _pinned: PhantomPinned }
+        let inner = Inner {
+            deadline: 0,
+            place: Place::Nowhere,
+            waker: None,
+            next: None,
+            previous: None,
+        };
+        Self {
+            inner: UnsafeCell::new(inner),
+            _pinned: PhantomPinned,
+        }
     }
 }
 
@@ -86,8 +95,17 @@ fn inner<'a>(entry: NonNull<Entry>) -> &'a mut Inner {
 
 impl Wheel {
     pub const fn new() -> Self {
-        const EMPTY: Slot = Slot { head: None, least: u64::MAX };
-        Self { now: 0, occupied: [0; LEVELS], slots: [[EMPTY; 64]; LEVELS], due: None, length: 0 }
+        const EMPTY: Slot = Slot {
+            head: None,
+            least: u64::MAX,
+        };
+        Self {
+            now: 0,
+            occupied: [0; LEVELS],
+            slots: [[EMPTY; 64]; LEVELS],
+            due: None,
+            length: 0,
+        }
     }
 
     /// Entries in the wheel, the due ones that were not taken yet included.
@@ -290,7 +308,8 @@ mod tests {
                         let nth = amount as usize % model.len().max(1);
                         if let Some(&(deadline, id)) = model.keys().nth(nth) {
                             // SAFETY: inserted above.
-                            prop_assert!(unsafe { wheel.cancel(NonNull::from(&*entries[id])) }.is_some());
+                            let waker = unsafe { wheel.cancel(NonNull::from(&*entries[id])) };
+                            prop_assert!(waker.is_some());
                             model.remove(&(deadline, id));
                             cancelled = true;
                         }

@@ -44,11 +44,14 @@ pub enum TryReceiveError {
     Closed,
 }
 
+/// The two ends of a channel.
+pub type Channel<R, T> = (Sender<R, T>, Receiver<R, T>);
+
 /// A channel with room for `capacity` values, which are allocated here; sending and receiving allocate nothing.
 ///
 /// # Errors
 /// If there is no memory for the values.
-pub fn channel<R: RawMutex, T>(capacity: usize) -> Result<(Sender<R, T>, Receiver<R, T>), TryReserveError> {
+pub fn channel<R: RawMutex, T>(capacity: usize) -> Result<Channel<R, T>, TryReserveError> {
     let mut queue = VecDeque::new();
     queue.try_reserve_exact(capacity)?;
     let shared = Arc::new(Shared {
@@ -115,7 +118,9 @@ impl<R: RawMutex, T> Shared<R, T> {
 impl<R: RawMutex, T> Clone for Sender<R, T> {
     fn clone(&self) -> Self {
         self.shared.senders.fetch_add(1, Relaxed);
-        Self { shared: self.shared.clone() }
+        Self {
+            shared: self.shared.clone(),
+        }
     }
 }
 

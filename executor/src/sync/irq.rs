@@ -23,7 +23,10 @@ pub struct IrqCell {
 impl IrqCell {
     /// Nothing signalled.
     pub const fn new() -> Self {
-        Self { pending: AtomicU32::new(0), waker: AtomicWaker::new() }
+        Self {
+            pending: AtomicU32::new(0),
+            waker: AtomicWaker::new(),
+        }
     }
 
     /// Counts one and wakes the waiting task. Any context.
@@ -34,7 +37,11 @@ impl IrqCell {
 
     /// How many signals there were since the last look; they are taken.
     pub fn take(&self) -> u32 {
-        if self.pending.load(Relaxed) == 0 { 0 } else { self.pending.swap(0, Acquire) }
+        if self.pending.load(Relaxed) == 0 {
+            0
+        } else {
+            self.pending.swap(0, Acquire)
+        }
     }
 
     /// Waits for at least one signal and takes all there are; how many. Cancelling loses none.

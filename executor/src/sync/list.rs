@@ -44,9 +44,18 @@ unsafe impl<K: Send> Sync for Node<K> {}
 
 impl<K> Node<K> {
     pub const fn new(key: K) -> Self {
-        let inner =
-            Inner { key, progress: Progress::Idle, waker: None, ticket: 0, next: None, previous: None };
-        Self { inner: UnsafeCell::new(inner), _pinned: PhantomPinned }
+        let inner = Inner {
+            key,
+            progress: Progress::Idle,
+            waker: None,
+            ticket: 0,
+            next: None,
+            previous: None,
+        };
+        Self {
+            inner: UnsafeCell::new(inner),
+            _pinned: PhantomPinned,
+        }
     }
 }
 
@@ -69,7 +78,11 @@ unsafe fn inner<'a, K>(node: NonNull<Node<K>>) -> &'a mut Inner<K> {
 
 impl<K> List<K> {
     pub const fn new() -> Self {
-        Self { head: None, tail: None, tickets: 0 }
+        Self {
+            head: None,
+            tail: None,
+            tickets: 0,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -139,11 +152,7 @@ impl<K> List<K> {
     /// Gives the first waiter for which `choose` says yes its wake, and takes it out. `choose` gets key and ticket; at its
     /// first `None` the search ends. The outer `None`: nobody was chosen. The inner one: the chosen has left no waker yet,
     /// and will find its wake when it looks.
-    pub fn give(
-        &mut self,
-        how: Progress,
-        mut choose: impl FnMut(&K, u64) -> Option<bool>,
-    ) -> Option<Option<Waker>> {
+    pub fn give(&mut self, how: Progress, mut choose: impl FnMut(&K, u64) -> Option<bool>) -> Option<Option<Waker>> {
         let mut next = self.head;
         while let Some(pointer) = next {
             let chosen = {

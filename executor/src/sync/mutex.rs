@@ -41,14 +41,20 @@ impl<R: RawMutex, T: ?Sized> Mutex<R, T> {
     /// Waits for its turn. Cancelling gives it up, and passes the lock on if it had been handed over.
     pub async fn lock(&self) -> MutexGuard<'_, R, T> {
         match self.semaphore.acquire(1).await {
-            Ok(permit) => MutexGuard { mutex: self, _permit: permit },
+            Ok(permit) => MutexGuard {
+                mutex: self,
+                _permit: permit,
+            },
             Err(_) => unreachable!("a mutex's semaphore is never closed"),
         }
     }
 
     /// Takes the lock if it is free and nobody waits for it.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, R, T>> {
-        self.semaphore.try_acquire(1).map(|permit| MutexGuard { mutex: self, _permit: permit })
+        self.semaphore.try_acquire(1).map(|permit| MutexGuard {
+            mutex: self,
+            _permit: permit,
+        })
     }
 
     /// The value, by exclusive access to the mutex.

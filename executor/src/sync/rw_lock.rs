@@ -40,7 +40,10 @@ impl<R: RawMutex, T: ?Sized> RwLock<R, T> {
     /// Waits to read. Cancelling gives the turn up, or passes it on.
     pub async fn read(&self) -> RwLockReadGuard<'_, R, T> {
         match self.semaphore.acquire(1).await {
-            Ok(permit) => RwLockReadGuard { lock: self, _permit: permit },
+            Ok(permit) => RwLockReadGuard {
+                lock: self,
+                _permit: permit,
+            },
             Err(_) => unreachable!("a lock's semaphore is never closed"),
         }
     }
@@ -48,19 +51,28 @@ impl<R: RawMutex, T: ?Sized> RwLock<R, T> {
     /// Waits to write. Cancelling gives the turn up, or passes it on.
     pub async fn write(&self) -> RwLockWriteGuard<'_, R, T> {
         match self.semaphore.acquire(ALL).await {
-            Ok(permit) => RwLockWriteGuard { lock: self, _permit: permit },
+            Ok(permit) => RwLockWriteGuard {
+                lock: self,
+                _permit: permit,
+            },
             Err(_) => unreachable!("a lock's semaphore is never closed"),
         }
     }
 
     /// Reads, if no writer has it or waits for it.
     pub fn try_read(&self) -> Option<RwLockReadGuard<'_, R, T>> {
-        self.semaphore.try_acquire(1).map(|permit| RwLockReadGuard { lock: self, _permit: permit })
+        self.semaphore.try_acquire(1).map(|permit| RwLockReadGuard {
+            lock: self,
+            _permit: permit,
+        })
     }
 
     /// Writes, if nobody has it or waits for it.
     pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, R, T>> {
-        self.semaphore.try_acquire(ALL).map(|permit| RwLockWriteGuard { lock: self, _permit: permit })
+        self.semaphore.try_acquire(ALL).map(|permit| RwLockWriteGuard {
+            lock: self,
+            _permit: permit,
+        })
     }
 }
 

@@ -46,14 +46,19 @@ impl<R: RawMutex> Semaphore<R> {
     /// Takes `count` permits if they are there and nobody waits before.
     pub fn try_acquire(&self, count: u32) -> Option<Permit<'_, R>> {
         let taken = self.state.with(|state| state.take(count));
-        taken.then_some(Permit { semaphore: self, count })
+        // Made only if taken: a permit that is dropped gives back.
+        taken.then(|| Permit { semaphore: self, count })
     }
 
     /// Takes `count` permits, waiting for its turn. [`AcquireError`] if the semaphore is closed.
     ///
     /// Cancelling gives up the place in the queue, and gives back what had been handed over.
     pub const fn acquire(&self, count: u32) -> Acquire<'_, R> {
-        Acquire { semaphore: self, node: Node::new(count), started: false }
+        Acquire {
+            semaphore: self,
+            node: Node::new(count),
+            started: false,
+        }
     }
 
     /// Adds permits, or gives them back.
@@ -84,7 +89,9 @@ impl<R: RawMutex> Semaphore<R> {
                 if let Some(change) = change.take() {
                     change(state);
                 }
-                while served < TAKE && let Some(waker) = state.serve() {
+                while served < TAKE
+                    && let Some(waker) = state.serve()
+                {
                     wakers[served] = waker;
                     served += 1;
                 }
@@ -110,10 +117,13 @@ impl State {
     fn serve(&mut self) -> Option<Option<Waker>> {
         let mut first = None;
         let (permits, closed) = (self.permits, self.closed);
-        let waker = self.waiters.give(if closed { Progress::GivenToAll } else { Progress::Given }, |count, _| {
-            first = Some(*count);
-            (closed || *count <= permits).then_some(true)
-        })?;
+        let waker = self.waiters.give(
+            if closed { Progress::GivenToAll } else { Progress::Given },
+            |count, _| {
+                first = Some(*count);
+                (closed || *count <= permits).then_some(true)
+            },
+        )?;
         if !closed {
             self.permits -= first.unwrap_or(0);
         }

@@ -82,7 +82,11 @@ impl<R: RawMutex, K: Clone + PartialEq> WaitQueue<R, K> {
 
     /// A wait under a key.
     pub const fn wait_with(&self, key: K) -> Wait<'_, R, K> {
-        Wait { queue: self, node: Node::new(key), started: false }
+        Wait {
+            queue: self,
+            node: Node::new(key),
+            started: false,
+        }
     }
 }
 

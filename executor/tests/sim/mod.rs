@@ -1,0 +1,338 @@
+//! A machine that replays: virtual CPUs, a virtual clock, and interrupts wherever the seed says.
+//!
+//! Each CPU is a host thread, but only the one that holds the baton runs. It passes the baton on wherever the executor
+//! reads the clock, sleeps or is in user mode; a generator seeded by the test picks who is next, and when devices
+//! interrupt. If every CPU is idle or in user mode and nothing is pending, time jumps to the next armed timer; if there is
+//! none, the machine has come to rest, which ends the run (a lost wake shows as a run that ended without its result).
+
+use std::{
+    cell::RefCell,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+};
+
+use executor::{Executor, Platform, Preempted, RawSpinLock, yield_now};
+
+pub struct Sim;
+
+thread_local!(static ME: RefCell<Option<(Arc<World>, usize)>> = const { RefCell::new(None) });
+
+fn me() -> (Arc<World>, usize) {
+    ME.with(|me| me.borrow().clone().expect("a simulated CPU"))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Kernel,
+    Idle,
+    User,
+}
+
+struct Cpu {
+    mode: Mode,
+    masked: bool,
+    timer: Option<u64>,
+    timer_pending: bool,
+    ipi: bool,
+    device: bool,
+}
+
+struct Inner {
+    random: u64,
+    now: u64,
+    until: u64,
+    active: usize,
+    stopped: bool,
+    cpus: Vec<Cpu>,
+    /// One in this many baton passes a device interrupts; 0 is never.
+    device_rate: u64,
+}
+
+pub struct World {
+    executor: &'static Executor<Sim>,
+    inner: Mutex<Inner>,
+    batons: Vec<Condvar>,
+    device: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Inner {
+    pub fn random(&mut self, below: u64) -> u64 {
+        // xorshift64*
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % below.max(1)
+    }
+
+    fn pending(cpu: &Cpu) -> bool {
+        cpu.timer_pending || cpu.ipi || cpu.device
+    }
+
+    /// Who runs next; time jumps if nobody can.
+    fn choose(&mut self) -> usize {
+        loop {
+            if self.now >= self.until {
+                self.stopped = true;
+                return 0;
+            }
+            for cpu in &mut self.cpus {
+                if cpu.timer.is_some_and(|deadline| deadline <= self.now) {
+                    cpu.timer = None;
+                    cpu.timer_pending = true;
+                }
+            }
+            if self.device_rate != 0 && self.random(self.device_rate) == 0 {
+                let cpu = self.random(self.cpus.len() as u64) as usize;
+                self.cpus[cpu].device = true;
+            }
+            let runnable: Vec<usize> = (0..self.cpus.len())
+                .filter(|&n| self.cpus[n].mode == Mode::Kernel || Self::pending(&self.cpus[n]))
+                .collect();
+            if !runnable.is_empty() {
+                return runnable[self.random(runnable.len() as u64) as usize];
+            }
+            match self.cpus.iter().filter_map(|cpu| cpu.timer).min() {
+                Some(next) => self.now = next.min(self.until),
+                None if self.device_rate != 0 => self.now += 1000,
+                None => {
+                    // At rest. User mode without a tick goes on to the end.
+                    self.now = self.until;
+                }
+            }
+        }
+    }
+}
+
+impl World {
+    /// Passes the baton on and waits to get it back.
+    fn pass<'a>(&'a self, mut inner: MutexGuard<'a, Inner>, own: usize) -> MutexGuard<'a, Inner> {
+        let next = inner.choose();
+        if inner.stopped {
+            self.batons.iter().for_each(Condvar::notify_all);
+            return inner;
+        }
+        if next != own {
+            inner.active = next;
+            self.batons[next].notify_one();
+            inner = self.batons[own]
+                .wait_while(inner, |inner| inner.active != own && !inner.stopped)
+                .unwrap();
+        }
+        inner
+    }
+
+    /// Takes pending interrupts if they are not masked.
+    fn deliver(&self, own: usize) {
+        let mut inner = self.inner.lock().unwrap();
+        let cpu = &mut inner.cpus[own];
+        if cpu.masked {
+            return;
+        }
+        cpu.masked = true;
+        let timer = std::mem::take(&mut cpu.timer_pending);
+        let ipi = std::mem::take(&mut cpu.ipi);
+        let device = std::mem::take(&mut cpu.device);
+        drop(inner);
+        if timer {
+            self.executor.timer_interrupt();
+        }
+        if ipi {
+            self.executor.ipi_interrupt();
+        }
+        if device {
+            (self.device)();
+        }
+        self.inner.lock().unwrap().cpus[own].masked = false;
+    }
+
+    /// Idle or user mode, interrupts masked, until one is pending.
+    fn away(&self, own: usize, mode: Mode) {
+        let mut inner = self.inner.lock().unwrap();
+        inner.cpus[own].mode = mode;
+        while !inner.stopped && !Inner::pending(&inner.cpus[own]) {
+            inner = self.pass(inner, own);
+        }
+        inner.cpus[own].mode = Mode::Kernel;
+    }
+
+    fn set_masked(&self, own: usize, masked: bool) {
+        self.inner.lock().unwrap().cpus[own].masked = masked;
+        if !masked {
+            self.deliver(own);
+        }
+    }
+}
+
+impl Platform for Sim {
+    type RawLock = RawSpinLock;
+
+    fn executor() -> &'static Executor<Self> {
+        me().0.executor
+    }
+
+    fn cpu() -> u32 {
+        ME.with(|me| me.borrow().as_ref().map_or(u32::MAX, |me| me.1 as u32))
+    }
+
+    /// Time passes, others run, interrupts come.
+    fn now() -> u64 {
+        let (world, own) = me();
+        let mut inner = world.inner.lock().unwrap();
+        if !inner.stopped {
+            let passed = inner.random(2000);
+            inner.now += passed;
+            inner = world.pass(inner, own);
+        }
+        let now = inner.now;
+        drop(inner);
+        world.deliver(own);
+        now
+    }
+
+    fn arm_timer(deadline: Option<u64>) {
+        let (world, own) = me();
+        world.inner.lock().unwrap().cpus[own].timer = deadline;
+    }
+
+    fn send_ipi(cpu: u32) {
+        me().0.inner.lock().unwrap().cpus[cpu as usize].ipi = true;
+    }
+
+    fn idle(check: impl FnOnce() -> bool) {
+        let (world, own) = me();
+        world.set_masked(own, true);
+        if check() {
+            world.away(own, Mode::Idle);
+        }
+        world.set_masked(own, false);
+    }
+}
+
+/// Whether the run is over.
+pub fn stopped() -> bool {
+    me().0.inner.lock().unwrap().stopped
+}
+
+/// Ends the run.
+pub fn stop() {
+    me().0.inner.lock().unwrap().stopped = true;
+}
+
+/// A random number below `below`, from the seed.
+pub fn random(below: u64) -> u64 {
+    me().0.inner.lock().unwrap().random(below)
+}
+
+/// The clock, without letting time pass.
+pub fn clock() -> u64 {
+    me().0.inner.lock().unwrap().now
+}
+
+/// The executor of this run.
+pub fn executor() -> &'static Executor<Sim> {
+    Sim::executor()
+}
+
+/// One visit to user mode; `Err` if the gate was shut (await `yield_now`).
+pub fn visit_user() -> Result<(), Preempted> {
+    let (world, own) = me();
+    world.set_masked(own, true);
+    let result = world.executor.try_enter_user();
+    if result.is_ok() {
+        world.away(own, Mode::User);
+        world.executor.leave_user();
+    }
+    world.set_masked(own, false);
+    result
+}
+
+/// A user thread that spins until the run is over.
+pub async fn spin() {
+    while !stopped() {
+        if visit_user().is_err() {
+            yield_now().await;
+        }
+    }
+    std::future::pending().await
+}
+
+/// How a run is made.
+pub struct Machine {
+    pub seed: u64,
+    pub cpus: usize,
+    /// Virtual nanoseconds after which the run ends.
+    pub until: u64,
+    /// See [`Inner::device_rate`].
+    pub device_rate: u64,
+    pub device: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Machine {
+    pub fn new(seed: u64, cpus: usize, until: u64) -> Self {
+        Self {
+            seed,
+            cpus,
+            until,
+            device_rate: 0,
+            device: Box::new(|| {}),
+        }
+    }
+
+    /// Runs: `setup` on CPU 0 before anything else, then every CPU's loop until the end, then `look` on CPU 0.
+    pub fn run<T>(self, setup: impl FnOnce(), look: impl FnOnce() -> T) -> T {
+        let cpu = || Cpu {
+            mode: Mode::Kernel,
+            masked: false,
+            timer: None,
+            timer_pending: false,
+            ipi: false,
+            device: false,
+        };
+        let world = Arc::new(World {
+            executor: Box::leak(Box::new(Executor::new())),
+            inner: Mutex::new(Inner {
+                random: self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+                now: 0,
+                until: self.until,
+                active: 0,
+                stopped: false,
+                cpus: (0..self.cpus).map(|_| cpu()).collect(),
+                device_rate: self.device_rate,
+            }),
+            batons: (0..self.cpus).map(|_| Condvar::new()).collect(),
+            device: self.device,
+        });
+        let threads: Vec<_> = (1..self.cpus).map(|n| (n, world.clone())).collect();
+        std::thread::scope(|scope| {
+            for (n, world) in threads {
+                scope.spawn(move || {
+                    ME.with(|me| *me.borrow_mut() = Some((world.clone(), n)));
+                    let inner = world.inner.lock().unwrap();
+                    drop(
+                        world.batons[n]
+                            .wait_while(inner, |inner| inner.active != n && !inner.stopped)
+                            .unwrap(),
+                    );
+                    run_cpu();
+                    ME.with(|me| *me.borrow_mut() = None);
+                });
+            }
+            ME.with(|me| *me.borrow_mut() = Some((world.clone(), 0)));
+            setup();
+            run_cpu();
+        });
+        let result = look();
+        ME.with(|me| *me.borrow_mut() = None);
+        result
+    }
+}
+
+fn run_cpu() {
+    let executor = Sim::executor();
+    while !stopped() {
+        while executor.turn() && !stopped() {}
+        Sim::idle(|| executor.enter_idle());
+        executor.exit_idle();
+    }
+    let world = me().0;
+    world.batons.iter().for_each(Condvar::notify_all);
+}
