@@ -23,6 +23,13 @@ pub struct InterruptCounts {
     pub spurious: AtomicU64,
 }
 
+impl InterruptCounts {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        [&self.timer, &self.ipi, &self.device, &self.spurious].iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
 static INTERRUPTS: [InterruptCounts; MAX_CPUS] = [const {
     InterruptCounts {
         timer: AtomicU64::new(0),

@@ -90,8 +90,8 @@ pub struct Timestamp {
 impl Timestamp {
     /// The wall clock's time.
     pub fn now() -> Self {
-        let now = super::clock::realtime();
-        Self { seconds: (now / 1_000_000_000) as i64, nanoseconds: (now % 1_000_000_000) as u32 }
+        let now = crate::rt::wall_clock();
+        Self { seconds: now.div_euclid(1_000_000_000), nanoseconds: now.rem_euclid(1_000_000_000) as u32 }
     }
 }
 

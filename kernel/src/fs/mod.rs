@@ -9,7 +9,6 @@
 //!   like are `File`s without an inode.
 
 pub mod attributes;
-pub mod clock;
 pub mod context;
 pub mod fd_table;
 pub mod file;

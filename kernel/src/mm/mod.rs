@@ -16,7 +16,3 @@ pub use frame::Frame;
 pub use pager::{Backing, MemoryObject, Pager};
 pub use space::{AddressSpace, FaultError, Map, MapFlags, Prot};
 pub use user::UserFault;
-
-/// Stands in for the address space.
-#[derive(Debug)]
-pub struct AddressSpace;

@@ -1,9 +1,35 @@
 //! System calls.
 //!
 //! A handler is `pub async fn name(t: &Thread, arguments…) -> Result<u64>`; its arguments are integers of any width
-//! ([`FromRegister`]), and what it returns is the value of the return register. [`table`] names every call.
+//! ([`FromRegister`]), and what it returns is the value of the return register. [`table`] names every call. The few that
+//! change the caller's registers are made by [`context`]. A call that does not block allocates nothing: its future is a
+//! part of the thread's own, and those that would make it large are boxed, one by one, in the table.
 
+pub mod context;
 pub mod fs;
+pub mod futex;
+pub mod identity;
+pub mod memory;
+pub mod process;
+pub mod schedule;
+pub mod signal;
+pub mod system;
+pub mod table;
+pub mod time;
+
+use alloc::{boxed::Box, sync::Arc};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hal::{arch::UserContext, traits::SyscallFrame};
+
+use crate::{
+    errno::Errno,
+    task::{
+        Thread,
+        fp::{Away, OnCpu, count_time},
+        run::finish_call,
+    },
+};
 
 /// An argument as it stands in a register: the low bits, sign- or zero-extended by the type that the handler declares.
 pub trait FromRegister {
@@ -22,3 +48,36 @@ macro_rules! from_register {
 }
 
 from_register!(u64 i64 u32 i32 usize u16);
+
+/// Makes the call that the context stands at; the restart code if a signal interrupted it.
+pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCpu) -> Option<Errno> {
+    let number = context.syscall_number();
+    let Some(call) = table::find(number) else {
+        trace_unknown(number, thread);
+        context.set_return_value(Errno::ENOSYS.as_return_value());
+        return None;
+    };
+    if call.changes_context() {
+        on_cpu.save(context);
+        on_cpu.forget();
+        let made = Box::pin(context::dispatch(thread, call, context));
+        let (result, address_space) = count_time(thread, on_cpu, made).await;
+        on_cpu.address_space_changed |= address_space == context::AddressSpaceIs::New;
+        return match result {
+            context::Made::Returned(result) => finish_call(context, result),
+            context::Made::Registers => None,
+        };
+    }
+    let arguments = context.syscall_arguments();
+    let result = Away::new(thread, context, on_cpu, table::dispatch(thread, call, arguments)).await;
+    finish_call(context, result)
+}
+
+/// Says once per number that a call is missing.
+fn trace_unknown(number: u64, thread: &Thread) {
+    static SEEN: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
+    let slot = (number as usize).min(SEEN.len() * 64 - 1);
+    if SEEN[slot / 64].fetch_or(1 << (slot % 64), Ordering::Relaxed) >> (slot % 64) & 1 == 0 {
+        log::info!("system call {number} is not implemented (thread {})", thread.tid());
+    }
+}

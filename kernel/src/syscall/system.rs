@@ -113,6 +113,18 @@ pub async fn sethostname(t: &Thread, name: u64, length: i32) -> Result<u64> {
     Ok(0)
 }
 
+/// Sets the host name.
+///
+/// # Errors
+/// `EINVAL` if it is longer than 64 bytes.
+pub fn set_host_name(name: &[u8]) -> Result<()> {
+    if name.len() > HOST_NAME_MAX {
+        return Err(Errno::EINVAL);
+    }
+    NAMES.lock().host = name.to_vec();
+    Ok(())
+}
+
 /// `setdomainname(2)`.
 ///
 /// # Errors

@@ -6,17 +6,32 @@
 //! Locks, outermost first: the [`table`] (`Rank::ProcessTable`), a process's `shared` (`Rank::Process`), then one of the
 //! small leaves (`Rank::Signals`): a thread's signal state, a descriptor-table pointer, credentials, and so on.
 
+pub mod boot;
+pub mod clone;
 pub mod credentials;
+pub mod deadline;
+pub mod exec;
+pub mod exit;
+mod fault;
+pub(crate) mod fp;
+pub mod futex;
 pub mod limits;
+mod oom;
 pub mod pid;
 pub mod process;
+pub(crate) mod run;
+pub mod schedule;
+pub mod shutdown;
 pub mod signal;
+mod stop;
 pub mod table;
 pub mod thread;
 pub mod timers;
+pub mod wait;
 
 pub use credentials::Credentials;
 pub use pid::Pid;
 pub use process::{Process, WaitStatus};
-pub use table::{Session, process, processes, thread};
+pub use signal::signal_process_group;
+pub use table::{Session, group_members, is_orphaned_group, process, processes, thread};
 pub use thread::{Interrupted, Restart, Thread};

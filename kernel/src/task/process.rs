@@ -111,6 +111,12 @@ pub struct Process {
     pub(crate) dumpable: AtomicI32,
     pub(crate) no_new_privileges: AtomicBool,
     pub(crate) subreaper: AtomicBool,
+    /// The status of the first thread's own `exit`, used if no group exit says otherwise.
+    pub(super) leader_status: AtomicI32,
+    /// Whether the process's end has begun.
+    pub(super) ended: AtomicBool,
+    /// Where the signal trampoline is mapped; 0 for nowhere.
+    pub(super) trampoline: AtomicU64,
     /// For init: a fault of its own may end it.
     pub(super) killable: AtomicBool,
     pub(crate) personality: AtomicU32,
@@ -183,6 +189,9 @@ impl Process {
             no_new_privileges: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
             killable: AtomicBool::new(false),
+            trampoline: AtomicU64::new(0),
+            leader_status: AtomicI32::new(0),
+            ended: AtomicBool::new(false),
             personality: AtomicU32::new(0),
             timers: SpinLock::new(Rank::Signals, super::timers::Timers::default()),
         }

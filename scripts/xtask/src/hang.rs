@@ -1,7 +1,7 @@
 //! What a hung guest was doing: asked of QEMU over its monitor, with names from the kernel's ELF file.
 //!
-//! The kernel keeps the name of what each CPU runs in the static `BREENIX_CPU_STATUS`: 64 entries of 64 bytes, text padded
-//! with NUL. It is read from the guest's memory, so it needs no help from a kernel that no longer answers.
+//! The kernel keeps the name of what each CPU runs in the static `BREENIX_CPU_STATUS`: 64 entries of 64 bytes, text that
+//! ends with NUL. It is read from the guest's memory, so it needs no help from a kernel that no longer answers.
 
 use crate::machine::Boot;
 use crate::symbols;
@@ -54,7 +54,8 @@ fn describe(registers: &str, functions: &BTreeMap<u64, String>, names: &[u8]) ->
 }
 
 fn text(entry: &[u8]) -> String {
-    String::from_utf8_lossy(entry).trim_end_matches('\0').to_owned()
+    let end = entry.iter().position(|byte| *byte == 0).unwrap_or(entry.len());
+    String::from_utf8_lossy(&entry[..end]).into_owned()
 }
 
 /// Program counter and, where there is one, link register of each CPU.

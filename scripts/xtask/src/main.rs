@@ -2,7 +2,9 @@
 
 mod accelerator;
 mod arch;
+mod boot_many;
 mod busybox;
+mod check;
 mod cpio;
 mod hang;
 mod image;
@@ -12,6 +14,7 @@ mod project;
 mod run;
 mod session;
 mod symbols;
+mod test;
 mod verdict;
 
 use crate::arch::Arch;
@@ -35,6 +38,12 @@ enum Task {
     Run(run::Run),
     /// Boot a kernel that is built already (the runner of `cargo run`)
     Qemu(run::Qemu),
+    /// Run every test there is
+    Test(test::Test),
+    /// Boot many times, several guests at once
+    BootMany(boot_many::BootMany),
+    /// Check the source's structure
+    Check,
     /// Build kernel and initramfs; print what was made
     Build {
         /// Architecture; both if left out
@@ -71,6 +80,13 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Run(run) => return run.main(),
         Task::Qemu(qemu) => return qemu.main(),
+        Task::Test(test) => return test.main(),
+        Task::BootMany(boots) => return boots.main(),
+        Task::Check => {
+            let problems: Vec<_> = check::run()?.into_iter().flat_map(|finding| finding.problems).collect();
+            problems.iter().for_each(|problem| println!("{problem}"));
+            anyhow::ensure!(problems.is_empty(), "{} problems", problems.len());
+        }
         Task::Build { arch, profile } => {
             for arch in arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]) {
                 let boot = Boot::build(arch, profile)?;

@@ -16,16 +16,6 @@ pub enum Profile {
     Release,
 }
 
-impl Profile {
-    /// Its directory's name under `target/<triple>/`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Release => "release",
-        }
-    }
-}
-
 /// The workspace's root.
 pub fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -82,7 +82,8 @@ pub fn check_tests(outcome: &Outcome, build_id: &str) -> Result<Counts> {
     Ok(counts)
 }
 
-fn seen(log: &str) -> Counts {
+/// Counts the `TEST` lines of a log.
+pub fn seen(log: &str) -> Counts {
     let mut counts = Counts::default();
     for line in log.lines().filter(|line| line.starts_with("TEST ")) {
         match line.split_whitespace().nth(2).map(|word| word.trim_end_matches(':')) {

@@ -91,6 +91,12 @@ impl SigInfo {
         info
     }
 
+    /// The same info for another signal number.
+    pub const fn with_signo(mut self, signo: Signo) -> Self {
+        self.words[0] = self.words[0] & !0xffff_ffff | signo as u32 as u64;
+        self
+    }
+
     /// A POSIX timer's expiry.
     pub const fn timer(signo: Signo, id: i32, overrun: i32, value: u64) -> Self {
         let mut info = Self::new(signo, code::SI_TIMER);

@@ -285,3 +285,48 @@ fn signal_many(
     }
     result
 }
+
+/// Replaces an action. Pending signals that it ignores are forgotten.
+pub fn set_action(process: &Process, signo: Signo, action: SigAction) {
+    let actions = process.actions();
+    *actions.lock().get_mut(signo) = action;
+    if action.ignores(signo) {
+        flush(process, SignalSet::of(&[signo]));
+    }
+}
+
+/// Takes a pending signal of `set`, blocked or not.
+pub fn take_awaited(thread: &Thread, set: SignalSet) -> Option<SigInfo> {
+    thread.take_signal(|_| set)
+}
+
+/// Marks what `sigtimedwait` waits for, so that a blocked signal wakes the thread; dropping it unmarks.
+pub struct Awaiting<'a> {
+    thread: &'a Thread,
+}
+
+impl<'a> Awaiting<'a> {
+    /// Marks `set`.
+    pub fn new(thread: &'a Thread, set: SignalSet) -> Self {
+        thread.signals.lock().awaited = set;
+        Self { thread }
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.thread.signals.lock().awaited = SignalSet::EMPTY;
+    }
+}
+
+/// Waits for a signal of `set`. Attention for it is not an interruption.
+pub async fn awaited_signal(thread: &Thread, set: SignalSet) -> SigInfo {
+    core::future::poll_fn(|cx| {
+        thread.store_waker(cx.waker());
+        match take_awaited(thread, set) {
+            Some(info) => core::task::Poll::Ready(info),
+            None => core::task::Poll::Pending,
+        }
+    })
+    .await
+}

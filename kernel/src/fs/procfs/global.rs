@@ -1,0 +1,237 @@
+//! Files about the machine, in Linux's formats (`proc(5)`).
+
+use alloc::string::String;
+use core::{
+    fmt::{Result, Write},
+    sync::atomic::Ordering,
+};
+
+use hal::{PAGE_SIZE, arch::Cpu, traits::CpuOps};
+
+use crate::{
+    command_line, cpu,
+    errno::{self, Errno},
+    irq, mm, random, rt,
+    syscall::system,
+    task,
+};
+
+const NANOS: u64 = 1_000_000_000;
+
+pub(super) fn command_line(out: &mut String) -> Result {
+    writeln!(out, "{}", command_line::whole())
+}
+
+pub(super) fn cpu_info(out: &mut String) -> Result {
+    cpu::online_cpus().try_for_each(|cpu| Cpu::describe(cpu, out))
+}
+
+pub(super) fn file_systems(out: &mut String) -> Result {
+    ["tmpfs", "proc", "devtmpfs"].iter().try_for_each(|name| writeln!(out, "nodev\t{name}"))
+}
+
+pub(super) fn interrupts(out: &mut String) -> Result {
+    write!(out, "     ")?;
+    for cpu in cpu::online_cpus() {
+        write!(out, " {:>10}", alloc::format!("CPU{cpu}"))?;
+    }
+    writeln!(out)?;
+    for (line, total) in irq::claimed_lines() {
+        writeln!(out, "{line:>4}: {total:>10}")?;
+    }
+    type Count = fn(u32) -> u64;
+    let rows: [(&str, Count, &str); 4] = [
+        ("TMR", |cpu| cpu::interrupts(cpu).timer.load(Ordering::Relaxed), "One-shot timer"),
+        ("IPI", |cpu| cpu::interrupts(cpu).ipi.load(Ordering::Relaxed), "Inter-processor"),
+        ("DEV", |cpu| cpu::interrupts(cpu).device.load(Ordering::Relaxed), "Devices"),
+        ("SPU", |cpu| cpu::interrupts(cpu).spurious.load(Ordering::Relaxed), "Spurious"),
+    ];
+    for (name, count, text) in rows {
+        write!(out, "{name:>4}:")?;
+        for cpu in cpu::online_cpus() {
+            write!(out, " {:>10}", count(cpu))?;
+        }
+        writeln!(out, "  {text}")?;
+    }
+    Ok(())
+}
+
+/// Load averages are not kept; the counts are true.
+pub(super) fn load_average(out: &mut String) -> Result {
+    let runnable: u32 = rt::executor().cpus().map(|cpu| cpu.runnable).sum();
+    let processes = task::processes();
+    let threads: usize = processes.iter().map(|process| process.thread_count()).sum();
+    let last = processes.iter().map(|process| process.pid()).max().unwrap_or(0);
+    writeln!(out, "0.00 0.00 0.00 {runnable}/{threads} {last}")
+}
+
+pub(super) fn memory_info(out: &mut String) -> Result {
+    let stats = mm::frame::stats();
+    let kib = |frames: usize| frames * PAGE_SIZE / 1024;
+    let rows = [
+        ("MemTotal", kib(stats.total)),
+        ("MemFree", kib(stats.free)),
+        ("MemAvailable", kib(stats.free.saturating_sub(stats.reserve))),
+        ("Buffers", 0),
+        ("Cached", 0),
+        ("SwapCached", 0),
+        ("Active", 0),
+        ("Inactive", 0),
+        ("SwapTotal", 0),
+        ("SwapFree", 0),
+        ("Shmem", 0),
+        ("Slab", 0),
+        ("SReclaimable", 0),
+    ];
+    rows.iter().try_for_each(|(name, value)| writeln!(out, "{:<16}{value:>8} kB", alloc::format!("{name}:")))
+}
+
+pub(super) fn stat(out: &mut String) -> Result {
+    const TICK: u64 = NANOS / 100;
+    let mut totals = [0; 3];
+    let mut lines = String::new();
+    for info in rt::executor().cpus() {
+        let idle = info.idle_ns / TICK;
+        let user = info.user_ns / TICK;
+        let system = (rt::now() / TICK).saturating_sub(idle + user);
+        writeln!(lines, "cpu{} {user} 0 {system} {idle} 0 0 0 0 0 0", info.cpu)?;
+        totals[0] += user;
+        totals[1] += system;
+        totals[2] += idle;
+    }
+    writeln!(out, "cpu  {} 0 {} {} 0 0 0 0 0 0", totals[0], totals[1], totals[2])?;
+    out.push_str(&lines);
+    let taken: u64 = cpu::online_cpus().map(|cpu| cpu::interrupts(cpu).total()).sum();
+    let switches: u64 = rt::executor().cpus().map(|cpu| cpu.polls).sum();
+    let booted = (rt::wall_clock().max(0) as u64).saturating_sub(rt::now()) / NANOS;
+    let runnable: u32 = rt::executor().cpus().map(|cpu| cpu.runnable).sum();
+    writeln!(out, "intr {taken}\nctxt {switches}\nbtime {booted}\nprocesses {}", task::table::forks())?;
+    writeln!(out, "procs_running {runnable}\nprocs_blocked 0")
+}
+
+pub(super) fn uptime(out: &mut String) -> Result {
+    let centiseconds = |ns: u64| (ns / NANOS, ns / (NANOS / 100) % 100);
+    let (seconds, rest) = centiseconds(rt::now());
+    let (idle, idle_rest) = centiseconds(rt::executor().cpus().map(|cpu| cpu.idle_ns).sum());
+    writeln!(out, "{seconds}.{rest:02} {idle}.{idle_rest:02}")
+}
+
+pub(super) fn version(out: &mut String) -> Result {
+    system::write_version(out)
+}
+
+pub(super) fn host_name(out: &mut String) -> Result {
+    writeln!(out, "{}", String::from_utf8_lossy(&system::host_name()))
+}
+
+pub(super) fn set_host_name(line: &[u8]) -> errno::Result<()> {
+    system::set_host_name(line).map_err(|_| Errno::EINVAL)
+}
+
+pub(super) fn os_release(out: &mut String) -> Result {
+    writeln!(out, "{}", system::RELEASE)
+}
+
+pub(super) fn os_type(out: &mut String) -> Result {
+    writeln!(out, "Linux")
+}
+
+pub(super) fn os_version(out: &mut String) -> Result {
+    writeln!(out, "{}", system::version())
+}
+
+pub(super) fn pid_max(out: &mut String) -> Result {
+    writeln!(out, "{}", task::pid::PID_MAX)
+}
+
+pub(super) fn max_map_count(out: &mut String) -> Result {
+    writeln!(out, "{}", mm::space::MAX_AREAS)
+}
+
+/// Memory is promised freely and given when touched.
+pub(super) fn overcommit_memory(out: &mut String) -> Result {
+    writeln!(out, "1")
+}
+
+pub(super) fn entropy(out: &mut String) -> Result {
+    writeln!(out, "256")
+}
+
+pub(super) fn uuid(out: &mut String) -> Result {
+    let mut bytes = [0; 16];
+    random::fill(&mut bytes);
+    write_uuid(out, bytes)
+}
+
+pub(super) fn boot_id(out: &mut String) -> Result {
+    static ID: spin::Once<[u8; 16]> = spin::Once::new();
+    let mut fresh = [0; 16];
+    random::fill(&mut fresh);
+    write_uuid(out, *ID.call_once(|| fresh))
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn write_uuid(out: &mut String, mut bytes: [u8; 16]) -> Result {
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            out.push('-');
+        }
+        write!(out, "{byte:02x}")?;
+    }
+    writeln!(out)
+}
+
+pub(super) fn executor_cpus(out: &mut String) -> Result {
+    writeln!(
+        out,
+        "cpu runnable timers polls steals pushes idle_ms idles user_entries preemptions timer_irqs ipis_in ipis_out ipis_saved"
+    )?;
+    rt::executor().cpus().try_for_each(|cpu| {
+        writeln!(
+            out,
+            "{} {} {} {} {} {} {} {} {} {} {} {} {} {}",
+            cpu.cpu,
+            cpu.runnable,
+            cpu.timers,
+            cpu.polls,
+            cpu.steals,
+            cpu.pushes,
+            cpu.idle_ns / 1_000_000,
+            cpu.idles,
+            cpu.user_entries,
+            cpu.preemptions,
+            cpu.timer_interrupts,
+            cpu.ipis_received,
+            cpu.ipis_sent,
+            cpu.ipis_saved
+        )
+    })
+}
+
+pub(super) fn executor_tasks(out: &mut String) -> Result {
+    writeln!(out, "name class activity cpu polls run_us user_us longest_us last_waker spawned_at")?;
+    rt::executor().tasks().try_for_each(|task| {
+        write!(
+            out,
+            "{} {:?} {:?} {} {} {} {} {} ",
+            task.name.as_str(),
+            task.class,
+            task.activity,
+            task.cpu,
+            task.polls,
+            task.run_ns / 1000,
+            task.user_ns / 1000,
+            task.longest_poll_ns / 1000
+        )?;
+        match task.last_waker {
+            Some(cpu) => write!(out, "{cpu} ")?,
+            None => write!(out, "- ")?,
+        }
+        match task.spawned_at {
+            Some(at) => writeln!(out, "{}:{}", at.file(), at.line()),
+            None => writeln!(out, "-"),
+        }
+    })
+}

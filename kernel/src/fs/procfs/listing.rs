@@ -1,0 +1,195 @@
+//! The directories of `/proc`: what is in them, and listing them.
+
+use alloc::{format, string::String, sync::Arc, vec::Vec};
+
+use super::{GlobalText, Kind, Node, global, process};
+use crate::{
+    errno::{Errno, Result},
+    fs::{
+        attributes::{Attributes, FileKind},
+        file::{Attempt, DirectoryEntry, File, Positioning, Whence},
+        inode::Inode,
+    },
+    task::{self, Pid},
+};
+
+const fn text(make: GlobalText) -> Kind {
+    Kind::Global(make)
+}
+
+/// `/proc`, without the processes.
+const ROOT: &[(&str, Kind)] = &[
+    ("self", Kind::OwnProcess),
+    ("thread-self", Kind::OwnThread),
+    ("breenix", Kind::Directory(BREENIX)),
+    ("cmdline", text(global::command_line)),
+    ("cpuinfo", text(global::cpu_info)),
+    ("filesystems", text(global::file_systems)),
+    ("interrupts", text(global::interrupts)),
+    ("loadavg", text(global::load_average)),
+    ("meminfo", text(global::memory_info)),
+    ("mounts", Kind::Link("self/mounts")),
+    ("stat", text(global::stat)),
+    ("sys", Kind::Directory(SYS)),
+    ("uptime", text(global::uptime)),
+    ("version", text(global::version)),
+];
+
+const BREENIX: &[(&str, Kind)] = &[("cpus", text(global::executor_cpus)), ("tasks", text(global::executor_tasks))];
+
+const SYS: &[(&str, Kind)] = &[("kernel", Kind::Directory(SYS_KERNEL)), ("vm", Kind::Directory(SYS_VM))];
+
+const SYS_VM: &[(&str, Kind)] =
+    &[("max_map_count", text(global::max_map_count)), ("overcommit_memory", text(global::overcommit_memory))];
+
+const SYS_KERNEL: &[(&str, Kind)] = &[
+    ("hostname", Kind::Setting(global::host_name, global::set_host_name)),
+    ("osrelease", text(global::os_release)),
+    ("ostype", text(global::os_type)),
+    ("pid_max", text(global::pid_max)),
+    ("random", Kind::Directory(SYS_KERNEL_RANDOM)),
+    ("version", text(global::os_version)),
+];
+
+const SYS_KERNEL_RANDOM: &[(&str, Kind)] =
+    &[("boot_id", text(global::boot_id)), ("entropy_avail", text(global::entropy)), ("uuid", text(global::uuid))];
+
+/// `/proc/<pid>`.
+fn of_process(pid: Pid) -> [(&'static str, Kind); 16] {
+    use process::Place;
+    [
+        ("auxv", Kind::About(pid, process::auxiliary_vector)),
+        ("cmdline", Kind::About(pid, process::command_line)),
+        ("comm", Kind::About(pid, process::name)),
+        ("cwd", Kind::Place(pid, Place::WorkingDirectory)),
+        ("environ", Kind::About(pid, process::environment)),
+        ("exe", Kind::Place(pid, Place::Program)),
+        ("fd", Kind::Descriptors(pid)),
+        ("limits", Kind::About(pid, process::limits)),
+        ("maps", Kind::About(pid, process::maps)),
+        ("mounts", Kind::About(pid, process::mounts)),
+        ("oom_score_adj", Kind::About(pid, process::oom_score)),
+        ("root", Kind::Place(pid, Place::Root)),
+        ("stat", Kind::About(pid, process::stat)),
+        ("statm", Kind::About(pid, process::memory)),
+        ("status", Kind::About(pid, process::status)),
+        ("task", Kind::Threads(pid)),
+    ]
+}
+
+fn number(name: &[u8]) -> Option<i32> {
+    let digits = core::str::from_utf8(name).ok()?;
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
+fn among(entries: &[(&str, Kind)], name: &[u8]) -> Option<Kind> {
+    entries.iter().find(|(entry, _)| entry.as_bytes() == name).map(|(_, kind)| *kind)
+}
+
+/// What `name` is in a directory of this kind.
+pub(super) fn find(directory: &Kind, name: &[u8]) -> Result<Kind> {
+    let found = match directory {
+        Kind::Root => among(ROOT, name)
+            .or_else(|| number(name).filter(|pid| process::find(*pid).is_ok()).map(Kind::Process)),
+        Kind::Directory(entries) => among(entries, name),
+        Kind::Process(pid) => {
+            process::find(*pid)?;
+            among(&of_process(*pid), name)
+        }
+        Kind::Descriptors(pid) => {
+            let files = process::find(*pid)?.files().ok_or(Errno::ENOENT)?;
+            number(name).filter(|fd| files.get(*fd).is_ok()).map(|fd| Kind::Descriptor(*pid, fd))
+        }
+        Kind::Threads(pid) => {
+            let threads = process::find(*pid)?.threads();
+            number(name).filter(|tid| threads.iter().any(|thread| thread.tid() == *tid)).map(Kind::Process)
+        }
+        _ => return Err(Errno::ENOTDIR),
+    };
+    found.ok_or(Errno::ENOENT)
+}
+
+/// The names in a directory, each with the position behind it: ascending, so that a listing goes on where it stopped
+/// whatever came or went.
+fn names(directory: &Kind) -> Result<Vec<(u64, String)>> {
+    /// Where the numbered entries start, behind the fixed ones.
+    const NUMBERED: u64 = 0x1000;
+    let fixed = |entries: &[(&str, Kind)]| -> Vec<(u64, String)> {
+        (3..).zip(entries).map(|(next, (name, _))| (next, String::from(*name))).collect()
+    };
+    let numbered = |mut numbers: Vec<i32>| {
+        numbers.sort_unstable();
+        numbers.into_iter().map(|number| (NUMBERED + 1 + number as u64, format!("{number}")))
+    };
+    Ok(match directory {
+        Kind::Root => {
+            let processes = task::processes().iter().map(|process| process.pid()).collect();
+            fixed(ROOT).into_iter().chain(numbered(processes)).collect()
+        }
+        Kind::Directory(entries) => fixed(entries),
+        Kind::Process(pid) => {
+            process::find(*pid)?;
+            fixed(&of_process(*pid))
+        }
+        Kind::Descriptors(pid) => {
+            let files = process::find(*pid)?.files();
+            numbered(files.map_or_else(Vec::new, |files| files.descriptors())).collect()
+        }
+        Kind::Threads(pid) => {
+            numbered(process::find(*pid)?.threads().iter().map(|thread| thread.tid()).collect()).collect()
+        }
+        _ => return Err(Errno::ENOTDIR),
+    })
+}
+
+/// An open directory.
+pub(super) struct Directory {
+    node: Arc<Node>,
+}
+
+impl Directory {
+    pub(super) const fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+}
+
+impl File for Directory {
+    fn read_directory(
+        &self,
+        position: &mut u64,
+        emit: &mut dyn FnMut(&DirectoryEntry<'_>) -> Attempt<()>,
+    ) -> Attempt<()> {
+        for (at, name) in [(0, b".".as_slice()), (1, b"..")] {
+            if *position == at {
+                let entry = DirectoryEntry { name, inode: self.node.number, kind: FileKind::Directory, next: at + 1 };
+                emit(&entry)?;
+                *position = at + 1;
+            }
+        }
+        for (next, name) in names(&self.node.kind)? {
+            if next <= *position {
+                continue;
+            }
+            // What has gone meanwhile is left out.
+            if let Ok(inode) = self.node.lookup(name.as_bytes()) {
+                let (_, number) = inode.identity();
+                emit(&DirectoryEntry { name: name.as_bytes(), inode: number, kind: inode.kind(), next })?;
+            }
+            *position = next;
+        }
+        Ok(())
+    }
+
+    fn positioning(&self) -> Positioning {
+        Positioning::Offsets
+    }
+
+    fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {
+        super::seek(position, offset, whence)
+    }
+
+    fn attributes(&self) -> Attributes {
+        self.node.attributes()
+    }
+}

@@ -1,0 +1,241 @@
+//! `/proc`: the kernel's state as files.
+//!
+//! Nothing is stored. A [`Node`] is a name for something that is looked up when it is used: [`Node::kind`] says what it
+//! shows, and a process that has ended meanwhile answers `ENOENT` or `ESRCH`. The text of a file is made when it is read
+//! at position 0 and kept in the open file until it is read there again.
+//!
+//! [`global`] makes the files about the machine, [`process`] those about one process; [`listing`] the directories.
+
+mod global;
+mod listing;
+mod process;
+
+use alloc::{string::String, sync::Arc, vec::Vec};
+
+use super::{
+    attributes::{Attributes, DeviceNumber, FileKind},
+    file::{Attempt, File, Positioning, Transfer, Whence},
+    inode::{FileSystemStatus, Inode, OpenRequest, Target},
+    io::Sink,
+    mount::anonymous_device,
+};
+use crate::{
+    errno::{Errno, Result},
+    sync::{Rank, SpinLock},
+    task::{self, Pid, Process},
+};
+
+/// `PROC_SUPER_MAGIC` (`linux/magic.h`).
+const MAGIC: u32 = 0x9fa0;
+
+/// Makes a global file's text.
+type GlobalText = fn(&mut String) -> core::fmt::Result;
+/// Makes the bytes of a file about a process.
+type ProcessText = fn(&Arc<Process>) -> Result<Vec<u8>>;
+
+/// What a node is.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// `/proc` itself.
+    Root,
+    /// A directory with fixed contents.
+    Directory(&'static [(&'static str, Kind)]),
+    /// A text about the machine.
+    Global(GlobalText),
+    /// A file to write one line to, with the text it shows.
+    Setting(GlobalText, fn(&[u8]) -> Result<()>),
+    /// A fixed link.
+    Link(&'static str),
+    /// `self`.
+    OwnProcess,
+    /// `thread-self`.
+    OwnThread,
+    /// `/proc/<pid>`, or `/proc/<pid>/task/<tid>`.
+    Process(Pid),
+    /// A text about a process.
+    About(Pid, ProcessText),
+    /// `/proc/<pid>/fd`.
+    Descriptors(Pid),
+    /// A descriptor.
+    Descriptor(Pid, i32),
+    /// `/proc/<pid>/task`.
+    Threads(Pid),
+    /// `exe`, `cwd`, `root`.
+    Place(Pid, process::Place),
+}
+
+/// A file of `/proc`.
+pub struct Node {
+    kind: Kind,
+    number: u64,
+    device: DeviceNumber,
+}
+
+/// A new `/proc`.
+pub fn new() -> Arc<dyn Inode> {
+    Arc::new(Node { kind: Kind::Root, number: 1, device: anonymous_device() })
+}
+
+impl Node {
+    /// A node below this one. Numbers only have to tell siblings and cousins apart.
+    fn child(&self, name: &[u8], kind: Kind) -> Arc<dyn Inode> {
+        // FNV-1a over the parent's number and the name.
+        let mut number = 0xcbf2_9ce4_8422_2325 ^ self.number;
+        for byte in name {
+            number = (number ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+        Arc::new(Self { kind, number: number >> 16 | 1 << 48, device: self.device })
+    }
+
+    fn owner(&self) -> Option<Arc<Process>> {
+        match self.kind {
+            Kind::Process(pid)
+            | Kind::About(pid, _)
+            | Kind::Descriptors(pid)
+            | Kind::Descriptor(pid, _)
+            | Kind::Threads(pid)
+            | Kind::Place(pid, _) => process::find(pid).ok(),
+            _ => None,
+        }
+    }
+}
+
+impl Inode for Node {
+    fn attributes(&self) -> Attributes {
+        let permissions = match self.kind {
+            Kind::Root | Kind::Directory(_) | Kind::Process(_) | Kind::Threads(_) => 0o555,
+            Kind::Descriptors(_) => 0o500,
+            Kind::Setting(..) => 0o644,
+            Kind::Global(_) | Kind::About(..) => 0o444,
+            Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => 0o777,
+        };
+        let mut attributes = Attributes::synthetic(self.device, self.number, self.kind(), permissions);
+        if self.kind() == FileKind::Directory {
+            attributes.links = 2;
+        }
+        if let Some(process) = self.owner() {
+            let credentials = process.credentials();
+            (attributes.uid, attributes.gid) = (credentials.euid, credentials.egid);
+        }
+        attributes
+    }
+
+    fn kind(&self) -> FileKind {
+        match self.kind {
+            Kind::Root | Kind::Directory(_) | Kind::Process(_) | Kind::Descriptors(_) | Kind::Threads(_) => {
+                FileKind::Directory
+            }
+            Kind::Global(_) | Kind::Setting(..) | Kind::About(..) => FileKind::Regular,
+            Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => {
+                FileKind::Symlink
+            }
+        }
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        let kind = listing::find(&self.kind, name)?;
+        Ok(self.child(name, kind))
+    }
+
+    fn read_link(&self) -> Result<Vec<u8>> {
+        let own = || task::current::tid().and_then(task::thread).ok_or(Errno::ENOENT);
+        match self.kind {
+            Kind::Link(target) => Ok(target.into()),
+            Kind::OwnProcess => Ok(alloc::format!("{}", own()?.process().pid()).into_bytes()),
+            Kind::OwnThread => {
+                let thread = own()?;
+                Ok(alloc::format!("{}/task/{}", thread.process().pid(), thread.tid()).into_bytes())
+            }
+            Kind::Descriptor(pid, fd) => process::describe_descriptor(pid, fd),
+            Kind::Place(pid, place) => process::describe_place(pid, place),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn follow(&self) -> Option<Result<Target>> {
+        match self.kind {
+            Kind::Descriptor(pid, fd) => process::follow_descriptor(pid, fd),
+            Kind::Place(pid, place) => process::follow_place(pid, place),
+            _ => None,
+        }
+    }
+
+    fn open(self: Arc<Self>, _: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
+        Ok(match self.kind() {
+            FileKind::Directory => Arc::new(listing::Directory::new(self)),
+            _ => Arc::new(Text { node: self, made: SpinLock::new(Rank::Inode, Vec::new()) }),
+        })
+    }
+
+    fn status(&self) -> FileSystemStatus {
+        FileSystemStatus { magic: MAGIC, device: self.device, ..FileSystemStatus::default() }
+    }
+}
+
+/// An open text.
+struct Text {
+    node: Arc<Node>,
+    made: SpinLock<Vec<u8>>,
+}
+
+impl Text {
+    fn make(&self) -> Result<Vec<u8>> {
+        match self.node.kind {
+            Kind::Global(make) | Kind::Setting(make, _) => {
+                let mut text = String::new();
+                make(&mut text).map_err(|_| Errno::EIO)?;
+                Ok(text.into_bytes())
+            }
+            Kind::About(pid, make) => make(&process::find(pid).map_err(|_| Errno::ESRCH)?),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+}
+
+impl File for Text {
+    fn read(&self, transfer: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
+        if *transfer.position == 0 && sink.done() == 0 {
+            let text = self.make()?;
+            *self.made.lock() = text;
+        }
+        let made = self.made.lock();
+        let rest = usize::try_from(*transfer.position).ok().and_then(|position| made.get(position..)).unwrap_or(&[]);
+        let before = sink.done();
+        let result = sink.put(rest);
+        *transfer.position += (sink.done() - before) as u64;
+        result?;
+        Ok(())
+    }
+
+    fn write(&self, transfer: &mut Transfer<'_>, source: &mut super::io::Source<'_>) -> Attempt<()> {
+        let Kind::Setting(_, set) = self.node.kind else { return Err(Errno::EINVAL.into()) };
+        let mut line = [0; 256];
+        let length = source.remaining().min(line.len());
+        source.take(&mut line[..length])?;
+        set(line[..length].trim_ascii_end())?;
+        *transfer.position += length as u64;
+        Ok(())
+    }
+
+    fn positioning(&self) -> Positioning {
+        Positioning::Offsets
+    }
+
+    fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {
+        seek(position, offset, whence)
+    }
+
+    fn attributes(&self) -> Attributes {
+        self.node.attributes()
+    }
+}
+
+/// Seeking in something without an end that is known.
+fn seek(position: u64, offset: i64, whence: Whence) -> Result<u64> {
+    let base = match whence {
+        Whence::Set => 0,
+        Whence::Current => position,
+        Whence::End | Whence::Data | Whence::Hole => return Err(Errno::EINVAL),
+    };
+    base.checked_add_signed(offset).ok_or(Errno::EINVAL)
+}

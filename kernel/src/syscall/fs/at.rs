@@ -1,0 +1,105 @@
+//! What the `dirfd, path, flags` of the `…at` calls mean.
+
+use alloc::sync::Arc;
+
+use linux_raw_sys::general as linux;
+
+use crate::{
+    errno::{Errno, Result},
+    fs::{
+        Attributes, FileKind, Location, OpenFile, Permission,
+        attributes::permit,
+        path::{Base, LastLink, Walked, walk as walk_path},
+    },
+    task::{Credentials, Thread},
+};
+
+/// `dirfd` of the working directory.
+pub const AT_FDCWD: i32 = linux::AT_FDCWD;
+
+/// Where a relative path starts.
+///
+/// # Errors
+/// `EBADF`; `ENOTDIR` for something that is no directory.
+fn start(t: &Thread, dirfd: i32, path: &[u8]) -> Result<Location> {
+    if path.first() == Some(&b'/') || dirfd == AT_FDCWD {
+        return Ok(t.fs().working_directory());
+    }
+    let file = t.files().get(dirfd)?;
+    let location = file.location().ok_or(Errno::ENOTDIR)?;
+    if location.inode.kind() != FileKind::Directory && !path.is_empty() {
+        return Err(Errno::ENOTDIR);
+    }
+    Ok(location.clone())
+}
+
+/// Walks `path` from `dirfd` as the caller.
+///
+/// # Errors
+/// `EBADF` and those of [`walk`](walk_path).
+pub fn walk(t: &Thread, dirfd: i32, path: &[u8], last: LastLink) -> Result<Walked> {
+    walk_as(t, &t.credentials(), dirfd, path, last)
+}
+
+/// Walks `path` from `dirfd` as somebody else.
+///
+/// # Errors
+/// As [`walk`].
+pub fn walk_as(t: &Thread, credentials: &Credentials, dirfd: i32, path: &[u8], last: LastLink) -> Result<Walked> {
+    let base = Base { root: t.fs().root(), start: start(t, dirfd, path)?, credentials };
+    walk_path(&base, path, last)
+}
+
+/// What a call is about: a place, or a file that may have none.
+pub enum Subject {
+    /// A place.
+    Location(Location),
+    /// The file behind a descriptor.
+    Open(Arc<OpenFile>),
+}
+
+impl Subject {
+    /// What is known of it.
+    pub fn attributes(&self) -> Attributes {
+        match self {
+            Self::Location(location) => location.inode.attributes(),
+            Self::Open(file) => file.attributes(),
+        }
+    }
+
+    /// The place.
+    ///
+    /// # Errors
+    /// `EINVAL` for a file that has none.
+    pub fn location(&self) -> Result<&Location> {
+        match self {
+            Self::Location(location) => Ok(location),
+            Self::Open(file) => file.location().ok_or(Errno::EINVAL),
+        }
+    }
+}
+
+/// What `dirfd, path, flags` lead to, with `AT_EMPTY_PATH` and `AT_SYMLINK_NOFOLLOW`.
+///
+/// # Errors
+/// As [`walk`].
+pub fn subject(t: &Thread, dirfd: i32, path: &[u8], flags: u32) -> Result<Subject> {
+    if path.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
+        return if dirfd == AT_FDCWD {
+            Ok(Subject::Location(t.fs().working_directory()))
+        } else {
+            Ok(Subject::Open(t.files().get(dirfd)?))
+        };
+    }
+    let last = if flags & linux::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
+    Ok(Subject::Location(walk(t, dirfd, path, last)?.existing()?))
+}
+
+/// Whether the caller may add or remove names in a directory.
+///
+/// # Errors
+/// `EROFS`, `EACCES`.
+pub fn may_change_names(directory: &Location, credentials: &Credentials) -> Result<()> {
+    directory.mount.writable()?;
+    permit(&directory.inode.attributes(), credentials, Permission::WRITE | Permission::EXECUTE)
+}

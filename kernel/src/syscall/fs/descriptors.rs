@@ -1,0 +1,293 @@
+//! Descriptors: duplicating, `fcntl`, `ioctl`, and what has no name: pipes and event counters.
+
+use alloc::sync::Arc;
+
+use linux_raw_sys::{general as linux, ioctl as request};
+
+use super::{
+    open::{descriptor_limit, on_exec},
+    user::{field, get, put, structure},
+};
+use crate::{
+    errno::{Errno, Result},
+    fs::{
+        Direction, File, OnExec, OpenFile, Positioning, Stop,
+        eventfd::{Counting, EventCounter},
+        io::{copy_in, copy_out},
+        locks::{self, Lock, LockKind, Owner},
+        open_file::Blocking,
+        pipe::Pipe,
+    },
+    sync::WaitQueue,
+    task::Thread,
+};
+
+/// `dup(2)`.
+pub async fn dup(t: &Thread, fd: i32) -> Result<u64> {
+    let files = t.files();
+    Ok(files.insert(files.get(fd)?, OnExec::Keep, descriptor_limit(t))? as u64)
+}
+
+fn duplicate_to(t: &Thread, from: i32, to: i32, on_exec: OnExec) -> Result<u64> {
+    let files = t.files();
+    let old = files.replace(to, files.get(from)?, on_exec, descriptor_limit(t))?;
+    if let Some(old) = &old {
+        locks::release_process(old, t.process().pid());
+    }
+    Ok(to as u64)
+}
+
+/// `dup2(2)`.
+pub async fn dup2(t: &Thread, from: i32, to: i32) -> Result<u64> {
+    if from == to {
+        t.files().get(from)?;
+        return Ok(to as u64);
+    }
+    duplicate_to(t, from, to, OnExec::Keep)
+}
+
+/// `dup3(2)`.
+pub async fn dup3(t: &Thread, from: i32, to: i32, flags: u32) -> Result<u64> {
+    if from == to || flags & !linux::O_CLOEXEC != 0 {
+        return Err(Errno::EINVAL);
+    }
+    duplicate_to(t, from, to, on_exec(flags))
+}
+
+/// `pipe2(2)`.
+pub async fn pipe2(t: &Thread, descriptors: u64, flags: u32) -> Result<u64> {
+    // O_DIRECT would make it a pipe of packets.
+    if flags & !(linux::O_CLOEXEC | linux::O_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (read, write) = Pipe::ends();
+    let status = flags & linux::O_NONBLOCK;
+    let read = Arc::new(OpenFile::anonymous(read, linux::O_RDONLY | status));
+    let write = Arc::new(OpenFile::anonymous(write, linux::O_WRONLY | status));
+    let files = t.files();
+    let read = files.insert(read, on_exec(flags), descriptor_limit(t))?;
+    let result = match files.insert(write, on_exec(flags), descriptor_limit(t)) {
+        Ok(write) => {
+            let mut pair = [0; 8];
+            pair[..4].copy_from_slice(&read.to_ne_bytes());
+            pair[4..].copy_from_slice(&write.to_ne_bytes());
+            put(t, descriptors, &pair).await.inspect_err(|_| drop(files.remove(write)))
+        }
+        Err(errno) => Err(errno),
+    };
+    result.inspect_err(|_| drop(files.remove(read))).map(|()| 0)
+}
+
+/// `pipe(2)`.
+pub async fn pipe(t: &Thread, descriptors: u64) -> Result<u64> {
+    pipe2(t, descriptors, 0).await
+}
+
+/// `eventfd2(2)`.
+pub async fn eventfd2(t: &Thread, initial: u32, flags: u32) -> Result<u64> {
+    if flags & !(linux::EFD_CLOEXEC | linux::EFD_NONBLOCK | linux::EFD_SEMAPHORE) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let counting = if flags & linux::EFD_SEMAPHORE != 0 { Counting::One } else { Counting::All };
+    let counter = Arc::new(EventCounter::new(u64::from(initial), counting));
+    let file = OpenFile::anonymous(counter, linux::O_RDWR | flags & linux::EFD_NONBLOCK);
+    Ok(t.files().insert(Arc::new(file), on_exec(flags), descriptor_limit(t))? as u64)
+}
+
+/// `eventfd(2)`.
+pub async fn eventfd(t: &Thread, initial: u32) -> Result<u64> {
+    eventfd2(t, initial, 0).await
+}
+
+/// `fcntl(2)`.
+pub async fn fcntl(t: &Thread, fd: i32, command: u32, argument: u64) -> Result<u64> {
+    let files = t.files();
+    let file = files.get(fd)?;
+    let allowed_on_path = [linux::F_DUPFD, linux::F_DUPFD_CLOEXEC, linux::F_GETFD, linux::F_SETFD, linux::F_GETFL];
+    if file.is_path() && !allowed_on_path.contains(&command) {
+        return Err(Errno::EBADF);
+    }
+    match command {
+        linux::F_DUPFD | linux::F_DUPFD_CLOEXEC => {
+            let from = usize::try_from(argument as i32).map_err(|_| Errno::EINVAL)?;
+            let on_exec = if command == linux::F_DUPFD { OnExec::Keep } else { OnExec::Close };
+            Ok(files.insert_from(file, from, on_exec, descriptor_limit(t))? as u64)
+        }
+        linux::F_GETFD => Ok(u64::from(files.on_exec(fd)? == OnExec::Close)),
+        linux::F_SETFD => {
+            files.set_on_exec(fd, if argument & 1 != 0 { OnExec::Close } else { OnExec::Keep })?;
+            Ok(0)
+        }
+        linux::F_GETFL => Ok(u64::from(file.flags())),
+        linux::F_SETFL => {
+            file.set_flags(argument as u32);
+            Ok(0)
+        }
+        linux::F_GETLK | linux::F_OFD_GETLK => get_lock(t, &file, command, argument).await,
+        linux::F_SETLK | linux::F_SETLKW | linux::F_OFD_SETLK | linux::F_OFD_SETLKW => {
+            set_lock(t, &file, command, argument).await
+        }
+        linux::F_GETPIPE_SZ => Ok(file.file().as_pipe().ok_or(Errno::EBADF)?.pipe().capacity() as u64),
+        linux::F_SETPIPE_SZ => {
+            let pipe = file.file().as_pipe().ok_or(Errno::EBADF)?.pipe();
+            Ok(pipe.set_capacity(argument as u32 as usize)? as u64)
+        }
+        linux::F_GETOWN | linux::F_GETSIG => Ok(0),
+        linux::F_GETLEASE => Ok(u64::from(linux::F_UNLCK)),
+        // No signal-driven input or output, no leases, no seals.
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// A lock as `struct flock` describes it: the kind, or `None` to unlock, and the range.
+async fn parse_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> Result<(Option<LockKind>, Lock)> {
+    let mut bytes = [0u8; size_of::<linux::flock>()];
+    get(t, address, &mut bytes).await?;
+    let kind = match field!(bytes, linux::flock, l_type) as u32 {
+        linux::F_RDLCK => Some(LockKind::Shared),
+        linux::F_WRLCK => Some(LockKind::Exclusive),
+        linux::F_UNLCK => None,
+        _ => return Err(Errno::EINVAL),
+    };
+    let base = match field!(bytes, linux::flock, l_whence) as u32 {
+        linux::SEEK_SET => 0,
+        linux::SEEK_CUR => file.position() as i64,
+        linux::SEEK_END => file.attributes().size as i64,
+        _ => return Err(Errno::EINVAL),
+    };
+    let start = base.checked_add(field!(bytes, linux::flock, l_start) as i64).ok_or(Errno::EOVERFLOW)?;
+    let len = field!(bytes, linux::flock, l_len) as i64;
+    let (start, end) = match len {
+        0 => (start, i64::MAX),
+        1.. => (start, start.checked_add(len).ok_or(Errno::EOVERFLOW)?),
+        _ => (start.checked_add(len).ok_or(Errno::EINVAL)?, start),
+    };
+    if start < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let owner = if matches!(command, linux::F_OFD_GETLK | linux::F_OFD_SETLK | linux::F_OFD_SETLKW) {
+        if field!(bytes, linux::flock, l_pid) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        Owner::description(file)
+    } else {
+        Owner::Process(t.process().pid())
+    };
+    let lock = Lock { owner, kind: kind.unwrap_or(LockKind::Shared), start: start as u64, end: end as u64 };
+    Ok((kind, lock))
+}
+
+async fn get_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> Result<u64> {
+    let (kind, mut lock) = parse_lock(t, file, command, address).await?;
+    lock.kind = kind.ok_or(Errno::EINVAL)?;
+    let bytes = match locks::conflict(file, &lock)? {
+        None => {
+            let mut bytes = [0u8; 2];
+            bytes.copy_from_slice(&(linux::F_UNLCK as u16).to_ne_bytes());
+            put(t, address, &bytes).await?;
+            return Ok(0);
+        }
+        Some(found) => structure!(linux::flock {
+            l_type: if found.kind == LockKind::Exclusive { linux::F_WRLCK } else { linux::F_RDLCK },
+            l_whence: linux::SEEK_SET,
+            l_start: found.start,
+            l_len: if found.end == i64::MAX as u64 { 0 } else { found.end - found.start },
+            l_pid: match found.owner { Owner::Process(pid) => i64::from(pid), Owner::Description(_) => -1 },
+        }),
+    };
+    put(t, address, &bytes).await?;
+    Ok(0)
+}
+
+async fn set_lock(t: &Thread, file: &Arc<OpenFile>, command: u32, address: u64) -> Result<u64> {
+    let (kind, lock) = parse_lock(t, file, command, address).await?;
+    match kind {
+        None => locks::unlock(file, &lock)?,
+        Some(LockKind::Shared) if !file.is_readable() => return Err(Errno::EBADF),
+        Some(LockKind::Exclusive) if !file.is_writable() => return Err(Errno::EBADF),
+        Some(kind) => {
+            let lock = Lock { kind, ..lock };
+            let wait = matches!(command, linux::F_SETLKW | linux::F_OFD_SETLKW);
+            take_lock(t, file, lock, wait.then_some(())).await?;
+        }
+    }
+    Ok(0)
+}
+
+/// Takes a lock; waits for it if `wait` is there.
+async fn take_lock(t: &Thread, file: &OpenFile, lock: Lock, wait: Option<()>) -> Result<()> {
+    if wait.is_none() {
+        return if locks::lock(file, &lock)? { Ok(()) } else { Err(Errno::EAGAIN) };
+    }
+    t.interruptible(locks::released().wait_until(|| match locks::lock(file, &lock) {
+        Ok(true) => Some(Ok(())),
+        Ok(false) => None,
+        Err(errno) => Some(Err(errno)),
+    }))
+    .await?
+}
+
+/// `flock(2)`.
+pub async fn flock(t: &Thread, fd: i32, operation: u32) -> Result<u64> {
+    let file = t.files().get_usable(fd)?;
+    let lock = |kind| Lock { owner: Owner::whole_file(&file), kind, start: 0, end: u64::MAX };
+    let kind = match operation & !linux::LOCK_NB {
+        linux::LOCK_SH => LockKind::Shared,
+        linux::LOCK_EX => LockKind::Exclusive,
+        linux::LOCK_UN => {
+            locks::unlock(&file, &lock(LockKind::Shared))?;
+            return Ok(0);
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    take_lock(t, &file, lock(kind), (operation & linux::LOCK_NB == 0).then_some(())).await?;
+    Ok(0)
+}
+
+/// `FIONREAD` of a regular file: what lies between the position and the end.
+fn bytes_left(file: &OpenFile) -> Option<i32> {
+    let attributes = file.attributes();
+    let regular = attributes.kind == crate::fs::FileKind::Regular && file.file().positioning() == Positioning::Offsets;
+    regular.then(|| attributes.size.saturating_sub(file.position()).min(i32::MAX as u64) as i32)
+}
+
+/// `ioctl(2)`: what holds for every file, then the file's own.
+pub async fn ioctl(t: &Thread, fd: i32, command: u32, argument: u64) -> Result<u64> {
+    let files = t.files();
+    let file = files.get_usable(fd)?;
+    match command {
+        request::FIOCLEX => return files.set_on_exec(fd, OnExec::Close).map(|()| 0),
+        request::FIONCLEX => return files.set_on_exec(fd, OnExec::Keep).map(|()| 0),
+        _ => {}
+    }
+    loop {
+        let queue = file.file().wait_queue(Direction::Write);
+        let mut wait = core::pin::pin!(queue.map(WaitQueue::wait));
+        if let Some(wait) = wait.as_mut().as_pin_mut() {
+            wait.enable();
+        }
+        let result = match command {
+            request::FIONBIO => {
+                let mut on = [0; 4];
+                copy_in(&mut on, argument).map_err(Stop::from).map(|()| {
+                    file.set_blocking(if on == [0; 4] { Blocking::Wait } else { Blocking::Return });
+                    0
+                })
+            }
+            request::FIONREAD if bytes_left(&file).is_some() => {
+                let left = bytes_left(&file).unwrap_or(0);
+                copy_out(argument, &left.to_ne_bytes()).map_err(Stop::from).map(|()| 0)
+            }
+            _ => file.file().control(t, command, argument),
+        };
+        match result {
+            Ok(value) => return Ok(value),
+            Err(Stop::Errno(errno)) => return Err(errno),
+            Err(Stop::Fault(fault)) => t.mm().resolve(fault).await.map_err(|_| Errno::EFAULT)?,
+            Err(Stop::WouldBlock) => match wait.as_mut().as_pin_mut() {
+                Some(wait) => t.interruptible(wait).await?,
+                None => return Err(Errno::EAGAIN),
+            },
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Opening and closing.
+
+use alloc::sync::Arc;
+use core::pin::pin;
+
+use linux_raw_sys::general as linux;
+
+use super::{
+    at::{self, AT_FDCWD, may_change_names, walk},
+    user::{get, path},
+};
+use crate::{
+    errno::{Errno, Result},
+    fs::{
+        FileKind, Location, OnExec, OpenFile, Permission,
+        attributes::{SetAttributes, owns, permit},
+        devfs,
+        file::File,
+        inode::{NewFile, OpenRequest},
+        open_file::PathFile,
+        path::{LastLink, LastName, Walked},
+        pipe::End,
+    },
+    task::{Thread, limits::Resource},
+};
+
+/// The limit on new descriptors.
+pub fn descriptor_limit(t: &Thread) -> u64 {
+    t.process().limit(Resource::OpenFiles)
+}
+
+/// Whether `O_CLOEXEC` stands in flags.
+pub const fn on_exec(flags: u32) -> OnExec {
+    if flags & linux::O_CLOEXEC != 0 { OnExec::Close } else { OnExec::Keep }
+}
+
+const O_TMPFILE: u32 = linux::O_TMPFILE;
+
+const fn wants_write(flags: u32) -> bool {
+    matches!(flags & linux::O_ACCMODE, linux::O_WRONLY | linux::O_RDWR) || flags & linux::O_TRUNC != 0
+}
+
+fn wanted(flags: u32) -> Permission {
+    let mut wanted = Permission::empty();
+    if flags & linux::O_ACCMODE != linux::O_WRONLY {
+        wanted |= Permission::READ;
+    }
+    if wants_write(flags) {
+        wanted |= Permission::WRITE;
+    }
+    wanted
+}
+
+/// Makes the file that a walk did not find.
+fn create(t: &Thread, walked: &Walked, mode: u32) -> Result<Location> {
+    if walked.trailing_slash {
+        return Err(Errno::EISDIR);
+    }
+    let credentials = t.credentials();
+    may_change_names(&walked.directory, &credentials)?;
+    let permissions = mode as u16 & 0o7777 & !t.fs().umask();
+    let new = NewFile::new(FileKind::Regular, permissions, credentials.fsuid, credentials.fsgid);
+    let inode = walked.directory.inode.create(&walked.name, &new)?;
+    Ok(Location { mount: walked.directory.mount.clone(), inode })
+}
+
+/// Whether the caller may open what is there with these flags.
+fn check(t: &Thread, location: &Location, flags: u32) -> Result<()> {
+    let attributes = location.inode.attributes();
+    match attributes.kind {
+        FileKind::Symlink => return Err(Errno::ELOOP),
+        FileKind::Directory if wants_write(flags) || flags & linux::O_CREAT != 0 => return Err(Errno::EISDIR),
+        FileKind::Directory => {}
+        _ if flags & linux::O_DIRECTORY != 0 => return Err(Errno::ENOTDIR),
+        _ => {}
+    }
+    let is_node = matches!(attributes.kind, FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo);
+    if wants_write(flags) && !is_node {
+        location.mount.writable()?;
+    }
+    let credentials = t.credentials();
+    permit(&attributes, &credentials, wanted(flags))?;
+    if flags & linux::O_NOATIME != 0 {
+        owns(&attributes, &credentials)?;
+    }
+    Ok(())
+}
+
+/// Finds or makes what is to be opened, and whether it was made.
+fn find(t: &Thread, dirfd: i32, path: &[u8], flags: u32, mode: u32) -> Result<(Location, bool)> {
+    if flags & O_TMPFILE == O_TMPFILE {
+        if !matches!(flags & linux::O_ACCMODE, linux::O_WRONLY | linux::O_RDWR) {
+            return Err(Errno::EINVAL);
+        }
+        let directory = walk(t, dirfd, path, LastLink::Follow)?.existing()?;
+        let credentials = t.credentials();
+        if directory.inode.kind() != FileKind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        may_change_names(&directory, &credentials)?;
+        let permissions = mode as u16 & 0o7777 & !t.fs().umask();
+        let new = NewFile::new(FileKind::Regular, permissions, credentials.fsuid, credentials.fsgid);
+        let inode = directory.inode.create_unnamed(&new)?;
+        return Ok((Location { mount: directory.mount, inode }, true));
+    }
+    let exclusive = flags & (linux::O_CREAT | linux::O_EXCL) == linux::O_CREAT | linux::O_EXCL;
+    let keep = flags & linux::O_NOFOLLOW != 0 || exclusive;
+    let walked = walk(t, dirfd, path, if keep { LastLink::Keep } else { LastLink::Follow })?;
+    if flags & linux::O_CREAT == 0 {
+        return Ok((walked.existing()?, false));
+    }
+    if exclusive && walked.target.is_some() {
+        return Err(Errno::EEXIST);
+    }
+    match walked.target.clone() {
+        Some(found) => Ok((found, false)),
+        None if walked.last == LastName::Name => match create(t, &walked, mode) {
+            Ok(made) => Ok((made, true)),
+            // Somebody else was quicker: then it is there to be opened.
+            Err(Errno::EEXIST) if !exclusive => Ok((walk(t, dirfd, path, LastLink::Follow)?.existing()?, false)),
+            Err(errno) => Err(errno),
+        },
+        None => Err(Errno::EISDIR),
+    }
+}
+
+/// Opens a fifo: without `O_NONBLOCK`, waits for the other side.
+async fn open_fifo(t: &Thread, location: &Location, flags: u32) -> Result<Arc<dyn File>> {
+    let pipe = location.inode.fifo()?;
+    let end = End::from_flags(flags);
+    let nonblocking = flags & linux::O_NONBLOCK != 0;
+    if end == End::Write && nonblocking && !pipe.peer(end).1 {
+        return Err(Errno::ENXIO);
+    }
+    let (seen, _) = pipe.peer(end);
+    let opened = pipe.open(end, Some(location.inode.attributes()));
+    if !nonblocking {
+        loop {
+            let mut wait = pin!(pipe.opened().wait());
+            wait.as_mut().enable();
+            let (opens, present) = pipe.peer(end);
+            if present || opens != seen {
+                break;
+            }
+            t.interruptible(wait).await?;
+        }
+    }
+    Ok(opened)
+}
+
+/// Opens a place, whose permissions have been checked.
+async fn open_location(t: &Thread, location: Location, flags: u32) -> Result<OpenFile> {
+    if flags & linux::O_PATH != 0 {
+        return Ok(OpenFile::new(Arc::new(PathFile), location, flags));
+    }
+    let request = OpenRequest { flags, caller: Some(t) };
+    let kind = location.inode.kind();
+    let file = match location.inode.clone().open(&request) {
+        Err(Errno::ENXIO) if kind == FileKind::Fifo => open_fifo(t, &location, flags).await?,
+        Err(Errno::ENXIO) if kind == FileKind::CharDevice => {
+            if location.mount.flags() & linux::MS_NODEV != 0 {
+                return Err(Errno::EACCES);
+            }
+            devfs::open_char(location.inode.attributes().rdev, &request)?
+        }
+        other => other?,
+    };
+    if flags & linux::O_TRUNC != 0 && kind == FileKind::Regular {
+        location.inode.set_attributes(&SetAttributes { size: Some(0), ..SetAttributes::default() })?;
+    }
+    Ok(OpenFile::new(file, location, flags))
+}
+
+async fn open_path(t: &Thread, dirfd: i32, name: &[u8], flags: u32, mode: u32) -> Result<u64> {
+    let flags = if flags & linux::O_PATH != 0 {
+        flags & (linux::O_PATH | linux::O_DIRECTORY | linux::O_NOFOLLOW | linux::O_CLOEXEC)
+    } else {
+        flags
+    };
+    if flags & O_TMPFILE != O_TMPFILE && flags & (linux::O_CREAT | linux::O_DIRECTORY) == linux::O_CREAT | linux::O_DIRECTORY
+    {
+        return Err(Errno::EINVAL);
+    }
+    let (location, made) = find(t, dirfd, name, flags, mode)?;
+    let flags = if flags & O_TMPFILE == O_TMPFILE { flags & !O_TMPFILE } else { flags };
+    if flags & linux::O_PATH != 0 {
+        if flags & linux::O_DIRECTORY != 0 && location.inode.kind() != FileKind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+    } else if !made {
+        check(t, &location, flags)?;
+    }
+    let flags = if made { flags & !linux::O_TRUNC } else { flags };
+    let file = open_location(t, location, flags).await?;
+    Ok(t.files().insert(Arc::new(file), on_exec(flags), descriptor_limit(t))? as u64)
+}
+
+/// Opens a program to be executed, or its interpreter.
+///
+/// # Errors
+/// As `open`; `EACCES` for what is not a regular file or not executable.
+pub fn open_executable(t: &Thread, dirfd: i32, name: &[u8], flags: u32) -> Result<Arc<OpenFile>> {
+    let location = at::subject(t, dirfd, name, flags)?.location()?.clone();
+    let attributes = location.inode.attributes();
+    match attributes.kind {
+        FileKind::Regular => {}
+        FileKind::Symlink => return Err(Errno::ELOOP),
+        _ => return Err(Errno::EACCES),
+    }
+    if location.mount.flags() & linux::MS_NOEXEC != 0 {
+        return Err(Errno::EACCES);
+    }
+    permit(&attributes, &t.credentials(), Permission::EXECUTE)?;
+    let file = location.inode.clone().open(&OpenRequest { flags: linux::O_RDONLY, caller: Some(t) })?;
+    Ok(Arc::new(OpenFile::new(file, location, linux::O_RDONLY)))
+}
+
+/// `openat(2)`.
+pub async fn openat(t: &Thread, dirfd: i32, name: u64, flags: u32, mode: u32) -> Result<u64> {
+    let name = path(t, name).await?;
+    open_path(t, dirfd, &name, flags, mode).await
+}
+
+/// `open(2)`.
+pub async fn open(t: &Thread, name: u64, flags: u32, mode: u32) -> Result<u64> {
+    openat(t, AT_FDCWD, name, flags, mode).await
+}
+
+/// `creat(2)`.
+pub async fn creat(t: &Thread, name: u64, mode: u32) -> Result<u64> {
+    openat(t, AT_FDCWD, name, linux::O_CREAT | linux::O_WRONLY | linux::O_TRUNC, mode).await
+}
+
+/// `openat2(2)`, without any of its `resolve` restrictions: those are `EINVAL`, so that nobody relies on them in vain.
+pub async fn openat2(t: &Thread, dirfd: i32, name: u64, how: u64, size: u64) -> Result<u64> {
+    let mut bytes = [0u8; 24];
+    if size < bytes.len() as u64 {
+        return Err(Errno::EINVAL);
+    }
+    if size > bytes.len() as u64 {
+        return Err(Errno::E2BIG);
+    }
+    get(t, how, &mut bytes).await?;
+    let word = |at: usize| super::user::load(&bytes, at, 8);
+    let (flags, mode, resolve) = (word(0), word(8), word(16));
+    let known = u64::from(O_TMPFILE | linux::O_PATH | linux::O_SYNC | linux::O_CLOEXEC | linux::O_NOATIME) | 0x3_ffff;
+    if resolve != 0 || flags & !known != 0 || mode & !0o7777 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    openat(t, dirfd, name, flags as u32, mode as u32).await
+}
+
+/// `close(2)`.
+pub async fn close(t: &Thread, fd: i32) -> Result<u64> {
+    let file = t.files().remove(fd)?;
+    crate::fs::locks::release_process(&file, t.process().pid());
+    drop(file);
+    Ok(0)
+}
+
+/// `close_range(2)`.
+pub async fn close_range(t: &Thread, first: u32, last: u32, flags: u32) -> Result<u64> {
+    if first > last || flags & !(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if flags & CLOSE_RANGE_UNSHARE != 0 {
+        let own = t.files().fork()?;
+        drop(t.set_files(Arc::new(own)));
+    }
+    t.files().for_each(first, last, |table, fd| {
+        if flags & CLOSE_RANGE_CLOEXEC != 0 {
+            let _ = table.set_on_exec(fd, OnExec::Close);
+        } else if let Ok(file) = table.remove(fd) {
+            crate::fs::locks::release_process(&file, t.process().pid());
+        }
+    });
+    Ok(0)
+}
+
+/// `linux/close_range.h`.
+const CLOSE_RANGE_UNSHARE: u32 = 2;
+/// `linux/close_range.h`.
+const CLOSE_RANGE_CLOEXEC: u32 = 4;

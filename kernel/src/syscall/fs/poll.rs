@@ -1,0 +1,282 @@
+//! Waiting for several files at once: `poll`, `select` and their variants.
+//!
+//! The first look waits for nothing and registers nowhere. Only where nothing is ready does the call enter every file's poll
+//! queue, look again, and await whichever wakes first, or the deadline.
+
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use core::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+};
+
+use linux_raw_sys::general as linux;
+use smallvec::SmallVec;
+
+use super::user::{get, put, words};
+use crate::{
+    errno::{Errno, Result},
+    fs::{OpenFile, Readiness},
+    rt,
+    task::{Restart, Thread, signal::SignalSet},
+};
+
+/// One file and what is asked of it.
+struct Watched {
+    file: Option<Arc<OpenFile>>,
+    wanted: Readiness,
+    ready: Readiness,
+}
+
+impl Watched {
+    fn look(&mut self) -> bool {
+        let always = Readiness::ERR | Readiness::HUP | Readiness::NVAL;
+        self.ready = match &self.file {
+            Some(file) => file.file().readiness() & (self.wanted | always),
+            None => self.ready,
+        };
+        !self.ready.is_empty()
+    }
+}
+
+type Watch = SmallVec<[Watched; 4]>;
+
+fn look(watched: &mut [Watched]) -> usize {
+    watched.iter_mut().map(Watched::look).filter(|&ready| ready).count()
+}
+
+/// Waits until something is ready or `deadline` (nanoseconds since boot) has passed; how many are ready.
+async fn wait_for(t: &Thread, watched: &mut [Watched], deadline: Option<u64>) -> Result<usize> {
+    loop {
+        let ready = look(watched);
+        if ready > 0 || deadline.is_some_and(|deadline| rt::now() >= deadline) {
+            return Ok(ready);
+        }
+        let files: SmallVec<[Arc<OpenFile>; 4]> = watched.iter().filter_map(|watched| watched.file.clone()).collect();
+        let mut waits = Vec::new();
+        for queue in files.iter().filter_map(|file| file.file().poll_queue()) {
+            waits.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            let mut wait = Box::pin(queue.wait());
+            wait.as_mut().enable();
+            waits.push(wait);
+        }
+        let ready = look(watched);
+        if ready > 0 {
+            return Ok(ready);
+        }
+        let mut sleep = pin!(deadline.map(rt::sleep_until));
+        t.interruptible(poll_fn(|context| {
+            let mut woken = false;
+            for wait in &mut waits {
+                woken |= wait.as_mut().poll(context).is_ready();
+            }
+            if let Some(sleep) = sleep.as_mut().as_pin_mut() {
+                woken |= Pin::poll(sleep, context).is_ready();
+            }
+            if woken { Poll::Ready(()) } else { Poll::Pending }
+        }))
+        .await?;
+    }
+}
+
+/// The most descriptors of one `poll`.
+const MAX_WATCHED: u32 = 1 << 16;
+
+async fn poll_until(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Result<u64> {
+    if u64::from(count) > super::open::descriptor_limit(t).min(u64::from(MAX_WATCHED)) {
+        return Err(Errno::EINVAL);
+    }
+    let files = t.files();
+    let mut watched = Watch::new();
+    watched.try_reserve(count as usize).map_err(|_| Errno::ENOMEM)?;
+    for index in 0..u64::from(count) {
+        let [word] = words(t, array.wrapping_add(index * 8)).await?;
+        let (fd, wanted) = (word as u32 as i32, Readiness::from_bits_truncate((word >> 32) as u32 & 0xffff));
+        watched.push(match files.get(fd) {
+            _ if fd < 0 => Watched { file: None, wanted, ready: Readiness::empty() },
+            Ok(file) if !file.is_path() => Watched { file: Some(file), wanted, ready: Readiness::empty() },
+            _ => Watched { file: None, wanted, ready: Readiness::NVAL },
+        });
+    }
+    let result = wait_for(t, &mut watched, deadline).await;
+    for (index, watched) in watched.iter().enumerate() {
+        let address = array.wrapping_add(index as u64 * 8 + 6);
+        put(t, address, &(watched.ready.bits() as u16).to_ne_bytes()).await?;
+    }
+    Ok(result? as u64)
+}
+
+/// A deadline from milliseconds; negative is for ever.
+fn milliseconds(timeout: i32) -> Option<u64> {
+    let timeout = u64::try_from(timeout).ok()?;
+    Some(rt::now().saturating_add(timeout * 1_000_000))
+}
+
+/// A deadline from seconds and parts of a second of `unit` nanoseconds.
+fn from_parts([seconds, parts]: [u64; 2], unit: u64) -> Result<u64> {
+    if seconds > i64::MAX as u64 || parts >= 1_000_000_000 / unit {
+        return Err(Errno::EINVAL);
+    }
+    Ok(rt::now().saturating_add(seconds.saturating_mul(1_000_000_000)).saturating_add(parts * unit))
+}
+
+/// `poll(2)`.
+pub async fn poll(t: &Thread, array: u64, count: u32, timeout: i32) -> Result<u64> {
+    let deadline = milliseconds(timeout);
+    let result = poll_until(t, array, count, deadline).await;
+    if result == Err(Errno::ERESTARTSYS) {
+        // Without a handler the rest of the time is waited, not the whole again.
+        t.set_restart(Restart::Poll { descriptors: array, count, deadline: deadline.unwrap_or(u64::MAX) });
+        return Err(Errno::ERESTART_RESTARTBLOCK);
+    }
+    result
+}
+
+/// Goes on with an interrupted `poll`: what [`Restart::Poll`] asks for.
+pub async fn restart_poll(t: &Thread, array: u64, count: u32, deadline: u64) -> Result<u64> {
+    let result = poll_until(t, array, count, (deadline != u64::MAX).then_some(deadline)).await;
+    if result == Err(Errno::ERESTARTSYS) {
+        t.set_restart(Restart::Poll { descriptors: array, count, deadline });
+        return Err(Errno::ERESTART_RESTARTBLOCK);
+    }
+    result
+}
+
+/// Runs a wait under a temporary signal mask.
+async fn masked<T>(t: &Thread, mask: Option<u64>, wait: impl Future<Output = Result<T>>) -> Result<T> {
+    if let Some(mask) = mask {
+        t.set_temporary_mask(SignalSet(mask));
+    }
+    match wait.await {
+        Err(Errno::ERESTARTSYS) => Err(Errno::ERESTARTNOHAND),
+        other => {
+            if mask.is_some() {
+                t.restore_mask();
+            }
+            other
+        }
+    }
+}
+
+async fn signal_mask(t: &Thread, address: u64, size: u64) -> Result<Option<u64>> {
+    if address == 0 {
+        return Ok(None);
+    }
+    if size != 8 {
+        return Err(Errno::EINVAL);
+    }
+    let [mask] = words(t, address).await?;
+    Ok(Some(mask))
+}
+
+/// Tells the caller what is left of its time, as Linux does; a bad address is not an error any more.
+async fn put_rest(t: &Thread, address: u64, deadline: Option<u64>, unit: u64) {
+    if let Some(deadline) = deadline.filter(|_| address != 0) {
+        let left = deadline.saturating_sub(rt::now());
+        let parts = [left / 1_000_000_000, left % 1_000_000_000 / unit].map(u64::to_ne_bytes);
+        let _ = put(t, address, parts.as_flattened()).await;
+    }
+}
+
+/// `ppoll(2)`.
+pub async fn ppoll(t: &Thread, array: u64, count: u32, timeout: u64, mask: u64, size: u64) -> Result<u64> {
+    let deadline = if timeout == 0 { None } else { Some(from_parts(words(t, timeout).await?, 1)?) };
+    let mask = signal_mask(t, mask, size).await?;
+    let result = masked(t, mask, poll_until(t, array, count, deadline)).await;
+    put_rest(t, timeout, deadline, 1).await;
+    result
+}
+
+/// Bits of a descriptor set in one word.
+const WORD: usize = 64;
+
+const READ_SET: Readiness = Readiness::READABLE.union(Readiness::HUP).union(Readiness::ERR).union(Readiness::RDBAND);
+const WRITE_SET: Readiness = Readiness::WRITABLE.union(Readiness::ERR).union(Readiness::WRBAND);
+
+async fn select_until(t: &Thread, count: i32, sets: [u64; 3], deadline: Option<u64>) -> Result<u64> {
+    let files = t.files();
+    let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?.min(files.size().next_multiple_of(WORD));
+    let words_in_set = count.div_ceil(WORD);
+    let mut given: [SmallVec<[u64; 16]>; 3] = Default::default();
+    for (set, &address) in given.iter_mut().zip(&sets) {
+        set.resize(words_in_set, 0);
+        if address != 0 {
+            for (index, word) in set.iter_mut().enumerate() {
+                let mut bytes = [0; 8];
+                get(t, address.wrapping_add(index as u64 * 8), &mut bytes).await?;
+                *word = u64::from_ne_bytes(bytes);
+            }
+        }
+    }
+    let asked = |set: &[u64], fd: usize| set[fd / WORD] >> (fd % WORD) & 1 != 0;
+    let mut watched = Watch::new();
+    let mut numbers: SmallVec<[usize; 4]> = SmallVec::new();
+    for fd in 0..count {
+        let mut wanted = Readiness::empty();
+        for (set, bits) in given.iter().zip([READ_SET, WRITE_SET, Readiness::PRI]) {
+            if asked(set, fd) {
+                wanted |= bits;
+            }
+        }
+        if !wanted.is_empty() {
+            let file = files.get_usable(fd as i32)?;
+            watched.push(Watched { file: Some(file), wanted, ready: Readiness::empty() });
+            numbers.push(fd);
+        }
+    }
+    // Hang-ups and errors wake a select only through the sets that contain them.
+    let result = wait_for(t, &mut watched, deadline).await?;
+    let _ = result;
+    let mut found = 0;
+    let mut answer: [SmallVec<[u64; 16]>; 3] = Default::default();
+    for ((answer, given), bits) in answer.iter_mut().zip(&given).zip([READ_SET, WRITE_SET, Readiness::PRI]) {
+        answer.resize(words_in_set, 0);
+        for (&fd, watched) in numbers.iter().zip(&watched) {
+            if asked(given, fd) && watched.ready.intersects(bits) {
+                answer[fd / WORD] |= 1 << (fd % WORD);
+                found += 1;
+            }
+        }
+    }
+    for (answer, &address) in answer.iter().zip(&sets) {
+        if address != 0 {
+            for (index, word) in answer.iter().enumerate() {
+                put(t, address.wrapping_add(index as u64 * 8), &word.to_ne_bytes()).await?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// `select(2)`.
+pub async fn select(t: &Thread, count: i32, read: u64, write: u64, except: u64, timeout: u64) -> Result<u64> {
+    let deadline = if timeout == 0 { None } else { Some(from_parts(words(t, timeout).await?, 1000)?) };
+    let result = masked(t, None, select_until(t, count, [read, write, except], deadline)).await;
+    put_rest(t, timeout, deadline, 1000).await;
+    result
+}
+
+/// `pselect6(2)`.
+pub async fn pselect6(
+    t: &Thread,
+    count: i32,
+    read: u64,
+    write: u64,
+    except: u64,
+    timeout: u64,
+    mask: u64,
+) -> Result<u64> {
+    let deadline = if timeout == 0 { None } else { Some(from_parts(words(t, timeout).await?, 1)?) };
+    let mask = if mask == 0 {
+        None
+    } else {
+        let [address, size] = words(t, mask).await?;
+        signal_mask(t, address, size).await?
+    };
+    let result = masked(t, mask, select_until(t, count, [read, write, except], deadline)).await;
+    put_rest(t, timeout, deadline, 1).await;
+    result
+}
+
+/// The bits of `poll` that `linux-raw-sys` names.
+const _: () = assert!(linux::POLLNVAL == Readiness::NVAL.bits());

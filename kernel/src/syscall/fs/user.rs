@@ -1,0 +1,151 @@
+//! The caller's memory, from an async call: paths, structures, vectors. A page that is not there is brought in and the copy
+//! repeated.
+
+use core::mem::size_of;
+
+use linux_raw_sys::general as linux;
+use smallvec::SmallVec;
+
+use crate::{
+    errno::{Errno, Result},
+    fs::{
+        file::{Attempt, Stop},
+        io::{UserSlice, copy_in, copy_out},
+        path::PATH_MAX,
+    },
+    task::Thread,
+};
+
+/// A path, short ones without allocation.
+pub type UserPath = SmallVec<[u8; 96]>;
+
+/// Attempts until it neither faults nor fails.
+///
+/// # Errors
+/// The attempt's; `EFAULT` for a page that cannot be had; `EAGAIN` for an attempt that would block.
+pub async fn with_faults<T>(t: &Thread, mut attempt: impl FnMut() -> Attempt<T>) -> Result<T> {
+    loop {
+        match attempt() {
+            Ok(value) => return Ok(value),
+            Err(Stop::Errno(errno)) => return Err(errno),
+            Err(Stop::WouldBlock) => return Err(Errno::EAGAIN),
+            Err(Stop::Fault(fault)) => t.mm().resolve(fault).await.map_err(|_| Errno::EFAULT)?,
+        }
+    }
+}
+
+/// Copies `bytes` to the caller.
+///
+/// # Errors
+/// `EFAULT`.
+pub async fn put(t: &Thread, address: u64, bytes: &[u8]) -> Result<()> {
+    with_faults(t, || Ok(copy_out(address, bytes)?)).await
+}
+
+/// Copies from the caller.
+///
+/// # Errors
+/// `EFAULT`.
+pub async fn get(t: &Thread, address: u64, bytes: &mut [u8]) -> Result<()> {
+    with_faults(t, || Ok(copy_in(bytes, address)?)).await
+}
+
+/// An array of `N` 64-bit words of the caller's.
+///
+/// # Errors
+/// `EFAULT`.
+pub async fn words<const N: usize>(t: &Thread, address: u64) -> Result<[u64; N]> {
+    let mut bytes = [[0u8; 8]; N];
+    get(t, address, bytes.as_flattened_mut()).await?;
+    Ok(bytes.map(u64::from_ne_bytes))
+}
+
+/// A path of the caller's, without its final zero.
+///
+/// # Errors
+/// `EFAULT`; `ENAMETOOLONG`.
+pub async fn path(t: &Thread, address: u64) -> Result<UserPath> {
+    let mut path = UserPath::new();
+    let mut chunk = [0u8; 64];
+    loop {
+        let at = address.checked_add(path.len() as u64).ok_or(Errno::EFAULT)?;
+        // Within one page, so that a string that ends at the end of memory is read whole.
+        let length = chunk.len().min(hal::PAGE_SIZE - at as usize % hal::PAGE_SIZE);
+        let chunk = &mut chunk[..length];
+        get(t, at, chunk).await?;
+        let end = chunk.iter().position(|&byte| byte == 0);
+        path.extend_from_slice(&chunk[..end.unwrap_or(length)]);
+        if path.len() >= PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        if end.is_some() {
+            return Ok(path);
+        }
+    }
+}
+
+/// The vectors of `readv` and its kin.
+pub type Vectors = SmallVec<[UserSlice; 8]>;
+
+/// Reads a vector array (`struct iovec`).
+///
+/// # Errors
+/// `EINVAL` for more than 1024, a negative length, or a sum that overflows; `EFAULT`.
+pub async fn vectors(t: &Thread, address: u64, count: u64) -> Result<Vectors> {
+    if count > u64::from(linux::UIO_MAXIOV) {
+        return Err(Errno::EINVAL);
+    }
+    let mut slices = Vectors::new();
+    let mut sum: u64 = 0;
+    for index in 0..count {
+        let [base, len] = words(t, address.wrapping_add(index * 16)).await?;
+        sum = sum.checked_add(len).filter(|&sum| sum <= i64::MAX as u64).ok_or(Errno::EINVAL)?;
+        slices.push(UserSlice::new(base, len)?);
+    }
+    Ok(slices)
+}
+
+/// Stores the low bytes of `value` into a field.
+pub fn store(bytes: &mut [u8], offset: usize, size: usize, value: u64) {
+    bytes[offset..offset + size].copy_from_slice(&value.to_le_bytes()[..size]);
+}
+
+/// Loads a field, zero-extended.
+pub fn load(bytes: &[u8], offset: usize, size: usize) -> u64 {
+    let mut value = [0; 8];
+    value[..size].copy_from_slice(&bytes[offset..offset + size]);
+    u64::from_le_bytes(value)
+}
+
+/// The size of what a function gives a reference to: of a field.
+pub const fn field_size<S, F>(_: fn(&S) -> &F) -> usize {
+    size_of::<F>()
+}
+
+/// The bytes of a C structure with these fields, the rest zero. Layout and widths are the structure's own, so one text
+/// serves every architecture.
+macro_rules! structure {
+    ($type:ty { $($($field:ident).+ : $value:expr),* $(,)? }) => {{
+        let mut bytes = [0u8; core::mem::size_of::<$type>()];
+        $($crate::syscall::fs::user::store(
+            &mut bytes,
+            core::mem::offset_of!($type, $($field).+),
+            $crate::syscall::fs::user::field_size(|it: &$type| &it.$($field).+),
+            ($value) as u64,
+        );)*
+        bytes
+    }};
+}
+
+/// One field of a C structure's bytes.
+macro_rules! field {
+    ($bytes:expr, $type:ty, $($field:ident).+) => {
+        $crate::syscall::fs::user::load(
+            &$bytes,
+            core::mem::offset_of!($type, $($field).+),
+            $crate::syscall::fs::user::field_size(|it: &$type| &it.$($field).+),
+        )
+    };
+}
+
+pub(crate) use {field, structure};

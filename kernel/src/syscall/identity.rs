@@ -1,0 +1,204 @@
+//! Users and groups (`credentials(7)`).
+
+use alloc::vec::Vec;
+
+use crate::{
+    errno::{Errno, Result},
+    task::{Credentials, Thread},
+};
+
+/// "Leave it" in the `setre*` and `setres*` calls.
+const KEEP: u32 = u32::MAX;
+
+/// `getuid(2)`.
+pub async fn getuid(t: &Thread) -> Result<u64> {
+    Ok(t.credentials().uid.into())
+}
+
+/// `geteuid(2)`.
+pub async fn geteuid(t: &Thread) -> Result<u64> {
+    Ok(t.credentials().euid.into())
+}
+
+/// `getgid(2)`.
+pub async fn getgid(t: &Thread) -> Result<u64> {
+    Ok(t.credentials().gid.into())
+}
+
+/// `getegid(2)`.
+pub async fn getegid(t: &Thread) -> Result<u64> {
+    Ok(t.credentials().egid.into())
+}
+
+async fn store_three(t: &Thread, addresses: [u64; 3], ids: [u32; 3]) -> Result<u64> {
+    for (address, id) in addresses.into_iter().zip(ids) {
+        t.mm().write(address, &id).await?;
+    }
+    Ok(0)
+}
+
+/// `getresuid(2)`.
+pub async fn getresuid(t: &Thread, real: u64, effective: u64, saved: u64) -> Result<u64> {
+    let c = t.credentials();
+    store_three(t, [real, effective, saved], [c.uid, c.euid, c.suid]).await
+}
+
+/// `getresgid(2)`.
+pub async fn getresgid(t: &Thread, real: u64, effective: u64, saved: u64) -> Result<u64> {
+    let c = t.credentials();
+    store_three(t, [real, effective, saved], [c.gid, c.egid, c.sgid]).await
+}
+
+fn change(t: &Thread, edit: impl FnOnce(&mut Credentials) -> Result<()>) -> Result<u64> {
+    let mut credentials = Credentials::clone(&t.credentials());
+    edit(&mut credentials)?;
+    t.process().set_credentials(credentials);
+    Ok(0)
+}
+
+/// Sets real, effective and saved, each kept where [`KEEP`] is asked; without privilege each must be among `allowed`.
+fn pick(old: [u32; 3], new: [u32; 3], privileged: bool) -> Result<[u32; 3]> {
+    let mut result = old;
+    for (slot, wanted) in result.iter_mut().zip(new) {
+        if wanted != KEEP {
+            if !privileged && !old.contains(&wanted) {
+                return Err(Errno::EPERM);
+            }
+            *slot = wanted;
+        }
+    }
+    Ok(result)
+}
+
+/// `setuid(2)`.
+pub async fn setuid(t: &Thread, uid: u32) -> Result<u64> {
+    if uid == KEEP {
+        return Err(Errno::EINVAL);
+    }
+    change(t, |c| {
+        if c.is_privileged() {
+            (c.uid, c.suid) = (uid, uid);
+        } else if uid != c.uid && uid != c.suid {
+            return Err(Errno::EPERM);
+        }
+        (c.euid, c.fsuid) = (uid, uid);
+        Ok(())
+    })
+}
+
+/// `setgid(2)`.
+pub async fn setgid(t: &Thread, gid: u32) -> Result<u64> {
+    if gid == KEEP {
+        return Err(Errno::EINVAL);
+    }
+    change(t, |c| {
+        if c.is_privileged() {
+            (c.gid, c.sgid) = (gid, gid);
+        } else if gid != c.gid && gid != c.sgid {
+            return Err(Errno::EPERM);
+        }
+        (c.egid, c.fsgid) = (gid, gid);
+        Ok(())
+    })
+}
+
+/// `setresuid(2)`.
+pub async fn setresuid(t: &Thread, real: u32, effective: u32, saved: u32) -> Result<u64> {
+    change(t, |c| {
+        [c.uid, c.euid, c.suid] = pick([c.uid, c.euid, c.suid], [real, effective, saved], c.is_privileged())?;
+        c.fsuid = c.euid;
+        Ok(())
+    })
+}
+
+/// `setresgid(2)`.
+pub async fn setresgid(t: &Thread, real: u32, effective: u32, saved: u32) -> Result<u64> {
+    change(t, |c| {
+        [c.gid, c.egid, c.sgid] = pick([c.gid, c.egid, c.sgid], [real, effective, saved], c.is_privileged())?;
+        c.fsgid = c.egid;
+        Ok(())
+    })
+}
+
+/// `setreuid(2)`: the saved user follows where the real one is set or the effective one leaves the real one.
+pub async fn setreuid(t: &Thread, real: u32, effective: u32) -> Result<u64> {
+    change(t, |c| {
+        let old = c.uid;
+        [c.uid, c.euid, _] = pick([c.uid, c.euid, c.suid], [real, effective, KEEP], c.is_privileged())?;
+        if real != KEEP || effective != KEEP && effective != old {
+            c.suid = c.euid;
+        }
+        c.fsuid = c.euid;
+        Ok(())
+    })
+}
+
+/// `setregid(2)`.
+pub async fn setregid(t: &Thread, real: u32, effective: u32) -> Result<u64> {
+    change(t, |c| {
+        let old = c.gid;
+        [c.gid, c.egid, _] = pick([c.gid, c.egid, c.sgid], [real, effective, KEEP], c.is_privileged())?;
+        if real != KEEP || effective != KEEP && effective != old {
+            c.sgid = c.egid;
+        }
+        c.fsgid = c.egid;
+        Ok(())
+    })
+}
+
+/// `setfsuid(2)`: returns the old value, whatever becomes of the new.
+pub async fn setfsuid(t: &Thread, uid: u32) -> Result<u64> {
+    let old = t.credentials().fsuid;
+    change(t, |c| {
+        if c.is_privileged() || [c.uid, c.euid, c.suid, c.fsuid].contains(&uid) {
+            c.fsuid = uid;
+        }
+        Ok(())
+    })?;
+    Ok(old.into())
+}
+
+/// `setfsgid(2)`: as [`setfsuid`].
+pub async fn setfsgid(t: &Thread, gid: u32) -> Result<u64> {
+    let old = t.credentials().fsgid;
+    change(t, |c| {
+        if c.is_privileged() || [c.gid, c.egid, c.sgid, c.fsgid].contains(&gid) {
+            c.fsgid = gid;
+        }
+        Ok(())
+    })?;
+    Ok(old.into())
+}
+
+/// `getgroups(2)`.
+pub async fn getgroups(t: &Thread, size: i32, address: u64) -> Result<u64> {
+    let credentials = t.credentials();
+    let groups = &credentials.groups;
+    if size < 0 || size != 0 && (size as usize) < groups.len() {
+        return Err(Errno::EINVAL);
+    }
+    if size != 0 {
+        t.mm().write(address, groups.as_slice()).await?;
+    }
+    Ok(groups.len() as u64)
+}
+
+/// `setgroups(2)`.
+pub async fn setgroups(t: &Thread, size: u32, address: u64) -> Result<u64> {
+    if !t.credentials().is_privileged() {
+        return Err(Errno::EPERM);
+    }
+    if size > 65536 {
+        return Err(Errno::EINVAL);
+    }
+    let mut groups: Vec<u32> = Vec::new();
+    groups.try_reserve_exact(size as usize).map_err(|_| Errno::ENOMEM)?;
+    let mm = t.mm();
+    for i in 0..u64::from(size) {
+        groups.push(mm.read(address.wrapping_add(i * 4)).await?);
+    }
+    change(t, |c| {
+        c.groups = groups;
+        Ok(())
+    })
+}

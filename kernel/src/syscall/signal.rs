@@ -1,0 +1,226 @@
+//! Calls on signals.
+
+use alloc::sync::Arc;
+
+use zerocopy::IntoBytes;
+
+use super::time::{Timespec, deadline_after};
+use crate::{
+    errno::{Errno, Result},
+    task::{
+        self, Thread,
+        deadline::until,
+        signal::{
+            self, SigInfo, SignalSet,
+            action::SigAction,
+            info::code::{SI_TKILL, SI_USER},
+            send,
+            set::*,
+        },
+    },
+};
+
+/// Bytes in the kernel's `sigset_t`.
+const SET_SIZE: u64 = 8;
+
+fn check_size(size: u64) -> Result<()> {
+    if size == SET_SIZE { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// `rt_sigaction(2)`: `struct kernel_sigaction` is handler, flags, restorer, mask on both machines.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`.
+pub async fn rt_sigaction(t: &Thread, signo: i32, new: u64, old: u64, size: u64) -> Result<u64> {
+    check_size(size)?;
+    if !(1..=SIGNALS).contains(&signo) || new != 0 && SignalSet::UNBLOCKABLE.contains(signo) {
+        return Err(Errno::EINVAL);
+    }
+    let mm = t.mm();
+    let before = t.process().action(signo);
+    if new != 0 {
+        let [handler, flags, restorer, mask]: [u64; 4] = mm.read(new).await?;
+        let mask = SignalSet(mask).without(SignalSet::UNBLOCKABLE);
+        send::set_action(t.process(), signo, SigAction { handler, flags, restorer, mask });
+    }
+    if old != 0 {
+        mm.write(old, &[before.handler, before.flags, before.restorer, before.mask.0]).await?;
+    }
+    Ok(0)
+}
+
+/// `rt_sigprocmask(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`.
+pub async fn rt_sigprocmask(t: &Thread, how: u32, new: u64, old: u64, size: u64) -> Result<u64> {
+    check_size(size)?;
+    let mm = t.mm();
+    let before = t.signal_mask();
+    if new != 0 {
+        let set = SignalSet(mm.read(new).await?);
+        let mask = match how {
+            0 => before.union(set),
+            1 => before.without(set),
+            2 => set,
+            _ => return Err(Errno::EINVAL),
+        };
+        t.set_signal_mask(mask);
+    }
+    if old != 0 {
+        mm.write(old, &before.0).await?;
+    }
+    Ok(0)
+}
+
+/// `rt_sigpending(2)`.
+pub async fn rt_sigpending(t: &Thread, address: u64, size: u64) -> Result<u64> {
+    if size > SET_SIZE {
+        return Err(Errno::EINVAL);
+    }
+    let pending = t.pending_signals().intersection(t.signal_mask());
+    t.mm().write_bytes(address, &pending.0.as_bytes()[..size as usize]).await?;
+    Ok(0)
+}
+
+/// `rt_sigsuspend(2)`.
+///
+/// # Errors
+/// `EINTR` always, once a handler has run.
+pub async fn rt_sigsuspend(t: &Thread, address: u64, size: u64) -> Result<u64> {
+    check_size(size)?;
+    let mask = SignalSet(t.mm().read(address).await?);
+    t.set_temporary_mask(mask);
+    wait_for_signal(t).await
+}
+
+/// `pause(2)`.
+///
+/// # Errors
+/// `EINTR` always, once a handler has run.
+pub async fn pause(t: &Thread) -> Result<u64> {
+    wait_for_signal(t).await
+}
+
+async fn wait_for_signal(t: &Thread) -> Result<u64> {
+    match t.interruptible(core::future::pending::<()>()).await {
+        Ok(()) => Ok(0),
+        Err(_) => Err(Errno::ERESTARTNOHAND),
+    }
+}
+
+/// `rt_sigtimedwait(2)`.
+///
+/// # Errors
+/// `EAGAIN` if none came in time, `EINTR`, `EINVAL`, `EFAULT`.
+pub async fn rt_sigtimedwait(t: &Thread, set: u64, info: u64, timeout: u64, size: u64) -> Result<u64> {
+    check_size(size)?;
+    let mm = t.mm();
+    let set = SignalSet(mm.read(set).await?).without(SignalSet::UNBLOCKABLE);
+    let deadline = match timeout {
+        0 => None,
+        _ => Some(deadline_after(mm.read::<Timespec>(timeout).await?)?),
+    };
+    let taken = match send::take_awaited(t, set) {
+        Some(taken) => taken,
+        None => {
+            let _awaiting = send::Awaiting::new(t, set);
+            let arrival = send::awaited_signal(t, set);
+            match t.interruptible(until(deadline, arrival)).await {
+                Ok(Some(taken)) => taken,
+                Ok(None) => return Err(Errno::EAGAIN),
+                Err(_) => return Err(Errno::EINTR),
+            }
+        }
+    };
+    if info != 0 {
+        mm.write_bytes(info, &taken.to_bytes()).await?;
+    }
+    Ok(taken.signo() as u64)
+}
+
+/// `kill(2)`.
+pub async fn kill(t: &Thread, pid: i32, signo: i32) -> Result<u64> {
+    signal::kill(t.process(), pid, signo).map(|()| 0)
+}
+
+fn thread_of(process: i32, tid: i32) -> Result<Arc<Thread>> {
+    let thread = task::thread(tid).ok_or(Errno::ESRCH)?;
+    if process > 0 && thread.process().pid() != process { Err(Errno::ESRCH) } else { Ok(thread) }
+}
+
+fn send_one(t: &Thread, process: i32, tid: i32, signo: i32, info: SigInfo) -> Result<u64> {
+    if !(0..=SIGNALS).contains(&signo) {
+        return Err(Errno::EINVAL);
+    }
+    let target = thread_of(process, tid)?;
+    if !send::may_signal(t.process(), target.process(), signo) {
+        return Err(Errno::EPERM);
+    }
+    if signo != 0 {
+        signal::send_to_thread(&target, info)?;
+    }
+    Ok(0)
+}
+
+/// `tkill(2)`.
+pub async fn tkill(t: &Thread, tid: i32, signo: i32) -> Result<u64> {
+    if tid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let info = SigInfo::from_process(signo, SI_TKILL, t.process().pid(), t.credentials().uid);
+    send_one(t, -1, tid, signo, info)
+}
+
+/// `tgkill(2)`.
+pub async fn tgkill(t: &Thread, process: i32, tid: i32, signo: i32) -> Result<u64> {
+    if tid <= 0 || process <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let info = SigInfo::from_process(signo, SI_TKILL, t.process().pid(), t.credentials().uid);
+    send_one(t, process, tid, signo, info)
+}
+
+async fn read_info(t: &Thread, address: u64, signo: i32, to_self: bool) -> Result<SigInfo> {
+    if !(0..=SIGNALS).contains(&signo) {
+        return Err(Errno::EINVAL);
+    }
+    let mut bytes = [0; SigInfo::SIZE];
+    t.mm().read_bytes(address, &mut bytes).await?;
+    let info = SigInfo::from_user(&bytes, signo);
+    // Nobody may pretend to be the kernel or kill towards others.
+    if (info.code() >= SI_USER || info.code() == SI_TKILL) && !to_self {
+        return Err(Errno::EPERM);
+    }
+    Ok(info)
+}
+
+/// `rt_sigqueueinfo(2)`.
+pub async fn rt_sigqueueinfo(t: &Thread, pid: i32, signo: i32, address: u64) -> Result<u64> {
+    let info = read_info(t, address, signo, pid == t.process().pid()).await?;
+    let target = task::process(pid).ok_or(Errno::ESRCH)?;
+    if !send::may_signal(t.process(), &target, signo) {
+        return Err(Errno::EPERM);
+    }
+    if signo != 0 {
+        signal::send_to_process(&target, info)?;
+    }
+    Ok(0)
+}
+
+/// `rt_tgsigqueueinfo(2)`.
+pub async fn rt_tgsigqueueinfo(t: &Thread, pid: i32, tid: i32, signo: i32, address: u64) -> Result<u64> {
+    if pid <= 0 || tid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let info = read_info(t, address, signo, pid == t.process().pid()).await?;
+    send_one(t, pid, tid, signo, info)
+}
+
+/// `restart_syscall(2)`: the kernel repeats interrupted calls by their own numbers, so a program never has to.
+///
+/// # Errors
+/// `EINTR` always.
+pub async fn restart_syscall(_: &Thread) -> Result<u64> {
+    Err(Errno::EINTR)
+}

@@ -1,0 +1,264 @@
+//! Every system call: its name, its numbers, its handler. The dispatcher, the names in traces and `docs/SYSCALLS.md` all
+//! come from this one list.
+//!
+//! A line is `name, x86_64 number, aarch64 number, kind(handler; arguments)`; `-` is a call that the architecture does not
+//! have. Kinds: `call`; `large`, whose future is boxed so that it does not size every thread; `context`, made by
+//! [`context`](super::context) because it changes the caller's registers.
+//!
+//! Numbers: `arch/x86/entry/syscalls/syscall_64.tbl`, `include/uapi/asm-generic/unistd.h`.
+
+use alloc::{boxed::Box, sync::Arc};
+
+use hal::{abi::Abi, arch::ABI};
+
+use super::{FromRegister, futex, identity, memory, process, schedule, signal, system, time};
+use crate::{
+    errno::{Errno, Result},
+    task::Thread,
+};
+
+/// No such call on the architecture.
+const NONE: u16 = u16::MAX;
+/// One past the largest number.
+const NUMBERS: usize = 512;
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The call.
+    pub call: Call,
+    /// Its name.
+    pub name: &'static str,
+    /// Its number on x86_64.
+    pub x86_64: Option<u16>,
+    /// Its number on aarch64.
+    pub aarch64: Option<u16>,
+    /// How many arguments it takes.
+    pub arguments: u8,
+}
+
+macro_rules! number {
+    (-) => {
+        None
+    };
+    ($number:literal) => {
+        Some($number)
+    };
+}
+
+macro_rules! invoke {
+    (call, $handler:path, 0, $t:ident, $a:ident) => { $handler($t).await };
+    (call, $handler:path, 1, $t:ident, $a:ident) => { $handler($t, r($a[0])).await };
+    (call, $handler:path, 2, $t:ident, $a:ident) => { $handler($t, r($a[0]), r($a[1])).await };
+    (call, $handler:path, 3, $t:ident, $a:ident) => { $handler($t, r($a[0]), r($a[1]), r($a[2])).await };
+    (call, $handler:path, 4, $t:ident, $a:ident) => { $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3])).await };
+    (call, $handler:path, 5, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4])).await
+    };
+    (call, $handler:path, 6, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]), r($a[5])).await
+    };
+    (large, $handler:path, 3, $t:ident, $a:ident) => { Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]))).await };
+    (large, $handler:path, 4, $t:ident, $a:ident) => {
+        Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]))).await
+    };
+    (large, $handler:path, 5, $t:ident, $a:ident) => {
+        Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]))).await
+    };
+    (large, $handler:path, 6, $t:ident, $a:ident) => {
+        Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]), r($a[5]))).await
+    };
+    // Never made by this way: `handle` asks `changes_context` first.
+    (context, $handler:path, $count:tt, $t:ident, $a:ident) => { Err(Errno::ENOSYS) };
+}
+
+macro_rules! is_context {
+    (context) => {
+        true
+    };
+    ($kind:ident) => {
+        false
+    };
+}
+
+macro_rules! calls {
+    ($($name:ident, $x86_64:tt, $aarch64:tt, $kind:ident($handler:path; $count:tt);)*) => {
+        /// A system call that the kernel has, by name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(non_camel_case_types, missing_docs, reason = "the names are Linux's")]
+        #[repr(u16)]
+        pub enum Call { $($name),* }
+
+        /// The whole table.
+        pub const ENTRIES: &[Entry] = &[$(Entry {
+            call: Call::$name,
+            name: stringify!($name),
+            x86_64: number!($x86_64),
+            aarch64: number!($aarch64),
+            arguments: $count,
+        }),*];
+
+        impl Call {
+            /// Whether [`super::context`] makes the call.
+            pub const fn changes_context(self) -> bool {
+                match self { $(Self::$name => is_context!($kind)),* }
+            }
+        }
+
+        /// Makes a call for which [`Call::changes_context`] does not hold.
+        pub(super) async fn dispatch(t: &Arc<Thread>, call: Call, a: [u64; 6]) -> Result<u64> {
+            match call { $(Call::$name => invoke!($kind, $handler, $count, t, a)),* }
+        }
+    };
+}
+
+fn r<T: FromRegister>(register: u64) -> T {
+    T::from_register(register)
+}
+
+/// Indices into [`ENTRIES`] by number, for this machine.
+static BY_NUMBER: [u16; NUMBERS] = by_number(ABI);
+
+const fn by_number(abi: Abi) -> [u16; NUMBERS] {
+    let mut table = [NONE; NUMBERS];
+    let mut i = 0;
+    while i < ENTRIES.len() {
+        let number = match abi {
+            Abi::X86_64 => ENTRIES[i].x86_64,
+            Abi::Aarch64 => ENTRIES[i].aarch64,
+        };
+        if let Some(number) = number {
+            assert!(table[number as usize] == NONE, "two calls have one number");
+            table[number as usize] = i as u16;
+        }
+        i += 1;
+    }
+    table
+}
+
+/// The call with a number on this machine.
+pub fn find(number: u64) -> Option<Call> {
+    let index = *BY_NUMBER.get(usize::try_from(number).ok()?)?;
+    ENTRIES.get(usize::from(index)).map(|entry| entry.call)
+}
+
+impl Call {
+    /// The call's name.
+    pub fn name(self) -> &'static str {
+        ENTRIES[self as usize].name
+    }
+}
+
+calls! {
+    // Processes.
+    clone, 56, 220, context(context; 5);
+    clone3, 435, 435, context(context; 2);
+    fork, 57, -, context(context; 0);
+    vfork, 58, -, context(context; 0);
+    execve, 59, 221, context(context; 3);
+    execveat, 322, 281, context(context; 5);
+    exit, 60, 93, call(process::exit; 1);
+    exit_group, 231, 94, call(process::exit_group; 1);
+    wait4, 61, 260, call(process::wait4; 4);
+    waitid, 247, 95, call(process::waitid; 5);
+    getpid, 39, 172, call(process::getpid; 0);
+    gettid, 186, 178, call(process::gettid; 0);
+    getppid, 110, 173, call(process::getppid; 0);
+    setpgid, 109, 154, call(process::setpgid; 2);
+    getpgid, 121, 155, call(process::getpgid; 1);
+    getpgrp, 111, -, call(process::getpgrp; 0);
+    setsid, 112, 157, call(process::setsid; 0);
+    getsid, 124, 156, call(process::getsid; 1);
+    set_tid_address, 218, 96, call(process::set_tid_address; 1);
+    prctl, 157, 167, call(process::prctl; 5);
+    arch_prctl, 158, -, context(context; 2);
+    personality, 135, 92, call(process::personality; 1);
+    getrusage, 98, 165, call(process::getrusage; 2);
+    times, 100, 153, call(process::times; 1);
+    prlimit64, 302, 261, call(process::prlimit64; 4);
+    getrlimit, 97, 163, call(process::getrlimit; 2);
+    setrlimit, 160, 164, call(process::setrlimit; 2);
+    // Identity.
+    getuid, 102, 174, call(identity::getuid; 0);
+    geteuid, 107, 175, call(identity::geteuid; 0);
+    getgid, 104, 176, call(identity::getgid; 0);
+    getegid, 108, 177, call(identity::getegid; 0);
+    getresuid, 118, 148, call(identity::getresuid; 3);
+    getresgid, 120, 150, call(identity::getresgid; 3);
+    setuid, 105, 146, call(identity::setuid; 1);
+    setgid, 106, 144, call(identity::setgid; 1);
+    setreuid, 113, 145, call(identity::setreuid; 2);
+    setregid, 114, 143, call(identity::setregid; 2);
+    setresuid, 117, 147, call(identity::setresuid; 3);
+    setresgid, 119, 149, call(identity::setresgid; 3);
+    setfsuid, 122, 151, call(identity::setfsuid; 1);
+    setfsgid, 123, 152, call(identity::setfsgid; 1);
+    getgroups, 115, 158, call(identity::getgroups; 2);
+    setgroups, 116, 159, call(identity::setgroups; 2);
+    // Signals.
+    rt_sigreturn, 15, 139, context(context; 0);
+    rt_sigaction, 13, 134, call(signal::rt_sigaction; 4);
+    rt_sigprocmask, 14, 135, call(signal::rt_sigprocmask; 4);
+    rt_sigpending, 127, 136, call(signal::rt_sigpending; 2);
+    rt_sigtimedwait, 128, 137, call(signal::rt_sigtimedwait; 4);
+    rt_sigqueueinfo, 129, 138, call(signal::rt_sigqueueinfo; 3);
+    rt_tgsigqueueinfo, 297, 240, call(signal::rt_tgsigqueueinfo; 4);
+    rt_sigsuspend, 130, 133, call(signal::rt_sigsuspend; 2);
+    sigaltstack, 131, 132, context(context; 2);
+    kill, 62, 129, call(signal::kill; 2);
+    tkill, 200, 130, call(signal::tkill; 2);
+    tgkill, 234, 131, call(signal::tgkill; 3);
+    pause, 34, -, call(signal::pause; 0);
+    restart_syscall, 219, 128, call(signal::restart_syscall; 0);
+    // Time.
+    nanosleep, 35, 101, call(time::nanosleep; 2);
+    clock_nanosleep, 230, 115, call(time::clock_nanosleep; 4);
+    clock_gettime, 228, 113, call(time::clock_gettime; 2);
+    clock_getres, 229, 114, call(time::clock_getres; 2);
+    clock_settime, 227, 112, call(time::clock_settime; 2);
+    gettimeofday, 96, 169, call(time::gettimeofday; 2);
+    settimeofday, 164, 170, call(time::settimeofday; 2);
+    time, 201, -, call(time::time; 1);
+    getitimer, 36, 102, call(time::getitimer; 2);
+    setitimer, 38, 103, call(time::setitimer; 3);
+    alarm, 37, -, call(time::alarm; 1);
+    // Scheduling.
+    sched_yield, 24, 124, call(schedule::sched_yield; 0);
+    sched_getaffinity, 204, 123, call(schedule::sched_getaffinity; 3);
+    sched_setaffinity, 203, 122, call(schedule::sched_setaffinity; 3);
+    sched_getscheduler, 145, 120, call(schedule::sched_getscheduler; 1);
+    sched_setscheduler, 144, 119, call(schedule::sched_setscheduler; 3);
+    sched_getparam, 143, 121, call(schedule::sched_getparam; 2);
+    sched_setparam, 142, 118, call(schedule::sched_setparam; 2);
+    sched_get_priority_max, 146, 125, call(schedule::sched_get_priority_max; 1);
+    sched_get_priority_min, 147, 126, call(schedule::sched_get_priority_min; 1);
+    getpriority, 140, 141, call(schedule::getpriority; 2);
+    setpriority, 141, 140, call(schedule::setpriority; 3);
+    getcpu, 309, 168, call(schedule::getcpu; 2);
+    // Futexes.
+    futex, 202, 98, call(futex::futex; 6);
+    set_robust_list, 273, 99, call(futex::set_robust_list; 2);
+    get_robust_list, 274, 100, call(futex::get_robust_list; 3);
+    // Memory.
+    mmap, 9, 222, call(memory::mmap; 6);
+    munmap, 11, 215, call(memory::munmap; 2);
+    mprotect, 10, 226, call(memory::mprotect; 3);
+    mremap, 25, 216, call(memory::mremap; 5);
+    madvise, 28, 233, call(memory::madvise; 3);
+    brk, 12, 214, call(memory::brk; 1);
+    msync, 26, 227, call(memory::msync; 3);
+    mincore, 27, 232, call(memory::mincore; 3);
+    mlock, 149, 228, call(memory::mlock; 2);
+    munlock, 150, 229, call(memory::munlock; 2);
+    mlock2, 325, 284, call(memory::mlock2; 3);
+    mlockall, 151, 230, call(memory::mlockall; 1);
+    munlockall, 152, 231, call(memory::munlockall; 0);
+    // The system.
+    uname, 63, 160, call(system::uname; 1);
+    sethostname, 170, 161, call(system::sethostname; 2);
+    sysinfo, 99, 179, call(system::sysinfo; 1);
+    getrandom, 318, 278, call(system::getrandom; 3);
+    syslog, 103, 116, call(system::syslog; 3);
+    reboot, 169, 142, call(system::reboot; 4);
+    membarrier, 324, 283, call(system::membarrier; 3);
+}

@@ -1,0 +1,247 @@
+//! fork, vfork, clone, clone3: one function with flags.
+//!
+//! Everything that can fail is done before the child is visible; then it enters the table and its future is spawned. The
+//! caller's FP/SIMD values have been saved into the context that is copied.
+
+use alloc::sync::Arc;
+use core::{future::poll_fn, sync::atomic::Ordering, task::Poll};
+
+use hal::{
+    arch::{PageTable, UserContext},
+    traits::{InterruptFrame, PageTableOps, SyscallFrame},
+};
+
+use super::{
+    limits::Resource,
+    pid::Pid,
+    process::{Process, ProcessParts, new_actions},
+    run,
+    signal::{Signo, set::SIGNALS},
+    table::{self, TABLE},
+    thread::{Thread, ThreadParts},
+};
+use crate::{
+    errno::{Errno, Result},
+    rt,
+};
+
+/// `CLONE_*` (`linux/sched.h`).
+pub mod flags {
+    /// The low byte: the signal at exit.
+    pub const CSIGNAL: u64 = 0xff;
+    /// Share memory.
+    pub const CLONE_VM: u64 = 0x100;
+    /// Share root, working directory, umask.
+    pub const CLONE_FS: u64 = 0x200;
+    /// Share descriptors.
+    pub const CLONE_FILES: u64 = 0x400;
+    /// Share signal actions.
+    pub const CLONE_SIGHAND: u64 = 0x800;
+    /// Return a process descriptor.
+    pub const CLONE_PIDFD: u64 = 0x1000;
+    /// The parent waits until the child execs or ends.
+    pub const CLONE_VFORK: u64 = 0x4000;
+    /// The caller's parent becomes the child's.
+    pub const CLONE_PARENT: u64 = 0x8000;
+    /// A thread of the same process.
+    pub const CLONE_THREAD: u64 = 0x1_0000;
+    /// Set the thread pointer.
+    pub const CLONE_SETTLS: u64 = 0x8_0000;
+    /// Store the number in the caller's memory.
+    pub const CLONE_PARENT_SETTID: u64 = 0x10_0000;
+    /// Clear and wake a word at exit.
+    pub const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
+    /// Store the number in the child's memory.
+    pub const CLONE_CHILD_SETTID: u64 = 0x100_0000;
+    /// Reset handlers to default.
+    pub const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+    /// Everything that makes a namespace (`NEWNS`, `NEWCGROUP`, `NEWUTS`, `NEWIPC`, `NEWUSER`, `NEWPID`, `NEWNET`, `NEWTIME`).
+    pub const NAMESPACES: u64 = 0x0002_0000 | 0x7e00_0000 | 0x80;
+}
+
+use flags::*;
+
+/// What clone3 can ask for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CloneArgs {
+    /// `CLONE_*` without the signal.
+    pub flags: u64,
+    /// Sent to the parent at the end.
+    pub exit_signal: Signo,
+    /// The child's stack pointer; 0 for the caller's.
+    pub stack: u64,
+    /// The child's thread pointer, with `CLONE_SETTLS`.
+    pub tls: u64,
+    /// Where the number goes in the caller's memory.
+    pub parent_tid: u64,
+    /// Where the number goes in the child's memory, and what is cleared at its end.
+    pub child_tid: u64,
+}
+
+impl CloneArgs {
+    fn has(&self, flag: u64) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn check(&self) -> Result<()> {
+        let bad = self.has(CLONE_SIGHAND) && !self.has(CLONE_VM)
+            || self.has(CLONE_THREAD) && !self.has(CLONE_SIGHAND)
+            || self.has(CLONE_SIGHAND) && self.has(CLONE_CLEAR_SIGHAND)
+            || self.has(CLONE_PIDFD)
+            || self.has(NAMESPACES & !0x80)
+            || !(0..=SIGNALS).contains(&self.exit_signal)
+            || self.has(CLONE_SETTLS) && self.tls >= PageTable::USER_END;
+        if bad { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+}
+
+/// Makes the child; its number.
+///
+/// # Errors
+/// `EINVAL` for contradictory flags, `EAGAIN` if there are too many processes, `ENOMEM`.
+pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: CloneArgs) -> Result<Pid> {
+    args.check()?;
+    let process = thread.process();
+    let limit = process.limit(Resource::Processes);
+    if !process.credentials().is_privileged() && TABLE.lock().processes.len() as u64 >= limit {
+        return Err(Errno::EAGAIN);
+    }
+    let tid = Number(table::allocate_pid()?);
+    let child_process = if args.has(CLONE_THREAD) { process.clone() } else { copy_process(thread, tid.0, &args).await? };
+    let files = if args.has(CLONE_FILES) { thread.files() } else { Arc::new(thread.files().fork()?) };
+    let fs = if args.has(CLONE_FS) { thread.fs() } else { Arc::new(thread.fs().fork()) };
+    let parts = ThreadParts { tid: tid.0, process: child_process, files, fs, comm: thread.comm() };
+    let child = Arc::new(Thread::new(parts));
+    inherit(thread, &child, &args);
+    let mut child_context = context.clone();
+    child_context.set_return_value(0);
+    if args.stack != 0 {
+        child_context.set_stack_pointer(args.stack);
+    }
+    if args.has(CLONE_SETTLS) {
+        child_context.set_thread_pointer(args.tls);
+    }
+    let number = tid.0;
+    if args.has(CLONE_PARENT_SETTID) {
+        thread.mm().write_bytes(args.parent_tid, &number.to_ne_bytes()).await?;
+    }
+    if args.has(CLONE_VFORK) {
+        *child.process().vfork.lock() = Some(thread.clone());
+    }
+    publish(thread, &child, &args)?;
+    core::mem::forget(tid);
+    let set_tid = if args.has(CLONE_CHILD_SETTID) { args.child_tid } else { 0 };
+    if let Err(error) = run::start(&child, child_context, set_tid) {
+        withdraw(&child);
+        return Err(error);
+    }
+    if args.has(CLONE_VFORK) {
+        wait_for_vfork(thread, child.process()).await;
+    }
+    Ok(number)
+}
+
+/// A number that goes back if the child does not come to be.
+struct Number(Pid);
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        table::release_pid(self.0);
+    }
+}
+
+async fn copy_process(thread: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc<Process>> {
+    let process = thread.process();
+    let mm = if args.has(CLONE_VM) { process.mm().share() } else { process.mm().fork().await? };
+    let actions = if args.has(CLONE_SIGHAND) {
+        process.actions()
+    } else {
+        let mut actions = process.actions().lock().clone();
+        if args.has(CLONE_CLEAR_SIGHAND) {
+            actions.reset_for_exec();
+        }
+        new_actions(actions)
+    };
+    let parent = if args.has(CLONE_PARENT) { process.parent() } else { process.pid() };
+    let child = Process::new(ProcessParts {
+        pid,
+        mm,
+        credentials: process.credentials(),
+        limits: process.limits(),
+        actions,
+        image: process.image(),
+        session: process.session(),
+        group: process.group(),
+        parent,
+        start_ns: rt::now(),
+    });
+    child.dumpable.store(process.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+    child.no_new_privileges.store(process.no_new_privileges.load(Ordering::Relaxed), Ordering::Relaxed);
+    child.personality.store(process.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+    child.trampoline.store(process.trampoline.load(Ordering::Relaxed), Ordering::Relaxed);
+    Ok(Arc::new(child))
+}
+
+fn inherit(thread: &Thread, child: &Thread, args: &CloneArgs) {
+    child.affinity.store(thread.affinity.load(Ordering::Relaxed), Ordering::Relaxed);
+    child.nice.store(thread.nice.load(Ordering::Relaxed), Ordering::Relaxed);
+    child.policy.store(thread.policy.load(Ordering::Relaxed), Ordering::Relaxed);
+    if args.has(CLONE_CHILD_CLEARTID) {
+        child.clear_child_tid.store(args.child_tid, Ordering::Relaxed);
+    }
+    let (mask, alt_stack) = {
+        let signals = thread.signals.lock();
+        (signals.mask, signals.alt_stack)
+    };
+    let mut signals = child.signals.lock();
+    signals.mask = mask;
+    // With shared memory the two would run on one stack, except for vfork, whose parent waits.
+    if !args.has(CLONE_VM) || args.has(CLONE_VFORK) {
+        signals.alt_stack = alt_stack;
+    }
+}
+
+/// Enters the child into the table. A caller that has to end has no child any more.
+fn publish(thread: &Thread, child: &Arc<Thread>, args: &CloneArgs) -> Result<()> {
+    if thread.must_exit() {
+        return Err(Errno::ERESTARTNOINTR);
+    }
+    if !args.has(CLONE_THREAD) {
+        table::insert(child.process(), child, args.exit_signal);
+        return Ok(());
+    }
+    let mut table = TABLE.lock();
+    let mut shared = child.process().shared.lock();
+    if shared.group_exit.is_some() || shared.exec.is_some() {
+        return Err(Errno::ERESTARTNOINTR);
+    }
+    if shared.stop.is_some() {
+        child.kick(super::thread::attention::STOP);
+    }
+    table.threads.insert(child.tid(), child.clone());
+    shared.threads.push(child.clone());
+    Ok(())
+}
+
+/// Takes back a child whose future could not be spawned.
+fn withdraw(child: &Arc<Thread>) {
+    let process = child.process();
+    let tid = child.tid();
+    let mut table = TABLE.lock();
+    process.shared.lock().threads.retain(|thread| !Arc::ptr_eq(thread, child));
+    let thread = table.threads.remove(&tid);
+    let node = if tid == process.pid() { table.remove(tid) } else { None };
+    if tid != process.pid() {
+        table.release(tid);
+    }
+    drop(table);
+    drop((thread, node));
+}
+
+async fn wait_for_vfork(thread: &Thread, child: &Process) {
+    poll_fn(|cx| {
+        thread.store_waker(cx.waker());
+        if thread.must_exit() || child.vfork.lock().is_none() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}

@@ -1,0 +1,331 @@
+//! execve.
+//!
+//! The new address space is built whole before the old one is touched: everything that can fail fails with an errno and
+//! the program goes on. The point of no return is short: other threads are ended, the address space is exchanged,
+//! descriptors and signal actions are cleaned, and the context starts anew. Past it, only SIGKILL can come.
+
+pub mod args;
+pub mod elf;
+mod load;
+pub mod script;
+pub mod stack;
+pub mod vdso;
+
+use alloc::{sync::Arc, vec::Vec};
+use core::{future::poll_fn, sync::atomic::Ordering, task::Poll};
+
+use hal::{
+    PAGE_SIZE,
+    arch::{Cpu, UserContext},
+    signal::AltStack,
+    traits::{CpuOps, InterruptFrame},
+};
+
+use self::{args::Strings, elf::Program, stack::at};
+use super::{
+    credentials::Credentials,
+    exit,
+    limits::Resource,
+    process::{Image, Process, new_actions},
+    signal::SignalSet,
+    table::TABLE,
+    thread::{Thread, attention},
+};
+use crate::{
+    command_line,
+    errno::{Errno, Result},
+    fs::{self, OpenFile},
+    mm::{AddressSpace, STACK_TOP},
+    random,
+};
+
+const PAGE: u64 = PAGE_SIZE as u64;
+/// Interpreters of interpreters, at most.
+const MAX_NESTING: usize = 4;
+/// The new stack's first part, which grows on demand.
+const STACK_SIZE: u64 = 132 << 10;
+/// Where position-independent programs go, without randomisation.
+const PIE_BASE: u64 = STACK_TOP / 3 * 2 & !(PAGE - 1);
+/// `ADDR_NO_RANDOMIZE` of `personality(2)`.
+const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
+
+/// A program to run and what it gets.
+pub struct Request {
+    /// The file, open for execution.
+    pub file: Arc<OpenFile>,
+    /// The path as given, for `AT_EXECFN` and scripts.
+    pub path: Vec<u8>,
+    /// Arguments.
+    pub arguments: Strings,
+    /// Environment.
+    pub environment: Strings,
+}
+
+/// A program that is ready to take over.
+pub(super) struct Prepared {
+    mm: Arc<AddressSpace>,
+    trampoline: u64,
+    entry: u64,
+    stack: u64,
+    image: Image,
+    comm: Vec<u8>,
+    credentials: Credentials,
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // Balances `new`; a program that has taken over has its own share.
+        self.mm.leave();
+    }
+}
+
+/// `execve(2)`: on success the context is the new program's.
+///
+/// # Errors
+/// As the manual page; nothing has changed then.
+pub(crate) async fn execve(thread: &Arc<Thread>, context: &mut UserContext, request: Request) -> Result<()> {
+    let prepared = prepare(thread, request).await?;
+    end_other_threads(thread).await?;
+    *context = take_over(thread, prepared);
+    Ok(())
+}
+
+/// The limit on arguments and environment together: a quarter of the stack, at least 128 KiB, at most 6 MiB.
+pub(crate) fn argument_limit(process: &Process) -> usize {
+    (process.limit(Resource::Stack) / 4).clamp(128 << 10, 6 << 20) as usize
+}
+
+/// Resolves scripts, checks and maps the program.
+pub(super) async fn prepare(thread: &Thread, mut request: Request) -> Result<Prepared> {
+    let original = request.path.clone();
+    for _ in 0..=MAX_NESTING {
+        let mut start = [0; script::LINE_SIZE];
+        let length = request.file.read_kernel(0, &mut start)?;
+        let Some(found) = script::parse(&start[..length])? else {
+            return build(thread, request, &original).await;
+        };
+        let mut first: Vec<&[u8]> = Vec::new();
+        first.push(&found.interpreter);
+        first.extend(found.argument.as_deref());
+        first.push(&request.path);
+        request.arguments.replace_first(&first)?;
+        request.file = fs::open_executable(thread, &found.interpreter)?;
+        request.path = found.interpreter.clone();
+    }
+    Err(Errno::ELOOP)
+}
+
+async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Prepared> {
+    let process = thread.process();
+    if request.arguments.size() + request.environment.size() > argument_limit(process) {
+        return Err(Errno::E2BIG);
+    }
+    let program = load::read_program(&request.file)?;
+    let interpreter = match program.interpreter {
+        Some(place) => Some(open_interpreter(thread, &request.file, place)?),
+        None => None,
+    };
+    let mm = AddressSpace::new()?;
+    let mut prepared = Prepared {
+        mm: mm.clone(),
+        trampoline: 0,
+        entry: 0,
+        stack: 0,
+        image: Image::default(),
+        comm: base_name(original).to_vec(),
+        credentials: new_credentials(process, &request.file),
+    };
+    let randomise = process.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0
+        && !command_line::has("norandmaps");
+    let shift = |bits: u32| if randomise { random_bits(bits) * PAGE } else { 0 };
+
+    let base = if program.header.relocatable {
+        // A third of the address space is below, so that what follows has room.
+        (PIE_BASE + shift(20)).wrapping_sub(program.span().0)
+    } else {
+        0
+    };
+    load::map(&mm, &request.file, &program, base).await?;
+    mm.set_heap_start((base + program.end()).next_multiple_of(PAGE) + shift(11));
+    let stack_top = STACK_TOP - shift(18);
+    let limit = process.limit(Resource::Stack);
+    let size = (request.arguments.size() + request.environment.size()) as u64 + STACK_SIZE;
+    mm.map_stack(stack_top, size, limit.max(size))?;
+    let (start, interpreter_base) = match &interpreter {
+        Some((file, linker)) => {
+            let base = (PIE_BASE + (64 << 30) + shift(20)).wrapping_sub(linker.span().0);
+            load::map(&mm, file, linker, base).await?;
+            (base.wrapping_add(linker.header.entry), base)
+        }
+        None => (base.wrapping_add(program.header.entry), 0),
+    };
+    prepared.trampoline = vdso::map(&mm)?;
+    let auxv = auxiliary_vector(&program, base, interpreter_base, &prepared.credentials, process);
+    let mut random = [0; 16];
+    random::fill(&mut random);
+    let built = stack::build(stack_top, &stack::Contents {
+        path: &request.path,
+        arguments: &request.arguments,
+        environment: &request.environment,
+        auxv: &auxv,
+        platform: Cpu::MACHINE,
+        random,
+        gap: if randomise { random_bits(9) * 16 } else { 0 },
+    })?;
+    mm.write_bytes(built.pointer, &built.bytes).await?;
+    prepared.entry = start;
+    prepared.stack = built.pointer;
+    prepared.image = Image {
+        path: fs::absolute_path(thread, &request.file).unwrap_or_else(|| request.path.clone()),
+        arguments: request.arguments.bytes().to_vec(),
+        environment: request.environment.bytes().to_vec(),
+        auxv: built.auxv,
+    };
+    Ok(prepared)
+}
+
+fn base_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+}
+
+fn random_bits(bits: u32) -> u64 {
+    let mut bytes = [0; 8];
+    random::fill(&mut bytes);
+    u64::from_ne_bytes(bytes) & ((1 << bits) - 1)
+}
+
+fn open_interpreter(thread: &Thread, file: &OpenFile, (offset, length): (u64, usize)) -> Result<(Arc<OpenFile>, Program)> {
+    let mut path = alloc::vec![0; length];
+    if file.read_kernel(offset, &mut path)? != length || path.pop() != Some(0) || path.contains(&0) {
+        return Err(Errno::ENOEXEC);
+    }
+    let linker = fs::open_executable(thread, &path)?;
+    let program = load::read_program(&linker).map_err(|error| match error {
+        Errno::ENOEXEC => Errno::ELIBBAD,
+        other => other,
+    })?;
+    if !program.header.relocatable || program.interpreter.is_some() {
+        return Err(Errno::ELIBBAD);
+    }
+    Ok((linker, program))
+}
+
+fn auxiliary_vector(
+    program: &Program,
+    base: u64,
+    interpreter_base: u64,
+    credentials: &Credentials,
+    process: &Process,
+) -> Vec<(u64, u64)> {
+    let (hwcap, hwcap2) = Cpu::hwcap();
+    let old = process.credentials();
+    let secure = credentials.euid != old.uid || credentials.egid != old.gid;
+    alloc::vec![
+        (at::HWCAP, hwcap),
+        (at::PAGESZ, PAGE),
+        (at::CLKTCK, 100),
+        (at::PHDR, if program.headers_address == 0 { 0 } else { base.wrapping_add(program.headers_address) }),
+        (at::PHENT, 56),
+        (at::PHNUM, program.header_count as u64),
+        (at::BASE, interpreter_base),
+        (at::FLAGS, 0),
+        (at::ENTRY, base.wrapping_add(program.header.entry)),
+        (at::UID, credentials.uid.into()),
+        (at::EUID, credentials.euid.into()),
+        (at::GID, credentials.gid.into()),
+        (at::EGID, credentials.egid.into()),
+        (at::SECURE, secure.into()),
+        (at::HWCAP2, hwcap2),
+    ]
+}
+
+/// Set-user-ID and set-group-ID bits take effect, unless the process has renounced new privileges.
+fn new_credentials(process: &Process, file: &OpenFile) -> Credentials {
+    let mut credentials = Credentials::clone(&process.credentials());
+    let attributes = file.attributes();
+    let mode = attributes.permissions;
+    if !process.no_new_privileges.load(Ordering::Relaxed) {
+        if mode & 0o4000 != 0 {
+            credentials.euid = attributes.uid;
+        }
+        if mode & 0o2010 == 0o2010 {
+            credentials.egid = attributes.gid;
+        }
+    }
+    (credentials.suid, credentials.fsuid) = (credentials.euid, credentials.euid);
+    (credentials.sgid, credentials.fsgid) = (credentials.egid, credentials.egid);
+    credentials
+}
+
+/// Ends every thread of the process but the caller, which becomes its first.
+async fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
+    let process = thread.process();
+    {
+        let mut shared = process.shared.lock();
+        if shared.group_exit.is_some() || shared.exec.is_some() {
+            return Err(Errno::EAGAIN);
+        }
+        shared.exec = Some(thread.tid());
+        for other in shared.threads.iter().filter(|other| !Arc::ptr_eq(other, thread)) {
+            other.kick(attention::EXIT);
+        }
+    }
+    poll_fn(|cx| {
+        thread.store_waker(cx.waker());
+        if process.thread_count() == 1 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    let mut table = TABLE.lock();
+    let mut shared = process.shared.lock();
+    shared.exec = None;
+    let (old, new) = (thread.tid(), process.pid());
+    if shared.group_exit.is_some() {
+        return Err(Errno::EINTR);
+    }
+    if old != new {
+        thread.set_tid(new);
+        drop(shared);
+        table.threads.remove(&old);
+        table.threads.insert(new, thread.clone());
+        table.release(old);
+    }
+    Ok(())
+}
+
+/// Past the point of no return: nothing here fails.
+pub(super) fn take_over(thread: &Arc<Thread>, prepared: Prepared) -> UserContext {
+    let process = thread.process();
+    let old = process.set_mm(prepared.mm.share());
+    prepared.mm.activate();
+    process.max_rss.fetch_max(old.resident_pages() * 4, Ordering::Relaxed);
+    old.leave();
+    drop(old);
+    exit::complete_vfork(process);
+    let files = thread.files();
+    // One count is the thread's, one ours: with more, another process shares the table.
+    if Arc::strong_count(&files) > 2 {
+        if let Ok(own) = files.fork() {
+            drop(thread.set_files(Arc::new(own)));
+        }
+    }
+    drop(files);
+    thread.files().close_on_exec();
+    let mut actions = process.actions().lock().clone();
+    actions.reset_for_exec();
+    process.set_actions(new_actions(actions));
+    {
+        let mut signals = thread.signals.lock();
+        signals.alt_stack = AltStack::default();
+        signals.saved_mask = None;
+        signals.awaited = SignalSet::EMPTY;
+    }
+    thread.clear_child_tid.store(0, Ordering::Relaxed);
+    thread.robust_list.store(0, Ordering::Relaxed);
+    thread.set_comm(&prepared.comm);
+    process.has_execed.store(true, Ordering::Relaxed);
+    process.trampoline.store(prepared.trampoline, Ordering::Relaxed);
+    process.dumpable.store(1, Ordering::Relaxed);
+    process.set_credentials(prepared.credentials.clone());
+    process.set_image(prepared.image.clone());
+    UserContext::new_user(prepared.entry, prepared.stack)
+}

@@ -1,0 +1,47 @@
+//! Faults of user mode: paged in, or turned into the signal that Linux sends.
+
+use alloc::sync::Arc;
+
+use hal::trap::{Access, ExceptionKind};
+
+use super::{
+    oom,
+    signal::{SigInfo, force, info::code::*, set::*},
+    thread::Thread,
+};
+use crate::mm::{AddressSpace, FaultError};
+
+/// Brings the page in, or raises SIGSEGV or SIGBUS.
+pub(super) async fn page_fault(thread: &Arc<Thread>, mm: &Arc<AddressSpace>, address: u64, access: Access) {
+    loop {
+        let info = match mm.fault(address, access).await {
+            Ok(()) => return,
+            Err(FaultError::Oom) => {
+                if oom::make_room(thread).await {
+                    continue;
+                }
+                return;
+            }
+            Err(FaultError::MapErr) => SigInfo::fault(SIGSEGV, SEGV_MAPERR, address),
+            Err(FaultError::AccErr) => SigInfo::fault(SIGSEGV, SEGV_ACCERR, address),
+            Err(FaultError::Bus) => SigInfo::fault(SIGBUS, BUS_ADRERR, address),
+        };
+        force(thread, info);
+        return;
+    }
+}
+
+/// Raises the signal of a faulty instruction.
+pub(super) fn exception(thread: &Arc<Thread>, kind: ExceptionKind, address: u64) {
+    let info = match kind {
+        ExceptionKind::IllegalInstruction => SigInfo::fault(SIGILL, ILL_ILLOPC, address),
+        ExceptionKind::Breakpoint => SigInfo::fault(SIGTRAP, TRAP_BRKPT, address),
+        ExceptionKind::SingleStep => SigInfo::fault(SIGTRAP, TRAP_TRACE, address),
+        ExceptionKind::DivideError => SigInfo::fault(SIGFPE, FPE_INTDIV, address),
+        ExceptionKind::FloatingPoint(code) => SigInfo::fault(SIGFPE, code, address),
+        ExceptionKind::Alignment => SigInfo::fault(SIGBUS, BUS_ADRALN, address),
+        ExceptionKind::Protection => SigInfo::kernel(SIGSEGV),
+        ExceptionKind::BusError => SigInfo::fault(SIGBUS, BUS_OBJERR, address),
+    };
+    force(thread, info);
+}

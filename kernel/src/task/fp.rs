@@ -1,0 +1,140 @@
+//! Whose FP/SIMD registers a CPU holds.
+//!
+//! The kernel never touches these registers, so a thread's values stay in the CPU while the kernel works for it. They are
+//! saved when the thread's poll ends, because another thread may be polled next, and loaded again only if this CPU has
+//! had another owner since. Ownership is a stamp that is made anew by each load and never used again: a CPU whose stamp
+//! equals the thread's holds exactly the thread's last values, whatever migrations and forks lie between.
+
+use core::{
+    future::Future,
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll},
+};
+
+use hal::{
+    MAX_CPUS,
+    arch::{PerCpu, UserContext},
+    traits::{FpOps, InterruptFrame, PerCpuOps},
+};
+use pin_project_lite::pin_project;
+
+use super::thread::Thread;
+use crate::rt;
+
+/// The stamp of the values that each CPU holds. Written by its own CPU only.
+static OWNERS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+/// How many stamps each CPU has made.
+static STAMPS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
+/// A thread's view of the CPU: its FP/SIMD values, and since when it has used system time.
+pub(crate) struct OnCpu {
+    /// The stamp of this thread's last load; 0 where its saved copy is newer than any CPU.
+    stamp: u64,
+    /// Whether the CPU's registers are newer than the saved copy.
+    live: bool,
+    /// When the current stretch of system time began.
+    pub since: u64,
+    /// Whether execve has exchanged the address space.
+    pub address_space_changed: bool,
+}
+
+impl OnCpu {
+    /// For a thread whose values are in its context.
+    pub fn new() -> Self {
+        Self { stamp: 0, live: false, since: rt::now(), address_space_changed: false }
+    }
+
+    /// Makes the CPU hold the thread's values. Interrupts are masked, and user mode comes next.
+    pub fn load(&mut self, context: &UserContext) {
+        let cpu = PerCpu::cpu_id() as usize;
+        if self.stamp == 0 || OWNERS[cpu].load(Ordering::Relaxed) != self.stamp {
+            debug_assert!(!self.live, "live FP/SIMD values were left on another CPU");
+            context.fp().restore();
+            let count = STAMPS[cpu].load(Ordering::Relaxed) + 1;
+            STAMPS[cpu].store(count, Ordering::Relaxed);
+            self.stamp = count * MAX_CPUS as u64 + cpu as u64;
+            OWNERS[cpu].store(self.stamp, Ordering::Relaxed);
+        }
+        self.live = true;
+    }
+
+    /// Makes the saved copy current.
+    pub fn save(&mut self, context: &mut UserContext) {
+        if core::mem::take(&mut self.live) {
+            context.fp_mut().save();
+        }
+    }
+
+    /// The saved copy is about to be replaced: no CPU holds it any more.
+    pub fn forget(&mut self) {
+        self.stamp = 0;
+        self.live = false;
+    }
+
+    fn pause(&mut self, thread: &Thread) {
+        let now = rt::now();
+        thread.system_ns.fetch_add(now.saturating_sub(self.since), Ordering::Relaxed);
+        self.since = now;
+    }
+}
+
+pin_project! {
+    /// Awaits a future on a thread's behalf: whenever a poll ends without a result, the thread's FP/SIMD values are saved
+    /// and its system time is counted.
+    #[must_use = "futures do nothing unless awaited"]
+    pub(crate) struct Away<'a, F> {
+        thread: &'a Thread,
+        context: &'a mut UserContext,
+        on_cpu: &'a mut OnCpu,
+        away: bool,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<'a, F> Away<'a, F> {
+    pub fn new(thread: &'a Thread, context: &'a mut UserContext, on_cpu: &'a mut OnCpu, future: F) -> Self {
+        Self { thread, context, on_cpu, away: false, future }
+    }
+}
+
+impl<F: Future> Future for Away<'_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        if core::mem::take(this.away) {
+            this.on_cpu.since = rt::now();
+            this.thread.blocked.store(false, Ordering::Relaxed);
+        }
+        let result = this.future.poll(cx);
+        if result.is_pending() {
+            *this.away = true;
+            this.on_cpu.save(this.context);
+            this.on_cpu.pause(this.thread);
+            this.thread.blocked.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+/// A future for the calls that change the context: their thread's values must be saved before. Counts system time.
+pub(crate) async fn count_time<F: Future>(thread: &Thread, on_cpu: &mut OnCpu, future: F) -> F::Output {
+    let mut future = core::pin::pin!(future);
+    let mut away = false;
+    core::future::poll_fn(|cx| {
+        if core::mem::take(&mut away) {
+            on_cpu.since = rt::now();
+            thread.blocked.store(false, Ordering::Relaxed);
+        }
+        let result = future.as_mut().poll(cx);
+        if result.is_pending() {
+            away = true;
+            on_cpu.pause(thread);
+            thread.blocked.store(true, Ordering::Relaxed);
+        }
+        result
+    })
+    .await
+}

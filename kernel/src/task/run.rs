@@ -1,0 +1,146 @@
+//! The life of a user thread: one future, one loop, one way to user mode and back.
+//!
+//! The contract of one turn. Before user mode: whatever asks for attention has been acted on; the address space is this
+//! CPU's; the CPU holds the thread's FP/SIMD values; interrupts are masked, attention is looked at once more (a wake
+//! from now on finds the executor's gate and sends an IPI); the gate is open. After user mode: the gate is closed, the
+//! trap's own work is done with interrupts unmasked, and every wait of it is wrapped in [`Away`], which saves the FP/SIMD
+//! values if the poll ends.
+//!
+//! The registers are a local of the future. The calls that change them (fork, execve, `rt_sigreturn`) get them lent.
+
+use alloc::sync::Arc;
+use core::{
+    future::{Future, poll_fn},
+    sync::atomic::Ordering,
+    task::Poll,
+};
+
+use executor::{Class, SpawnOptions};
+use hal::{
+    arch::{Cpu, PerCpu, UserContext},
+    traits::{CpuOps, PerCpuOps},
+    trap::Trap,
+};
+
+use super::{
+    exit,
+    fault,
+    fp::{Away, OnCpu},
+    signal::deliver::{self, Outcome},
+    thread::Thread,
+};
+use crate::{
+    errno::{Errno, Result},
+    irq,
+    mm::AddressSpace,
+    rt, syscall,
+};
+
+/// Starts a thread at its context. `set_child_tid` is where it first writes its number, 0 for nowhere.
+///
+/// # Errors
+/// `ENOMEM` if there is no memory for its future.
+pub(super) fn start(thread: &Arc<Thread>, context: UserContext, set_child_tid: u64) -> Result<()> {
+    let comm = thread.comm();
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    let name = core::str::from_utf8(&comm[..end]).unwrap_or("user");
+    let options = SpawnOptions::new(Class::User, name)
+        .affinity(thread.affinity.load(Ordering::Relaxed))
+        .weight(super::schedule::weight(thread.nice.load(Ordering::Relaxed)));
+    rt::spawn(options, run(thread.clone(), context, set_child_tid))
+}
+
+/// The thread's future.
+pub(super) fn run(
+    thread: Arc<Thread>,
+    mut context: UserContext,
+    set_child_tid: u64,
+) -> impl Future<Output = ()> + Send + 'static {
+    async move {
+        let mut on_cpu = OnCpu::new();
+        poll_fn(|cx| {
+            thread.store_waker(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
+        if set_child_tid != 0 {
+            // As on Linux, an address that cannot be written is the program's own business.
+            let _ = thread.mm().write_bytes(set_child_tid, &thread.tid().to_ne_bytes()).await;
+        }
+        live(&thread, &mut context, &mut on_cpu).await;
+        exit::end(&thread).await;
+    }
+}
+
+/// Turns until the thread has to end.
+async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCpu) {
+    let mut mm = thread.mm();
+    let mut interrupted = None;
+    loop {
+        if thread.attention() != 0 || interrupted.is_some() {
+            if deliver::deliver(thread, context, on_cpu, interrupted.take()).await == Outcome::End {
+                return;
+            }
+        }
+        let Some(trap) = visit_user(thread, &mm, context, on_cpu) else {
+            Away::new(thread, context, on_cpu, rt::yield_now()).await;
+            continue;
+        };
+        match trap {
+            Trap::Syscall => {
+                interrupted = syscall::handle(thread, context, on_cpu).await;
+                if core::mem::take(&mut on_cpu.address_space_changed) {
+                    mm = thread.mm();
+                }
+            }
+            // Dispatched on the way out.
+            Trap::Interrupt(_) => {}
+            Trap::PageFault { address, access } => {
+                Away::new(thread, context, on_cpu, fault::page_fault(thread, &mm, address, access)).await;
+            }
+            Trap::Exception { kind, address } => fault::exception(thread, kind, address),
+        }
+    }
+}
+
+/// Goes to user mode until the next trap. `None` if something else has to come first: attention, or another task.
+fn visit_user(
+    thread: &Thread,
+    mm: &Arc<AddressSpace>,
+    context: &mut UserContext,
+    on_cpu: &mut OnCpu,
+) -> Option<Trap> {
+    let interrupts = Cpu::mask_interrupts();
+    if thread.attention() != 0 || rt::executor().try_enter_user().is_err() {
+        Cpu::restore_interrupts(interrupts);
+        return None;
+    }
+    thread.last_cpu.store(PerCpu::cpu_id(), Ordering::Relaxed);
+    AddressSpace::tlb_checkpoint();
+    mm.activate();
+    on_cpu.load(context);
+    let entered = rt::now();
+    let trap = Cpu::enter_user(context);
+    rt::executor().leave_user();
+    AddressSpace::tlb_checkpoint();
+    let left = rt::now();
+    thread.system_ns.fetch_add(entered.saturating_sub(on_cpu.since), Ordering::Relaxed);
+    thread.user_ns.fetch_add(left.saturating_sub(entered), Ordering::Relaxed);
+    on_cpu.since = left;
+    if let Trap::Interrupt(token) = trap {
+        irq::dispatch(token);
+    }
+    Cpu::restore_interrupts(interrupts);
+    Some(trap)
+}
+
+/// What a call returned, put into the context: the restart code if a signal interrupted it.
+pub(crate) fn finish_call(context: &mut UserContext, result: Result<u64>) -> Option<Errno> {
+    use hal::traits::SyscallFrame;
+    match result {
+        Ok(value) => context.set_return_value(value as i64),
+        Err(errno) if errno.is_restart() => return Some(errno),
+        Err(errno) => context.set_return_value(errno.as_return_value()),
+    }
+    None
+}

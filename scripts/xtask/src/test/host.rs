@@ -1,0 +1,126 @@
+//! Suites that need no guest: formatting, lints, unit tests, models.
+
+use super::Tally;
+use crate::arch::Arch;
+use crate::project;
+use anyhow::{Context, Result, ensure};
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Lines of a failed command's output that are shown.
+const SHOWN: usize = 80;
+
+/// A command's success and output; the output is shown if it failed, and kept in `target/test/`.
+fn logged(name: &str, command: &mut Command) -> Result<(bool, String)> {
+    let directory = project::target_dir().join("test");
+    fs::create_dir_all(&directory)?;
+    let path = directory.join(format!("{name}.log"));
+    let log = File::create(&path)?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+    if !status.success() {
+        let lines: Vec<_> = text.lines().collect();
+        println!("{}", lines[lines.len().saturating_sub(SHOWN)..].join("\n"));
+        println!("whole log: {}", path.display());
+    }
+    Ok((status.success(), text))
+}
+
+/// cargo with the clippy and rustfmt that belong to the compiler, and a target directory of its own.
+fn lint_cargo() -> Command {
+    let mut command = Command::new(project::root().join("scripts/cargo"));
+    command.current_dir(project::root()).env("CARGO_TARGET_DIR", project::target_dir().join("lint"));
+    command.env_remove("RUSTFLAGS");
+    command
+}
+
+/// rustfmt agrees.
+pub fn format() -> Result<Tally> {
+    Ok(Tally::of(logged("format", lint_cargo().args(["fmt", "--all", "--check"]))?.0))
+}
+
+/// clippy has nothing to say about any crate on the host, nor about the kernel's crates on both targets.
+pub fn lints() -> Result<Tally> {
+    let mut host = lint_cargo();
+    host.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    let mut tally = Tally::of(logged("lints-host", &mut host)?.0);
+    for arch in Arch::ALL {
+        let mut command = lint_cargo();
+        command.args(["clippy", "--quiet", "--target", arch.kernel_target()]);
+        command.args(["--package", "executor", "--package", "hal", "--package", "kernel", "--", "-D", "warnings"]);
+        tally.add(&Tally::of(logged(&format!("lints-{}", arch.name()), &mut command)?.0));
+    }
+    Ok(tally)
+}
+
+/// The workflows agree with the public schema, where check-jsonschema (from PyPI) is installed; it brings the schema along.
+pub fn workflows() -> Result<Tally> {
+    let mut command = Command::new("check-jsonschema");
+    command.args(["--builtin-schema", "vendor.github-workflows"]);
+    for entry in fs::read_dir(project::root().join(".github/workflows"))? {
+        command.arg(entry?.path());
+    }
+    if Command::new("check-jsonschema").arg("--version").output().is_err() {
+        println!("not checked: check-jsonschema is not installed (pip install check-jsonschema)");
+        return Ok(Tally::default());
+    }
+    Ok(Tally::of(logged("workflows", &mut command)?.0))
+}
+
+/// Unit, property and integration tests of the crates.
+pub fn tests() -> Result<Tally> {
+    let mut command = project::cargo();
+    command.args(["test", "--no-fail-fast"]);
+    for package in ["executor", "hal", "kernel", "xtask"] {
+        command.args(["--package", package]);
+    }
+    counted("host-tests", &mut command)
+}
+
+/// The executor under loom, which runs every interleaving of its models.
+pub fn models() -> Result<Tally> {
+    let mut command = project::cargo();
+    let target: PathBuf = project::target_dir().join("loom");
+    command.args(["test", "--package", "executor", "--release"]).env("CARGO_TARGET_DIR", target);
+    command.env("RUSTFLAGS", "--cfg loom").env("LOOM_MAX_PREEMPTIONS", "3");
+    counted("loom", &mut command)
+}
+
+fn counted(name: &str, command: &mut Command) -> Result<Tally> {
+    let (succeeded, text) = logged(name, command)?;
+    let mut tally = count(&text);
+    if !succeeded && tally.failed == 0 {
+        // It did not get as far as a count.
+        tally.failed = 1;
+    }
+    ensure!(tally != Tally::default(), "no test ran: {command:?}");
+    Ok(tally)
+}
+
+/// Adds up the lines `test result: ok. N passed; N failed; …`.
+fn count(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in text.lines().filter_map(|line| line.strip_prefix("test result: ")) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let before = |word: &str| {
+            let at = words.iter().position(|candidate| *candidate == word)?;
+            words.get(at.checked_sub(1)?)?.parse::<u64>().ok()
+        };
+        tally.add(&Tally { passed: before("passed;").unwrap_or(0), failed: before("failed;").unwrap_or(0) });
+    }
+    tally
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn results_are_added_up() {
+        let text = "test result: ok. 3 passed; 0 failed; 0 ignored\nx\ntest result: FAILED. 2 passed; 1 failed; 0 ignored\n";
+        assert_eq!(count(text), Tally { passed: 5, failed: 1 });
+        assert_eq!(count("error: could not compile"), Tally::default());
+    }
+}
