@@ -16,9 +16,6 @@ use crate::{build_id::BuildId, command_line, cpu, drivers, fs, klog, mm, random,
 pub fn main(boot: &'static BootInfo) -> ! {
     klog::init();
     command_line::init(boot.command_line);
-    if command_line::has("quiet") {
-        klog::set_console_level(LevelFilter::Error);
-    }
     cpu::set_online();
     cpu::set_status("boot");
     log::info!(
@@ -29,6 +26,10 @@ pub fn main(boot: &'static BootInfo) -> ! {
         boot.cpus,
         boot.total_ram >> 20
     );
+    // Only now: whoever judges a boot by its console must see which build it was.
+    if command_line::has("quiet") {
+        klog::set_console_level(LevelFilter::Error);
+    }
     mm::frame::init(boot.usable);
     random::init(boot.entropy);
     rt::set_wall_clock(boot.wall_clock_seconds);

@@ -26,7 +26,10 @@ pub struct InterruptCounts {
 impl InterruptCounts {
     /// All of them.
     pub fn total(&self) -> u64 {
-        [&self.timer, &self.ipi, &self.device, &self.spurious].iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        [&self.timer, &self.ipi, &self.device, &self.spurious]
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
     }
 }
 

@@ -17,6 +17,7 @@ pub mod irq;
 pub mod klog;
 pub mod mm;
 pub mod panic;
+pub mod random;
 pub mod rt;
 pub mod symbols;
 pub mod sync;

@@ -15,7 +15,7 @@ mod image {
     use kernel::{boot, irq, mm::heap::KernelHeap, panic};
 
     #[global_allocator]
-    static HEAP: KernelHeap = KernelHeap::new();
+    static HEAP: KernelHeap = KernelHeap;
 
     // SAFETY: the names are hal's upcalls, each defined here only.
     #[unsafe(no_mangle)]

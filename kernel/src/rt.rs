@@ -16,6 +16,7 @@ use hal::{
 use crate::{
     cpu,
     errno::{Errno, Result},
+    mm::AddressSpace,
     sync::{Rank, RawIrqLock},
 };
 
@@ -60,6 +61,8 @@ impl Platform for Machine {
     fn idle(check: impl FnOnce() -> bool) {
         cpu::set_status("idle");
         Cpu::mask_interrupts();
+        // Masked, so that a shootdown that comes later ends the sleep.
+        AddressSpace::idle_checkpoint();
         if check() {
             Cpu::idle();
         }

@@ -1,7 +1,7 @@
 //! Simulated page tables and TLBs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex},
 };
 
@@ -82,10 +82,10 @@ impl PageFlags for PteFlags {
     }
 }
 
-type Entry = (PhysAddr, PteFlags);
+type Mapping = (PhysAddr, PteFlags);
 
 /// What a CPU remembers of the table it translates by.
-pub(super) struct Tlb(BTreeMap<u64, Entry>);
+pub(super) struct Tlb(BTreeMap<u64, Mapping>);
 
 impl Tlb {
     pub(super) const fn new() -> Self {
@@ -101,7 +101,7 @@ pub(super) struct Tables {
 
 #[derive(Default)]
 struct Inner {
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, Mapping>,
     tables: BTreeMap<u64, PhysAddr>,
 }
 
@@ -139,15 +139,14 @@ impl PageTableOps for PageTable {
         );
         let mut inner = lock(&self.tables.inner);
         let table = page.0 / TABLE_BYTES;
-        if !inner.tables.contains_key(&table) {
-            let frame = frames.allocate_table().ok_or(OutOfFrames)?;
-            inner.tables.insert(table, frame);
+        if let Entry::Vacant(vacant) = inner.tables.entry(table) {
+            vacant.insert(frames.allocate_table().ok_or(OutOfFrames)?);
         }
         inner.entries.insert(page.0, (frame, flags));
         Ok(())
     }
 
-    fn unmap(&mut self, page: VirtAddr) -> Option<Entry> {
+    fn unmap(&mut self, page: VirtAddr) -> Option<Mapping> {
         lock(&self.tables.inner).entries.remove(&page.0)
     }
 
@@ -159,7 +158,7 @@ impl PageTableOps for PageTable {
             .is_some()
     }
 
-    fn translate(&self, page: VirtAddr) -> Option<Entry> {
+    fn translate(&self, page: VirtAddr) -> Option<Mapping> {
         lock(&self.tables.inner).entries.get(&page.0).copied()
     }
 

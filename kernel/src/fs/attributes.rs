@@ -74,7 +74,10 @@ impl DeviceNumber {
 
     /// From what user mode gave (`new_decode_dev`).
     pub const fn decode(number: u32) -> Self {
-        Self { major: (number & 0xf_ff00) >> 8, minor: (number & 0xff) | (number >> 12 & 0xf_ff00) }
+        Self {
+            major: (number & 0xf_ff00) >> 8,
+            minor: (number & 0xff) | (number >> 12 & 0xf_ff00),
+        }
     }
 }
 
@@ -91,7 +94,10 @@ impl Timestamp {
     /// The wall clock's time.
     pub fn now() -> Self {
         let now = crate::rt::wall_clock();
-        Self { seconds: now.div_euclid(1_000_000_000), nanoseconds: now.rem_euclid(1_000_000_000) as u32 }
+        Self {
+            seconds: now.div_euclid(1_000_000_000),
+            nanoseconds: now.rem_euclid(1_000_000_000) as u32,
+        }
     }
 }
 
@@ -203,7 +209,11 @@ bitflags::bitflags! {
 pub fn permit(attributes: &Attributes, credentials: &Credentials, wanted: Permission) -> Result<()> {
     if credentials.fsuid == 0 {
         let executable = attributes.kind == FileKind::Directory || attributes.permissions & 0o111 != 0;
-        return if wanted.contains(Permission::EXECUTE) && !executable { Err(Errno::EACCES) } else { Ok(()) };
+        return if wanted.contains(Permission::EXECUTE) && !executable {
+            Err(Errno::EACCES)
+        } else {
+            Ok(())
+        };
     }
     let shift = if credentials.fsuid == attributes.uid {
         6
@@ -213,7 +223,11 @@ pub fn permit(attributes: &Attributes, credentials: &Credentials, wanted: Permis
         0
     };
     let granted = Permission::from_bits_truncate(attributes.permissions >> shift & 7);
-    if granted.contains(wanted) { Ok(()) } else { Err(Errno::EACCES) }
+    if granted.contains(wanted) {
+        Ok(())
+    } else {
+        Err(Errno::EACCES)
+    }
 }
 
 /// Whether `credentials` may act as the file's owner.
@@ -221,7 +235,11 @@ pub fn permit(attributes: &Attributes, credentials: &Credentials, wanted: Permis
 /// # Errors
 /// `EPERM`.
 pub fn owns(attributes: &Attributes, credentials: &Credentials) -> Result<()> {
-    if credentials.fsuid == 0 || credentials.fsuid == attributes.uid { Ok(()) } else { Err(Errno::EPERM) }
+    if credentials.fsuid == 0 || credentials.fsuid == attributes.uid {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
 }
 
 /// Whether `credentials` may take `victim` out of `directory`: the sticky bit's rule.
@@ -230,5 +248,9 @@ pub fn owns(attributes: &Attributes, credentials: &Credentials) -> Result<()> {
 /// `EPERM`.
 pub fn may_delete(directory: &Attributes, victim: &Attributes, credentials: &Credentials) -> Result<()> {
     let sticky = directory.permissions & S_ISVTX != 0;
-    if sticky && credentials.fsuid != directory.uid { owns(victim, credentials) } else { Ok(()) }
+    if sticky && credentials.fsuid != directory.uid {
+        owns(victim, credentials)
+    } else {
+        Ok(())
+    }
 }

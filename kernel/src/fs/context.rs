@@ -18,14 +18,22 @@ pub struct FsContext {
 impl FsContext {
     /// Root and working directory at `root`, umask 022.
     pub fn new(root: Location) -> Self {
-        let state = State { working: root.clone(), root, umask: 0o022 };
-        Self { state: SpinLock::new(Rank::FsContext, state) }
+        let state = State {
+            working: root.clone(),
+            root,
+            umask: 0o022,
+        };
+        Self {
+            state: SpinLock::new(Rank::FsContext, state),
+        }
     }
 
     /// What `fork` gives the child.
     pub fn fork(&self) -> Self {
         let state = self.state.lock().clone();
-        Self { state: SpinLock::new(Rank::FsContext, state) }
+        Self {
+            state: SpinLock::new(Rank::FsContext, state),
+        }
     }
 
     /// The root directory.

@@ -35,7 +35,11 @@ impl Slots {
         let start = from.max(self.lowest_free);
         let fd = (start..self.entries.len()).find(|&fd| self.entries[fd].is_none());
         let fd = fd.unwrap_or_else(|| start.max(self.entries.len()));
-        if (fd as u64) < limit { Ok(fd) } else { Err(Errno::EMFILE) }
+        if (fd as u64) < limit {
+            Ok(fd)
+        } else {
+            Err(Errno::EMFILE)
+        }
     }
 
     fn put(&mut self, fd: usize, entry: Entry) -> Result<Option<Entry>> {
@@ -77,7 +81,15 @@ fn index(fd: i32) -> Result<usize> {
 impl FdTable {
     /// A table with nothing open.
     pub const fn new() -> Self {
-        Self { slots: SpinLock::new(Rank::Descriptors, Slots { entries: Vec::new(), lowest_free: 0 }) }
+        Self {
+            slots: SpinLock::new(
+                Rank::Descriptors,
+                Slots {
+                    entries: Vec::new(),
+                    lowest_free: 0,
+                },
+            ),
+        }
     }
 
     /// What `fork` gives the child: its own table, the same open files.
@@ -94,7 +106,9 @@ impl FdTable {
                 entries.extend_from_slice(&slots.entries);
                 let lowest_free = slots.lowest_free;
                 drop(slots);
-                return Ok(Self { slots: SpinLock::new(Rank::Descriptors, Slots { entries, lowest_free }) });
+                return Ok(Self {
+                    slots: SpinLock::new(Rank::Descriptors, Slots { entries, lowest_free }),
+                });
             }
         }
     }
@@ -106,7 +120,12 @@ impl FdTable {
     pub fn get(&self, fd: i32) -> Result<Arc<OpenFile>> {
         let fd = index(fd)?;
         let slots = self.slots.lock();
-        slots.entries.get(fd).and_then(Option::as_ref).map(|entry| entry.file.clone()).ok_or(Errno::EBADF)
+        slots
+            .entries
+            .get(fd)
+            .and_then(Option::as_ref)
+            .map(|entry| entry.file.clone())
+            .ok_or(Errno::EBADF)
     }
 
     /// The open file behind a descriptor that was not opened by `O_PATH`.
@@ -145,13 +164,7 @@ impl FdTable {
     ///
     /// # Errors
     /// `EBADF` if `fd` is not below `limit`, `ENOMEM`.
-    pub fn replace(
-        &self,
-        fd: i32,
-        file: Arc<OpenFile>,
-        on_exec: OnExec,
-        limit: u64,
-    ) -> Result<Option<Arc<OpenFile>>> {
+    pub fn replace(&self, fd: i32, file: Arc<OpenFile>, on_exec: OnExec, limit: u64) -> Result<Option<Arc<OpenFile>>> {
         let fd = index(fd)?;
         if fd as u64 >= limit.min(MAX_DESCRIPTORS) {
             return Err(Errno::EBADF);
@@ -177,7 +190,12 @@ impl FdTable {
     pub fn on_exec(&self, fd: i32) -> Result<OnExec> {
         let fd = index(fd)?;
         let slots = self.slots.lock();
-        slots.entries.get(fd).and_then(Option::as_ref).map(|entry| entry.on_exec).ok_or(Errno::EBADF)
+        slots
+            .entries
+            .get(fd)
+            .and_then(Option::as_ref)
+            .map(|entry| entry.on_exec)
+            .ok_or(Errno::EBADF)
     }
 
     /// Says whether a descriptor survives `execve`.
@@ -187,7 +205,12 @@ impl FdTable {
     pub fn set_on_exec(&self, fd: i32, on_exec: OnExec) -> Result<()> {
         let fd = index(fd)?;
         let mut slots = self.slots.lock();
-        slots.entries.get_mut(fd).and_then(Option::as_mut).ok_or(Errno::EBADF)?.on_exec = on_exec;
+        slots
+            .entries
+            .get_mut(fd)
+            .and_then(Option::as_mut)
+            .ok_or(Errno::EBADF)?
+            .on_exec = on_exec;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as linux;
 
 use super::{
-    attributes::{Attributes, DeviceNumber, FileKind},
+    attributes::{Attributes, DeviceNumber, FileKind, SetAttributes},
     inode::FileSystemStatus,
     io::{Sink, Source, UserFault},
 };
@@ -266,6 +266,24 @@ pub trait File: Send + Sync {
         Err(Errno::ENODEV)
     }
 
+    /// Called before a read at the position that `position` tells, with no lock held: the place to make contents up.
+    ///
+    /// # Errors
+    /// The read's.
+    fn prepare(&self, position: &dyn Fn() -> u64) -> Result<()> {
+        let _ = position;
+        Ok(())
+    }
+
+    /// Changes attributes of a file that stands in no file system: `ftruncate`.
+    ///
+    /// # Errors
+    /// `EINVAL` by default.
+    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+        let _ = change;
+        Err(Errno::EINVAL)
+    }
+
     /// `stat` of a file that stands in no file system. A file with an inode is asked by that.
     fn attributes(&self) -> Attributes {
         Attributes::synthetic(ANONYMOUS_DEVICE, 1, FileKind::Regular, 0o600)
@@ -273,7 +291,10 @@ pub trait File: Send + Sync {
 
     /// `statfs` of a file that stands in no file system.
     fn status(&self) -> FileSystemStatus {
-        FileSystemStatus { magic: 0x0904_1934, ..FileSystemStatus::default() }
+        FileSystemStatus {
+            magic: 0x0904_1934,
+            ..FileSystemStatus::default()
+        }
     }
 
     /// What `/proc/<pid>/fd` shows for a file without a name.

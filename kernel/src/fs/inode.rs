@@ -38,7 +38,14 @@ pub struct NewFile<'a> {
 impl NewFile<'_> {
     /// A file, directory, fifo or socket of `uid` and `gid`.
     pub const fn new(kind: FileKind, permissions: u16, uid: u32, gid: u32) -> Self {
-        Self { kind, permissions, uid, gid, rdev: DeviceNumber::new(0, 0), target: &[] }
+        Self {
+            kind,
+            permissions,
+            uid,
+            gid,
+            rdev: DeviceNumber::new(0, 0),
+            target: &[],
+        }
     }
 }
 
@@ -194,8 +201,8 @@ pub trait Inode: Send + Sync + Any {
         FileSystemStatus::default()
     }
 
-    /// Notes a read, for the access time.
-    fn touch(&self) {}
+    /// Called on the root of a file system as the mount of it goes for good.
+    fn unmounted(&self) {}
 }
 
 impl dyn Inode {

@@ -7,13 +7,10 @@
 //!
 //! One attempt sees a *window* of at most [`WINDOW`] bytes, so that no lock is held for the length of a huge transfer.
 
-use hal::{
-    arch::PageTable,
-    traits::PageTableOps,
-};
+use hal::{arch::PageTable, traits::PageTableOps};
 
-pub use crate::mm::user::{UserFault, copy_in, copy_out};
 use crate::errno::{Errno, Result};
+pub use crate::mm::user::{UserFault, copy_in, copy_out};
 
 /// The most bytes one attempt transfers.
 pub const WINDOW: usize = 64 << 10;
@@ -39,7 +36,10 @@ impl UserSlice {
         if end > PageTable::USER_END {
             return Err(Errno::EFAULT);
         }
-        Ok(Self { address, len: (len.min(MAX_TRANSFER as u64)) as usize })
+        Ok(Self {
+            address,
+            len: (len.min(MAX_TRANSFER as u64)) as usize,
+        })
     }
 }
 
@@ -55,7 +55,10 @@ struct Cursor {
 
 impl Cursor {
     fn new(total: usize) -> Self {
-        Self { total: total.min(MAX_TRANSFER), ..Self::default() }
+        Self {
+            total: total.min(MAX_TRANSFER),
+            ..Self::default()
+        }
     }
 
     /// Bytes this attempt may still move.
@@ -113,7 +116,10 @@ impl<'a> Sink<'a> {
     /// Kernel memory.
     pub fn kernel(buffer: &'a mut [u8]) -> Self {
         let cursor = Cursor::new(buffer.len());
-        let mut sink = Self { memory: SinkMemory::Kernel(buffer), cursor };
+        let mut sink = Self {
+            memory: SinkMemory::Kernel(buffer),
+            cursor,
+        };
         sink.open_window();
         sink
     }
@@ -121,14 +127,20 @@ impl<'a> Sink<'a> {
     /// Several runs of user memory, filled in order.
     pub fn user(slices: &'a [UserSlice]) -> Self {
         let total = slices.iter().fold(0, |sum: usize, slice| sum.saturating_add(slice.len));
-        let mut sink = Self { memory: SinkMemory::User(slices), cursor: Cursor::new(total) };
+        let mut sink = Self {
+            memory: SinkMemory::User(slices),
+            cursor: Cursor::new(total),
+        };
         sink.open_window();
         sink
     }
 
     /// One run of user memory.
     pub fn user_slice(slice: UserSlice) -> Self {
-        let mut sink = Self { memory: SinkMemory::One([slice]), cursor: Cursor::new(slice.len) };
+        let mut sink = Self {
+            memory: SinkMemory::One([slice]),
+            cursor: Cursor::new(slice.len),
+        };
         sink.open_window();
         sink
     }
@@ -222,7 +234,10 @@ pub struct Source<'a> {
 impl<'a> Source<'a> {
     /// Kernel memory.
     pub fn kernel(bytes: &'a [u8]) -> Self {
-        let mut source = Self { memory: SourceMemory::Kernel(bytes), cursor: Cursor::new(bytes.len()) };
+        let mut source = Self {
+            memory: SourceMemory::Kernel(bytes),
+            cursor: Cursor::new(bytes.len()),
+        };
         source.open_window();
         source
     }
@@ -230,14 +245,20 @@ impl<'a> Source<'a> {
     /// Several runs of user memory, taken in order.
     pub fn user(slices: &'a [UserSlice]) -> Self {
         let total = slices.iter().fold(0, |sum: usize, slice| sum.saturating_add(slice.len));
-        let mut source = Self { memory: SourceMemory::User(slices), cursor: Cursor::new(total) };
+        let mut source = Self {
+            memory: SourceMemory::User(slices),
+            cursor: Cursor::new(total),
+        };
         source.open_window();
         source
     }
 
     /// One run of user memory.
     pub fn user_slice(slice: UserSlice) -> Self {
-        let mut source = Self { memory: SourceMemory::One([slice]), cursor: Cursor::new(slice.len) };
+        let mut source = Self {
+            memory: SourceMemory::One([slice]),
+            cursor: Cursor::new(slice.len),
+        };
         source.open_window();
         source
     }

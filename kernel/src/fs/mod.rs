@@ -9,9 +9,13 @@
 //!   like are `File`s without an inode.
 
 pub mod attributes;
+pub mod boot;
 pub mod context;
+pub mod devfs;
+pub mod eventfd;
 pub mod fd_table;
 pub mod file;
+pub mod initramfs;
 pub mod inode;
 pub mod io;
 pub mod locks;
@@ -20,6 +24,7 @@ pub mod open_file;
 pub mod page_map;
 pub mod path;
 pub mod pipe;
+pub mod procfs;
 pub mod tmpfs;
 
 pub use attributes::{Attributes, DeviceNumber, FileKind, Permission, Timestamp};

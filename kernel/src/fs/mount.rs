@@ -34,7 +34,10 @@ impl Mount {
 
     /// Its root.
     pub fn root(self: &Arc<Self>) -> Location {
-        Location { mount: self.clone(), inode: self.root.clone() }
+        Location {
+            mount: self.clone(),
+            inode: self.root.clone(),
+        }
     }
 
     /// The directory it covers.
@@ -67,7 +70,17 @@ impl Mount {
     /// # Errors
     /// `EROFS`.
     pub fn writable(&self) -> Result<()> {
-        if self.flags() & linux_raw_sys::general::MS_RDONLY != 0 { Err(Errno::EROFS) } else { Ok(()) }
+        if self.flags() & linux_raw_sys::general::MS_RDONLY != 0 {
+            Err(Errno::EROFS)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        self.root.unmounted();
     }
 }
 
@@ -112,7 +125,10 @@ impl Location {
             }
         }
         match here.inode.place() {
-            Some((inode, _)) => Self { mount: here.mount, inode },
+            Some((inode, _)) => Self {
+                mount: here.mount,
+                inode,
+            },
             None => here,
         }
     }
@@ -153,7 +169,10 @@ pub fn mount(
     kind: &'static str,
     flags: u32,
 ) -> Result<Arc<Mount>> {
-    if covers.as_ref().is_some_and(|place| place.inode.kind() != super::attributes::FileKind::Directory) {
+    if covers
+        .as_ref()
+        .is_some_and(|place| place.inode.kind() != super::attributes::FileKind::Directory)
+    {
         return Err(Errno::ENOTDIR);
     }
     let covering = covers.is_some();
@@ -194,13 +213,20 @@ pub fn unmount(root: &Location, how: Unmount) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let mut mounts = MOUNTS.lock();
-    let below =
-        mounts.iter().any(|mount| mount.covers.as_ref().is_some_and(|covered| covered.mount.id == root.mount.id));
+    let below = mounts.iter().any(|mount| {
+        mount
+            .covers
+            .as_ref()
+            .is_some_and(|covered| covered.mount.id == root.mount.id)
+    });
     // The table's reference and the caller's are not uses.
     if how == Unmount::IfIdle && (below || Arc::strong_count(&root.mount) > 2) {
         return Err(Errno::EBUSY);
     }
-    let at = mounts.iter().position(|mount| mount.id == root.mount.id).ok_or(Errno::EINVAL)?;
+    let at = mounts
+        .iter()
+        .position(|mount| mount.id == root.mount.id)
+        .ok_or(Errno::EINVAL)?;
     let gone = mounts.remove(at);
     drop(mounts);
     COVERING.fetch_sub(1, Relaxed);

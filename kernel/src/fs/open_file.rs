@@ -75,7 +75,9 @@ impl OpenFile {
 
     /// Replaces the status flags that can be changed (`F_SETFL`).
     pub fn set_flags(&self, flags: u32) {
-        let _ = self.flags.fetch_update(Relaxed, Relaxed, |old| Some(old & !CHANGEABLE | flags & CHANGEABLE));
+        let _ = self
+            .flags
+            .fetch_update(Relaxed, Relaxed, |old| Some(old & !CHANGEABLE | flags & CHANGEABLE));
     }
 
     /// Sets or clears `O_NONBLOCK` alone (`FIONBIO`).
@@ -98,12 +100,18 @@ impl OpenFile {
 
     /// Whether it was opened for reading.
     pub fn is_readable(&self) -> bool {
-        matches!(self.flags() & (linux::O_ACCMODE | linux::O_PATH), linux::O_RDONLY | linux::O_RDWR)
+        matches!(
+            self.flags() & (linux::O_ACCMODE | linux::O_PATH),
+            linux::O_RDONLY | linux::O_RDWR
+        )
     }
 
     /// Whether it was opened for writing.
     pub fn is_writable(&self) -> bool {
-        matches!(self.flags() & (linux::O_ACCMODE | linux::O_PATH), linux::O_WRONLY | linux::O_RDWR)
+        matches!(
+            self.flags() & (linux::O_ACCMODE | linux::O_PATH),
+            linux::O_WRONLY | linux::O_RDWR
+        )
     }
 
     /// One attempt to read, at `at` or else at the shared position, which moves on.
@@ -114,6 +122,8 @@ impl OpenFile {
         if !self.is_readable() {
             return Err(Errno::EBADF.into());
         }
+        let position = at.as_deref().copied();
+        self.file.prepare(&|| position.unwrap_or_else(|| self.position()))?;
         self.transfer(caller, at, WriteAt::Position, |transfer| self.file.read(transfer, sink))
     }
 
@@ -146,11 +156,26 @@ impl OpenFile {
         let flags = self.flags();
         match (self.file.positioning(), at) {
             (Positioning::Stream, Some(_)) => Err(Errno::ESPIPE.into()),
-            (Positioning::Stream, None) => attempt(&mut Transfer { position: &mut 0, write_at, flags, caller }),
-            (Positioning::Offsets, Some(position)) => attempt(&mut Transfer { position, write_at, flags, caller }),
+            (Positioning::Stream, None) => attempt(&mut Transfer {
+                position: &mut 0,
+                write_at,
+                flags,
+                caller,
+            }),
+            (Positioning::Offsets, Some(position)) => attempt(&mut Transfer {
+                position,
+                write_at,
+                flags,
+                caller,
+            }),
             (Positioning::Offsets, None) => {
                 let mut position = self.position.lock();
-                attempt(&mut Transfer { position: &mut position, write_at, flags, caller })
+                attempt(&mut Transfer {
+                    position: &mut position,
+                    write_at,
+                    flags,
+                    caller,
+                })
             }
         }
     }
@@ -170,9 +195,13 @@ impl OpenFile {
         *self.position.lock()
     }
 
-    /// Gives access to the position, for listing a directory.
+    /// Lends the position to `use_it`, for listing a directory. No lock is held meanwhile; of two listings at once, the
+    /// one that ends last says where the next begins.
     pub fn with_position<T>(&self, use_it: impl FnOnce(&mut u64) -> T) -> T {
-        use_it(&mut self.position.lock())
+        let mut position = self.position();
+        let result = use_it(&mut position);
+        *self.position.lock() = position;
+        result
     }
 
     /// `fstat`.

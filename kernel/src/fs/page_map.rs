@@ -54,7 +54,11 @@ impl Removed {
 impl PageMap {
     /// A map without pages.
     pub const fn new() -> Self {
-        Self { root: Slot::Empty, height: 0, pages: 0 }
+        Self {
+            root: Slot::Empty,
+            height: 0,
+            pages: 0,
+        }
     }
 
     /// Pages held.
@@ -100,7 +104,11 @@ impl PageMap {
             let mut node = new_node()?;
             core::mem::swap(&mut node[0], &mut self.root);
             // An empty tree stays empty at any height.
-            self.root = if matches!(node[0], Slot::Empty) { Slot::Empty } else { Slot::Node(node) };
+            self.root = if matches!(node[0], Slot::Empty) {
+                Slot::Empty
+            } else {
+                Slot::Node(node)
+            };
             self.height += 1;
         }
         let mut slot = &mut self.root;
@@ -108,7 +116,9 @@ impl PageMap {
             if matches!(slot, Slot::Empty) {
                 *slot = Slot::Node(new_node()?);
             }
-            let Slot::Node(node) = slot else { unreachable!("a page above the lowest level") };
+            let Slot::Node(node) = slot else {
+                unreachable!("a page above the lowest level")
+            };
             slot = &mut node[way(index, level)];
         }
         if matches!(slot, Slot::Empty) {
@@ -120,7 +130,10 @@ impl PageMap {
 
     /// Takes every page of `first..end` out, whole subtrees at a time.
     pub fn remove(&mut self, first: u64, end: u64) -> Removed {
-        let mut removed = Removed { _slots: Vec::new(), pages: 0 };
+        let mut removed = Removed {
+            _slots: Vec::new(),
+            pages: 0,
+        };
         if first < end {
             cut(&mut self.root, self.height, 0, first, end, &mut removed);
             self.pages -= removed.pages;
@@ -177,7 +190,14 @@ fn cut(slot: &mut Slot, level: u32, base: u64, first: u64, end: u64, removed: &m
     }
     if let Slot::Node(node) = slot {
         for (way, child) in node.iter_mut().enumerate() {
-            cut(child, level - 1, base + way as u64 * span(level - 1), first, end, removed);
+            cut(
+                child,
+                level - 1,
+                base + way as u64 * span(level - 1),
+                first,
+                end,
+                removed,
+            );
         }
     }
 }
@@ -189,8 +209,9 @@ fn next(slot: &Slot, level: u32, base: u64, index: u64) -> Option<u64> {
     match slot {
         Slot::Empty => None,
         Slot::Page(_) => Some(base),
-        Slot::Node(node) => (0..WAYS)
-            .find_map(|way| next(&node[way], level - 1, base + way as u64 * span(level - 1), index)),
+        Slot::Node(node) => {
+            (0..WAYS).find_map(|way| next(&node[way], level - 1, base + way as u64 * span(level - 1), index))
+        }
     }
 }
 

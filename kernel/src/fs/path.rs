@@ -100,7 +100,11 @@ impl Walked {
 /// # Errors
 /// `ENAMETOOLONG`.
 fn check_name(name: &[u8]) -> Result<()> {
-    if name.len() > NAME_MAX { Err(Errno::ENAMETOOLONG) } else { Ok(()) }
+    if name.len() > NAME_MAX {
+        Err(Errno::ENAMETOOLONG)
+    } else {
+        Ok(())
+    }
 }
 
 /// Splits the next component off: the name, and what follows its slashes (`None` if nothing follows at all).
@@ -127,7 +131,11 @@ pub fn walk(base: &Base<'_>, path: &[u8], last_link: LastLink) -> Result<Walked>
     if path.len() >= PATH_MAX {
         return Err(Errno::ENAMETOOLONG);
     }
-    let mut here = if path[0] == b'/' { base.root.clone() } else { base.start.clone() };
+    let mut here = if path[0] == b'/' {
+        base.root.clone()
+    } else {
+        base.start.clone()
+    };
     let mut rest: Cow<'_, [u8]> = Cow::Borrowed(strip_slashes(path));
     let mut links = 0;
     loop {
@@ -150,7 +158,14 @@ pub fn walk(base: &Base<'_>, path: &[u8], last_link: LastLink) -> Result<Walked>
         let trailing_slash = is_last && after.is_some();
         let (last, found) = match name {
             b"." => (LastName::Dot, Some(here.clone())),
-            b".." => (LastName::DotDot, Some(if here.is_same(&base.root) { here.clone() } else { here.parent() })),
+            b".." => (
+                LastName::DotDot,
+                Some(if here.is_same(&base.root) {
+                    here.clone()
+                } else {
+                    here.parent()
+                }),
+            ),
             _ => (LastName::Name, lookup(&here, name)?),
         };
         let found = match found {
@@ -175,7 +190,10 @@ pub fn walk(base: &Base<'_>, path: &[u8], last_link: LastLink) -> Result<Walked>
             if let Some(target) = found.inode.follow() {
                 here = match target? {
                     Target::Location(location) => location,
-                    Target::Inode(inode) => Location { mount: found.mount.clone(), inode },
+                    Target::Inode(inode) => Location {
+                        mount: found.mount.clone(),
+                        inode,
+                    },
                 };
                 if trailing_slash && here.inode.kind() != FileKind::Directory {
                     return Err(Errno::ENOTDIR);
@@ -206,7 +224,13 @@ pub fn walk(base: &Base<'_>, path: &[u8], last_link: LastLink) -> Result<Walked>
             if trailing_slash && found.inode.kind() != FileKind::Directory {
                 return Err(Errno::ENOTDIR);
             }
-            return Ok(Walked { name: Name::from_slice(name), directory: here, last, target: Some(found), trailing_slash });
+            return Ok(Walked {
+                name: Name::from_slice(name),
+                directory: here,
+                last,
+                target: Some(found),
+                trailing_slash,
+            });
         }
         let after = after.unwrap_or_default();
         let skip = rest.len() - after.len();
@@ -223,7 +247,13 @@ pub fn walk(base: &Base<'_>, path: &[u8], last_link: LastLink) -> Result<Walked>
 
 fn lookup(directory: &Location, name: &[u8]) -> Result<Option<Location>> {
     match directory.inode.lookup(name) {
-        Ok(inode) => Ok(Some(Location { mount: directory.mount.clone(), inode }.descend())),
+        Ok(inode) => Ok(Some(
+            Location {
+                mount: directory.mount.clone(),
+                inode,
+            }
+            .descend(),
+        )),
         Err(Errno::ENOENT) => Ok(None),
         Err(errno) => Err(errno),
     }
@@ -283,7 +313,10 @@ pub fn path_of(location: &Location, root: &Location) -> Named {
         match here.inode.place() {
             Some((inode, name)) => {
                 names.push(name);
-                here = Location { mount: here.mount, inode };
+                here = Location {
+                    mount: here.mount,
+                    inode,
+                };
             }
             None => return Named::Deleted(join(&names)),
         }
@@ -294,11 +327,25 @@ pub fn path_of(location: &Location, root: &Location) -> Named {
 pub fn inode_path(inode: &Arc<dyn Inode>) -> Vec<u8> {
     let device = inode.attributes().device;
     let mounts = mount::mounts();
-    let Some(root) = mounts.iter().find(|mount| mount.covers().is_none()).map(mount::Mount::root) else {
+    let Some(root) = mounts
+        .iter()
+        .find(|mount| mount.covers().is_none())
+        .map(mount::Mount::root)
+    else {
         return Vec::new();
     };
-    match mounts.iter().find(|mount| mount.root().inode.attributes().device == device) {
-        Some(mount) => path_of(&Location { mount: mount.clone(), inode: inode.clone() }, &root).display(),
+    match mounts
+        .iter()
+        .find(|mount| mount.root().inode.attributes().device == device)
+    {
+        Some(mount) => path_of(
+            &Location {
+                mount: mount.clone(),
+                inode: inode.clone(),
+            },
+            &root,
+        )
+        .display(),
         None => Named::Deleted(b"/memfd:".to_vec()).display(),
     }
 }

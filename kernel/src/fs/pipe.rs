@@ -70,7 +70,11 @@ impl State {
                 }
             };
             self.pages.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            self.pages.push_back(Page { bytes, start: 0, end: 0 });
+            self.pages.push_back(Page {
+                bytes,
+                start: 0,
+                end: 0,
+            });
         }
         self.pages.back_mut().ok_or(Errno::ENOMEM)
     }
@@ -191,7 +195,11 @@ impl Pipe {
         drop(state);
         self.opened.wake_all();
         self.pollers.wake_all();
-        Arc::new(PipeEnd { pipe: self.clone(), end, fifo })
+        Arc::new(PipeEnd {
+            pipe: self.clone(),
+            end,
+            fifo,
+        })
     }
 
     /// How often the other side of `end` has been opened, and whether it is open now.
@@ -257,7 +265,11 @@ impl Pipe {
         }
         let mut state = self.state.lock();
         if state.len == 0 {
-            return if state.writers == 0 { Ok(()) } else { Err(Stop::WouldBlock) };
+            return if state.writers == 0 {
+                Ok(())
+            } else {
+                Err(Stop::WouldBlock)
+            };
         }
         let had_room = state.room() >= PIPE_BUF;
         let result = state.drain(sink);
@@ -309,7 +321,11 @@ impl Pipe {
             self.writable.wake_one();
         }
         result?;
-        if !source.is_empty() && full { Err(Stop::WouldBlock) } else { Ok(()) }
+        if !source.is_empty() && full {
+            Err(Stop::WouldBlock)
+        } else {
+            Ok(())
+        }
     }
 
     fn readiness(&self, end: End) -> Readiness {
@@ -420,11 +436,19 @@ const DEVICE: DeviceNumber = DeviceNumber::new(0, 3);
 
 impl File for PipeEnd {
     fn read(&self, _: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
-        if self.end.reads() { self.pipe.read(sink) } else { Err(Errno::EBADF.into()) }
+        if self.end.reads() {
+            self.pipe.read(sink)
+        } else {
+            Err(Errno::EBADF.into())
+        }
     }
 
     fn write(&self, _: &mut Transfer<'_>, source: &mut Source<'_>) -> Attempt<()> {
-        if self.end.writes() { self.pipe.write(source) } else { Err(Errno::EBADF.into()) }
+        if self.end.writes() {
+            self.pipe.write(source)
+        } else {
+            Err(Errno::EBADF.into())
+        }
     }
 
     fn control(&self, _: &Thread, request: u32, argument: u64) -> Attempt<u64> {
@@ -454,11 +478,16 @@ impl File for PipeEnd {
     }
 
     fn attributes(&self) -> Attributes {
-        self.fifo.unwrap_or_else(|| Attributes::synthetic(DEVICE, self.pipe.number, FileKind::Fifo, 0o600))
+        self.fifo
+            .unwrap_or_else(|| Attributes::synthetic(DEVICE, self.pipe.number, FileKind::Fifo, 0o600))
     }
 
     fn status(&self) -> FileSystemStatus {
-        FileSystemStatus { magic: 0x5049_5045, device: DEVICE, ..FileSystemStatus::default() }
+        FileSystemStatus {
+            magic: 0x5049_5045,
+            device: DEVICE,
+            ..FileSystemStatus::default()
+        }
     }
 
     fn description(&self) -> String {

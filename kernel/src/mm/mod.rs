@@ -14,5 +14,5 @@ pub mod user;
 
 pub use frame::Frame;
 pub use pager::{Backing, MemoryObject, Pager};
-pub use space::{AddressSpace, FaultError, Map, MapFlags, Prot};
+pub use space::{AddressSpace, FaultError, Map, MapFlags, Prot, STACK_TOP};
 pub use user::UserFault;

@@ -5,10 +5,9 @@ use alloc::{sync::Arc, vec::Vec};
 use hal::{arch::UserContext, traits::SyscallFrame};
 use linux_raw_sys::general::{AT_FDCWD, PATH_MAX};
 
-use super::table::Call;
+use super::{fs, signal, system, table::Call};
 use crate::{
     errno::{Errno, Result},
-    fs,
     task::{
         Thread,
         clone::{self, CloneArgs, flags},
@@ -35,11 +34,7 @@ pub(super) enum AddressSpaceIs {
 }
 
 /// Makes one of the calls for which [`Call::changes_context`] holds.
-pub(super) async fn dispatch(
-    thread: &Arc<Thread>,
-    call: Call,
-    context: &mut UserContext,
-) -> (Made, AddressSpaceIs) {
+pub(super) async fn dispatch(thread: &Arc<Thread>, call: Call, context: &mut UserContext) -> (Made, AddressSpaceIs) {
     let a = context.syscall_arguments();
     let result = match call {
         Call::rt_sigreturn => {
@@ -48,7 +43,20 @@ pub(super) async fn dispatch(
         }
         Call::execve => execve(thread, context, AT_FDCWD, [a[0], a[1], a[2]], 0).await,
         Call::execveat => execve(thread, context, a[0] as i32, [a[1], a[2], a[3]], a[4] as u32).await,
-        _ => return (Made::Returned(spawn(thread, call, context, a).await), AddressSpaceIs::Same),
+        Call::arch_prctl => {
+            let result = system::arch_prctl(thread, context, a[0] as u32, a[1]).await;
+            return (Made::Returned(result), AddressSpaceIs::Same);
+        }
+        Call::sigaltstack => {
+            let result = signal::sigaltstack(thread, context, a[0], a[1]).await;
+            return (Made::Returned(result), AddressSpaceIs::Same);
+        }
+        _ => {
+            return (
+                Made::Returned(spawn(thread, call, context, a).await),
+                AddressSpaceIs::Same,
+            );
+        }
     };
     match result {
         Ok(()) => (Made::Returned(Ok(0)), AddressSpaceIs::New),
@@ -58,7 +66,10 @@ pub(super) async fn dispatch(
 
 async fn spawn(thread: &Arc<Thread>, call: Call, context: &UserContext, a: [u64; 6]) -> Result<u64> {
     let args = match call {
-        Call::fork => CloneArgs { exit_signal: SIGCHLD, ..CloneArgs::default() },
+        Call::fork => CloneArgs {
+            exit_signal: SIGCHLD,
+            ..CloneArgs::default()
+        },
         Call::vfork => CloneArgs {
             flags: flags::CLONE_VFORK | flags::CLONE_VM,
             exit_signal: SIGCHLD,
@@ -105,10 +116,25 @@ async fn clone3_args(thread: &Thread, address: u64, size: u64) -> Result<CloneAr
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
         *word = chunk.try_into().map_or(0, u64::from_ne_bytes);
     }
-    if bytes.get(WORDS * 8..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0)) {
+    if bytes
+        .get(WORDS * 8..)
+        .is_some_and(|rest| rest.iter().any(|byte| *byte != 0))
+    {
         return Err(Errno::E2BIG);
     }
-    let [flags, _pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, _] = words;
+    let [
+        flags,
+        _pidfd,
+        child_tid,
+        parent_tid,
+        exit_signal,
+        stack,
+        stack_size,
+        tls,
+        set_tid,
+        set_tid_size,
+        _,
+    ] = words;
     if flags & flags::CSIGNAL != 0 || exit_signal > 64 || set_tid != 0 || set_tid_size != 0 {
         return Err(Errno::EINVAL);
     }
@@ -116,7 +142,14 @@ async fn clone3_args(thread: &Thread, address: u64, size: u64) -> Result<CloneAr
         return Err(Errno::EINVAL);
     }
     let stack = stack.checked_add(stack_size).ok_or(Errno::EINVAL)?;
-    Ok(CloneArgs { flags, exit_signal: exit_signal as i32, stack, tls, parent_tid, child_tid })
+    Ok(CloneArgs {
+        flags,
+        exit_signal: exit_signal as i32,
+        stack,
+        tls,
+        parent_tid,
+        child_tid,
+    })
 }
 
 async fn execve(
@@ -135,6 +168,16 @@ async fn execve(
         // As Linux since 5.18: a program always has a name.
         arguments.push(b"")?;
     }
-    let file = fs::open_executable_at(thread, directory, &path, flags)?;
-    exec::execve(thread, context, Request { file, path, arguments, environment }).await
+    let file = fs::open_executable(thread, directory, &path, flags)?;
+    exec::execve(
+        thread,
+        context,
+        Request {
+            file,
+            path,
+            arguments,
+            environment,
+        },
+    )
+    .await
 }

@@ -31,7 +31,11 @@ pub async fn futex(
     address2: u64,
     value3: u32,
 ) -> Result<u64> {
-    let scope = if operation & FUTEX_PRIVATE_FLAG != 0 { Scope::Process } else { Scope::Machine };
+    let scope = if operation & FUTEX_PRIVATE_FLAG != 0 {
+        Scope::Process
+    } else {
+        Scope::Machine
+    };
     let realtime = operation & FUTEX_CLOCK_REALTIME != 0;
     let command = operation & FUTEX_CMD_MASK as u32;
     if realtime && command != FUTEX_WAIT_BITSET {
@@ -85,7 +89,13 @@ pub async fn wait_until(
         (Ok(()), _) => Ok(0),
         (Err(Errno::ERESTARTSYS), Some(deadline)) => {
             let private = scope == Scope::Process;
-            t.set_restart(Restart::Futex { address, expected, deadline, bits, private });
+            t.set_restart(Restart::Futex {
+                address,
+                expected,
+                deadline,
+                bits,
+                private,
+            });
             Err(Errno::ERESTART_RESTARTBLOCK)
         }
         (Err(errno), _) => Err(errno),
@@ -117,8 +127,10 @@ async fn requeue(
     }
     let mm = t.mm();
     loop {
-        let source =
-            Source { key: Key::new(&mm, from, scope)?, expected: expected.map(|expected| (from, expected)) };
+        let source = Source {
+            key: Key::new(&mm, from, scope)?,
+            expected: expected.map(|expected| (from, expected)),
+        };
         let target = Key::new(&mm, to, scope)?;
         match futex::requeue(&source, target, wake_limit as usize, move_limit as usize)? {
             Ok(count) => return Ok(count as u64),
@@ -144,7 +156,11 @@ impl WakeOp {
         Self {
             operation: word >> 28 & 7,
             comparison: word >> 24 & 15,
-            operand: if shift { 1_i32.wrapping_shl(operand as u32 & 31) } else { operand },
+            operand: if shift {
+                1_i32.wrapping_shl(operand as u32 & 31)
+            } else {
+                operand
+            },
             comparand: sign_extend(word & 0xfff),
         }
     }

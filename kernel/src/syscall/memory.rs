@@ -23,7 +23,14 @@ pub async fn mmap(t: &Thread, address: u64, length: u64, prot: u32, flags: u32, 
         return Err(Errno::EINVAL);
     }
     let flags = MapFlags::from_bits_retain(flags);
-    let mut map = Map { address, length, prot: protection(prot), max_prot: Prot::all(), flags, object: None };
+    let mut map = Map {
+        address,
+        length,
+        prot: protection(prot),
+        max_prot: Prot::all(),
+        flags,
+        object: None,
+    };
     if !flags.contains(MapFlags::ANONYMOUS) {
         let file = t.files().get_usable(fd)?;
         if !file.is_readable() {
@@ -121,7 +128,9 @@ pub async fn mincore(t: &Thread, address: u64, length: u64, vector: u64) -> Resu
 /// `ENOMEM` if the range is not mapped as a whole.
 pub async fn mlock(t: &Thread, address: u64, length: u64) -> Result<u64> {
     let start = address & !(PAGE_SIZE as u64 - 1);
-    let end = address.checked_add(length).and_then(|end| end.checked_next_multiple_of(PAGE_SIZE as u64));
+    let end = address
+        .checked_add(length)
+        .and_then(|end| end.checked_next_multiple_of(PAGE_SIZE as u64));
     let end = end.ok_or(Errno::EINVAL)?;
     // MADV_NORMAL: nothing but the check for holes.
     t.mm().madvise(start, end - start, 0).await?;

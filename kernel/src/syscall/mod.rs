@@ -11,11 +11,12 @@ pub mod futex;
 pub mod identity;
 pub mod memory;
 pub mod process;
-pub mod schedule;
+pub mod sched;
 pub mod signal;
 pub mod system;
 pub mod table;
 pub mod time;
+pub mod types;
 
 use alloc::{boxed::Box, sync::Arc};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -23,10 +24,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hal::{arch::UserContext, traits::SyscallFrame};
 
 use crate::{
-    errno::Errno,
+    errno::{Errno, Result},
     task::{
-        Thread,
+        Restart, Thread,
         fp::{Away, OnCpu, count_time},
+        futex::Scope,
         run::finish_call,
     },
 };
@@ -68,9 +70,37 @@ pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_c
             context::Made::Registers => None,
         };
     }
+    if core::mem::take(&mut on_cpu.restarting) {
+        let restart = Box::pin(restart(thread));
+        let result = Away::new(thread, context, on_cpu, restart).await;
+        return finish_call(context, result);
+    }
     let arguments = context.syscall_arguments();
     let result = Away::new(thread, context, on_cpu, table::dispatch(thread, call, arguments)).await;
     finish_call(context, result)
+}
+
+/// Goes on with a call that was interrupted without a handler, from the deadline that it had.
+async fn restart(thread: &Arc<Thread>) -> Result<u64> {
+    match thread.take_restart() {
+        Restart::None => Err(Errno::EINTR),
+        Restart::Sleep { deadline, remaining } => time::sleep(thread, deadline, remaining).await,
+        Restart::Futex {
+            address,
+            expected,
+            deadline,
+            bits,
+            private,
+        } => {
+            let scope = if private { Scope::Process } else { Scope::Machine };
+            futex::wait_until(thread, address, scope, expected, bits, Some(deadline)).await
+        }
+        Restart::Poll {
+            descriptors,
+            count,
+            deadline,
+        } => fs::restart_poll(thread, descriptors, count, deadline).await,
+    }
 }
 
 /// Says once per number that a call is missing.

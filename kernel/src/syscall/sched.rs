@@ -127,7 +127,11 @@ pub async fn sched_getparam(t: &Arc<Thread>, tid: i32, parameter: u64) -> Result
 /// `ESRCH`, `EFAULT`, `EINVAL` for anything but 0.
 pub async fn sched_setparam(t: &Arc<Thread>, tid: i32, parameter: u64) -> Result<u64> {
     target(t, tid)?;
-    if t.mm().read::<i32>(parameter).await? == 0 { Ok(0) } else { Err(Errno::EINVAL) }
+    if t.mm().read::<i32>(parameter).await? == 0 {
+        Ok(0)
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 fn priority_range(policy: i32) -> Result<(u64, u64)> {
@@ -199,14 +203,25 @@ fn priority_targets(t: &Arc<Thread>, which: u32, who: i32) -> Result<Vec<Arc<Thr
     let of = |processes: Vec<Arc<Process>>| processes.iter().flat_map(|process| process.threads()).collect();
     let threads: Vec<Arc<Thread>> = match which {
         PRIO_PROCESS => target(t, who).into_iter().collect(),
-        PRIO_PGRP => of(task::table::group_members(if who == 0 { t.process().group() } else { who })),
+        PRIO_PGRP => of(task::table::group_members(if who == 0 {
+            t.process().group()
+        } else {
+            who
+        })),
         PRIO_USER => {
             let uid = if who == 0 { t.credentials().uid } else { who as u32 };
-            of(task::processes().into_iter().filter(|process| process.credentials().uid == uid).collect())
+            of(task::processes()
+                .into_iter()
+                .filter(|process| process.credentials().uid == uid)
+                .collect())
         }
         _ => return Err(Errno::EINVAL),
     };
-    if threads.is_empty() { Err(Errno::ESRCH) } else { Ok(threads) }
+    if threads.is_empty() {
+        Err(Errno::ESRCH)
+    } else {
+        Ok(threads)
+    }
 }
 
 /// `getpriority(2)`: 20 minus the lowest nice value, so that it is never negative.
@@ -215,7 +230,11 @@ fn priority_targets(t: &Arc<Thread>, which: u32, who: i32) -> Result<Vec<Arc<Thr
 /// `EINVAL`, `ESRCH`.
 pub async fn getpriority(t: &Arc<Thread>, which: u32, who: i32) -> Result<u64> {
     let threads = priority_targets(t, which, who)?;
-    let lowest = threads.iter().map(|thread| thread.nice.load(Ordering::Relaxed)).min().unwrap_or(0);
+    let lowest = threads
+        .iter()
+        .map(|thread| thread.nice.load(Ordering::Relaxed))
+        .min()
+        .unwrap_or(0);
     Ok((20 - lowest) as u64)
 }
 
@@ -259,7 +278,11 @@ pub struct Rusage {
 impl Rusage {
     /// Usage made of times in nanoseconds.
     pub fn of_times((user, system): (u64, u64)) -> Self {
-        Self { user: Timeval::from_nanoseconds(user), system: Timeval::from_nanoseconds(system), ..Self::default() }
+        Self {
+            user: Timeval::from_nanoseconds(user),
+            system: Timeval::from_nanoseconds(system),
+            ..Self::default()
+        }
     }
 }
 
@@ -299,9 +322,7 @@ pub async fn prlimit64(t: &Arc<Thread>, pid: i32, resource: u32, new: u64, old: 
     };
     let before = process.limits().by_number(resource)?;
     if let Some([soft, hard]) = wanted {
-        process.with_limits(|limits| {
-            limits.set_by_number(resource, Limit { soft, hard }, own.is_privileged())
-        })?;
+        process.with_limits(|limits| limits.set_by_number(resource, Limit { soft, hard }, own.is_privileged()))?;
     }
     if old != 0 {
         mm.write(old, &[before.soft, before.hard]).await?;

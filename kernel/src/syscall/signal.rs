@@ -2,21 +2,25 @@
 
 use alloc::sync::Arc;
 
+use hal::{arch::UserContext, signal::AltStack, traits::InterruptFrame};
 use zerocopy::IntoBytes;
 
-use super::time::{Timespec, deadline_after};
+use super::types::{Timespec, Timeval};
 use crate::{
     errno::{Errno, Result},
+    rt,
     task::{
         self, Thread,
         deadline::until,
         signal::{
             self, SigInfo, SignalSet,
             action::SigAction,
+            deliver::{SS_DISABLE, SS_ONSTACK, on_alt_stack},
             info::code::{SI_TKILL, SI_USER},
             send,
             set::*,
         },
+        timers::Setting,
     },
 };
 
@@ -41,10 +45,20 @@ pub async fn rt_sigaction(t: &Thread, signo: i32, new: u64, old: u64, size: u64)
     if new != 0 {
         let [handler, flags, restorer, mask]: [u64; 4] = mm.read(new).await?;
         let mask = SignalSet(mask).without(SignalSet::UNBLOCKABLE);
-        send::set_action(t.process(), signo, SigAction { handler, flags, restorer, mask });
+        send::set_action(
+            t.process(),
+            signo,
+            SigAction {
+                handler,
+                flags,
+                restorer,
+                mask,
+            },
+        );
     }
     if old != 0 {
-        mm.write(old, &[before.handler, before.flags, before.restorer, before.mask.0]).await?;
+        mm.write(old, &[before.handler, before.flags, before.restorer, before.mask.0])
+            .await?;
     }
     Ok(0)
 }
@@ -79,7 +93,9 @@ pub async fn rt_sigpending(t: &Thread, address: u64, size: u64) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let pending = t.pending_signals().intersection(t.signal_mask());
-    t.mm().write_bytes(address, &pending.0.as_bytes()[..size as usize]).await?;
+    t.mm()
+        .write_bytes(address, &pending.0.as_bytes()[..size as usize])
+        .await?;
     Ok(0)
 }
 
@@ -119,7 +135,7 @@ pub async fn rt_sigtimedwait(t: &Thread, set: u64, info: u64, timeout: u64, size
     let set = SignalSet(mm.read(set).await?).without(SignalSet::UNBLOCKABLE);
     let deadline = match timeout {
         0 => None,
-        _ => Some(deadline_after(mm.read::<Timespec>(timeout).await?)?),
+        _ => Some(rt::now().saturating_add(mm.read::<Timespec>(timeout).await?.to_nanoseconds()?)),
     };
     let taken = match send::take_awaited(t, set) {
         Some(taken) => taken,
@@ -146,7 +162,11 @@ pub async fn kill(t: &Thread, pid: i32, signo: i32) -> Result<u64> {
 
 fn thread_of(process: i32, tid: i32) -> Result<Arc<Thread>> {
     let thread = task::thread(tid).ok_or(Errno::ESRCH)?;
-    if process > 0 && thread.process().pid() != process { Err(Errno::ESRCH) } else { Ok(thread) }
+    if process > 0 && thread.process().pid() != process {
+        Err(Errno::ESRCH)
+    } else {
+        Ok(thread)
+    }
 }
 
 fn send_one(t: &Thread, process: i32, tid: i32, signo: i32, info: SigInfo) -> Result<u64> {
@@ -223,4 +243,105 @@ pub async fn rt_tgsigqueueinfo(t: &Thread, pid: i32, tid: i32, signo: i32, addre
 /// `EINTR` always.
 pub async fn restart_syscall(_: &Thread) -> Result<u64> {
     Err(Errno::EINTR)
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+fn itimer(setting: Setting) -> [Timeval; 2] {
+    [
+        Timeval::from_nanoseconds(setting.interval),
+        Timeval::from_nanoseconds(setting.remaining),
+    ]
+}
+
+/// `getitimer(2)`, for `ITIMER_REAL`.
+///
+/// # Errors
+/// `EINVAL` for the CPU-time timers, `EFAULT`.
+pub async fn getitimer(t: &Thread, which: u32, address: u64) -> Result<u64> {
+    if which != 0 {
+        return Err(Errno::EINVAL);
+    }
+    t.mm().write(address, &itimer(t.process().real_timer())).await?;
+    Ok(0)
+}
+
+/// `setitimer(2)`, for `ITIMER_REAL`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`, `ENOMEM`.
+pub async fn setitimer(t: &Thread, which: u32, new: u64, old: u64) -> Result<u64> {
+    if which != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = t.mm();
+    let setting = match new {
+        0 => Setting::default(),
+        _ => {
+            let [interval, value]: [Timeval; 2] = mm.read(new).await?;
+            Setting {
+                remaining: value.to_nanoseconds()?,
+                interval: interval.to_nanoseconds()?,
+            }
+        }
+    };
+    let before = t.process().set_real_timer(setting)?;
+    if old != 0 {
+        mm.write(old, &itimer(before)).await?;
+    }
+    Ok(0)
+}
+
+/// `alarm(2)`.
+///
+/// # Errors
+/// `ENOMEM`.
+pub async fn alarm(t: &Thread, seconds: u32) -> Result<u64> {
+    let setting = Setting {
+        remaining: u64::from(seconds) * SECOND,
+        interval: 0,
+    };
+    Ok(t.process().set_real_timer(setting)?.remaining.div_ceil(SECOND))
+}
+
+/// `sigaltstack(2)`.
+///
+/// # Errors
+/// `EPERM` while on the alternate stack, `EINVAL`, `ENOMEM` if it is too small, `EFAULT`.
+pub async fn sigaltstack(t: &Thread, context: &UserContext, new: u64, old: u64) -> Result<u64> {
+    const MINSIGSTKSZ: u64 = 2048;
+    // SS_AUTODISARM
+    const FLAGS: i32 = i32::MIN;
+    let mm = t.mm();
+    let before = t.alt_stack();
+    let on_stack = on_alt_stack(&before, context.stack_pointer());
+    if new != 0 {
+        // stack_t: ss_sp, ss_flags and padding, ss_size.
+        let [sp, flags, size]: [u64; 3] = mm.read(new).await?;
+        let flags = flags as i32;
+        if on_stack {
+            return Err(Errno::EPERM);
+        }
+        let stack = match flags & !FLAGS {
+            SS_DISABLE => AltStack::default(),
+            0 | SS_ONSTACK if size < MINSIGSTKSZ => return Err(Errno::ENOMEM),
+            0 | SS_ONSTACK => AltStack {
+                sp,
+                flags: flags & FLAGS,
+                size,
+            },
+            _ => return Err(Errno::EINVAL),
+        };
+        t.set_alt_stack(stack);
+    }
+    if old != 0 {
+        let state = match (before.size == 0, on_stack) {
+            (true, _) => SS_DISABLE,
+            (false, true) => SS_ONSTACK,
+            (false, false) => 0,
+        };
+        mm.write(old, &[before.sp, u64::from((before.flags | state) as u32), before.size])
+            .await?;
+    }
+    Ok(0)
 }

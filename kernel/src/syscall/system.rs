@@ -52,12 +52,22 @@ struct Names {
     domain: Vec<u8>,
 }
 
-static NAMES: SpinLock<Names> = SpinLock::new(Rank::Random, Names { host: Vec::new(), domain: Vec::new() });
+static NAMES: SpinLock<Names> = SpinLock::new(
+    Rank::Random,
+    Names {
+        host: Vec::new(),
+        domain: Vec::new(),
+    },
+);
 
 /// The host name.
 pub fn host_name() -> Vec<u8> {
     let names = NAMES.lock();
-    if names.host.is_empty() { b"(none)".to_vec() } else { names.host.clone() }
+    if names.host.is_empty() {
+        b"(none)".to_vec()
+    } else {
+        names.host.clone()
+    }
 }
 
 /// `utsname.version`: which build this is.
@@ -79,7 +89,11 @@ fn field(text: &[u8]) -> [u8; FIELD] {
 pub async fn uname(t: &Thread, buffer: u64) -> Result<u64> {
     let domain = {
         let names = NAMES.lock();
-        if names.domain.is_empty() { field(b"(none)") } else { field(&names.domain) }
+        if names.domain.is_empty() {
+            field(b"(none)")
+        } else {
+            field(&names.domain)
+        }
     };
     let name = Utsname {
         sysname: field(b"Linux"),
@@ -97,7 +111,10 @@ async fn read_name(t: &Thread, name: u64, length: i32) -> Result<Vec<u8>> {
     if !t.credentials().is_privileged() {
         return Err(Errno::EPERM);
     }
-    let length = usize::try_from(length).ok().filter(|length| *length <= HOST_NAME_MAX).ok_or(Errno::EINVAL)?;
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= HOST_NAME_MAX)
+        .ok_or(Errno::EINVAL)?;
     let mut bytes = [0; HOST_NAME_MAX];
     t.mm().read_bytes(name, &mut bytes[..length]).await?;
     Ok(bytes[..length].to_vec())
@@ -299,12 +316,17 @@ pub async fn prctl(t: &Thread, operation: u32, a: u64, b: u64, c: u64, d: u64) -
             Ok(0)
         }
         PR_SET_PDEATHSIG => {
-            let signo = i32::try_from(a).ok().filter(|signo| (0..=64).contains(signo)).ok_or(Errno::EINVAL)?;
+            let signo = i32::try_from(a)
+                .ok()
+                .filter(|signo| (0..=64).contains(signo))
+                .ok_or(Errno::EINVAL)?;
             process.parent_death_signal.store(signo, Ordering::Relaxed);
             Ok(0)
         }
         PR_GET_PDEATHSIG => {
-            t.mm().write(a, &process.parent_death_signal.load(Ordering::Relaxed)).await?;
+            t.mm()
+                .write(a, &process.parent_death_signal.load(Ordering::Relaxed))
+                .await?;
             Ok(0)
         }
         PR_SET_DUMPABLE => {
@@ -324,7 +346,9 @@ pub async fn prctl(t: &Thread, operation: u32, a: u64, b: u64, c: u64, d: u64) -
             Ok(0)
         }
         PR_GET_CHILD_SUBREAPER => {
-            t.mm().write(a, &i32::from(process.subreaper.load(Ordering::Relaxed))).await?;
+            t.mm()
+                .write(a, &i32::from(process.subreaper.load(Ordering::Relaxed)))
+                .await?;
             Ok(0)
         }
         PR_SET_KEEPCAPS => small_flag(a).map(|_| 0),
@@ -444,7 +468,13 @@ pub async fn arch_prctl(
             t.mm().write(address, &context.thread_pointer()).await?;
             Ok(0)
         }
-        SET_GS => if context.set_gs_base(address) { Ok(0) } else { Err(Errno::EINVAL) },
+        SET_GS => {
+            if context.set_gs_base(address) {
+                Ok(0)
+            } else {
+                Err(Errno::EINVAL)
+            }
+        }
         GET_GS => {
             let base = context.gs_base().ok_or(Errno::EINVAL)?;
             t.mm().write(address, &base).await?;

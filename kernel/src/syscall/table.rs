@@ -11,7 +11,7 @@ use alloc::{boxed::Box, sync::Arc};
 
 use hal::{abi::Abi, arch::ABI};
 
-use super::{FromRegister, futex, identity, memory, process, schedule, signal, system, time};
+use super::{FromRegister, fs, futex, identity, memory, process, sched, signal, system, time};
 use crate::{
     errno::{Errno, Result},
     task::Thread,
@@ -47,18 +47,30 @@ macro_rules! number {
 }
 
 macro_rules! invoke {
-    (call, $handler:path, 0, $t:ident, $a:ident) => { $handler($t).await };
-    (call, $handler:path, 1, $t:ident, $a:ident) => { $handler($t, r($a[0])).await };
-    (call, $handler:path, 2, $t:ident, $a:ident) => { $handler($t, r($a[0]), r($a[1])).await };
-    (call, $handler:path, 3, $t:ident, $a:ident) => { $handler($t, r($a[0]), r($a[1]), r($a[2])).await };
-    (call, $handler:path, 4, $t:ident, $a:ident) => { $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3])).await };
+    (call, $handler:path, 0, $t:ident, $a:ident) => {
+        $handler($t).await
+    };
+    (call, $handler:path, 1, $t:ident, $a:ident) => {
+        $handler($t, r($a[0])).await
+    };
+    (call, $handler:path, 2, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1])).await
+    };
+    (call, $handler:path, 3, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1]), r($a[2])).await
+    };
+    (call, $handler:path, 4, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3])).await
+    };
     (call, $handler:path, 5, $t:ident, $a:ident) => {
         $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4])).await
     };
     (call, $handler:path, 6, $t:ident, $a:ident) => {
         $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]), r($a[5])).await
     };
-    (large, $handler:path, 3, $t:ident, $a:ident) => { Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]))).await };
+    (large, $handler:path, 3, $t:ident, $a:ident) => {
+        Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]))).await
+    };
     (large, $handler:path, 4, $t:ident, $a:ident) => {
         Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]))).await
     };
@@ -69,7 +81,9 @@ macro_rules! invoke {
         Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]), r($a[5]))).await
     };
     // Never made by this way: `handle` asks `changes_context` first.
-    (context, $handler:path, $count:tt, $t:ident, $a:ident) => { Err(Errno::ENOSYS) };
+    (context, $handler:path, $count:tt, $t:ident, $a:ident) => {
+        Err(Errno::ENOSYS)
+    };
 }
 
 macro_rules! is_context {
@@ -170,14 +184,7 @@ calls! {
     setsid, 112, 157, call(process::setsid; 0);
     getsid, 124, 156, call(process::getsid; 1);
     set_tid_address, 218, 96, call(process::set_tid_address; 1);
-    prctl, 157, 167, call(process::prctl; 5);
     arch_prctl, 158, -, context(context; 2);
-    personality, 135, 92, call(process::personality; 1);
-    getrusage, 98, 165, call(process::getrusage; 2);
-    times, 100, 153, call(process::times; 1);
-    prlimit64, 302, 261, call(process::prlimit64; 4);
-    getrlimit, 97, 163, call(process::getrlimit; 2);
-    setrlimit, 160, 164, call(process::setrlimit; 2);
     // Identity.
     getuid, 102, 174, call(identity::getuid; 0);
     geteuid, 107, 175, call(identity::geteuid; 0);
@@ -196,7 +203,6 @@ calls! {
     getgroups, 115, 158, call(identity::getgroups; 2);
     setgroups, 116, 159, call(identity::setgroups; 2);
     // Signals.
-    rt_sigreturn, 15, 139, context(context; 0);
     rt_sigaction, 13, 134, call(signal::rt_sigaction; 4);
     rt_sigprocmask, 14, 135, call(signal::rt_sigprocmask; 4);
     rt_sigpending, 127, 136, call(signal::rt_sigpending; 2);
@@ -204,12 +210,16 @@ calls! {
     rt_sigqueueinfo, 129, 138, call(signal::rt_sigqueueinfo; 3);
     rt_tgsigqueueinfo, 297, 240, call(signal::rt_tgsigqueueinfo; 4);
     rt_sigsuspend, 130, 133, call(signal::rt_sigsuspend; 2);
-    sigaltstack, 131, 132, context(context; 2);
     kill, 62, 129, call(signal::kill; 2);
     tkill, 200, 130, call(signal::tkill; 2);
     tgkill, 234, 131, call(signal::tgkill; 3);
     pause, 34, -, call(signal::pause; 0);
     restart_syscall, 219, 128, call(signal::restart_syscall; 0);
+    getitimer, 36, 102, call(signal::getitimer; 2);
+    setitimer, 38, 103, call(signal::setitimer; 3);
+    alarm, 37, -, call(signal::alarm; 1);
+    rt_sigreturn, 15, 139, context(context; 0);
+    sigaltstack, 131, 132, context(context; 2);
     // Time.
     nanosleep, 35, 101, call(time::nanosleep; 2);
     clock_nanosleep, 230, 115, call(time::clock_nanosleep; 4);
@@ -219,22 +229,24 @@ calls! {
     gettimeofday, 96, 169, call(time::gettimeofday; 2);
     settimeofday, 164, 170, call(time::settimeofday; 2);
     time, 201, -, call(time::time; 1);
-    getitimer, 36, 102, call(time::getitimer; 2);
-    setitimer, 38, 103, call(time::setitimer; 3);
-    alarm, 37, -, call(time::alarm; 1);
-    // Scheduling.
-    sched_yield, 24, 124, call(schedule::sched_yield; 0);
-    sched_getaffinity, 204, 123, call(schedule::sched_getaffinity; 3);
-    sched_setaffinity, 203, 122, call(schedule::sched_setaffinity; 3);
-    sched_getscheduler, 145, 120, call(schedule::sched_getscheduler; 1);
-    sched_setscheduler, 144, 119, call(schedule::sched_setscheduler; 3);
-    sched_getparam, 143, 121, call(schedule::sched_getparam; 2);
-    sched_setparam, 142, 118, call(schedule::sched_setparam; 2);
-    sched_get_priority_max, 146, 125, call(schedule::sched_get_priority_max; 1);
-    sched_get_priority_min, 147, 126, call(schedule::sched_get_priority_min; 1);
-    getpriority, 140, 141, call(schedule::getpriority; 2);
-    setpriority, 141, 140, call(schedule::setpriority; 3);
-    getcpu, 309, 168, call(schedule::getcpu; 2);
+    times, 100, 153, call(time::times; 1);
+    // Scheduling and limits.
+    sched_yield, 24, 124, call(sched::sched_yield; 0);
+    sched_getaffinity, 204, 123, call(sched::sched_getaffinity; 3);
+    sched_setaffinity, 203, 122, call(sched::sched_setaffinity; 3);
+    sched_getscheduler, 145, 120, call(sched::sched_getscheduler; 1);
+    sched_setscheduler, 144, 119, call(sched::sched_setscheduler; 3);
+    sched_getparam, 143, 121, call(sched::sched_getparam; 2);
+    sched_setparam, 142, 118, call(sched::sched_setparam; 2);
+    sched_get_priority_max, 146, 125, call(sched::sched_get_priority_max; 1);
+    sched_get_priority_min, 147, 126, call(sched::sched_get_priority_min; 1);
+    sched_rr_get_interval, 148, 127, call(sched::sched_rr_get_interval; 2);
+    getpriority, 140, 141, call(sched::getpriority; 2);
+    setpriority, 141, 140, call(sched::setpriority; 3);
+    getrusage, 98, 165, call(sched::getrusage; 2);
+    prlimit64, 302, 261, call(sched::prlimit64; 4);
+    getrlimit, 97, 163, call(sched::getrlimit; 2);
+    setrlimit, 160, 164, call(sched::setrlimit; 2);
     // Futexes.
     futex, 202, 98, call(futex::futex; 6);
     set_robust_list, 273, 99, call(futex::set_robust_list; 2);
@@ -249,16 +261,105 @@ calls! {
     msync, 26, 227, call(memory::msync; 3);
     mincore, 27, 232, call(memory::mincore; 3);
     mlock, 149, 228, call(memory::mlock; 2);
-    munlock, 150, 229, call(memory::munlock; 2);
-    mlock2, 325, 284, call(memory::mlock2; 3);
     mlockall, 151, 230, call(memory::mlockall; 1);
-    munlockall, 152, 231, call(memory::munlockall; 0);
     // The system.
     uname, 63, 160, call(system::uname; 1);
     sethostname, 170, 161, call(system::sethostname; 2);
+    setdomainname, 171, 162, call(system::setdomainname; 2);
     sysinfo, 99, 179, call(system::sysinfo; 1);
     getrandom, 318, 278, call(system::getrandom; 3);
     syslog, 103, 116, call(system::syslog; 3);
+    prctl, 157, 167, call(system::prctl; 5);
+    personality, 135, 92, call(system::personality; 1);
+    getcpu, 309, 168, call(system::getcpu; 2);
     reboot, 169, 142, call(system::reboot; 4);
-    membarrier, 324, 283, call(system::membarrier; 3);
+    // Files.
+    chmod, 90, -, call(fs::chmod; 2);
+    chown, 92, -, call(fs::chown; 3);
+    fallocate, 285, 47, call(fs::fallocate; 4);
+    fchmod, 91, 52, call(fs::fchmod; 2);
+    fchmodat, 268, 53, call(fs::fchmodat; 3);
+    fchmodat2, 452, 452, call(fs::fchmodat2; 4);
+    fchown, 93, 55, call(fs::fchown; 3);
+    fchownat, 260, 54, call(fs::fchownat; 5);
+    fdatasync, 75, 83, call(fs::fdatasync; 1);
+    fsync, 74, 82, call(fs::fsync; 1);
+    ftruncate, 77, 46, call(fs::ftruncate; 2);
+    futimesat, 261, -, call(fs::futimesat; 3);
+    lchown, 94, -, call(fs::lchown; 3);
+    sync, 162, 81, call(fs::sync; 0);
+    syncfs, 306, 267, call(fs::syncfs; 1);
+    truncate, 76, 45, call(fs::truncate; 2);
+    utime, 132, -, call(fs::utime; 2);
+    utimensat, 280, 88, call(fs::utimensat; 4);
+    utimes, 235, -, call(fs::utimes; 2);
+    dup, 32, 23, call(fs::dup; 1);
+    dup2, 33, -, call(fs::dup2; 2);
+    dup3, 292, 24, call(fs::dup3; 3);
+    eventfd, 284, -, call(fs::eventfd; 1);
+    eventfd2, 290, 19, call(fs::eventfd2; 2);
+    fcntl, 72, 25, call(fs::fcntl; 3);
+    flock, 73, 32, call(fs::flock; 2);
+    ioctl, 16, 29, call(fs::ioctl; 3);
+    pipe, 22, -, call(fs::pipe; 1);
+    pipe2, 293, 59, call(fs::pipe2; 2);
+    mount, 165, 40, large(fs::mount; 5);
+    umount2, 166, 39, call(fs::umount2; 2);
+    chdir, 80, 49, call(fs::chdir; 1);
+    chroot, 161, 51, call(fs::chroot; 1);
+    fchdir, 81, 50, call(fs::fchdir; 1);
+    getcwd, 79, 17, call(fs::getcwd; 2);
+    getdents, 78, -, call(fs::getdents; 3);
+    getdents64, 217, 61, call(fs::getdents64; 3);
+    link, 86, -, call(fs::link; 2);
+    linkat, 265, 37, call(fs::linkat; 5);
+    memfd_create, 319, 279, call(fs::memfd_create; 2);
+    mkdir, 83, -, call(fs::mkdir; 2);
+    mkdirat, 258, 34, call(fs::mkdirat; 3);
+    mknod, 133, -, call(fs::mknod; 3);
+    mknodat, 259, 33, call(fs::mknodat; 4);
+    rename, 82, -, call(fs::rename; 2);
+    renameat, 264, 38, large(fs::renameat; 4);
+    renameat2, 316, 276, large(fs::renameat2; 5);
+    rmdir, 84, -, call(fs::rmdir; 1);
+    symlink, 88, -, call(fs::symlink; 2);
+    symlinkat, 266, 36, call(fs::symlinkat; 3);
+    umask, 95, 166, call(fs::umask; 1);
+    unlink, 87, -, call(fs::unlink; 1);
+    unlinkat, 263, 35, call(fs::unlinkat; 3);
+    close, 3, 57, call(fs::close; 1);
+    close_range, 436, 436, call(fs::close_range; 3);
+    creat, 85, -, call(fs::creat; 2);
+    open, 2, -, call(fs::open; 3);
+    openat, 257, 56, call(fs::openat; 4);
+    openat2, 437, 437, call(fs::openat2; 4);
+    poll, 7, -, large(fs::poll; 3);
+    ppoll, 271, 73, large(fs::ppoll; 5);
+    pselect6, 270, 72, large(fs::pselect6; 6);
+    select, 23, -, large(fs::select; 5);
+    access, 21, -, call(fs::access; 2);
+    faccessat, 269, 48, call(fs::faccessat; 3);
+    faccessat2, 439, 439, call(fs::faccessat2; 4);
+    fstat, 5, 80, call(fs::fstat; 2);
+    fstatfs, 138, 44, call(fs::fstatfs; 2);
+    lstat, 6, -, call(fs::lstat; 2);
+    newfstatat, 262, 79, large(fs::newfstatat; 4);
+    readlink, 89, -, call(fs::readlink; 3);
+    readlinkat, 267, 78, call(fs::readlinkat; 4);
+    stat, 4, -, call(fs::stat; 2);
+    statfs, 137, 43, call(fs::statfs; 2);
+    statx, 332, 291, large(fs::statx; 5);
+    copy_file_range, 326, 285, call(fs::copy_file_range; 6);
+    lseek, 8, 62, call(fs::lseek; 3);
+    pread64, 17, 67, call(fs::pread64; 4);
+    preadv, 295, 69, call(fs::preadv; 5);
+    preadv2, 327, 286, call(fs::preadv2; 6);
+    pwrite64, 18, 68, call(fs::pwrite64; 4);
+    pwritev, 296, 70, call(fs::pwritev; 5);
+    pwritev2, 328, 287, call(fs::pwritev2; 6);
+    read, 0, 63, call(fs::read; 3);
+    readv, 19, 65, call(fs::readv; 3);
+    sendfile, 40, 71, call(fs::sendfile; 4);
+    write, 1, 64, call(fs::write; 3);
+    writev, 20, 66, call(fs::writev; 3);
 }

@@ -54,7 +54,15 @@ pub async fn clock_gettime(t: &Thread, clock: u32, time: u64) -> Result<u64> {
 pub async fn clock_getres(t: &Thread, clock: u32, resolution: u64) -> Result<u64> {
     read_clock(t, clock)?;
     if resolution != 0 {
-        t.mm().write(resolution, &Timespec { seconds: 0, nanoseconds: 1 }).await?;
+        t.mm()
+            .write(
+                resolution,
+                &Timespec {
+                    seconds: 0,
+                    nanoseconds: 1,
+                },
+            )
+            .await?;
     }
     Ok(0)
 }
@@ -160,7 +168,9 @@ pub async fn clock_nanosleep(t: &Thread, clock: u32, flags: u32, request: u64, r
         _ => time,
     };
     // An absolute sleep is simply made again.
-    t.interruptible(rt::sleep_until(deadline)).await.map_err(|_| Errno::ERESTARTNOHAND)?;
+    t.interruptible(rt::sleep_until(deadline))
+        .await
+        .map_err(|_| Errno::ERESTARTNOHAND)?;
     Ok(0)
 }
 

@@ -30,7 +30,10 @@ impl Timespec {
 
     /// Nanoseconds as a time.
     pub const fn from_nanoseconds(nanoseconds: u64) -> Self {
-        Self { seconds: (nanoseconds / NANOS as u64) as i64, nanoseconds: (nanoseconds % NANOS as u64) as i64 }
+        Self {
+            seconds: (nanoseconds / NANOS as u64) as i64,
+            nanoseconds: (nanoseconds % NANOS as u64) as i64,
+        }
     }
 }
 
@@ -53,13 +56,20 @@ impl Timeval {
         if !(0..1_000_000).contains(&self.microseconds) {
             return Err(Errno::EINVAL);
         }
-        Timespec { seconds: self.seconds, nanoseconds: self.microseconds * 1000 }.to_nanoseconds()
+        Timespec {
+            seconds: self.seconds,
+            nanoseconds: self.microseconds * 1000,
+        }
+        .to_nanoseconds()
     }
 
     /// Nanoseconds as a time, rounded down.
     pub const fn from_nanoseconds(nanoseconds: u64) -> Self {
         let time = Timespec::from_nanoseconds(nanoseconds);
-        Self { seconds: time.seconds, microseconds: time.nanoseconds / 1000 }
+        Self {
+            seconds: time.seconds,
+            microseconds: time.nanoseconds / 1000,
+        }
     }
 }
 
@@ -69,13 +79,51 @@ mod tests {
 
     #[test]
     fn times_convert_both_ways_and_refuse_nonsense() {
-        let time = Timespec { seconds: 3, nanoseconds: 999_999_999 };
+        let time = Timespec {
+            seconds: 3,
+            nanoseconds: 999_999_999,
+        };
         assert_eq!(time.to_nanoseconds(), Ok(3_999_999_999));
         assert_eq!(Timespec::from_nanoseconds(3_999_999_999), time);
-        assert_eq!(Timespec { seconds: i64::MAX, nanoseconds: 0 }.to_nanoseconds(), Ok(i64::MAX as u64));
-        assert_eq!(Timespec { seconds: -1, nanoseconds: 0 }.to_nanoseconds(), Err(Errno::EINVAL));
-        assert_eq!(Timespec { seconds: 0, nanoseconds: NANOS }.to_nanoseconds(), Err(Errno::EINVAL));
-        assert_eq!(Timeval { seconds: 0, microseconds: 1_000_000 }.to_nanoseconds(), Err(Errno::EINVAL));
-        assert_eq!(Timeval { seconds: 1, microseconds: 5 }.to_nanoseconds(), Ok(1_000_005_000));
+        assert_eq!(
+            Timespec {
+                seconds: i64::MAX,
+                nanoseconds: 0
+            }
+            .to_nanoseconds(),
+            Ok(i64::MAX as u64)
+        );
+        assert_eq!(
+            Timespec {
+                seconds: -1,
+                nanoseconds: 0
+            }
+            .to_nanoseconds(),
+            Err(Errno::EINVAL)
+        );
+        assert_eq!(
+            Timespec {
+                seconds: 0,
+                nanoseconds: NANOS
+            }
+            .to_nanoseconds(),
+            Err(Errno::EINVAL)
+        );
+        assert_eq!(
+            Timeval {
+                seconds: 0,
+                microseconds: 1_000_000
+            }
+            .to_nanoseconds(),
+            Err(Errno::EINVAL)
+        );
+        assert_eq!(
+            Timeval {
+                seconds: 1,
+                microseconds: 5
+            }
+            .to_nanoseconds(),
+            Ok(1_000_005_000)
+        );
     }
 }

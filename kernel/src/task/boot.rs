@@ -3,6 +3,7 @@
 use alloc::{sync::Arc, vec::Vec};
 
 use hal::traits::InterruptFrame;
+use linux_raw_sys::general::O_RDWR;
 
 use super::{
     credentials::Credentials,
@@ -16,17 +17,17 @@ use super::{
 };
 use crate::{
     errno::{Errno, Result},
-    fs::{self, FdTable, FsContext, mount::Location},
+    fs::{FdTable, FsContext, OnExec, OpenFile},
     mm::AddressSpace,
     rt,
-    tty::Tty,
+    tty::{Tty, TtyFile},
 };
 
-/// Starts `path` as process 1, with `root` as its root directory and `/dev/console` as its standard descriptors.
+/// Starts `path` as process 1, in `fs`, with the console as its standard descriptors.
 ///
 /// # Errors
 /// Whatever execve would report, and `ENOMEM`.
-pub async fn start_init(path: &str, root: Location, _tty: Arc<Tty>) -> Result<()> {
+pub async fn start_init(path: &str, fs: FsContext, console: Arc<Tty>) -> Result<()> {
     let pid = table::allocate_pid()?;
     let process = Arc::new(Process::new(ProcessParts {
         pid,
@@ -45,19 +46,25 @@ pub async fn start_init(path: &str, root: Location, _tty: Arc<Tty>) -> Result<()
         tid: pid,
         process: process.clone(),
         files,
-        fs: Arc::new(FsContext::new(root)),
+        fs: Arc::new(fs),
         comm: [0; 16],
     }));
-    if let Err(error) = fs::open_standard_descriptors(&thread) {
-        log::error!("init starts without /dev/console: {error:?}");
+    let console = Arc::new(OpenFile::anonymous(Arc::new(TtyFile::new(console)), O_RDWR));
+    for _ in 0..3 {
+        thread.files().insert(console.clone(), OnExec::Keep, 3)?;
     }
     let (mut arguments, mut environment) = (Strings::default(), Strings::default());
     arguments.push(path.as_bytes())?;
     for entry in ["HOME=/", "TERM=linux", "PATH=/bin:/sbin:/usr/bin:/usr/sbin"] {
         environment.push(entry.as_bytes())?;
     }
-    let file = fs::open_executable(&thread, path.as_bytes())?;
-    let request = Request { file, path: Vec::from(path.as_bytes()), arguments, environment };
+    let file = exec::open(&thread, path.as_bytes())?;
+    let request = Request {
+        file,
+        path: Vec::from(path.as_bytes()),
+        arguments,
+        environment,
+    };
     let prepared = exec::prepare(&thread, request).await?;
     table::insert(&process, &thread, SIGCHLD);
     let context = exec::take_over(&thread, prepared);

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     errno::{Errno, Result},
+    mm::AddressSpace,
     rt,
 };
 
@@ -107,10 +108,33 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
         return Err(Errno::EAGAIN);
     }
     let tid = Number(table::allocate_pid()?);
-    let child_process = if args.has(CLONE_THREAD) { process.clone() } else { copy_process(thread, tid.0, &args).await? };
-    let files = if args.has(CLONE_FILES) { thread.files() } else { Arc::new(thread.files().fork()?) };
-    let fs = if args.has(CLONE_FS) { thread.fs() } else { Arc::new(thread.fs().fork()) };
-    let parts = ThreadParts { tid: tid.0, process: child_process, files, fs, comm: thread.comm() };
+    let child_process = if args.has(CLONE_THREAD) {
+        process.clone()
+    } else {
+        copy_process(thread, tid.0, &args).await?
+    };
+    let space = Space(if args.has(CLONE_THREAD) {
+        None
+    } else {
+        Some(child_process.mm())
+    });
+    let files = if args.has(CLONE_FILES) {
+        thread.files()
+    } else {
+        Arc::new(thread.files().fork()?)
+    };
+    let fs = if args.has(CLONE_FS) {
+        thread.fs()
+    } else {
+        Arc::new(thread.fs().fork())
+    };
+    let parts = ThreadParts {
+        tid: tid.0,
+        process: child_process,
+        files,
+        fs,
+        comm: thread.comm(),
+    };
     let child = Arc::new(Thread::new(parts));
     inherit(thread, &child, &args);
     let mut child_context = context.clone();
@@ -130,7 +154,12 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
     }
     publish(thread, &child, &args)?;
     core::mem::forget(tid);
-    let set_tid = if args.has(CLONE_CHILD_SETTID) { args.child_tid } else { 0 };
+    space.keep();
+    let set_tid = if args.has(CLONE_CHILD_SETTID) {
+        args.child_tid
+    } else {
+        0
+    };
     if let Err(error) = run::start(&child, child_context, set_tid) {
         withdraw(&child);
         return Err(error);
@@ -150,9 +179,30 @@ impl Drop for Number {
     }
 }
 
+/// A new process's use of its address space, which ends if the child does not come to be.
+struct Space(Option<Arc<AddressSpace>>);
+
+impl Space {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        if let Some(mm) = &self.0 {
+            mm.leave();
+        }
+    }
+}
+
 async fn copy_process(thread: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc<Process>> {
     let process = thread.process();
-    let mm = if args.has(CLONE_VM) { process.mm().share() } else { process.mm().fork().await? };
+    let mm = if args.has(CLONE_VM) {
+        process.mm().share()
+    } else {
+        process.mm().fork().await?
+    };
     let actions = if args.has(CLONE_SIGHAND) {
         process.actions()
     } else {
@@ -162,7 +212,11 @@ async fn copy_process(thread: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc
         }
         new_actions(actions)
     };
-    let parent = if args.has(CLONE_PARENT) { process.parent() } else { process.pid() };
+    let parent = if args.has(CLONE_PARENT) {
+        process.parent()
+    } else {
+        process.pid()
+    };
     let child = Process::new(ProcessParts {
         pid,
         mm,
@@ -175,17 +229,29 @@ async fn copy_process(thread: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc
         parent,
         start_ns: rt::now(),
     });
-    child.dumpable.store(process.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
-    child.no_new_privileges.store(process.no_new_privileges.load(Ordering::Relaxed), Ordering::Relaxed);
-    child.personality.store(process.personality.load(Ordering::Relaxed), Ordering::Relaxed);
-    child.trampoline.store(process.trampoline.load(Ordering::Relaxed), Ordering::Relaxed);
+    child
+        .dumpable
+        .store(process.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+    child
+        .no_new_privileges
+        .store(process.no_new_privileges.load(Ordering::Relaxed), Ordering::Relaxed);
+    child
+        .personality
+        .store(process.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+    child
+        .trampoline
+        .store(process.trampoline.load(Ordering::Relaxed), Ordering::Relaxed);
     Ok(Arc::new(child))
 }
 
 fn inherit(thread: &Thread, child: &Thread, args: &CloneArgs) {
-    child.affinity.store(thread.affinity.load(Ordering::Relaxed), Ordering::Relaxed);
+    child
+        .affinity
+        .store(thread.affinity.load(Ordering::Relaxed), Ordering::Relaxed);
     child.nice.store(thread.nice.load(Ordering::Relaxed), Ordering::Relaxed);
-    child.policy.store(thread.policy.load(Ordering::Relaxed), Ordering::Relaxed);
+    child
+        .policy
+        .store(thread.policy.load(Ordering::Relaxed), Ordering::Relaxed);
     if args.has(CLONE_CHILD_CLEARTID) {
         child.clear_child_tid.store(args.child_tid, Ordering::Relaxed);
     }
@@ -228,20 +294,31 @@ fn withdraw(child: &Arc<Thread>) {
     let process = child.process();
     let tid = child.tid();
     let mut table = TABLE.lock();
-    process.shared.lock().threads.retain(|thread| !Arc::ptr_eq(thread, child));
+    process
+        .shared
+        .lock()
+        .threads
+        .retain(|thread| !Arc::ptr_eq(thread, child));
     let thread = table.threads.remove(&tid);
     let node = if tid == process.pid() { table.remove(tid) } else { None };
     if tid != process.pid() {
         table.release(tid);
     }
     drop(table);
+    if node.is_some() {
+        process.mm().leave();
+    }
     drop((thread, node));
 }
 
 async fn wait_for_vfork(thread: &Thread, child: &Process) {
     poll_fn(|cx| {
         thread.store_waker(cx.waker());
-        if thread.must_exit() || child.vfork.lock().is_none() { Poll::Ready(()) } else { Poll::Pending }
+        if thread.must_exit() || child.vfork.lock().is_none() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
 }

@@ -24,7 +24,10 @@ pin_project! {
 /// Waits for `future`, but no longer than to `deadline` (nanoseconds since boot; `None` for ever): `None` if it passed
 /// first. A future that is ready wins. Dropping it drops `future`.
 pub fn until<F: Future>(deadline: Option<u64>, future: F) -> Until<F> {
-    Until { future, sleep: deadline.map(rt::sleep_until) }
+    Until {
+        future,
+        sleep: deadline.map(rt::sleep_until),
+    }
 }
 
 impl<F: Future> Future for Until<F> {

@@ -11,7 +11,7 @@ use super::{
     futex,
     pid::Pid,
     process::{Process, WaitStatus},
-    shutdown,
+    robust, shutdown,
     signal::{
         SigInfo, Signo,
         action::{SIG_IGN, flags::SA_NOCLDWAIT},
@@ -23,7 +23,7 @@ use super::{
     table::{Node, TABLE, Table},
     thread::{Thread, attention},
 };
-use crate::fs::FdTable;
+use crate::{fs::FdTable, tty};
 
 /// Ends every thread of the process with `status`; the first such status wins.
 pub(super) fn exit_group(process: &Process, status: WaitStatus) {
@@ -39,7 +39,10 @@ pub(super) fn kill_now(process: &Arc<Process>, status: WaitStatus) {
 /// Ends the calling thread alone, with the code of `exit(2)`.
 pub(crate) fn exit_thread(thread: &Thread, code: i32) {
     if thread.tid() == thread.process().pid() {
-        thread.process().leader_status.store(WaitStatus::exited(code).0, Ordering::Relaxed);
+        thread
+            .process()
+            .leader_status
+            .store(WaitStatus::exited(code).0, Ordering::Relaxed);
     }
     thread.kick(attention::EXIT);
 }
@@ -54,14 +57,12 @@ pub(crate) fn exit_process(thread: &Thread, code: i32) {
 pub(super) async fn end(thread: &Arc<Thread>) {
     let process = thread.process();
     thread.exiting.store(true, Ordering::Relaxed);
-    futex::release_robust_list(thread).await;
+    robust::release(thread).await;
     let clear = thread.clear_child_tid.load(Ordering::Relaxed);
     if clear != 0 {
         let mm = thread.mm();
         if mm.write_bytes(clear, &0u32.to_ne_bytes()).await.is_ok() {
-            // A word that can be written can be woken on; nobody waiting is no error.
-            let _ = futex::wake(thread, clear, futex::Scope::Shared, 1, !0).await;
-            let _ = futex::wake(thread, clear, futex::Scope::Private, 1, !0).await;
+            futex::wake_address(&mm, clear);
         }
     }
     leave(thread);
@@ -86,7 +87,9 @@ fn leave(thread: &Arc<Thread>) {
     {
         waiter.wake();
     }
-    let stopped = stop::report_if_complete(&mut table, process, &shared).then_some(shared.stop).flatten();
+    let stopped = stop::report_if_complete(&mut table, process, &shared)
+        .then_some(shared.stop)
+        .flatten();
     drop(shared);
     let tid = thread.tid();
     let removed = table.threads.remove(&tid);
@@ -124,7 +127,7 @@ fn end_process(process: &Arc<Process>) {
         shutdown::on_init_exit(status);
     }
     if process.session().id() == process.pid() {
-        hang_up(process);
+        tty::session_leader_ended(&process.session());
     }
     let mut after = After::default();
     {
@@ -157,19 +160,6 @@ impl After {
     }
 }
 
-/// The session leader is gone: the terminal has no session, and its foreground group hears of it.
-fn hang_up(process: &Process) {
-    let session = process.session();
-    if let Some(tty) = session.set_tty(None) {
-        let group = tty.foreground_group();
-        tty.release_session(session.id());
-        if let Some(group) = group {
-            super::signal::signal_process_group(group, SIGHUP);
-            super::signal::signal_process_group(group, SIGCONT);
-        }
-    }
-}
-
 fn new_parent(table: &Table, process: &Process) -> Pid {
     let mut at = process.parent();
     while at > 1 {
@@ -184,7 +174,10 @@ fn new_parent(table: &Table, process: &Process) -> Pid {
 
 fn reparent_children(table: &mut Table, process: &Process, after: &mut After) {
     let heir = new_parent(table, process);
-    let children = table.node_mut(process.pid()).map(|node| core::mem::take(&mut node.children)).unwrap_or_default();
+    let children = table
+        .node_mut(process.pid())
+        .map(|node| core::mem::take(&mut node.children))
+        .unwrap_or_default();
     for pid in children {
         let Some(child) = table.node_mut(pid) else { continue };
         child.parent = heir;
@@ -201,9 +194,12 @@ fn reparent_children(table: &mut Table, process: &Process, after: &mut After) {
                 after.wake.push(heir.process.clone());
             }
         } else if death_signal != 0 {
-            after.signals.push((child, SigInfo::from_process(death_signal, 0, process.pid(), 0)));
+            after
+                .signals
+                .push((child, SigInfo::from_process(death_signal, 0, process.pid(), 0)));
         }
-        if group != process.group() && table.is_orphaned(group, Some(process.pid())) && table.has_stopped_member(group) {
+        if group != process.group() && table.is_orphaned(group, Some(process.pid())) && table.has_stopped_member(group)
+        {
             wake_group(table, group, after);
         }
     }
@@ -225,16 +221,22 @@ fn wake_group(table: &Table, group: Pid, after: &mut After) {
 }
 
 fn become_zombie(table: &mut Table, process: &Arc<Process>, status: WaitStatus, after: &mut After) {
-    let Some(node) = table.node_mut(process.pid()) else { return };
+    let Some(node) = table.node_mut(process.pid()) else {
+        return;
+    };
     node.exit = Some(status);
     node.stopped = None;
     node.continued = false;
     let (parent, exit_signal) = (node.parent, node.exit_signal);
-    let Some(parent) = table.node(parent).map(|node| node.process.clone()) else { return };
+    let Some(parent) = table.node(parent).map(|node| node.process.clone()) else {
+        return;
+    };
     let action = parent.action(SIGCHLD);
     let unwanted = exit_signal == SIGCHLD && (action.handler == SIG_IGN || action.flags & SA_NOCLDWAIT != 0);
     if exit_signal != 0 && !(exit_signal == SIGCHLD && action.handler == SIG_IGN) {
-        after.signals.push((parent.clone(), child_info(process, exit_signal, status)));
+        after
+            .signals
+            .push((parent.clone(), child_info(process, exit_signal, status)));
     }
     if unwanted {
         after.reaped.extend(table.remove(process.pid()));

@@ -37,12 +37,20 @@ pub(crate) struct OnCpu {
     pub since: u64,
     /// Whether execve has exchanged the address space.
     pub address_space_changed: bool,
+    /// Whether the next call goes on with an interrupted one ([`Restart`](super::Restart)).
+    pub restarting: bool,
 }
 
 impl OnCpu {
     /// For a thread whose values are in its context.
     pub fn new() -> Self {
-        Self { stamp: 0, live: false, since: rt::now(), address_space_changed: false }
+        Self {
+            stamp: 0,
+            live: false,
+            since: rt::now(),
+            address_space_changed: false,
+            restarting: false,
+        }
     }
 
     /// Makes the CPU hold the thread's values. Interrupts are masked, and user mode comes next.
@@ -74,7 +82,9 @@ impl OnCpu {
 
     fn pause(&mut self, thread: &Thread) {
         let now = rt::now();
-        thread.system_ns.fetch_add(now.saturating_sub(self.since), Ordering::Relaxed);
+        thread
+            .system_ns
+            .fetch_add(now.saturating_sub(self.since), Ordering::Relaxed);
         self.since = now;
     }
 }
@@ -95,7 +105,13 @@ pin_project! {
 
 impl<'a, F> Away<'a, F> {
     pub fn new(thread: &'a Thread, context: &'a mut UserContext, on_cpu: &'a mut OnCpu, future: F) -> Self {
-        Self { thread, context, on_cpu, away: false, future }
+        Self {
+            thread,
+            context,
+            on_cpu,
+            away: false,
+            future,
+        }
     }
 }
 

@@ -17,19 +17,15 @@ use core::{
     task::{Context, Poll},
 };
 
-use futures_util::{
-    future::{Either, select},
-    task::AtomicWaker,
-};
+use futures_util::task::AtomicWaker;
 
-use super::Thread;
+use super::{Thread, deadline::until};
 use crate::{
     errno::{Errno, Result},
     mm::{
         AddressSpace,
         user::{self, UserFault},
     },
-    rt,
     sync::{Rank, SpinLock},
 };
 
@@ -81,9 +77,16 @@ impl Key {
         if scope == Scope::Machine
             && let Some((object, page)) = mm.shared_object(address)
         {
-            return Ok(Self::Shared { object, page, offset: (address % hal::PAGE_SIZE as u64) as usize });
+            return Ok(Self::Shared {
+                object,
+                page,
+                offset: (address % hal::PAGE_SIZE as u64) as usize,
+            });
         }
-        Ok(Self::Private { space: Arc::as_ptr(mm) as usize, address })
+        Ok(Self::Private {
+            space: Arc::as_ptr(mm) as usize,
+            address,
+        })
     }
 
     fn bucket(&self) -> usize {
@@ -115,8 +118,7 @@ impl Slot {
     }
 }
 
-static TABLE: [SpinLock<VecDeque<Waiter>>; BUCKETS] =
-    [const { SpinLock::new(Rank::Futex, VecDeque::new()) }; BUCKETS];
+static TABLE: [SpinLock<VecDeque<Waiter>>; BUCKETS] = [const { SpinLock::new(Rank::Futex, VecDeque::new()) }; BUCKETS];
 
 /// Held while waiters move between buckets.
 static REQUEUE: SpinLock<()> = SpinLock::new(Rank::FutexRequeue, ());
@@ -142,8 +144,15 @@ impl Wait {
             return Err(NotWaiting::Errno(Errno::EAGAIN));
         }
         bucket.try_reserve(1).map_err(|_| NotWaiting::Errno(Errno::ENOMEM))?;
-        let slot = Arc::new(Slot { place: AtomicUsize::new(number), waker: AtomicWaker::new() });
-        bucket.push_back(Waiter { key, bits, slot: Arc::clone(&slot) });
+        let slot = Arc::new(Slot {
+            place: AtomicUsize::new(number),
+            waker: AtomicWaker::new(),
+        });
+        bucket.push_back(Waiter {
+            key,
+            bits,
+            slot: Arc::clone(&slot),
+        });
         Ok(Self { slot })
     }
 
@@ -173,7 +182,11 @@ impl Future for &Wait {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.slot.waker.register(cx.waker());
-        if self.slot.place.load(Ordering::Acquire) == WOKEN { Poll::Ready(()) } else { Poll::Pending }
+        if self.slot.place.load(Ordering::Acquire) == WOKEN {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -216,14 +229,11 @@ pub async fn wait(
     };
     let ended = match deadline {
         None => t.interruptible(&wait).await.map_err(Errno::from),
-        Some(deadline) => {
-            let timed = select(&wait, rt::sleep_until(deadline));
-            match t.interruptible(timed).await {
-                Ok(Either::Left(_)) => Ok(()),
-                Ok(Either::Right(_)) => Err(Errno::ETIMEDOUT),
-                Err(interrupted) => Err(interrupted.into()),
-            }
-        }
+        Some(deadline) => match t.interruptible(until(Some(deadline), &wait)).await {
+            Ok(Some(())) => Ok(()),
+            Ok(None) => Err(Errno::ETIMEDOUT),
+            Err(interrupted) => Err(interrupted.into()),
+        },
     };
     match ended {
         // Woken at the same moment: the wake was given to this waiter, so it counts.
@@ -292,7 +302,9 @@ pub fn requeue(
                 Err(fault) => return Ok(Err(fault)),
             }
         }
-        moved.try_reserve(bucket.len().min(move_limit)).map_err(|_| Errno::ENOMEM)?;
+        moved
+            .try_reserve(bucket.len().min(move_limit))
+            .map_err(|_| Errno::ENOMEM)?;
         let mut position = 0;
         while position < bucket.len() && (woken < wake_limit || moved.len() < move_limit) {
             if bucket[position].key != from.key {

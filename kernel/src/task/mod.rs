@@ -9,6 +9,7 @@
 pub mod boot;
 pub mod clone;
 pub mod credentials;
+pub mod current;
 pub mod deadline;
 pub mod exec;
 pub mod exit;
@@ -19,6 +20,7 @@ pub mod limits;
 mod oom;
 pub mod pid;
 pub mod process;
+mod robust;
 pub(crate) mod run;
 pub mod schedule;
 pub mod shutdown;

@@ -26,7 +26,11 @@ pub(super) async fn make_room(thread: &Arc<Thread>) -> bool {
         return false;
     };
     if VICTIM.swap(victim.pid(), Ordering::AcqRel) != victim.pid() {
-        log::error!("out of memory: killing process {} with {} resident pages", victim.pid(), victim.mm().resident_pages());
+        log::error!(
+            "out of memory: killing process {} with {} resident pages",
+            victim.pid(),
+            victim.mm().resident_pages()
+        );
         super::exit::kill_now(&victim, WaitStatus::killed(SIGKILL));
     }
     while is_leaving(victim.pid()) {

@@ -302,6 +302,11 @@ impl Process {
         self.shared.lock().threads.len()
     }
 
+    /// Whether a signal has stopped it.
+    pub fn is_stopped(&self) -> bool {
+        self.shared.lock().stop.is_some()
+    }
+
     /// Its oldest living thread; `None` once it has ended.
     pub fn first_thread(&self) -> Option<Arc<Thread>> {
         self.shared.lock().threads.first().cloned()

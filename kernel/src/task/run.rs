@@ -23,8 +23,7 @@ use hal::{
 };
 
 use super::{
-    exit,
-    fault,
+    exit, fault,
     fp::{Away, OnCpu},
     signal::deliver::{self, Outcome},
     thread::Thread,
@@ -47,7 +46,13 @@ pub(super) fn start(thread: &Arc<Thread>, context: UserContext, set_child_tid: u
     let options = SpawnOptions::new(Class::User, name)
         .affinity(thread.affinity.load(Ordering::Relaxed))
         .weight(super::schedule::weight(thread.nice.load(Ordering::Relaxed)));
-    rt::spawn(options, run(thread.clone(), context, set_child_tid))
+    let task = rt::executor().spawn(
+        options,
+        super::current::scope(thread.tid(), thread.comm(), run(thread.clone(), context, set_child_tid)),
+    )?;
+    thread.set_task_id(task.id());
+    task.detach();
+    Ok(())
 }
 
 /// The thread's future.
@@ -65,7 +70,10 @@ pub(super) fn run(
         .await;
         if set_child_tid != 0 {
             // As on Linux, an address that cannot be written is the program's own business.
-            let _ = thread.mm().write_bytes(set_child_tid, &thread.tid().to_ne_bytes()).await;
+            let _ = thread
+                .mm()
+                .write_bytes(set_child_tid, &thread.tid().to_ne_bytes())
+                .await;
         }
         live(&thread, &mut context, &mut on_cpu).await;
         exit::end(&thread).await;
@@ -104,12 +112,7 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
 }
 
 /// Goes to user mode until the next trap. `None` if something else has to come first: attention, or another task.
-fn visit_user(
-    thread: &Thread,
-    mm: &Arc<AddressSpace>,
-    context: &mut UserContext,
-    on_cpu: &mut OnCpu,
-) -> Option<Trap> {
+fn visit_user(thread: &Thread, mm: &Arc<AddressSpace>, context: &mut UserContext, on_cpu: &mut OnCpu) -> Option<Trap> {
     let interrupts = Cpu::mask_interrupts();
     if thread.attention() != 0 || rt::executor().try_enter_user().is_err() {
         Cpu::restore_interrupts(interrupts);
@@ -124,8 +127,12 @@ fn visit_user(
     rt::executor().leave_user();
     AddressSpace::tlb_checkpoint();
     let left = rt::now();
-    thread.system_ns.fetch_add(entered.saturating_sub(on_cpu.since), Ordering::Relaxed);
-    thread.user_ns.fetch_add(left.saturating_sub(entered), Ordering::Relaxed);
+    thread
+        .system_ns
+        .fetch_add(entered.saturating_sub(on_cpu.since), Ordering::Relaxed);
+    thread
+        .user_ns
+        .fetch_add(left.saturating_sub(entered), Ordering::Relaxed);
     on_cpu.since = left;
     if let Trap::Interrupt(token) = trap {
         irq::dispatch(token);

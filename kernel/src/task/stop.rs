@@ -71,7 +71,11 @@ pub(super) async fn park(thread: &Arc<Thread>) {
     }
     poll_fn(|cx| {
         thread.store_waker(cx.waker());
-        if thread.must_exit() || process.shared.lock().stop.is_none() { Poll::Ready(()) } else { Poll::Pending }
+        if thread.must_exit() || process.shared.lock().stop.is_none() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
     thread.parked.store(false, Ordering::Relaxed);
@@ -93,13 +97,14 @@ fn arrive(thread: &Thread) -> Option<Signo> {
 }
 
 /// Records the stop for wait4 if every thread has parked; whether it did.
-pub(super) fn report_if_complete(
-    table: &mut table::Table,
-    process: &Process,
-    shared: &super::process::Shared,
-) -> bool {
+pub(super) fn report_if_complete(table: &mut table::Table, process: &Process, shared: &super::process::Shared) -> bool {
     let Some(signo) = shared.stop else { return false };
-    if shared.threads.is_empty() || !shared.threads.iter().all(|thread| thread.parked.load(Ordering::Relaxed)) {
+    if shared.threads.is_empty()
+        || !shared
+            .threads
+            .iter()
+            .all(|thread| thread.parked.load(Ordering::Relaxed))
+    {
         return false;
     }
     if let Some(node) = table.node_mut(process.pid()) {
@@ -111,7 +116,9 @@ pub(super) fn report_if_complete(
 
 /// SIGCHLD for a stop or continuation, and a wake for a parent in wait4.
 pub(super) fn tell_parent(process: &Arc<Process>, code: i32, status: Signo) {
-    let Some(parent) = table::process(process.parent()) else { return };
+    let Some(parent) = table::process(process.parent()) else {
+        return;
+    };
     if parent.action(SIGCHLD).flags & SA_NOCLDSTOP == 0 {
         let (user, system) = process.times();
         let uid = process.credentials().uid;

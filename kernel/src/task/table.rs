@@ -202,10 +202,18 @@ pub(super) fn release_pid(pid: Pid) {
     TABLE.lock().release(pid);
 }
 
+static FORKS: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+
+/// Processes made since boot.
+pub fn forks() -> u64 {
+    FORKS.load(core::sync::atomic::Ordering::Relaxed)
+}
+
 /// Adds a process, with its first thread, as a child of `process.parent()`.
 pub(super) fn insert(process: &Arc<Process>, thread: &Arc<Thread>, exit_signal: Signo) {
     let session = process.session().id();
     let (pid, group) = (process.pid(), process.group());
+    FORKS.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
     let mut table = TABLE.lock();
     let node = Node {
         process: process.clone(),

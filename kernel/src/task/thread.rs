@@ -116,13 +116,13 @@ pub struct Thread {
     files: SpinLock<Arc<FdTable>>,
     fs: SpinLock<Arc<FsContext>>,
     comm: SpinLock<Comm>,
+    task: SpinLock<Option<executor::TaskId>>,
     /// Zeroed and futex-woken when the thread ends (`CLONE_CHILD_CLEARTID`).
     pub(crate) clear_child_tid: AtomicU64,
     /// The head of the robust futex list.
     pub(crate) robust_list: AtomicU64,
     pub(super) user_ns: AtomicU64,
     pub(super) system_ns: AtomicU64,
-    pub(super) switches: AtomicU64,
     pub(crate) affinity: AtomicU64,
     pub(crate) nice: AtomicI32,
     pub(crate) policy: AtomicI32,
@@ -161,11 +161,11 @@ impl Thread {
             files: SpinLock::new(Rank::Signals, parts.files),
             fs: SpinLock::new(Rank::Signals, parts.fs),
             comm: SpinLock::new(Rank::Signals, parts.comm),
+            task: SpinLock::new(Rank::Signals, None),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             user_ns: AtomicU64::new(0),
             system_ns: AtomicU64::new(0),
-            switches: AtomicU64::new(0),
             affinity: AtomicU64::new(!0),
             nice: AtomicI32::new(0),
             policy: AtomicI32::new(0),
@@ -281,6 +281,25 @@ impl Thread {
         }
     }
 
+    /// Its task in the executor; `None` before it has been started.
+    pub fn task_id(&self) -> Option<executor::TaskId> {
+        *self.task.lock()
+    }
+
+    pub(super) fn set_task_id(&self, id: executor::TaskId) {
+        *self.task.lock() = Some(id);
+    }
+
+    /// Its alternate signal stack; size 0 where there is none.
+    pub fn alt_stack(&self) -> AltStack {
+        self.signals.lock().alt_stack
+    }
+
+    /// Replaces its alternate signal stack.
+    pub fn set_alt_stack(&self, stack: AltStack) {
+        self.signals.lock().alt_stack = stack;
+    }
+
     /// How `restart_syscall` is to go on.
     pub fn set_restart(&self, restart: Restart) {
         self.signals.lock().restart = restart;
@@ -300,6 +319,11 @@ impl Thread {
     /// [`Interrupted`] by a signal, stop or exit.
     pub fn interruptible<F: Future>(&self, future: F) -> Interruptible<'_, F> {
         Interruptible { thread: self, future }
+    }
+
+    /// The CPU it last ran on.
+    pub fn last_cpu(&self) -> u32 {
+        self.last_cpu.load(Ordering::Relaxed)
     }
 
     /// User and system time used, in nanoseconds.

@@ -33,8 +33,13 @@ pub struct Setting {
 
 impl Timers {
     fn setting(&self) -> Setting {
-        let remaining = self.deadline.map_or(0, |deadline| deadline.saturating_sub(rt::now()).max(1));
-        Setting { remaining, interval: self.interval }
+        let remaining = self
+            .deadline
+            .map_or(0, |deadline| deadline.saturating_sub(rt::now()).max(1));
+        Setting {
+            remaining,
+            interval: self.interval,
+        }
     }
 
     /// Forgets the timer; the task to abort once the lock is released.

@@ -134,7 +134,11 @@ fn look(process: &Arc<Process>, which: Which, options: u32) -> Result<Option<Rep
     let Some(report) = found else {
         return if eligible { Ok(None) } else { Err(Errno::ECHILD) };
     };
-    _reaped = if options & WNOWAIT == 0 { consume(table, process, &report) } else { None };
+    _reaped = if options & WNOWAIT == 0 {
+        consume(table, process, &report)
+    } else {
+        None
+    };
     Ok(Some(report))
 }
 
@@ -179,16 +183,25 @@ fn usage(process: &Process) -> Usage {
     Usage {
         user_ns: user + children_user,
         system_ns: system + children_system,
-        max_rss: process.max_rss.load(Ordering::Relaxed).max(process.children_max_rss.load(Ordering::Relaxed)),
+        max_rss: process
+            .max_rss
+            .load(Ordering::Relaxed)
+            .max(process.children_max_rss.load(Ordering::Relaxed)),
     }
 }
 
 fn consume(table: &mut Table, parent: &Process, report: &Report) -> Option<Node> {
     let node = table.node_mut(report.pid)?;
     if node.exit.is_some() {
-        parent.children_user_ns.fetch_add(report.usage.user_ns, Ordering::Relaxed);
-        parent.children_system_ns.fetch_add(report.usage.system_ns, Ordering::Relaxed);
-        parent.children_max_rss.fetch_max(report.usage.max_rss, Ordering::Relaxed);
+        parent
+            .children_user_ns
+            .fetch_add(report.usage.user_ns, Ordering::Relaxed);
+        parent
+            .children_system_ns
+            .fetch_add(report.usage.system_ns, Ordering::Relaxed);
+        parent
+            .children_max_rss
+            .fetch_max(report.usage.max_rss, Ordering::Relaxed);
         return table.remove(report.pid);
     }
     if report.code == CLD_STOPPED {

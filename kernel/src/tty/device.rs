@@ -36,6 +36,12 @@ pub fn nodes() -> Vec<(&'static str, DeviceNumber)> {
     alloc::vec![("tty", CONTROLLING), ("console", CONSOLE), (name, number)]
 }
 
+/// The number of a terminal's own device node.
+pub fn number_of(tty: &Tty) -> DeviceNumber {
+    let (name, number) = uart();
+    if tty.name() == name { number } else { CONSOLE }
+}
+
 /// Opens the terminal that a device number means, for `caller`, with the flags of `open(2)`. Without `O_NOCTTY` a session
 /// leader that has no terminal gets this one as its controlling one, unless it is opened as the console.
 ///

@@ -88,6 +88,11 @@ impl Tty {
         })
     }
 
+    /// The foreground process group, for listings.
+    pub fn foreground_group(&self) -> Option<Pid> {
+        self.state.lock().foreground
+    }
+
     /// The device's name in `/dev`.
     pub fn name(&self) -> &str {
         &self.name

@@ -36,7 +36,9 @@ impl Accelerator {
 
     /// The host's hypervisor if a guest runs under it, else emulation.
     pub fn choose(boot: &Boot) -> Self {
-        let Some(candidate) = Self::candidate(boot.arch) else { return Self::Tcg };
+        let Some(candidate) = Self::candidate(boot.arch) else {
+            return Self::Tcg;
+        };
         let note = project::cache_dir().join(format!("accelerator-{}", boot.arch.name()));
         // A restarted host may be another one.
         let machine = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -65,7 +67,11 @@ impl Accelerator {
     }
 
     fn runs(self, boot: &Boot) -> bool {
-        let machine = Machine { accelerator: self, words: vec!["script".into()], ..Machine::default() };
+        let machine = Machine {
+            accelerator: self,
+            words: vec!["script".into()],
+            ..Machine::default()
+        };
         let outcome = session::run(&machine, boot, Input::Bytes(b"exit 0\n".to_vec()), LIMIT, |_| {});
         outcome.is_ok_and(|outcome| {
             outcome.exit == Some(GuestExit::Status(0)) && verdict::check_build(&outcome.text(), &boot.build_id).is_ok()

@@ -19,7 +19,11 @@ impl Arch {
 
     /// The architecture this tool runs on; x86-64 where that is neither.
     pub fn host() -> Self {
-        if std::env::consts::ARCH == "aarch64" { Self::Aarch64 } else { Self::X86_64 }
+        if std::env::consts::ARCH == "aarch64" {
+            Self::Aarch64
+        } else {
+            Self::X86_64
+        }
     }
 
     /// Its name in command lines and paths.

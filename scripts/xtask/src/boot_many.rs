@@ -63,10 +63,16 @@ impl BootMany {
         let _ = fs::remove_dir_all(&logs);
         fs::create_dir_all(&logs).context("no place for logs")?;
 
-        let jobs = self.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, |cpus| cpus.get().div_ceil(2)));
-        let bar = ProgressBar::new(self.count.into()).with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} {elapsed}")?);
+        let jobs = self
+            .jobs
+            .unwrap_or_else(|| thread::available_parallelism().map_or(1, |cpus| cpus.get().div_ceil(2)));
+        let bar = ProgressBar::new(self.count.into())
+            .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} {elapsed}")?);
         let next = AtomicU32::new(0);
-        let results = Mutex::new(Results { seconds: Vec::new(), failures: Vec::new() });
+        let results = Mutex::new(Results {
+            seconds: Vec::new(),
+            failures: Vec::new(),
+        });
         thread::scope(|scope| {
             for _ in 0..jobs {
                 scope.spawn(|| {
@@ -92,18 +98,29 @@ impl BootMany {
             }
         });
         bar.finish_and_clear();
-        let results = results.into_inner().map_err(|_| anyhow::anyhow!("a boot's thread panicked"))?;
+        let results = results
+            .into_inner()
+            .map_err(|_| anyhow::anyhow!("a boot's thread panicked"))?;
         println!("{}", summary(arch, &boot.build_id, &results));
         if !results.failures.is_empty() {
             println!("logs: {}", logs.display());
         }
-        Ok(if results.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if results.failures.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 
     fn one(&self, boot: &Boot, number: u32, logs: &Path) -> Result<f64> {
         let mut words = vec!["script".to_owned()];
         words.extend(self.words.iter().cloned());
-        let machine = Machine { cpus: self.smp, memory: "512M".to_owned(), words, ..Machine::default() };
+        let machine = Machine {
+            cpus: self.smp,
+            memory: "512M".to_owned(),
+            words,
+            ..Machine::default()
+        };
         let limit = Duration::from_secs(self.timeout);
         let outcome = session::run(&machine, boot, Input::Bytes(SCRIPT.into()), limit, |_| {})?;
         let result = check(&outcome, &boot.build_id);
@@ -117,14 +134,22 @@ impl BootMany {
 
 fn check(outcome: &Outcome, build_id: &str) -> Result<()> {
     verdict::check_success(outcome, build_id)?;
-    ensure!(outcome.text().lines().any(|line| line == DONE), "the shell did not come to its end");
+    ensure!(
+        outcome.text().lines().any(|line| line == DONE),
+        "the shell did not come to its end"
+    );
     Ok(())
 }
 
 fn summary(arch: Arch, build_id: &str, results: &Results) -> String {
     let mut seconds = results.seconds.clone();
     seconds.sort_by(f64::total_cmp);
-    let at = |share: f64| seconds.get(((seconds.len().max(1) - 1) as f64 * share).round() as usize).copied().unwrap_or(0.0);
+    let at = |share: f64| {
+        seconds
+            .get(((seconds.len().max(1) - 1) as f64 * share).round() as usize)
+            .copied()
+            .unwrap_or(0.0)
+    };
     format!(
         "{} build {build_id}: {} booted, {} failed; seconds: least {:.1}, median {:.1}, 95 % {:.1}, most {:.1}",
         arch.name(),
@@ -144,10 +169,19 @@ mod tests {
 
     #[test]
     fn statistics_are_of_what_booted() {
-        let results = Results { seconds: vec![3.0, 1.0, 2.0], failures: vec!["x".into()] };
+        let results = Results {
+            seconds: vec![3.0, 1.0, 2.0],
+            failures: vec!["x".into()],
+        };
         let text = summary(Arch::X86_64, "ab", &results);
-        assert_eq!(text, "x86_64 build ab: 3 booted, 1 failed; seconds: least 1.0, median 2.0, 95 % 3.0, most 3.0");
-        let none = Results { seconds: Vec::new(), failures: Vec::new() };
+        assert_eq!(
+            text,
+            "x86_64 build ab: 3 booted, 1 failed; seconds: least 1.0, median 2.0, 95 % 3.0, most 3.0"
+        );
+        let none = Results {
+            seconds: Vec::new(),
+            failures: Vec::new(),
+        };
         assert!(summary(Arch::X86_64, "ab", &none).contains("0 booted"));
     }
 
@@ -155,7 +189,13 @@ mod tests {
     fn a_shell_that_stops_early_is_a_failure() {
         let limit = Duration::from_secs(20);
         let boots = "echo 'Breenix 0.1.0 build abcd on q35';";
-        assert!(check(&fake(&format!("{boots} echo {DONE}; exit 1"), Input::None, limit), "abcd").is_ok());
+        assert!(
+            check(
+                &fake(&format!("{boots} echo {DONE}; exit 1"), Input::None, limit),
+                "abcd"
+            )
+            .is_ok()
+        );
         assert!(check(&fake(&format!("{boots} exit 1"), Input::None, limit), "abcd").is_err());
     }
 }

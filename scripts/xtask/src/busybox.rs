@@ -18,9 +18,16 @@ pub fn binary(arch: Arch) -> Result<Vec<u8>> {
 /// Busybox keeps them sorted and separated by NUL, `[` and `[[` first, and an empty name behind the last.
 pub fn applets(binary: &[u8]) -> Vec<String> {
     let start = b"\0[\0[[\0";
-    let Some(at) = binary.windows(start.len()).position(|window| window == start) else { return Vec::new() };
-    let names = binary[at + 1..].split(|byte| *byte == 0).take_while(|name| !name.is_empty());
-    names.map_while(|name| std::str::from_utf8(name).ok()).map(str::to_owned).collect()
+    let Some(at) = binary.windows(start.len()).position(|window| window == start) else {
+        return Vec::new();
+    };
+    let names = binary[at + 1..]
+        .split(|byte| *byte == 0)
+        .take_while(|name| !name.is_empty());
+    names
+        .map_while(|name| std::str::from_utf8(name).ok())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -37,9 +44,18 @@ mod tests {
 
     #[test]
     fn the_native_binary_says_the_same() {
-        let path = project::cache_dir().join("busybox").join(Arch::host().name()).join("busybox");
-        let Ok(output) = Command::new(&path).arg("--list").output() else { return };
-        let listed: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+        let path = project::cache_dir()
+            .join("busybox")
+            .join(Arch::host().name())
+            .join("busybox");
+        let Ok(output) = Command::new(&path).arg("--list").output() else {
+            return;
+        };
+        let listed: Vec<_> = String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect();
         assert_eq!(applets(&std::fs::read(path).unwrap()), listed);
     }
 }

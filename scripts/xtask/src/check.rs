@@ -31,8 +31,14 @@ pub fn run() -> Result<Vec<Finding>> {
     let sources = sources()?;
     let list = fs::read_to_string(project::root().join(LIST)).with_context(|| format!("no {LIST}"))?;
     Ok(vec![
-        Finding { name: "I10: architecture and assembly in hal/ alone", problems: architecture(&sources) },
-        Finding { name: "I11: unsafe in named modules alone", problems: unsafe_code(&sources, &list) },
+        Finding {
+            name: "I10: architecture and assembly in hal/ alone",
+            problems: architecture(&sources),
+        },
+        Finding {
+            name: "I11: unsafe in named modules alone",
+            problems: unsafe_code(&sources, &list),
+        },
     ])
 }
 
@@ -41,10 +47,16 @@ pub fn run() -> Result<Vec<Finding>> {
 /// # Errors
 /// A source cannot be read.
 pub fn long_files() -> Result<Vec<String>> {
-    let mut long: Vec<_> = sources()?.into_iter().map(|(path, text)| (text.lines().count(), path)).collect();
+    let mut long: Vec<_> = sources()?
+        .into_iter()
+        .map(|(path, text)| (text.lines().count(), path))
+        .collect();
     long.retain(|(lines, _)| *lines > LONG);
     long.sort_by(|a, b| b.cmp(a));
-    Ok(long.into_iter().map(|(lines, path)| format!("{lines} {path}")).collect())
+    Ok(long
+        .into_iter()
+        .map(|(lines, path)| format!("{lines} {path}"))
+        .collect())
 }
 
 /// Path, relative to the root, and text of every Rust source.
@@ -79,9 +91,14 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 fn architecture(sources: &[Source]) -> Vec<String> {
     let of_the_kernel = |path: &str| !["hal/", "user/", "scripts/"].iter().any(|room| path.starts_with(room));
     let mut problems = Vec::new();
-    for (path, text) in sources.iter().filter(|(path, _)| of_the_kernel(path) && !path.ends_with("build.rs")) {
+    for (path, text) in sources
+        .iter()
+        .filter(|(path, _)| of_the_kernel(path) && !path.ends_with("build.rs"))
+    {
         for (number, line) in code(text).lines().enumerate() {
-            let assembly = ["asm", "global_asm", "naked_asm"].iter().any(|name| has_macro(line, name));
+            let assembly = ["asm", "global_asm", "naked_asm"]
+                .iter()
+                .any(|name| has_macro(line, name));
             if has_word(line, "target_arch") || assembly {
                 problems.push(format!("{path}:{}: {}", number + 1, line.trim()));
             }
@@ -91,7 +108,9 @@ fn architecture(sources: &[Source]) -> Vec<String> {
 }
 
 fn unsafe_code(sources: &[Source], list: &str) -> Vec<String> {
-    let entries = list.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    let entries = list
+        .lines()
+        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
     let mut allowed = BTreeSet::new();
     let mut problems = Vec::new();
     for entry in entries {
@@ -100,10 +119,16 @@ fn unsafe_code(sources: &[Source], list: &str) -> Vec<String> {
             _ => problems.push(format!("{LIST}: `{entry}` has no reason")),
         }
     }
-    for (path, text) in sources.iter().filter(|(path, _)| !path.starts_with("hal/") && !path.starts_with("user/")) {
+    for (path, text) in sources
+        .iter()
+        .filter(|(path, _)| !path.starts_with("hal/") && !path.starts_with("user/"))
+    {
         let first = code(text).lines().position(|line| has_word(line, "unsafe"));
         match (first, allowed.remove(path.as_str())) {
-            (Some(line), false) => problems.push(format!("{path}:{}: unsafe in a module that {LIST} does not name", line + 1)),
+            (Some(line), false) => problems.push(format!(
+                "{path}:{}: unsafe in a module that {LIST} does not name",
+                line + 1
+            )),
             (None, true) => problems.push(format!("{LIST}: {path} has no unsafe left")),
             _ => {}
         }
@@ -114,9 +139,8 @@ fn unsafe_code(sources: &[Source], list: &str) -> Vec<String> {
 
 fn has_word(line: &str, word: &str) -> bool {
     let boundary = |c: Option<char>| !c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    line.match_indices(word).any(|(at, _)| {
-        boundary(line[..at].chars().next_back()) && boundary(line[at + word.len()..].chars().next())
-    })
+    line.match_indices(word)
+        .any(|(at, _)| boundary(line[..at].chars().next_back()) && boundary(line[at + word.len()..].chars().next()))
 }
 
 fn has_macro(line: &str, name: &str) -> bool {
@@ -187,7 +211,10 @@ mod tests {
     fn assembly_outside_hal_is_found() {
         let sources = [
             source("hal/src/a.rs", "asm!(\"nop\")"),
-            source("kernel/src/a.rs", "// asm!(\nlet x = \"target_arch\";\nfn f() { core::arch::asm!(\"nop\") }\n"),
+            source(
+                "kernel/src/a.rs",
+                "// asm!(\nlet x = \"target_arch\";\nfn f() { core::arch::asm!(\"nop\") }\n",
+            ),
             source("kernel/src/b.rs", "#[cfg(target_arch = \"x86_64\")]\n"),
             source("kernel/src/c.rs", "my_asm!(x); let target_architecture = 1;"),
             source("kernel/build.rs", "CARGO_CFG target_arch"),
@@ -202,14 +229,22 @@ mod tests {
     fn unsafe_needs_an_entry_and_an_entry_needs_unsafe() {
         let sources = [
             source("executor/src/core.rs", "unsafe { x() }"),
-            source("kernel/src/a.rs", "#![expect(unsafe_code, reason = \"unsafe\")]\n/* unsafe */ let s = \"a \\\" unsafe\";"),
+            source(
+                "kernel/src/a.rs",
+                "#![expect(unsafe_code, reason = \"unsafe\")]\n/* unsafe */ let s = \"a \\\" unsafe\";",
+            ),
             source("kernel/src/b.rs", "\n#[unsafe(no_mangle)]"),
             source("kernel/src/old.rs", "fn safe() {}"),
         ];
         let list = "# comment\nexecutor/src/core.rs  the task core\nkernel/src/old.rs was\nkernel/src/gone.rs was\nkernel/src/none.rs\n";
         let problems = unsafe_code(&sources, list).join("\n");
         assert_eq!(problems.lines().count(), 4, "{problems}");
-        for expected in ["b.rs:2:", "old.rs has no unsafe left", "gone.rs does not exist", "none.rs` has no reason"] {
+        for expected in [
+            "b.rs:2:",
+            "old.rs has no unsafe left",
+            "gone.rs does not exist",
+            "none.rs` has no reason",
+        ] {
             assert!(problems.contains(expected), "{problems}");
         }
     }
@@ -218,6 +253,9 @@ mod tests {
     fn literals_and_comments_are_blanked_line_by_line() {
         assert_eq!(code("a /* x\ny */ b"), "a     \n     b");
         assert_eq!(code("f('\"', \"s\") // c\n'x'"), "f(   ,    )     \n'x'");
-        assert_eq!(code("r#\"a\"b\"# r\"\\\" c"), "              c".trim_start_matches("").to_owned());
+        assert_eq!(
+            code("r#\"a\"b\"# r\"\\\" c"),
+            "              c".trim_start_matches("").to_owned()
+        );
     }
 }

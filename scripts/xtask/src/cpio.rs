@@ -23,19 +23,37 @@ impl Archive {
     /// Adds a directory with these permissions; its parents come of themselves.
     pub fn directory(&mut self, path: &str, permissions: u32) {
         self.parents(path);
-        self.entries.insert(path.to_owned(), Entry { mode: DIRECTORY | permissions, data: Vec::new() });
+        self.entries.insert(
+            path.to_owned(),
+            Entry {
+                mode: DIRECTORY | permissions,
+                data: Vec::new(),
+            },
+        );
     }
 
     /// Adds a regular file.
     pub fn file(&mut self, path: &str, permissions: u32, data: impl Into<Vec<u8>>) {
         self.parents(path);
-        self.entries.insert(path.to_owned(), Entry { mode: REGULAR | permissions, data: data.into() });
+        self.entries.insert(
+            path.to_owned(),
+            Entry {
+                mode: REGULAR | permissions,
+                data: data.into(),
+            },
+        );
     }
 
     /// Adds a symbolic link that reads `target`.
     pub fn symlink(&mut self, path: &str, target: &str) {
         self.parents(path);
-        self.entries.insert(path.to_owned(), Entry { mode: SYMLINK | 0o777, data: target.into() });
+        self.entries.insert(
+            path.to_owned(),
+            Entry {
+                mode: SYMLINK | 0o777,
+                data: target.into(),
+            },
+        );
     }
 
     /// Whether something of this path was added.
@@ -48,7 +66,10 @@ impl Archive {
         while let Some(slash) = path[end..].find('/') {
             end += slash;
             let parent = path[..end].to_owned();
-            self.entries.entry(parent).or_insert_with(|| Entry { mode: DIRECTORY | 0o755, data: Vec::new() });
+            self.entries.entry(parent).or_insert_with(|| Entry {
+                mode: DIRECTORY | 0o755,
+                data: Vec::new(),
+            });
             end += 1;
         }
     }
@@ -59,7 +80,15 @@ impl Archive {
         for (index, (path, entry)) in self.entries.iter().enumerate() {
             write_entry(&mut out, index + 1, path, entry);
         }
-        write_entry(&mut out, 0, "TRAILER!!!", &Entry { mode: 0, data: Vec::new() });
+        write_entry(
+            &mut out,
+            0,
+            "TRAILER!!!",
+            &Entry {
+                mode: 0,
+                data: Vec::new(),
+            },
+        );
         pad(&mut out, 512);
         out
     }
@@ -69,7 +98,21 @@ fn write_entry(out: &mut Vec<u8>, inode: usize, path: &str, entry: &Entry) {
     let links = if entry.mode & DIRECTORY == DIRECTORY { 2 } else { 1 };
     // Magic, then 13 fields of 8 hexadecimal digits.
     out.extend_from_slice(b"070701");
-    let fields = [inode, entry.mode as usize, 0, 0, links, 0, entry.data.len(), 0, 0, 0, 0, path.len() + 1, 0];
+    let fields = [
+        inode,
+        entry.mode as usize,
+        0,
+        0,
+        links,
+        0,
+        entry.data.len(),
+        0,
+        0,
+        0,
+        0,
+        path.len() + 1,
+        0,
+    ];
     for field in fields {
         out.extend_from_slice(format!("{field:08x}").as_bytes());
     }
@@ -120,7 +163,12 @@ mod tests {
 
     #[test]
     fn the_system_s_cpio_reads_it() {
-        let Ok(mut cpio) = Command::new("cpio").arg("-itv").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
+        let Ok(mut cpio) = Command::new("cpio")
+            .arg("-itv")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+        else {
             return; // no cpio here; the layout is checked above
         };
         cpio.stdin.take().unwrap().write_all(&sample()).unwrap();

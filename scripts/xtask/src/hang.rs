@@ -67,10 +67,14 @@ fn program_counters(registers: &str) -> Vec<(u64, Option<u64>)> {
         let value = |prefix: &str| {
             let digits = word.strip_prefix(prefix)?;
             // QEMU 7.2 writes `PC=ffff…` and `X30=ffff…`; a blank may stand between in others.
-            let digits = if digits.is_empty() { words.get(index + 1)? } else { &digits };
+            let digits = if digits.is_empty() {
+                words.get(index + 1)?
+            } else {
+                &digits
+            };
             u64::from_str_radix(digits, 16).ok()
         };
-        if let Some(counter) = value("PC=").or_else(|| value("RIP=")) {
+        if let Some(counter) = value("PC=").or_else(|| value("RIP=")).or_else(|| value("EIP=")) {
             counters.push((counter, None));
         }
         if let Some(value) = value("X30=") {
@@ -93,7 +97,10 @@ impl Monitor {
     fn connect(path: &Path) -> Result<Self> {
         let writer = UnixStream::connect(path).context("QEMU's monitor does not answer")?;
         writer.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let mut monitor = Self { reader: BufReader::new(writer.try_clone()?), writer };
+        let mut monitor = Self {
+            reader: BufReader::new(writer.try_clone()?),
+            writer,
+        };
         monitor.execute(&json!({"execute": "qmp_capabilities"}))?;
         Ok(monitor)
     }
@@ -127,8 +134,13 @@ impl Monitor {
 
 /// The bytes of an `x /…xb` dump: lines of `address: 0x12 0x34 …`.
 fn bytes(dump: &str) -> Vec<u8> {
-    let values = dump.lines().filter_map(|line| line.split_once(':')).flat_map(|(_, values)| values.split_whitespace());
-    values.filter_map(|value| u8::from_str_radix(value.strip_prefix("0x")?, 16).ok()).collect()
+    let values = dump
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .flat_map(|(_, values)| values.split_whitespace());
+    values
+        .filter_map(|value| u8::from_str_radix(value.strip_prefix("0x")?, 16).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -150,8 +162,12 @@ mod tests {
 
     #[test]
     fn arm_registers_are_read() {
-        let registers = "CPU#0\n PC=ffff000040001000 X00=0000000000000000\nX29=0000000000000001 X30=ffff000040002000  SP=0\n";
-        assert_eq!(program_counters(registers), [(0xffff_0000_4000_1000, Some(0xffff_0000_4000_2000))]);
+        let registers =
+            "CPU#0\n PC=ffff000040001000 X00=0000000000000000\nX29=0000000000000001 X30=ffff000040002000  SP=0\n";
+        assert_eq!(
+            program_counters(registers),
+            [(0xffff_0000_4000_1000, Some(0xffff_0000_4000_2000))]
+        );
     }
 
     #[test]

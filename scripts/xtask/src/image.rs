@@ -17,7 +17,9 @@ const MAX_IMAGE: u64 = 256 << 20;
 /// The file is no ELF, or was linked without `--build-id`.
 pub fn build_id(elf: &[u8]) -> Result<String> {
     let file = object::File::parse(elf).context("the kernel is no object file")?;
-    let id = file.build_id()?.context("the kernel has no build id: link with --build-id=sha1")?;
+    let id = file
+        .build_id()?
+        .context("the kernel has no build id: link with --build-id=sha1")?;
     Ok(id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -31,16 +33,25 @@ pub fn flatten(elf: &[u8]) -> Result<Vec<u8>> {
     let mut segments = Vec::new();
     for segment in header.program_headers(endian, elf)? {
         if segment.p_type(endian) == PT_LOAD && segment.p_filesz(endian) > 0 {
-            let Ok(data) = segment.data(endian, elf) else { bail!("a LOAD segment lies outside the file") };
+            let Ok(data) = segment.data(endian, elf) else {
+                bail!("a LOAD segment lies outside the file")
+            };
             segments.push((segment.p_paddr(endian), data));
         }
     }
-    let base = segments.iter().map(|(address, _)| *address).min().context("the kernel has no LOAD segment")?;
+    let base = segments
+        .iter()
+        .map(|(address, _)| *address)
+        .min()
+        .context("the kernel has no LOAD segment")?;
     let mut image = Vec::new();
     for (address, data) in segments {
         let start = address - base;
         let end = start + data.len() as u64;
-        ensure!(end <= MAX_IMAGE, "a LOAD segment at {address:#x} makes the image larger than {MAX_IMAGE} bytes");
+        ensure!(
+            end <= MAX_IMAGE,
+            "a LOAD segment at {address:#x} makes the image larger than {MAX_IMAGE} bytes"
+        );
         if image.len() < end as usize {
             image.resize(end as usize, 0);
         }
@@ -54,7 +65,10 @@ pub fn flatten(elf: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// The magic at offset 56 is missing.
 pub fn check_arm64_header(image: &[u8]) -> Result<()> {
-    ensure!(image.get(56..60) == Some(b"ARM\x64"), "the kernel does not start with an arm64 Image header");
+    ensure!(
+        image.get(56..60) == Some(b"ARM\x64"),
+        "the kernel does not start with an arm64 Image header"
+    );
     Ok(())
 }
 

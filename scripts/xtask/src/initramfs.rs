@@ -20,13 +20,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const ETC: [(&str, &str); 8] = [
-    ("passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"),
+    (
+        "passwd",
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+    ),
     ("group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"),
     ("shells", "/bin/sh\n"),
     ("hostname", "breenix\n"),
     ("hosts", "127.0.0.1\tlocalhost breenix\n"),
     ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
-    ("profile", "export PATH=/bin HOME=${HOME:-/root} TERM=${TERM:-vt100}\nPS1='\\w \\$ '\n"),
+    (
+        "profile",
+        "export PATH=/bin HOME=${HOME:-/root} TERM=${TERM:-vt100}\nPS1='\\w \\$ '\n",
+    ),
     ("issue", "Breenix\n"),
 ];
 
@@ -62,7 +68,9 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn skeleton(archive: &mut Archive) {
-    for directory in ["bin", "boot", "dev", "etc", "home", "lib", "mnt", "proc", "run", "sys", "usr", "var"] {
+    for directory in [
+        "bin", "boot", "dev", "etc", "home", "lib", "mnt", "proc", "run", "sys", "usr", "var",
+    ] {
         archive.directory(directory, 0o755);
     }
     archive.directory("root", 0o700);
@@ -98,7 +106,9 @@ fn add_busybox(archive: &mut Archive, binary: Vec<u8>) {
 fn build_programs(arch: Arch) -> Result<Vec<Program>> {
     let mut command = project::cargo();
     let target = user_target(arch);
-    command.args(["build", "--release", "--target", &target]).env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    command
+        .args(["build", "--release", "--target", &target])
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
     for package in user_packages()? {
         command.args(["--package", &package]);
     }
@@ -110,8 +120,14 @@ fn user_packages() -> Result<Vec<String>> {
     let mut packages = Vec::new();
     for entry in fs::read_dir(project::root().join("user")).context("no user/")? {
         let manifest = entry?.path().join("Cargo.toml");
-        let Ok(text) = fs::read_to_string(manifest) else { continue };
-        packages.extend(text.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).map(str::to_owned));
+        let Ok(text) = fs::read_to_string(manifest) else {
+            continue;
+        };
+        packages.extend(
+            text.lines()
+                .find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+                .map(str::to_owned),
+        );
     }
     packages.sort();
     Ok(packages)
@@ -119,17 +135,24 @@ fn user_packages() -> Result<Vec<String>> {
 
 fn user_target(arch: Arch) -> String {
     let musl = format!("{}-unknown-linux-musl", arch.name());
-    if has_std(&musl) { musl } else { format!("{}-unknown-linux-gnu", arch.name()) }
+    if has_std(&musl) {
+        musl
+    } else {
+        format!("{}-unknown-linux-gnu", arch.name())
+    }
 }
 
 /// Whether the workspace's compiler has a standard library for `target`.
 fn has_std(target: &str) -> bool {
     let mut rustc = Command::new(project::root().join("scripts/rustc"));
-    rustc.args(["--print", "target-libdir", "--target", target]).current_dir(project::root());
+    rustc
+        .args(["--print", "target-libdir", "--target", target])
+        .current_dir(project::root());
     let Ok(output) = rustc.output() else { return false };
     let directory = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     let is_std = |name: &str| name.starts_with("libstd-") && name.ends_with(".rlib");
-    fs::read_dir(directory).is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| is_std(&file.file_name().to_string_lossy()))))
+    fs::read_dir(directory)
+        .is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| is_std(&file.file_name().to_string_lossy()))))
 }
 
 fn configure_linker(command: &mut Command, target: &str) {
@@ -151,7 +174,11 @@ mod tests {
 
     #[test]
     fn programs_go_where_their_package_says() {
-        let program = |package: &str| Program { package: package.into(), name: "x".into(), path: PathBuf::new() };
+        let program = |package: &str| Program {
+            package: package.into(),
+            name: "x".into(),
+            path: PathBuf::new(),
+        };
         assert_eq!(place(&program("user-init")), "init");
         assert_eq!(place(&program("user-tests")), "bin/x");
         assert_eq!(place(&program("user-demo")), "bin/x");
@@ -164,7 +191,10 @@ mod tests {
         archive.file("bin/cat", 0o755, *b"ours");
         add_busybox(&mut archive, b"\0[\0[[\0cat\0\0".to_vec());
         let text = String::from_utf8_lossy(&archive.into_bytes()).into_owned();
-        assert!(text.contains("bin/cat\0ours") || text.contains("ours"), "our cat is there");
+        assert!(
+            text.contains("bin/cat\0ours") || text.contains("ours"),
+            "our cat is there"
+        );
         assert!(text.contains("bin/[["));
     }
 

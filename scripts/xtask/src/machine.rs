@@ -60,7 +60,13 @@ impl Boot {
                 path
             }
         };
-        Ok(Self { arch, elf: elf.to_owned(), image, initramfs: initramfs::build(arch, elf)?, build_id })
+        Ok(Self {
+            arch,
+            elf: elf.to_owned(),
+            image,
+            initramfs: initramfs::build(arch, elf)?,
+            build_id,
+        })
     }
 }
 
@@ -120,7 +126,14 @@ impl Machine {
             (Arch::Aarch64, _) => _ = qemu.args(["-M", "virt,gic-version=2", "-cpu", "host"]),
             (Arch::X86_64, accelerator) => {
                 let cpu = if accelerator == Accelerator::Tcg { "max" } else { "host" };
-                qemu.args(["-M", "q35", "-cpu", cpu, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+                qemu.args([
+                    "-M",
+                    "q35",
+                    "-cpu",
+                    cpu,
+                    "-device",
+                    "isa-debug-exit,iobase=0xf4,iosize=0x04",
+                ]);
             }
         }
         qemu.args(["-accel", self.accelerator.qemu_argument()]);
@@ -135,7 +148,8 @@ impl Machine {
         }
         qemu.args(["-serial", "chardev:console"]);
         if let Some(path) = &self.monitor {
-            qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", path.display()));
+            qemu.arg("-qmp")
+                .arg(format!("unix:{},server=on,wait=off", path.display()));
         }
         if self.debugger == Debugger::Gdb {
             qemu.args(["-gdb", "tcp::1234", "-S"]);
@@ -169,28 +183,47 @@ mod tests {
             build_id: String::new(),
         };
         let command = machine.command(&boot);
-        command.get_args().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
     fn the_exit_device_matches_the_command_line() {
-        let machine = Machine { words: vec!["quiet".into()], ..Machine::default() };
+        let machine = Machine {
+            words: vec!["quiet".into()],
+            ..Machine::default()
+        };
         let arm = arguments(Arch::Aarch64, &machine);
-        assert!(arm.contains("-semihosting-config enable=on") && arm.ends_with("-append exit=semihosting quiet"), "{arm}");
+        assert!(
+            arm.contains("-semihosting-config enable=on") && arm.ends_with("-append exit=semihosting quiet"),
+            "{arm}"
+        );
         let x86 = arguments(Arch::X86_64, &machine);
-        assert!(x86.contains("isa-debug-exit,iobase=0xf4") && x86.ends_with("-append exit=isa-debug-exit quiet"), "{x86}");
+        assert!(
+            x86.contains("isa-debug-exit,iobase=0xf4") && x86.ends_with("-append exit=isa-debug-exit quiet"),
+            "{x86}"
+        );
     }
 
     #[test]
     fn semihosting_is_left_to_emulation() {
-        let machine = Machine { accelerator: Accelerator::Hvf, ..Machine::default() };
+        let machine = Machine {
+            accelerator: Accelerator::Hvf,
+            ..Machine::default()
+        };
         let arm = arguments(Arch::Aarch64, &machine);
         assert!(!arm.contains("semihosting") && arm.contains("exit=psci"), "{arm}");
     }
 
     #[test]
     fn only_a_terminal_gets_the_monitor_on_its_serial_port() {
-        let terminal = Machine { console: Console::Terminal, ..Machine::default() };
+        let terminal = Machine {
+            console: Console::Terminal,
+            ..Machine::default()
+        };
         assert!(arguments(Arch::X86_64, &terminal).contains("mux=on,signal=off"));
         assert!(!arguments(Arch::X86_64, &Machine::default()).contains("mux"));
     }

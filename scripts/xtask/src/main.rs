@@ -90,7 +90,13 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Build { arch, profile } => {
             for arch in arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]) {
                 let boot = Boot::build(arch, profile)?;
-                println!("{} {}\n{}\n{}", arch.name(), boot.build_id, boot.image.display(), boot.initramfs.display());
+                println!(
+                    "{} {}\n{}\n{}",
+                    arch.name(),
+                    boot.build_id,
+                    boot.image.display(),
+                    boot.initramfs.display()
+                );
             }
         }
         Task::Initramfs { arch, kernel } => {

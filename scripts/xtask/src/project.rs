@@ -30,13 +30,19 @@ pub fn target_dir() -> PathBuf {
 /// What `scripts/setup` keeps between runs: `$XDG_CACHE_HOME/breenix`, or `~/.cache/breenix`.
 pub fn cache_dir() -> PathBuf {
     let home = || env::home_dir().unwrap_or_default().join(".cache");
-    env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("breenix")
+    env::var_os("XDG_CACHE_HOME")
+        .map_or_else(home, PathBuf::from)
+        .join("breenix")
 }
 
 /// `cargo` in the workspace's root, with no flags of the caller's environment: they would replace the configured ones.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root()).env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").stdin(Stdio::null());
+    command
+        .current_dir(root())
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .stdin(Stdio::null());
     command
 }
 
@@ -56,11 +62,16 @@ pub struct Program {
 /// # Errors
 /// The build failed; cargo's diagnostics are on standard error.
 pub fn build(command: &mut Command) -> Result<Vec<Program>> {
-    command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+    command
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped());
     let child = command.spawn().context("cannot start cargo")?;
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "the build failed: {command:?}");
-    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(program).collect())
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(program)
+        .collect())
 }
 
 fn program(message: &str) -> Option<Program> {
@@ -69,7 +80,10 @@ fn program(message: &str) -> Option<Program> {
     let name = message["target"]["name"].as_str()?.to_owned();
     let manifest = Path::new(message["manifest_path"].as_str()?);
     let text = std::fs::read_to_string(manifest).ok()?;
-    let package = text.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))?.to_owned();
+    let package = text
+        .lines()
+        .find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))?
+        .to_owned();
     Some(Program { package, name, path })
 }
 
@@ -79,7 +93,15 @@ fn program(message: &str) -> Option<Program> {
 /// The build failed.
 pub fn build_kernel(arch: Arch, profile: Profile) -> Result<PathBuf> {
     let mut command = cargo();
-    command.args(["build", "--package", "kernel", "--bin", "kernel", "--target", arch.kernel_target()]);
+    command.args([
+        "build",
+        "--package",
+        "kernel",
+        "--bin",
+        "kernel",
+        "--target",
+        arch.kernel_target(),
+    ]);
     if profile == Profile::Release {
         command.arg("--release");
     }
@@ -104,7 +126,11 @@ mod tests {
         assert_eq!(program(r#"{"reason":"compiler-artifact","executable":null}"#), None);
         let manifest = root().join("scripts/xtask/Cargo.toml");
         let message = format!(r#"{{"executable":"/x/y","manifest_path":{manifest:?},"target":{{"name":"y"}}}}"#);
-        let expected = Program { package: "xtask".into(), name: "y".into(), path: "/x/y".into() };
+        let expected = Program {
+            package: "xtask".into(),
+            name: "y".into(),
+            path: "/x/y".into(),
+        };
         assert_eq!(program(&message), Some(expected));
     }
 }

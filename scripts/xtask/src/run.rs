@@ -76,7 +76,10 @@ impl Run {
     /// The build failed or QEMU cannot be started.
     pub fn main(self) -> Result<ExitCode> {
         let profile = if self.debug { Profile::Debug } else { Profile::Release };
-        boot(&Boot::build(self.arch.unwrap_or_else(Arch::host), profile)?, self.options)
+        boot(
+            &Boot::build(self.arch.unwrap_or_else(Arch::host), profile)?,
+            self.options,
+        )
     }
 }
 
@@ -93,7 +96,11 @@ impl Qemu {
 
 fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
     let at_terminal = stdin().is_terminal();
-    let accelerator = if options.emulate || options.gdb { Accelerator::Tcg } else { Accelerator::choose(boot) };
+    let accelerator = if options.emulate || options.gdb {
+        Accelerator::Tcg
+    } else {
+        Accelerator::choose(boot)
+    };
     let machine = Machine {
         cpus: options.smp,
         memory: options.memory,
@@ -107,12 +114,18 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
         eprintln!("waiting for: gdb {} -ex 'target remote :1234'", boot.elf.display());
     }
     let limit = Duration::from_secs(options.timeout);
-    if at_terminal { interactive(&machine, boot) } else { piped(machine, boot, options.verbose, limit) }
+    if at_terminal {
+        interactive(&machine, boot)
+    } else {
+        piped(machine, boot, options.verbose, limit)
+    }
 }
 
 fn interactive(machine: &Machine, boot: &Boot) -> Result<ExitCode> {
     let mut qemu = machine.command(boot);
-    let status = qemu.status().with_context(|| format!("cannot start {}: run scripts/setup", boot.arch.qemu()))?;
+    let status = qemu
+        .status()
+        .with_context(|| format!("cannot start {}: run scripts/setup", boot.arch.qemu()))?;
     let code = status.code().context("QEMU was killed by a signal")?;
     use crate::arch::GuestExit;
     match boot.arch.guest_exit(code) {
@@ -125,7 +138,10 @@ fn interactive(machine: &Machine, boot: &Boot) -> Result<ExitCode> {
 
 fn piped(mut machine: Machine, boot: &Boot, verbose: bool, limit: Duration) -> Result<ExitCode> {
     machine.words.push("script".to_owned());
-    let mut filter = Filter { verbose, held: Some(Vec::new()) };
+    let mut filter = Filter {
+        verbose,
+        held: Some(Vec::new()),
+    };
     let sink = move |bytes: &[u8]| {
         let mut out = stdout().lock();
         // A reader that has gone away (`| head`) is not the guest's concern.
@@ -166,10 +182,17 @@ impl Filter {
         if self.verbose {
             return bytes.to_vec();
         }
-        let Some(held) = &mut self.held else { return bytes.to_vec() };
+        let Some(held) = &mut self.held else {
+            return bytes.to_vec();
+        };
         held.extend_from_slice(bytes);
         let marker = held.windows(READY.len()).position(|window| window == READY.as_bytes());
-        let end = marker.and_then(|at| held[at..].iter().position(|byte| *byte == b'\n').map(|length| at + length + 1));
+        let end = marker.and_then(|at| {
+            held[at..]
+                .iter()
+                .position(|byte| *byte == b'\n')
+                .map(|length| at + length + 1)
+        });
         match end {
             Some(end) => self.held.take().unwrap_or_default().split_off(end),
             None => Vec::new(),
@@ -183,7 +206,10 @@ mod tests {
 
     #[test]
     fn the_boot_log_is_held_back() {
-        let mut filter = Filter { verbose: false, held: Some(Vec::new()) };
+        let mut filter = Filter {
+            verbose: false,
+            held: Some(Vec::new()),
+        };
         assert_eq!(filter.pass(b"Breenix 0.1.0\nBREENIX_CONS"), b"");
         assert_eq!(filter.pass(b"OLE_READY\r"), b"");
         assert_eq!(filter.pass(b"\n12\n"), b"12\n");
@@ -192,7 +218,10 @@ mod tests {
 
     #[test]
     fn verbose_holds_nothing() {
-        let mut filter = Filter { verbose: true, held: Some(Vec::new()) };
+        let mut filter = Filter {
+            verbose: true,
+            held: Some(Vec::new()),
+        };
         assert_eq!(filter.pass(b"Breenix"), b"Breenix");
     }
 }

@@ -87,8 +87,13 @@ fn run_command(
 ) -> Result<Outcome> {
     let start = Instant::now();
     let program = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    let child = command.spawn().with_context(|| format!("cannot start {program}: run scripts/setup"))?;
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit());
+    let child = command
+        .spawn()
+        .with_context(|| format!("cannot start {program}: run scripts/setup"))?;
     let mut guest = Guest(child);
     let stdin = guest.0.stdin.take().context("no pipe to QEMU")?;
     let stdout = guest.0.stdout.take().context("no pipe from QEMU")?;
@@ -116,7 +121,12 @@ fn run_command(
             (None, finished.recv_timeout(Duration::from_secs(10)).unwrap_or_default())
         }
     };
-    Ok(Outcome { exit, log, diagnosis, elapsed: start.elapsed() })
+    Ok(Outcome {
+        exit,
+        log,
+        diagnosis,
+        elapsed: start.elapsed(),
+    })
 }
 
 /// QEMU's process; it does not outlive this.
@@ -125,7 +135,9 @@ struct Guest(Child);
 impl Guest {
     fn exit(&mut self, boot: &Boot) -> Result<GuestExit> {
         let status = self.0.wait()?;
-        Ok(status.code().map_or(GuestExit::Emulator(-1), |code| boot.arch.guest_exit(code)))
+        Ok(status
+            .code()
+            .map_or(GuestExit::Emulator(-1), |code| boot.arch.guest_exit(code)))
     }
 
     fn kill(&mut self) {
@@ -149,7 +161,11 @@ fn listen(mut console: impl Read, mut sink: impl FnMut(&[u8]), ready: Sender<()>
         let from = log.len().saturating_sub(READY.len());
         log.extend_from_slice(&chunk[..length]);
         sink(&chunk[..length]);
-        if ready.is_some() && log[from..].windows(READY.len()).any(|window| window == READY.as_bytes()) {
+        if ready.is_some()
+            && log[from..]
+                .windows(READY.len())
+                .any(|window| window == READY.as_bytes())
+        {
             // The feeder may have ended.
             let _ = ready.take().map(|ready| ready.send(()));
         }
@@ -190,14 +206,28 @@ pub mod tests {
     use crate::arch::Arch;
 
     pub fn boot() -> Boot {
-        Boot { arch: Arch::X86_64, elf: "".into(), image: "".into(), initramfs: "".into(), build_id: "abcd".into() }
+        Boot {
+            arch: Arch::X86_64,
+            elf: "".into(),
+            image: "".into(),
+            initramfs: "".into(),
+            build_id: "abcd".into(),
+        }
     }
 
     /// Runs a shell script in QEMU's place.
     pub fn fake(script: &str, input: Input, limit: Duration) -> Outcome {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run_command(&mut command, &boot(), input, limit, |_| {}, std::path::Path::new("/nonexistent")).unwrap()
+        run_command(
+            &mut command,
+            &boot(),
+            input,
+            limit,
+            |_| {},
+            std::path::Path::new("/nonexistent"),
+        )
+        .unwrap()
     }
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -208,7 +238,10 @@ pub mod tests {
         assert_eq!(outcome.exit, Some(GuestExit::Status(3)));
         assert_eq!(outcome.text(), "hello\n");
         assert_eq!(fake("exit 0", Input::None, LIMIT).exit, Some(GuestExit::WithoutStatus));
-        assert_eq!(fake("kill -9 $$", Input::None, LIMIT).exit, Some(GuestExit::Emulator(-1)));
+        assert_eq!(
+            fake("kill -9 $$", Input::None, LIMIT).exit,
+            Some(GuestExit::Emulator(-1))
+        );
     }
 
     #[test]

@@ -47,7 +47,9 @@ pub fn functions(elf: &[u8]) -> Result<BTreeMap<u64, String>> {
 
 fn in_code(file: &object::File<'_>, symbol: &object::Symbol<'_, '_>) -> bool {
     use object::ObjectSection;
-    let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
+    let section = symbol
+        .section_index()
+        .and_then(|index| file.section_by_index(index).ok());
     section.is_some_and(|section| section.kind() == object::SectionKind::Text)
 }
 
@@ -76,7 +78,9 @@ pub fn describe(functions: &BTreeMap<u64, String>, address: u64) -> Option<Strin
 /// The address of the static called `name`, unmangled.
 pub fn static_address(elf: &[u8], name: &str) -> Option<u64> {
     let file = object::File::parse(elf).ok()?;
-    file.symbols().find(|symbol| symbol.name() == Ok(name)).map(|symbol| symbol.address())
+    file.symbols()
+        .find(|symbol| symbol.name() == Ok(name))
+        .map(|symbol| symbol.address())
 }
 
 #[cfg(test)]
@@ -84,7 +88,10 @@ mod tests {
     use super::*;
 
     fn sample() -> BTreeMap<u64, String> {
-        BTreeMap::from([(0xffff_0000_0000_2000, "b::two".to_owned()), (0xffff_0000_0000_1000, "a::eins".to_owned())])
+        BTreeMap::from([
+            (0xffff_0000_0000_2000, "b::two".to_owned()),
+            (0xffff_0000_0000_1000, "a::eins".to_owned()),
+        ])
     }
 
     #[test]
@@ -100,14 +107,19 @@ mod tests {
 
     #[test]
     fn an_address_belongs_to_the_symbol_below() {
-        assert_eq!(describe(&sample(), 0xffff_0000_0000_1010).as_deref(), Some("a::eins+0x10"));
+        assert_eq!(
+            describe(&sample(), 0xffff_0000_0000_1010).as_deref(),
+            Some("a::eins+0x10")
+        );
         assert_eq!(describe(&sample(), 0xffff_0000_0000_0fff), None);
         assert_eq!(describe(&sample(), u64::MAX), None);
     }
 
     #[test]
     fn this_program_s_own_symbols_are_found() {
-        let Ok(elf) = std::fs::read(std::env::current_exe().unwrap()) else { return };
+        let Ok(elf) = std::fs::read(std::env::current_exe().unwrap()) else {
+            return;
+        };
         let found = functions(&elf).unwrap();
         assert!(found.values().any(|name| name.ends_with("symbols::functions")));
     }

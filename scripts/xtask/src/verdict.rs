@@ -41,7 +41,10 @@ pub fn check_build(log: &str, expected: &str) -> Result<()> {
         let mut words = rest.split_whitespace().skip(1);
         (words.next()? == "build").then(|| words.next().unwrap_or_default().to_owned())
     };
-    let found = log.lines().find_map(words).context("the guest never printed its build line")?;
+    let found = log
+        .lines()
+        .find_map(words)
+        .context("the guest never printed its build line")?;
     ensure!(found == expected, "the guest is build {found}, not {expected}");
     Ok(())
 }
@@ -68,17 +71,34 @@ pub fn check_tests(outcome: &Outcome, build_id: &str) -> Result<Counts> {
     check_build(&log, build_id)?;
     let status = status(outcome)?;
     ensure!(status != PANIC, "the kernel panicked");
-    let end = log.lines().rev().find_map(|line| line.trim().strip_prefix(END)).context("the tests did not complete")?;
+    let end = log
+        .lines()
+        .rev()
+        .find_map(|line| line.trim().strip_prefix(END))
+        .context("the tests did not complete")?;
     let value = |key: &str| {
-        let word = end.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        let word = end
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         word.with_context(|| format!("{END} has no {key}"))
     };
-    ensure!(value("build")? == build_id, "the end line is of build {}", value("build")?);
-    let counts = Counts { passed: value("passed")?.parse()?, failed: value("failed")?.parse()? };
+    ensure!(
+        value("build")? == build_id,
+        "the end line is of build {}",
+        value("build")?
+    );
+    let counts = Counts {
+        passed: value("passed")?.parse()?,
+        failed: value("failed")?.parse()?,
+    };
     let seen = seen(&log);
     ensure!(seen == counts, "the end line counts {counts:?}, the log shows {seen:?}");
     ensure!(counts.passed + counts.failed > 0, "no test ran");
-    ensure!((status == 0) == (counts.failed == 0), "status {status} contradicts {} failed tests", counts.failed);
+    ensure!(
+        (status == 0) == (counts.failed == 0),
+        "status {status} contradicts {} failed tests",
+        counts.failed
+    );
     Ok(counts)
 }
 
@@ -106,7 +126,8 @@ mod tests {
         fake(script, Input::None, Duration::from_secs(20))
     }
 
-    const GOOD: &str = "echo '[    0.000000] Breenix 0.1.0 build abcd on q35: 4 CPUs'; echo TEST one ok 12 ms; echo TEST two ok;";
+    const GOOD: &str =
+        "echo '[    0.000000] Breenix 0.1.0 build abcd on q35: 4 CPUs'; echo TEST one ok 12 ms; echo TEST two ok;";
 
     fn tests(script: &str) -> Result<Counts> {
         check_tests(&boot(&format!("{GOOD} {script}")), "abcd")
@@ -121,23 +142,46 @@ mod tests {
     #[test]
     fn a_failed_test_needs_a_failing_status() {
         let failing = "echo TEST three FAILED: why; echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=2 failed=1;";
-        assert_eq!(tests(&format!("{failing} exit 3")).unwrap(), Counts { passed: 2, failed: 1 });
-        assert!(tests(&format!("{failing} exit 1")).unwrap_err().to_string().contains("contradicts"));
+        assert_eq!(
+            tests(&format!("{failing} exit 3")).unwrap(),
+            Counts { passed: 2, failed: 1 }
+        );
+        assert!(
+            tests(&format!("{failing} exit 1"))
+                .unwrap_err()
+                .to_string()
+                .contains("contradicts")
+        );
     }
 
     #[test]
     fn silence_is_no_success() {
         assert!(tests("exit 1").unwrap_err().to_string().contains("did not complete"));
-        assert!(check_success(&boot("exit 1"), "abcd").unwrap_err().to_string().contains("build line"));
+        assert!(
+            check_success(&boot("exit 1"), "abcd")
+                .unwrap_err()
+                .to_string()
+                .contains("build line")
+        );
         let reset = format!("{GOOD} exit 0");
-        assert!(check_success(&boot(&reset), "abcd").unwrap_err().to_string().contains("without a status"));
+        assert!(
+            check_success(&boot(&reset), "abcd")
+                .unwrap_err()
+                .to_string()
+                .contains("without a status")
+        );
     }
 
     #[test]
     fn another_build_is_no_success() {
         let end = "echo KERNEL_POST_TESTS_COMPLETE build=beef passed=2 failed=0; exit 1";
         assert!(tests(end).unwrap_err().to_string().contains("beef"));
-        assert!(check_success(&boot(&format!("{GOOD} exit 1")), "beef").unwrap_err().to_string().contains("abcd"));
+        assert!(
+            check_success(&boot(&format!("{GOOD} exit 1")), "beef")
+                .unwrap_err()
+                .to_string()
+                .contains("abcd")
+        );
         assert!(check_success(&boot(&format!("{GOOD} exit 1")), "abcd").is_ok());
     }
 
@@ -150,7 +194,16 @@ mod tests {
     #[test]
     fn panics_and_hangs_are_named() {
         assert!(tests("exit 203").unwrap_err().to_string().contains("panicked"));
-        let hang = fake(&format!("{GOOD} exec sleep 60"), Input::None, Duration::from_millis(500));
-        assert!(check_success(&hang, "abcd").unwrap_err().to_string().contains("timed out"));
+        let hang = fake(
+            &format!("{GOOD} exec sleep 60"),
+            Input::None,
+            Duration::from_millis(500),
+        );
+        assert!(
+            check_success(&hang, "abcd")
+                .unwrap_err()
+                .to_string()
+                .contains("timed out")
+        );
     }
 }

@@ -55,27 +55,27 @@ pub enum Leaves {
     Memory,
 }
 
-/// A table of tests: `test(name)`, with options behind.
+/// A table of tests: each a function's name, its limit in seconds `(60)`, and an option: `[frees]` all memory that it takes, or
+/// makes sense on `[breenix]` alone.
 #[macro_export]
 macro_rules! tests {
-    ($group:literal: $($function:ident $(, limit $limit:literal)? $(, $option:ident)*;)*) => {
+    ($group:literal: $($function:ident $(($limit:literal))? $([$option:ident])?;)*) => {
         /// The tests of this group.
         pub const TESTS: &[$crate::Test] = &[$({
-            #[expect(unused_mut, reason = "not every test has options")]
-            let mut test = $crate::Test {
+            let test = $crate::Test {
                 name: concat!($group, "::", stringify!($function)),
                 run: $function,
                 limit: 30,
                 on: $crate::On::Any,
                 leaves: $crate::Leaves::Unchecked,
             };
-            $(test.limit = $limit;)?
-            $($crate::tests!(@option test $option);)*
+            $(let test = $crate::Test { limit: $limit, ..test };)?
+            $(let test = $crate::tests!(@option test $option);)?
             test
         }),*];
     };
-    (@option $test:ident breenix) => { $test.on = $crate::On::Breenix; };
-    (@option $test:ident frees) => { $test.leaves = $crate::Leaves::Memory; };
+    (@option $test:ident breenix) => { $crate::Test { on: $crate::On::Breenix, ..$test } };
+    (@option $test:ident frees) => { $crate::Test { leaves: $crate::Leaves::Memory, ..$test } };
 }
 
 /// All tests, in the order in which they run: what the later ones rely on comes first.

@@ -27,7 +27,9 @@ pub(super) fn cpu_info(out: &mut String) -> Result {
 }
 
 pub(super) fn file_systems(out: &mut String) -> Result {
-    ["tmpfs", "proc", "devtmpfs"].iter().try_for_each(|name| writeln!(out, "nodev\t{name}"))
+    ["tmpfs", "proc", "devtmpfs"]
+        .iter()
+        .try_for_each(|name| writeln!(out, "nodev\t{name}"))
 }
 
 pub(super) fn interrupts(out: &mut String) -> Result {
@@ -41,10 +43,26 @@ pub(super) fn interrupts(out: &mut String) -> Result {
     }
     type Count = fn(u32) -> u64;
     let rows: [(&str, Count, &str); 4] = [
-        ("TMR", |cpu| cpu::interrupts(cpu).timer.load(Ordering::Relaxed), "One-shot timer"),
-        ("IPI", |cpu| cpu::interrupts(cpu).ipi.load(Ordering::Relaxed), "Inter-processor"),
-        ("DEV", |cpu| cpu::interrupts(cpu).device.load(Ordering::Relaxed), "Devices"),
-        ("SPU", |cpu| cpu::interrupts(cpu).spurious.load(Ordering::Relaxed), "Spurious"),
+        (
+            "TMR",
+            |cpu| cpu::interrupts(cpu).timer.load(Ordering::Relaxed),
+            "One-shot timer",
+        ),
+        (
+            "IPI",
+            |cpu| cpu::interrupts(cpu).ipi.load(Ordering::Relaxed),
+            "Inter-processor",
+        ),
+        (
+            "DEV",
+            |cpu| cpu::interrupts(cpu).device.load(Ordering::Relaxed),
+            "Devices",
+        ),
+        (
+            "SPU",
+            |cpu| cpu::interrupts(cpu).spurious.load(Ordering::Relaxed),
+            "Spurious",
+        ),
     ];
     for (name, count, text) in rows {
         write!(out, "{name:>4}:")?;
@@ -83,7 +101,8 @@ pub(super) fn memory_info(out: &mut String) -> Result {
         ("Slab", 0),
         ("SReclaimable", 0),
     ];
-    rows.iter().try_for_each(|(name, value)| writeln!(out, "{:<16}{value:>8} kB", alloc::format!("{name}:")))
+    rows.iter()
+        .try_for_each(|(name, value)| writeln!(out, "{:<16}{value:>8} kB", alloc::format!("{name}:")))
 }
 
 pub(super) fn stat(out: &mut String) -> Result {
@@ -92,7 +111,8 @@ pub(super) fn stat(out: &mut String) -> Result {
     let mut lines = String::new();
     for info in rt::executor().cpus() {
         let idle = info.idle_ns / TICK;
-        let user = info.user_ns / TICK;
+        // The executor counts user time by task, not by CPU: what is not idle stands under `system`.
+        let user = 0;
         let system = (rt::now() / TICK).saturating_sub(idle + user);
         writeln!(lines, "cpu{} {user} 0 {system} {idle} 0 0 0 0 0 0", info.cpu)?;
         totals[0] += user;
@@ -105,7 +125,11 @@ pub(super) fn stat(out: &mut String) -> Result {
     let switches: u64 = rt::executor().cpus().map(|cpu| cpu.polls).sum();
     let booted = (rt::wall_clock().max(0) as u64).saturating_sub(rt::now()) / NANOS;
     let runnable: u32 = rt::executor().cpus().map(|cpu| cpu.runnable).sum();
-    writeln!(out, "intr {taken}\nctxt {switches}\nbtime {booted}\nprocesses {}", task::table::forks())?;
+    writeln!(
+        out,
+        "intr {taken}\nctxt {switches}\nbtime {booted}\nprocesses {}",
+        task::table::forks()
+    )?;
     writeln!(out, "procs_running {runnable}\nprocs_blocked 0")
 }
 
@@ -211,7 +235,10 @@ pub(super) fn executor_cpus(out: &mut String) -> Result {
 }
 
 pub(super) fn executor_tasks(out: &mut String) -> Result {
-    writeln!(out, "name class activity cpu polls run_us user_us longest_us last_waker spawned_at")?;
+    writeln!(
+        out,
+        "name class activity cpu polls run_us user_us longest_us last_waker spawned_at"
+    )?;
     rt::executor().tasks().try_for_each(|task| {
         write!(
             out,

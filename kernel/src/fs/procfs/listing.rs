@@ -35,12 +35,17 @@ const ROOT: &[(&str, Kind)] = &[
     ("version", text(global::version)),
 ];
 
-const BREENIX: &[(&str, Kind)] = &[("cpus", text(global::executor_cpus)), ("tasks", text(global::executor_tasks))];
+const BREENIX: &[(&str, Kind)] = &[
+    ("cpus", text(global::executor_cpus)),
+    ("tasks", text(global::executor_tasks)),
+];
 
 const SYS: &[(&str, Kind)] = &[("kernel", Kind::Directory(SYS_KERNEL)), ("vm", Kind::Directory(SYS_VM))];
 
-const SYS_VM: &[(&str, Kind)] =
-    &[("max_map_count", text(global::max_map_count)), ("overcommit_memory", text(global::overcommit_memory))];
+const SYS_VM: &[(&str, Kind)] = &[
+    ("max_map_count", text(global::max_map_count)),
+    ("overcommit_memory", text(global::overcommit_memory)),
+];
 
 const SYS_KERNEL: &[(&str, Kind)] = &[
     ("hostname", Kind::Setting(global::host_name, global::set_host_name)),
@@ -51,8 +56,11 @@ const SYS_KERNEL: &[(&str, Kind)] = &[
     ("version", text(global::os_version)),
 ];
 
-const SYS_KERNEL_RANDOM: &[(&str, Kind)] =
-    &[("boot_id", text(global::boot_id)), ("entropy_avail", text(global::entropy)), ("uuid", text(global::uuid))];
+const SYS_KERNEL_RANDOM: &[(&str, Kind)] = &[
+    ("boot_id", text(global::boot_id)),
+    ("entropy_avail", text(global::entropy)),
+    ("uuid", text(global::uuid)),
+];
 
 /// `/proc/<pid>`.
 fn of_process(pid: Pid) -> [(&'static str, Kind); 16] {
@@ -84,14 +92,20 @@ fn number(name: &[u8]) -> Option<i32> {
 }
 
 fn among(entries: &[(&str, Kind)], name: &[u8]) -> Option<Kind> {
-    entries.iter().find(|(entry, _)| entry.as_bytes() == name).map(|(_, kind)| *kind)
+    entries
+        .iter()
+        .find(|(entry, _)| entry.as_bytes() == name)
+        .map(|(_, kind)| *kind)
 }
 
 /// What `name` is in a directory of this kind.
 pub(super) fn find(directory: &Kind, name: &[u8]) -> Result<Kind> {
     let found = match directory {
-        Kind::Root => among(ROOT, name)
-            .or_else(|| number(name).filter(|pid| process::find(*pid).is_ok()).map(Kind::Process)),
+        Kind::Root => among(ROOT, name).or_else(|| {
+            number(name)
+                .filter(|pid| process::find(*pid).is_ok())
+                .map(Kind::Process)
+        }),
         Kind::Directory(entries) => among(entries, name),
         Kind::Process(pid) => {
             process::find(*pid)?;
@@ -99,11 +113,15 @@ pub(super) fn find(directory: &Kind, name: &[u8]) -> Result<Kind> {
         }
         Kind::Descriptors(pid) => {
             let files = process::find(*pid)?.files().ok_or(Errno::ENOENT)?;
-            number(name).filter(|fd| files.get(*fd).is_ok()).map(|fd| Kind::Descriptor(*pid, fd))
+            number(name)
+                .filter(|fd| files.get(*fd).is_ok())
+                .map(|fd| Kind::Descriptor(*pid, fd))
         }
         Kind::Threads(pid) => {
             let threads = process::find(*pid)?.threads();
-            number(name).filter(|tid| threads.iter().any(|thread| thread.tid() == *tid)).map(Kind::Process)
+            number(name)
+                .filter(|tid| threads.iter().any(|thread| thread.tid() == *tid))
+                .map(Kind::Process)
         }
         _ => return Err(Errno::ENOTDIR),
     };
@@ -116,11 +134,16 @@ fn names(directory: &Kind) -> Result<Vec<(u64, String)>> {
     /// Where the numbered entries start, behind the fixed ones.
     const NUMBERED: u64 = 0x1000;
     let fixed = |entries: &[(&str, Kind)]| -> Vec<(u64, String)> {
-        (3..).zip(entries).map(|(next, (name, _))| (next, String::from(*name))).collect()
+        (3..)
+            .zip(entries)
+            .map(|(next, (name, _))| (next, String::from(*name)))
+            .collect()
     };
     let numbered = |mut numbers: Vec<i32>| {
         numbers.sort_unstable();
-        numbers.into_iter().map(|number| (NUMBERED + 1 + number as u64, format!("{number}")))
+        numbers
+            .into_iter()
+            .map(|number| (NUMBERED + 1 + number as u64, format!("{number}")))
     };
     Ok(match directory {
         Kind::Root => {
@@ -136,9 +159,14 @@ fn names(directory: &Kind) -> Result<Vec<(u64, String)>> {
             let files = process::find(*pid)?.files();
             numbered(files.map_or_else(Vec::new, |files| files.descriptors())).collect()
         }
-        Kind::Threads(pid) => {
-            numbered(process::find(*pid)?.threads().iter().map(|thread| thread.tid()).collect()).collect()
-        }
+        Kind::Threads(pid) => numbered(
+            process::find(*pid)?
+                .threads()
+                .iter()
+                .map(|thread| thread.tid())
+                .collect(),
+        )
+        .collect(),
         _ => return Err(Errno::ENOTDIR),
     })
 }
@@ -162,7 +190,12 @@ impl File for Directory {
     ) -> Attempt<()> {
         for (at, name) in [(0, b".".as_slice()), (1, b"..")] {
             if *position == at {
-                let entry = DirectoryEntry { name, inode: self.node.number, kind: FileKind::Directory, next: at + 1 };
+                let entry = DirectoryEntry {
+                    name,
+                    inode: self.node.number,
+                    kind: FileKind::Directory,
+                    next: at + 1,
+                };
                 emit(&entry)?;
                 *position = at + 1;
             }
@@ -174,7 +207,12 @@ impl File for Directory {
             // What has gone meanwhile is left out.
             if let Ok(inode) = self.node.lookup(name.as_bytes()) {
                 let (_, number) = inode.identity();
-                emit(&DirectoryEntry { name: name.as_bytes(), inode: number, kind: inode.kind(), next })?;
+                emit(&DirectoryEntry {
+                    name: name.as_bytes(),
+                    inode: number,
+                    kind: inode.kind(),
+                    next,
+                })?;
             }
             *position = next;
         }

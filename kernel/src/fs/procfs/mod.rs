@@ -73,7 +73,11 @@ pub struct Node {
 
 /// A new `/proc`.
 pub fn new() -> Arc<dyn Inode> {
-    Arc::new(Node { kind: Kind::Root, number: 1, device: anonymous_device() })
+    Arc::new(Node {
+        kind: Kind::Root,
+        number: 1,
+        device: anonymous_device(),
+    })
 }
 
 impl Node {
@@ -84,7 +88,11 @@ impl Node {
         for byte in name {
             number = (number ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         }
-        Arc::new(Self { kind, number: number >> 16 | 1 << 48, device: self.device })
+        Arc::new(Self {
+            kind,
+            number: number >> 16 | 1 << 48,
+            device: self.device,
+        })
     }
 
     fn owner(&self) -> Option<Arc<Process>> {
@@ -163,12 +171,19 @@ impl Inode for Node {
     fn open(self: Arc<Self>, _: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
         Ok(match self.kind() {
             FileKind::Directory => Arc::new(listing::Directory::new(self)),
-            _ => Arc::new(Text { node: self, made: SpinLock::new(Rank::Inode, Vec::new()) }),
+            _ => Arc::new(Text {
+                node: self,
+                made: SpinLock::new(Rank::Inode, Vec::new()),
+            }),
         })
     }
 
     fn status(&self) -> FileSystemStatus {
-        FileSystemStatus { magic: MAGIC, device: self.device, ..FileSystemStatus::default() }
+        FileSystemStatus {
+            magic: MAGIC,
+            device: self.device,
+            ..FileSystemStatus::default()
+        }
     }
 }
 
@@ -199,7 +214,10 @@ impl File for Text {
             *self.made.lock() = text;
         }
         let made = self.made.lock();
-        let rest = usize::try_from(*transfer.position).ok().and_then(|position| made.get(position..)).unwrap_or(&[]);
+        let rest = usize::try_from(*transfer.position)
+            .ok()
+            .and_then(|position| made.get(position..))
+            .unwrap_or(&[]);
         let before = sink.done();
         let result = sink.put(rest);
         *transfer.position += (sink.done() - before) as u64;
@@ -208,7 +226,9 @@ impl File for Text {
     }
 
     fn write(&self, transfer: &mut Transfer<'_>, source: &mut super::io::Source<'_>) -> Attempt<()> {
-        let Kind::Setting(_, set) = self.node.kind else { return Err(Errno::EINVAL.into()) };
+        let Kind::Setting(_, set) = self.node.kind else {
+            return Err(Errno::EINVAL.into());
+        };
         let mut line = [0; 256];
         let length = source.remaining().min(line.len());
         source.take(&mut line[..length])?;

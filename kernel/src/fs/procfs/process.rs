@@ -29,7 +29,9 @@ pub(super) enum Place {
 
 /// The process, or the process of that thread.
 pub(super) fn find(pid: Pid) -> Result<Arc<Process>> {
-    task::process(pid).or_else(|| Some(Arc::clone(task::thread(pid)?.process()))).ok_or(Errno::ENOENT)
+    task::process(pid)
+        .or_else(|| Some(Arc::clone(task::thread(pid)?.process())))
+        .ok_or(Errno::ENOENT)
 }
 
 /// The letter of `ps`.
@@ -59,7 +61,13 @@ fn state_name(letter: char) -> &'static str {
 fn comm(process: &Arc<Process>) -> String {
     let name = match process.first_thread() {
         Some(thread) => thread.comm().to_vec(),
-        None => process.image().path.rsplit(|byte| *byte == b'/').next().unwrap_or(&[]).to_vec(),
+        None => process
+            .image()
+            .path
+            .rsplit(|byte| *byte == b'/')
+            .next()
+            .unwrap_or(&[])
+            .to_vec(),
     };
     let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len()).min(15);
     String::from_utf8_lossy(&name[..end]).into_owned()
@@ -82,7 +90,10 @@ pub(super) fn stat(process: &Arc<Process>) -> Result<Vec<u8>> {
     let nice = thread.as_ref().map_or(0, |thread| thread.nice.load(Ordering::Relaxed));
     let session = process.session();
     let (tty, foreground) = match session.tty() {
-        Some(tty) => (tty.device().encode(), tty.foreground_group().unwrap_or(-1)),
+        Some(tty) => (
+            crate::tty::device::number_of(&tty).encode(),
+            tty.foreground_group().unwrap_or(-1),
+        ),
         None => (0, -1),
     };
     let mut out = String::new();
@@ -153,7 +164,11 @@ pub(super) fn name(process: &Arc<Process>) -> Result<Vec<u8>> {
 
 /// As it was at execve; what a program writes over its arguments later does not show.
 pub(super) fn command_line(process: &Arc<Process>) -> Result<Vec<u8>> {
-    Ok(if process.first_thread().is_some() { process.image().arguments.clone() } else { Vec::new() })
+    Ok(if process.first_thread().is_some() {
+        process.image().arguments.clone()
+    } else {
+        Vec::new()
+    })
 }
 
 pub(super) fn environment(process: &Arc<Process>) -> Result<Vec<u8>> {
@@ -161,7 +176,12 @@ pub(super) fn environment(process: &Arc<Process>) -> Result<Vec<u8>> {
 }
 
 pub(super) fn auxiliary_vector(process: &Arc<Process>) -> Result<Vec<u8>> {
-    Ok(process.image().auxv.iter().flat_map(|word| word.to_ne_bytes()).collect())
+    Ok(process
+        .image()
+        .auxv
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .collect())
 }
 
 pub(super) fn maps(process: &Arc<Process>) -> Result<Vec<u8>> {
@@ -194,13 +214,27 @@ pub(super) fn limits(process: &Arc<Process>) -> Result<Vec<u8>> {
         ("Max realtime priority", ""),
         ("Max realtime timeout", "us"),
     ];
-    let show = |value: u64| if value == INFINITY { String::from("unlimited") } else { format!("{value}") };
+    let show = |value: u64| {
+        if value == INFINITY {
+            String::from("unlimited")
+        } else {
+            format!("{value}")
+        }
+    };
     let limits = process.limits();
-    let mut out = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    let mut out = format!(
+        "{:<25} {:<20} {:<20} {:<10}\n",
+        "Limit", "Soft Limit", "Hard Limit", "Units"
+    );
     for (number, (name, unit)) in (0..).zip(NAMES) {
         let limit = limits.by_number(number)?;
         // Written into memory: cannot fail.
-        let _ = writeln!(out, "{name:<25} {:<20} {:<20} {unit:<10}", show(limit.soft), show(limit.hard));
+        let _ = writeln!(
+            out,
+            "{name:<25} {:<20} {:<20} {unit:<10}",
+            show(limit.soft),
+            show(limit.hard)
+        );
     }
     Ok(out.into_bytes())
 }
@@ -255,7 +289,11 @@ pub(super) fn follow_place(pid: Pid, place: Place) -> Option<Result<Target>> {
 
 pub(super) fn describe_descriptor(pid: Pid, fd: i32) -> Result<Vec<u8>> {
     let process = find(pid)?;
-    let file = process.files().ok_or(Errno::ENOENT)?.get(fd).map_err(|_| Errno::ENOENT)?;
+    let file = process
+        .files()
+        .ok_or(Errno::ENOENT)?
+        .get(fd)
+        .map_err(|_| Errno::ENOENT)?;
     match file.location() {
         Some(location) => {
             let root = process.fs().ok_or(Errno::ENOENT)?.root();
@@ -269,6 +307,10 @@ pub(super) fn follow_descriptor(pid: Pid, fd: i32) -> Option<Result<Target>> {
     let file = find(pid).ok()?.files()?.get(fd).ok()?;
     match file.location() {
         Some(location) => Some(Ok(Target::Location(location.clone()))),
-        None => Some(file.inode().map(|inode| Target::Inode(Arc::clone(inode))).ok_or(Errno::ENXIO)),
+        None => Some(
+            file.inode()
+                .map(|inode| Target::Inode(Arc::clone(inode)))
+                .ok_or(Errno::ENXIO),
+        ),
     }
 }

@@ -157,7 +157,11 @@ impl Contents {
     pub fn next_data(&self, offset: u64) -> Result<u64> {
         let page = self.pages.next_page(offset / PAGE).ok_or(Errno::ENXIO)?;
         let found = (page * PAGE).max(offset);
-        if found < self.size { Ok(found) } else { Err(Errno::ENXIO) }
+        if found < self.size {
+            Ok(found)
+        } else {
+            Err(Errno::ENXIO)
+        }
     }
 
     /// Where the next hole begins; the end of the file counts as one.

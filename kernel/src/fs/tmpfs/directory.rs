@@ -43,12 +43,21 @@ pub fn copy_name(name: &[u8]) -> Result<Box<[u8]>> {
 impl Directory {
     /// An empty directory.
     pub fn new(inode: WeakInode, above: Option<(u64, Box<[u8]>)>) -> Self {
-        Self { inode, above, cookies: HashMap::new(), entries: BTreeMap::new(), next_cookie: FIRST_COOKIE }
+        Self {
+            inode,
+            above,
+            cookies: HashMap::new(),
+            entries: BTreeMap::new(),
+            next_cookie: FIRST_COOKIE,
+        }
     }
 
     /// The file of that name.
     pub fn get(&self, name: &[u8]) -> Option<&Arc<TmpInode>> {
-        self.cookies.get(name).and_then(|cookie| self.entries.get(cookie)).map(|entry| &entry.inode)
+        self.cookies
+            .get(name)
+            .and_then(|cookie| self.entries.get(cookie))
+            .map(|entry| &entry.inode)
     }
 
     /// Whether no name is there.
@@ -82,12 +91,16 @@ impl Directory {
     /// Lets a name that is there stand for another file; the old one is returned.
     pub fn replace(&mut self, name: &[u8], inode: Arc<TmpInode>) -> Option<Arc<TmpInode>> {
         let cookie = self.cookies.get(name)?;
-        self.entries.get_mut(cookie).map(|entry| core::mem::replace(&mut entry.inode, inode))
+        self.entries
+            .get_mut(cookie)
+            .map(|entry| core::mem::replace(&mut entry.inode, inode))
     }
 
     /// The entries from a cookie on, each with the cookie to go on from behind it.
     pub fn entries_from(&self, cookie: u64) -> impl Iterator<Item = (u64, &Entry)> {
-        self.entries.range(cookie.max(FIRST_COOKIE)..).map(|(cookie, entry)| (cookie + 1, entry))
+        self.entries
+            .range(cookie.max(FIRST_COOKIE)..)
+            .map(|(cookie, entry)| (cookie + 1, entry))
     }
 
     /// How many names are there.

@@ -17,7 +17,7 @@ mod node;
 mod rename;
 
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use hashbrown::HashMap;
 
@@ -56,7 +56,10 @@ impl Limits {
     /// Half of memory, as Linux has it.
     pub fn half_of_memory() -> Self {
         let half = frame::stats().total as u64 / 2;
-        Self { pages: half, inodes: half }
+        Self {
+            pages: half,
+            inodes: half,
+        }
     }
 }
 
@@ -68,6 +71,7 @@ pub struct TmpFs {
     inodes: AtomicU64,
     next_inode: AtomicU64,
     tree: SpinLock<Tree>,
+    kept: AtomicBool,
 }
 
 impl TmpFs {
@@ -83,6 +87,7 @@ impl TmpFs {
             inodes: AtomicU64::new(0),
             next_inode: AtomicU64::new(1),
             tree: SpinLock::new(Rank::Directory, HashMap::new()),
+            kept: AtomicBool::new(false),
         });
         let root = TmpInode::new(&fs, &NewFile::new(FileKind::Directory, permissions, 0, 0))?;
         let mut tree = fs.tree.lock();
@@ -93,9 +98,25 @@ impl TmpFs {
         Ok(root)
     }
 
+    /// Keeps names and contents when the last mount goes.
+    pub fn keep(&self) {
+        self.kept.store(true, Relaxed);
+    }
+
+    /// Forgets all names, as the last mount goes: files and file system refer to each other until then.
+    fn clear(&self) {
+        if !self.kept.load(Relaxed) {
+            let tree = core::mem::take(&mut *self.tree.lock());
+            drop(tree);
+        }
+    }
+
     fn charge(counter: &AtomicU64, limit: u64, count: u64) -> Result<()> {
         let add = |used: u64| used.checked_add(count).filter(|&used| limit == 0 || used <= limit);
-        counter.fetch_update(Relaxed, Relaxed, add).map(drop).map_err(|_| Errno::ENOSPC)
+        counter
+            .fetch_update(Relaxed, Relaxed, add)
+            .map(drop)
+            .map_err(|_| Errno::ENOSPC)
     }
 
     fn charge_pages(&self, count: u64) -> Result<()> {
@@ -135,4 +156,3 @@ pub fn unnamed_file() -> Result<Arc<TmpInode>> {
 }
 
 type WeakInode = Weak<TmpInode>;
-

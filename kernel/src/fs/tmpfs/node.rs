@@ -149,7 +149,10 @@ impl TmpInode {
         directory.reserve()?;
         directory.insert(names, inode.clone());
         if inode.is_directory() {
-            tree.insert(inode.number, Directory::new(inode.this.clone(), Some((self.number, place))));
+            tree.insert(
+                inode.number,
+                Directory::new(inode.this.clone(), Some((self.number, place))),
+            );
             inode.links_changed(|links| *links = 2);
             self.names_changed(1);
         } else {
@@ -178,13 +181,23 @@ impl Drop for TmpInode {
 }
 
 fn same_file_system<'a>(fs: &Arc<TmpFs>, inode: &'a Arc<dyn Inode>) -> Result<&'a TmpInode> {
-    let inode = (inode.as_ref() as &dyn Any).downcast_ref::<TmpInode>().ok_or(Errno::EXDEV)?;
-    if Arc::ptr_eq(&inode.fs, fs) { Ok(inode) } else { Err(Errno::EXDEV) }
+    let inode = (inode.as_ref() as &dyn Any)
+        .downcast_ref::<TmpInode>()
+        .ok_or(Errno::EXDEV)?;
+    if Arc::ptr_eq(&inode.fs, fs) {
+        Ok(inode)
+    } else {
+        Err(Errno::EXDEV)
+    }
 }
 
 impl Inode for TmpInode {
     fn attributes(&self) -> Attributes {
-        let entries = if self.is_directory() { self.fs.tree.lock().get(&self.number).map_or(0, Directory::len) } else { 0 };
+        let entries = if self.is_directory() {
+            self.fs.tree.lock().get(&self.number).map_or(0, Directory::len)
+        } else {
+            0
+        };
         let state = self.state.lock();
         Attributes {
             device: self.fs.device,
@@ -365,8 +378,8 @@ impl Inode for TmpInode {
         self.fs.status()
     }
 
-    fn touch(&self) {
-        self.state.lock().accessed = Timestamp::now();
+    fn unmounted(&self) {
+        self.fs.clear();
     }
 }
 
@@ -426,7 +439,11 @@ impl File for TmpInode {
             }
         };
         let target = base.checked_add_signed(offset).ok_or(Errno::EINVAL)?;
-        if target > i64::MAX as u64 { Err(Errno::EINVAL) } else { Ok(target) }
+        if target > i64::MAX as u64 {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(target)
+        }
     }
 
     fn read_directory(
@@ -439,16 +456,28 @@ impl File for TmpInode {
             return Err(Errno::ENOTDIR.into());
         }
         // A directory that has been removed has not even `.` and `..`.
-        let Ok(directory) = self.directory(&mut tree) else { return Err(Errno::ENOENT.into()) };
+        let Ok(directory) = self.directory(&mut tree) else {
+            return Err(Errno::ENOENT.into());
+        };
         let above = directory.above.as_ref().map_or(self.number, |(above, _)| *above);
         for (at, name, inode) in [(0, b".".as_slice(), self.number), (1, b"..", above)] {
             if *position == at {
-                emit(&DirectoryEntry { name, inode, kind: FileKind::Directory, next: at + 1 })?;
+                emit(&DirectoryEntry {
+                    name,
+                    inode,
+                    kind: FileKind::Directory,
+                    next: at + 1,
+                })?;
                 *position = at + 1;
             }
         }
         for (next, entry) in directory.entries_from(*position) {
-            emit(&DirectoryEntry { name: &entry.name, inode: entry.inode.number, kind: entry.inode.kind, next })?;
+            emit(&DirectoryEntry {
+                name: &entry.name,
+                inode: entry.inode.number,
+                kind: entry.inode.kind,
+                next,
+            })?;
             *position = next;
         }
         Ok(())
@@ -468,9 +497,16 @@ impl File for TmpInode {
 
     fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
         if self.kind != FileKind::Regular {
-            return Err(if self.is_directory() { Errno::EISDIR } else { Errno::ENODEV });
+            return Err(if self.is_directory() {
+                Errno::EISDIR
+            } else {
+                Errno::ENODEV
+            });
         }
-        let end = offset.checked_add(len).filter(|&end| end <= super::MAX_FILE_SIZE).ok_or(Errno::EFBIG)?;
+        let end = offset
+            .checked_add(len)
+            .filter(|&end| end <= super::MAX_FILE_SIZE)
+            .ok_or(Errno::EFBIG)?;
         let keep_size = mode & linux::FALLOC_FL_KEEP_SIZE != 0;
         let mut state = self.state.lock();
         let mut removed = None;
@@ -500,6 +536,10 @@ impl File for TmpInode {
 
     fn attributes(&self) -> Attributes {
         Inode::attributes(self)
+    }
+
+    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+        Inode::set_attributes(self, change)
     }
 
     fn status(&self) -> FileSystemStatus {

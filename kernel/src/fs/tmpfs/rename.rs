@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, sync::Arc};
 
-use super::{Tree, TmpInode, directory::copy_name};
+use super::{TmpInode, Tree, directory::copy_name};
 use crate::{
     errno::{Errno, Result},
     fs::inode::RenameMode,
@@ -94,7 +94,13 @@ pub fn rename(from: &TmpInode, name: &[u8], to: &TmpInode, new_name: &[u8], mode
     drop(tree);
     drop(replaced);
     let step = i32::from(source.is_directory());
-    target.links_changed(|links| *links = if target.is_directory() { 0 } else { links.saturating_sub(1) });
+    target.links_changed(|links| {
+        *links = if target.is_directory() {
+            0
+        } else {
+            links.saturating_sub(1)
+        }
+    });
     from.names_changed(-step);
     to.names_changed(0);
     Ok(())

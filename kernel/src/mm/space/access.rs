@@ -8,7 +8,7 @@ use alloc::{sync::Arc, vec::Vec};
 use hal::{PAGE_SIZE, arch::PageTable, traits::PageTableOps, trap::Access};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{AddressSpace, FaultError, PAGE, page_floor};
+use super::{AddressSpace, FaultError, PAGE, area::Sharing, page_floor};
 use crate::{
     errno::{Errno, Result},
     mm::user::{self, UserFault},
@@ -139,6 +139,18 @@ impl AddressSpace {
             pointers.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             pointers.push(pointer);
         }
+    }
+
+    /// What a shared mapping shows at `address`: the identity of its memory object and the page of it. `None` where the memory
+    /// is private or nothing is mapped.
+    pub fn shared_object(&self, address: u64) -> Option<(usize, u64)> {
+        let inner = self.inner.lock();
+        let area = inner
+            .areas
+            .find(address)
+            .filter(|area| area.sharing == Sharing::Shared)?;
+        let (pager, page) = area.object_page(page_floor(address))?;
+        Some((Arc::as_ptr(pager).cast::<()>() as usize, page))
     }
 
     /// Copies bytes of any address space, active or not, without disturbing which is; returns how many could be had.

@@ -64,14 +64,7 @@ impl AddressSpace {
         }
         let mut answer = None;
         loop {
-            // Frames and areas replaced are dropped outside the lock.
-            let mut batch = Batch::new();
-            let step = {
-                let mut inner = self.inner.lock();
-                inner.fault(self, address, access, answer.take(), &mut batch)?
-            };
-            drop(batch);
-            match step {
+            match self.look(address, access, answer.take())? {
                 Step::Done(generation) => {
                     self.tlb.wait(generation).await;
                     return Ok(());
@@ -86,6 +79,18 @@ impl AddressSpace {
                 }
             }
         }
+    }
+
+    // Not in the async function, whose state would have to hold the batch.
+    fn look(
+        &self,
+        address: u64,
+        access: Access,
+        answer: Option<(Question, Frame)>,
+    ) -> Result<Step, FaultError> {
+        // The frame that is replaced is dropped outside the lock.
+        let mut batch = Batch::new();
+        self.inner.lock().fault(self, address, access, answer, &mut batch)
     }
 }
 

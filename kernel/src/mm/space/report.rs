@@ -1,9 +1,9 @@
 //! What `/proc` shows of an address space.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 
 use super::{
-    AddressSpace, Prot, Role,
+    AddressSpace, PAGE, Prot, Role,
     area::{Area, Sharing},
 };
 use crate::mm::pager::Backing;
@@ -28,6 +28,18 @@ pub struct MapEntry {
 }
 
 impl AddressSpace {
+    /// The identity of the shared object mapped at `address` and the byte in it: what a shared futex is named by. `None`
+    /// where nothing is mapped, or privately. The identity is unique while the mapping stands.
+    pub fn shared_object(&self, address: u64) -> Option<(usize, u64)> {
+        let inner = self.inner.lock();
+        let area = inner
+            .areas
+            .find(address)
+            .filter(|area| area.sharing == Sharing::Shared)?;
+        let (pager, page) = area.object_page(address)?;
+        Some((Arc::as_ptr(pager).addr(), page * PAGE + address % PAGE))
+    }
+
     /// The areas, ascending.
     pub fn maps(&self) -> Vec<MapEntry> {
         let areas: Vec<Area> = self.inner.lock().areas.iter().cloned().collect();
@@ -65,7 +77,7 @@ fn entry(area: &Area) -> MapEntry {
         end: area.end,
         prot: area.prot,
         shared: area.sharing == Sharing::Shared,
-        offset: object.map_or(0, |(_, first)| first * super::PAGE),
+        offset: object.map_or(0, |(_, first)| first * PAGE),
         backing: object.and_then(|(pager, _)| pager.describe()),
         name: match area.role {
             Role::Plain => "",

@@ -211,8 +211,24 @@ impl AddressSpace {
         }
     }
 
-    /// Forgets what other CPUs have unmapped. Called by every CPU before it enters user mode, after it left it, before it
-    /// idles, and when it is woken by an inter-processor interrupt (from its run loop, not in interrupt context).
+    /// The checkpoint of a CPU about to idle: forgets what other CPUs have unmapped, and lets go of an address space that no
+    /// process uses any more. Called with interrupts masked, before the last look for work: the interrupt of a later
+    /// shootdown then ends the sleep, and the CPU comes here again.
+    pub fn idle_checkpoint() {
+        let cpu = PerCpu::cpu_id() as usize;
+        if ACTIVE_ID[cpu].load(SeqCst) == 0 {
+            return;
+        }
+        let unused = ACTIVE[cpu].lock().as_ref().is_some_and(|active| active.users() == 0);
+        if unused {
+            Self::deactivate_current();
+        } else {
+            Self::tlb_checkpoint();
+        }
+    }
+
+    /// Forgets what other CPUs have unmapped. Called by every CPU before it enters user mode and after it left it, with
+    /// interrupts masked; [`AddressSpace::idle_checkpoint`] is its counterpart for idle CPUs.
     pub fn tlb_checkpoint() {
         if PageTable::BROADCAST_INVALIDATE {
             return;

@@ -46,7 +46,11 @@ pub fn walk(t: &Thread, dirfd: i32, path: &[u8], last: LastLink) -> Result<Walke
 /// # Errors
 /// As [`walk`].
 pub fn walk_as(t: &Thread, credentials: &Credentials, dirfd: i32, path: &[u8], last: LastLink) -> Result<Walked> {
-    let base = Base { root: t.fs().root(), start: start(t, dirfd, path)?, credentials };
+    let base = Base {
+        root: t.fs().root(),
+        start: start(t, dirfd, path)?,
+        credentials,
+    };
     walk_path(&base, path, last)
 }
 
@@ -91,7 +95,11 @@ pub fn subject(t: &Thread, dirfd: i32, path: &[u8], flags: u32) -> Result<Subjec
             Ok(Subject::Open(t.files().get(dirfd)?))
         };
     }
-    let last = if flags & linux::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
+    let last = if flags & linux::AT_SYMLINK_NOFOLLOW != 0 {
+        LastLink::Keep
+    } else {
+        LastLink::Follow
+    };
     Ok(Subject::Location(walk(t, dirfd, path, last)?.existing()?))
 }
 
@@ -101,5 +109,9 @@ pub fn subject(t: &Thread, dirfd: i32, path: &[u8], flags: u32) -> Result<Subjec
 /// `EROFS`, `EACCES`.
 pub fn may_change_names(directory: &Location, credentials: &Credentials) -> Result<()> {
     directory.mount.writable()?;
-    permit(&directory.inode.attributes(), credentials, Permission::WRITE | Permission::EXECUTE)
+    permit(
+        &directory.inode.attributes(),
+        credentials,
+        Permission::WRITE | Permission::EXECUTE,
+    )
 }

@@ -35,7 +35,13 @@ fn change_mode(t: &Thread, subject: &Subject, mode: u32) -> Result<u64> {
     if credentials.fsuid != 0 && !credentials.in_group(attributes.gid) {
         permissions &= !S_ISGID;
     }
-    apply(subject, &SetAttributes { permissions: Some(permissions), ..SetAttributes::default() })
+    apply(
+        subject,
+        &SetAttributes {
+            permissions: Some(permissions),
+            ..SetAttributes::default()
+        },
+    )
 }
 
 /// `fchmodat2(2)`.
@@ -81,7 +87,15 @@ fn change_owner(t: &Thread, subject: &Subject, uid: u32, gid: u32) -> Result<u64
             permissions &= !S_ISGID;
         }
     }
-    apply(subject, &SetAttributes { uid, gid, permissions: Some(permissions), ..SetAttributes::default() })
+    apply(
+        subject,
+        &SetAttributes {
+            uid,
+            gid,
+            permissions: Some(permissions),
+            ..SetAttributes::default()
+        },
+    )
 }
 
 /// `fchownat(2)`.
@@ -175,7 +189,10 @@ pub async fn utimensat(t: &Thread, dirfd: i32, name: u64, times: u64, flags: u32
             _ if nanoseconds > u64::from(u32::MAX) => Err(Errno::EINVAL),
             linux::UTIME_NOW => Ok(NewTime::Now),
             linux::UTIME_OMIT => Ok(NewTime::Keep),
-            nanoseconds @ 0..1_000_000_000 => Ok(NewTime::At(Timestamp { seconds: seconds as i64, nanoseconds })),
+            nanoseconds @ 0..1_000_000_000 => Ok(NewTime::At(Timestamp {
+                seconds: seconds as i64,
+                nanoseconds,
+            })),
             _ => Err(Errno::EINVAL),
         };
         [parse(s0, n0)?, parse(s1, n1)?]
@@ -191,9 +208,10 @@ pub async fn futimesat(t: &Thread, dirfd: i32, name: u64, times: u64) -> Result<
     } else {
         let [s0, u0, s1, u1] = words(t, times).await?;
         let parse = |seconds: u64, micros: u64| match micros {
-            0..1_000_000 => {
-                Ok(NewTime::At(Timestamp { seconds: seconds as i64, nanoseconds: micros as u32 * 1000 }))
-            }
+            0..1_000_000 => Ok(NewTime::At(Timestamp {
+                seconds: seconds as i64,
+                nanoseconds: micros as u32 * 1000,
+            })),
             _ => Err(Errno::EINVAL),
         };
         [parse(s0, u0)?, parse(s1, u1)?]
@@ -212,7 +230,12 @@ pub async fn utime(t: &Thread, name: u64, times: u64) -> Result<u64> {
     let new = if times == 0 {
         [NewTime::Now; 2]
     } else {
-        let at = |seconds: u64| NewTime::At(Timestamp { seconds: seconds as i64, nanoseconds: 0 });
+        let at = |seconds: u64| {
+            NewTime::At(Timestamp {
+                seconds: seconds as i64,
+                nanoseconds: 0,
+            })
+        };
         words::<2>(t, times).await?.map(at)
     };
     let subject = timed(t, AT_FDCWD, name, 0).await?;
@@ -221,7 +244,10 @@ pub async fn utime(t: &Thread, name: u64, times: u64) -> Result<u64> {
 
 fn size(length: i64) -> Result<SetAttributes> {
     let size = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
-    Ok(SetAttributes { size: Some(size), ..SetAttributes::default() })
+    Ok(SetAttributes {
+        size: Some(size),
+        ..SetAttributes::default()
+    })
 }
 
 /// `truncate(2)`.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     fs::{
-        Direction, File, OnExec, OpenFile, Positioning, Stop,
+        Direction, OnExec, OpenFile, Positioning, Stop,
         eventfd::{Counting, EventCounter},
         io::{copy_in, copy_out},
         locks::{self, Lock, LockKind, Owner},
@@ -71,7 +71,9 @@ pub async fn pipe2(t: &Thread, descriptors: u64, flags: u32) -> Result<u64> {
             let mut pair = [0; 8];
             pair[..4].copy_from_slice(&read.to_ne_bytes());
             pair[4..].copy_from_slice(&write.to_ne_bytes());
-            put(t, descriptors, &pair).await.inspect_err(|_| drop(files.remove(write)))
+            put(t, descriptors, &pair)
+                .await
+                .inspect_err(|_| drop(files.remove(write)))
         }
         Err(errno) => Err(errno),
     };
@@ -88,7 +90,11 @@ pub async fn eventfd2(t: &Thread, initial: u32, flags: u32) -> Result<u64> {
     if flags & !(linux::EFD_CLOEXEC | linux::EFD_NONBLOCK | linux::EFD_SEMAPHORE) != 0 {
         return Err(Errno::EINVAL);
     }
-    let counting = if flags & linux::EFD_SEMAPHORE != 0 { Counting::One } else { Counting::All };
+    let counting = if flags & linux::EFD_SEMAPHORE != 0 {
+        Counting::One
+    } else {
+        Counting::All
+    };
     let counter = Arc::new(EventCounter::new(u64::from(initial), counting));
     let file = OpenFile::anonymous(counter, linux::O_RDWR | flags & linux::EFD_NONBLOCK);
     Ok(t.files().insert(Arc::new(file), on_exec(flags), descriptor_limit(t))? as u64)
@@ -103,14 +109,24 @@ pub async fn eventfd(t: &Thread, initial: u32) -> Result<u64> {
 pub async fn fcntl(t: &Thread, fd: i32, command: u32, argument: u64) -> Result<u64> {
     let files = t.files();
     let file = files.get(fd)?;
-    let allowed_on_path = [linux::F_DUPFD, linux::F_DUPFD_CLOEXEC, linux::F_GETFD, linux::F_SETFD, linux::F_GETFL];
+    let allowed_on_path = [
+        linux::F_DUPFD,
+        linux::F_DUPFD_CLOEXEC,
+        linux::F_GETFD,
+        linux::F_SETFD,
+        linux::F_GETFL,
+    ];
     if file.is_path() && !allowed_on_path.contains(&command) {
         return Err(Errno::EBADF);
     }
     match command {
         linux::F_DUPFD | linux::F_DUPFD_CLOEXEC => {
             let from = usize::try_from(argument as i32).map_err(|_| Errno::EINVAL)?;
-            let on_exec = if command == linux::F_DUPFD { OnExec::Keep } else { OnExec::Close };
+            let on_exec = if command == linux::F_DUPFD {
+                OnExec::Keep
+            } else {
+                OnExec::Close
+            };
             Ok(files.insert_from(file, from, on_exec, descriptor_limit(t))? as u64)
         }
         linux::F_GETFD => Ok(u64::from(files.on_exec(fd)? == OnExec::Close)),
@@ -155,7 +171,9 @@ async fn parse_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> 
         linux::SEEK_END => file.attributes().size as i64,
         _ => return Err(Errno::EINVAL),
     };
-    let start = base.checked_add(field!(bytes, linux::flock, l_start) as i64).ok_or(Errno::EOVERFLOW)?;
+    let start = base
+        .checked_add(field!(bytes, linux::flock, l_start) as i64)
+        .ok_or(Errno::EOVERFLOW)?;
     let len = field!(bytes, linux::flock, l_len) as i64;
     let (start, end) = match len {
         0 => (start, i64::MAX),
@@ -173,7 +191,12 @@ async fn parse_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> 
     } else {
         Owner::Process(t.process().pid())
     };
-    let lock = Lock { owner, kind: kind.unwrap_or(LockKind::Shared), start: start as u64, end: end as u64 };
+    let lock = Lock {
+        owner,
+        kind: kind.unwrap_or(LockKind::Shared),
+        start: start as u64,
+        end: end as u64,
+    };
     Ok((kind, lock))
 }
 
@@ -188,11 +211,22 @@ async fn get_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> Re
             return Ok(0);
         }
         Some(found) => structure!(linux::flock {
-            l_type: if found.kind == LockKind::Exclusive { linux::F_WRLCK } else { linux::F_RDLCK },
+            l_type: if found.kind == LockKind::Exclusive {
+                linux::F_WRLCK
+            } else {
+                linux::F_RDLCK
+            },
             l_whence: linux::SEEK_SET,
             l_start: found.start,
-            l_len: if found.end == i64::MAX as u64 { 0 } else { found.end - found.start },
-            l_pid: match found.owner { Owner::Process(pid) => i64::from(pid), Owner::Description(_) => -1 },
+            l_len: if found.end == i64::MAX as u64 {
+                0
+            } else {
+                found.end - found.start
+            },
+            l_pid: match found.owner {
+                Owner::Process(pid) => i64::from(pid),
+                Owner::Description(_) => -1,
+            },
         }),
     };
     put(t, address, &bytes).await?;
@@ -217,7 +251,11 @@ async fn set_lock(t: &Thread, file: &Arc<OpenFile>, command: u32, address: u64) 
 /// Takes a lock; waits for it if `wait` is there.
 async fn take_lock(t: &Thread, file: &OpenFile, lock: Lock, wait: Option<()>) -> Result<()> {
     if wait.is_none() {
-        return if locks::lock(file, &lock)? { Ok(()) } else { Err(Errno::EAGAIN) };
+        return if locks::lock(file, &lock)? {
+            Ok(())
+        } else {
+            Err(Errno::EAGAIN)
+        };
     }
     t.interruptible(locks::released().wait_until(|| match locks::lock(file, &lock) {
         Ok(true) => Some(Ok(())),
@@ -230,7 +268,12 @@ async fn take_lock(t: &Thread, file: &OpenFile, lock: Lock, wait: Option<()>) ->
 /// `flock(2)`.
 pub async fn flock(t: &Thread, fd: i32, operation: u32) -> Result<u64> {
     let file = t.files().get_usable(fd)?;
-    let lock = |kind| Lock { owner: Owner::whole_file(&file), kind, start: 0, end: u64::MAX };
+    let lock = |kind| Lock {
+        owner: Owner::whole_file(&file),
+        kind,
+        start: 0,
+        end: u64::MAX,
+    };
     let kind = match operation & !linux::LOCK_NB {
         linux::LOCK_SH => LockKind::Shared,
         linux::LOCK_EX => LockKind::Exclusive,

@@ -16,14 +16,14 @@ mod transfer;
 pub mod user;
 
 pub use attr::{
-    chmod, chown, fallocate, fchmod, fchmodat, fchmodat2, fchown, fchownat, fdatasync, fsync, ftruncate, futimesat, lchown,
-    sync, syncfs, truncate, utime, utimensat, utimes,
+    chmod, chown, fallocate, fchmod, fchmodat, fchmodat2, fchown, fchownat, fdatasync, fsync, ftruncate, futimesat,
+    lchown, sync, syncfs, truncate, utime, utimensat, utimes,
 };
 pub use descriptors::{dup, dup2, dup3, eventfd, eventfd2, fcntl, flock, ioctl, pipe, pipe2};
 pub use mounts::{mount, umount2};
 pub use names::{
-    chdir, chroot, fchdir, getcwd, getdents, getdents64, link, linkat, memfd_create, mkdir, mkdirat, mknod, mknodat, rename,
-    renameat, renameat2, rmdir, symlink, symlinkat, umask, unlink, unlinkat,
+    chdir, chroot, fchdir, getcwd, getdents, getdents64, link, linkat, memfd_create, mkdir, mkdirat, mknod, mknodat,
+    rename, renameat, renameat2, rmdir, symlink, symlinkat, umask, unlink, unlinkat,
 };
 pub use open::{close, close_range, creat, open, open_executable, openat, openat2};
 pub use poll::{poll, ppoll, pselect6, restart_poll, select};
@@ -31,6 +31,6 @@ pub use stat::{
     access, faccessat, faccessat2, fstat, fstatfs, lstat, newfstatat, readlink, readlinkat, stat, statfs, statx,
 };
 pub use transfer::{
-    copy_file_range, lseek, pread64, preadv, preadv2, pwrite64, pwritev, pwritev2, read, read_into, readv, sendfile, splice,
-    write, write_from, writev,
+    copy_file_range, lseek, pread64, preadv, preadv2, pwrite64, pwritev, pwritev2, read, read_into, readv, sendfile,
+    splice, write, write_from, writev,
 };

@@ -31,7 +31,9 @@ const KEPT: u32 = linux::MS_RDONLY
 /// A size as tmpfs' options have it: a number with k, m, g, or a percentage of memory.
 fn parse_size(text: &str) -> Result<u64> {
     let number = |digits: &str| digits.parse::<u64>().map_err(|_| Errno::EINVAL);
-    let Some(suffix) = text.chars().last() else { return Err(Errno::EINVAL) };
+    let Some(suffix) = text.chars().last() else {
+        return Err(Errno::EINVAL);
+    };
     let digits = &text[..text.len() - suffix.len_utf8()];
     let shift = match suffix.to_ascii_lowercase() {
         '%' => {
@@ -70,7 +72,13 @@ pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, 
     if !t.credentials().is_privileged() {
         return Err(Errno::EPERM);
     }
-    let optional = async |address: u64| if address == 0 { Ok(UserPath::new()) } else { path(t, address).await };
+    let optional = async |address: u64| {
+        if address == 0 {
+            Ok(UserPath::new())
+        } else {
+            path(t, address).await
+        }
+    };
     let source = optional(source).await?;
     let target = path(t, target).await?;
     let kind = optional(kind).await?;
@@ -97,7 +105,7 @@ pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, 
     let (root, kind): (alloc::sync::Arc<dyn Inode>, _) = match &kind[..] {
         b"tmpfs" | b"ramfs" => (new_tmpfs(&data)?, "tmpfs"),
         b"devtmpfs" => (devfs::root()?, "devtmpfs"),
-        b"proc" => (procfs::root(), "proc"),
+        b"proc" => (procfs::new(), "proc"),
         _ => return Err(Errno::ENODEV),
     };
     let source = alloc::string::String::from_utf8_lossy(&source).into_owned();
@@ -115,11 +123,22 @@ pub async fn umount2(t: &Thread, target: u64, flags: u32) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let target = path(t, target).await?;
-    let last = if flags & linux::UMOUNT_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
+    let last = if flags & linux::UMOUNT_NOFOLLOW != 0 {
+        LastLink::Keep
+    } else {
+        LastLink::Follow
+    };
     let place = {
         let walked = walk(t, AT_FDCWD, &target, last)?;
         walked.target.ok_or(Errno::ENOENT)?
     };
-    mount::unmount(&place, if flags & linux::MNT_DETACH != 0 { Unmount::Detach } else { Unmount::IfIdle })?;
+    mount::unmount(
+        &place,
+        if flags & linux::MNT_DETACH != 0 {
+            Unmount::Detach
+        } else {
+            Unmount::IfIdle
+        },
+    )?;
     Ok(0)
 }

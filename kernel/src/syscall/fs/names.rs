@@ -41,7 +41,15 @@ fn make(t: &Thread, dirfd: i32, name: &[u8], kind: FileKind, mode: u16, rdev: De
 /// `mkdirat(2)`.
 pub async fn mkdirat(t: &Thread, dirfd: i32, name: u64, mode: u32) -> Result<u64> {
     let name = path(t, name).await?;
-    make(t, dirfd, &name, FileKind::Directory, mode as u16 & 0o1777, DeviceNumber::default(), &[])
+    make(
+        t,
+        dirfd,
+        &name,
+        FileKind::Directory,
+        mode as u16 & 0o1777,
+        DeviceNumber::default(),
+        &[],
+    )
 }
 
 /// `mkdir(2)`.
@@ -62,7 +70,15 @@ pub async fn mknodat(t: &Thread, dirfd: i32, name: u64, mode: u32, device: u32) 
         FileKind::CharDevice | FileKind::BlockDevice if !t.credentials().is_privileged() => return Err(Errno::EPERM),
         _ => {}
     }
-    make(t, dirfd, &name, kind, mode as u16 & 0o7777, DeviceNumber::decode(device), &[])
+    make(
+        t,
+        dirfd,
+        &name,
+        kind,
+        mode as u16 & 0o7777,
+        DeviceNumber::decode(device),
+        &[],
+    )
 }
 
 /// `mknod(2)`.
@@ -77,7 +93,15 @@ pub async fn symlinkat(t: &Thread, target: u64, dirfd: i32, name: u64) -> Result
     if target.is_empty() {
         return Err(Errno::ENOENT);
     }
-    make(t, dirfd, &name, FileKind::Symlink, 0o777, DeviceNumber::default(), &target)
+    make(
+        t,
+        dirfd,
+        &name,
+        FileKind::Symlink,
+        0o777,
+        DeviceNumber::default(),
+        &target,
+    )
 }
 
 /// `symlink(2)`.
@@ -92,7 +116,11 @@ pub async fn linkat(t: &Thread, old_dirfd: i32, old: u64, dirfd: i32, name: u64,
     }
     let old = path(t, old).await?;
     let name = path(t, name).await?;
-    let keep = if flags & linux::AT_SYMLINK_FOLLOW == 0 { linux::AT_SYMLINK_NOFOLLOW } else { 0 };
+    let keep = if flags & linux::AT_SYMLINK_FOLLOW == 0 {
+        linux::AT_SYMLINK_NOFOLLOW
+    } else {
+        0
+    };
     let source = subject(t, old_dirfd, &old, flags & linux::AT_EMPTY_PATH | keep)?;
     let source = source.location().map_err(|_| Errno::EXDEV)?;
     let walked = walk(t, dirfd, &name, LastLink::Keep)?;
@@ -118,8 +146,16 @@ fn may_remove(t: &Thread, walked: &Walked) -> Result<()> {
     let target = walked.target.as_ref().ok_or(Errno::ENOENT)?;
     let credentials = t.credentials();
     may_change_names(&walked.directory, &credentials)?;
-    may_delete(&walked.directory.inode.attributes(), &target.inode.attributes(), &credentials)?;
-    if target.mount.id() == walked.directory.mount.id() { Ok(()) } else { Err(Errno::EBUSY) }
+    may_delete(
+        &walked.directory.inode.attributes(),
+        &target.inode.attributes(),
+        &credentials,
+    )?;
+    if target.mount.id() == walked.directory.mount.id() {
+        Ok(())
+    } else {
+        Err(Errno::EBUSY)
+    }
 }
 
 fn remove_directory(t: &Thread, dirfd: i32, name: &[u8]) -> Result<u64> {
@@ -141,7 +177,11 @@ fn remove_file(t: &Thread, dirfd: i32, name: &[u8]) -> Result<u64> {
         return Err(Errno::EISDIR);
     }
     if walked.trailing_slash {
-        return Err(if walked.target.is_some() { Errno::EISDIR } else { Errno::ENOENT });
+        return Err(if walked.target.is_some() {
+            Errno::EISDIR
+        } else {
+            Errno::ENOENT
+        });
     }
     may_remove(t, &walked)?;
     walked.directory.inode.unlink(&walked.name)?;
@@ -178,14 +218,20 @@ fn rename_paths(t: &Thread, from: (i32, UserPath), to: (i32, UserPath), mode: Re
         return Err(Errno::EXDEV);
     }
     may_remove(t, &source)?;
-    let moves_directory = source.target.as_ref().is_some_and(|found| found.inode.kind() == FileKind::Directory);
+    let moves_directory = source
+        .target
+        .as_ref()
+        .is_some_and(|found| found.inode.kind() == FileKind::Directory);
     match &target.target {
         Some(_) if mode == RenameMode::NoReplace => return Err(Errno::EEXIST),
         Some(_) => may_remove(t, &target)?,
         None if target.trailing_slash && !moves_directory => return Err(Errno::ENOTDIR),
         None => may_change_names(&target.directory, &t.credentials())?,
     }
-    source.directory.inode.rename(&source.name, &target.directory.inode, &target.name, mode)?;
+    source
+        .directory
+        .inode
+        .rename(&source.name, &target.directory.inode, &target.name, mode)?;
     Ok(0)
 }
 
@@ -318,7 +364,8 @@ async fn list(t: &Thread, fd: i32, buffer: u64, size: u32, layout: EntryLayout) 
     let result = with_faults(t, || {
         sink.open_window();
         file.with_position(|position| {
-            file.file().read_directory(position, &mut |entry| put_entry(&mut sink, entry, layout))
+            file.file()
+                .read_directory(position, &mut |entry| put_entry(&mut sink, entry, layout))
         })
     })
     .await;
@@ -346,6 +393,11 @@ pub async fn memfd_create(t: &Thread, name: u64, flags: u32) -> Result<u64> {
     }
     let file = crate::fs::tmpfs::unnamed_file()?;
     let open = crate::fs::OpenFile::anonymous(file, linux::O_RDWR | linux::O_LARGEFILE);
-    let on_exec = if flags & linux::MFD_CLOEXEC != 0 { crate::fs::OnExec::Close } else { crate::fs::OnExec::Keep };
-    Ok(t.files().insert(Arc::new(open), on_exec, super::open::descriptor_limit(t))? as u64)
+    let on_exec = if flags & linux::MFD_CLOEXEC != 0 {
+        crate::fs::OnExec::Close
+    } else {
+        crate::fs::OnExec::Keep
+    };
+    Ok(t.files()
+        .insert(Arc::new(open), on_exec, super::open::descriptor_limit(t))? as u64)
 }

@@ -31,7 +31,11 @@ pub fn descriptor_limit(t: &Thread) -> u64 {
 
 /// Whether `O_CLOEXEC` stands in flags.
 pub const fn on_exec(flags: u32) -> OnExec {
-    if flags & linux::O_CLOEXEC != 0 { OnExec::Close } else { OnExec::Keep }
+    if flags & linux::O_CLOEXEC != 0 {
+        OnExec::Close
+    } else {
+        OnExec::Keep
+    }
 }
 
 const O_TMPFILE: u32 = linux::O_TMPFILE;
@@ -61,7 +65,10 @@ fn create(t: &Thread, walked: &Walked, mode: u32) -> Result<Location> {
     let permissions = mode as u16 & 0o7777 & !t.fs().umask();
     let new = NewFile::new(FileKind::Regular, permissions, credentials.fsuid, credentials.fsgid);
     let inode = walked.directory.inode.create(&walked.name, &new)?;
-    Ok(Location { mount: walked.directory.mount.clone(), inode })
+    Ok(Location {
+        mount: walked.directory.mount.clone(),
+        inode,
+    })
 }
 
 /// Whether the caller may open what is there with these flags.
@@ -74,7 +81,10 @@ fn check(t: &Thread, location: &Location, flags: u32) -> Result<()> {
         _ if flags & linux::O_DIRECTORY != 0 => return Err(Errno::ENOTDIR),
         _ => {}
     }
-    let is_node = matches!(attributes.kind, FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo);
+    let is_node = matches!(
+        attributes.kind,
+        FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo
+    );
     if wants_write(flags) && !is_node {
         location.mount.writable()?;
     }
@@ -101,7 +111,13 @@ fn find(t: &Thread, dirfd: i32, path: &[u8], flags: u32, mode: u32) -> Result<(L
         let permissions = mode as u16 & 0o7777 & !t.fs().umask();
         let new = NewFile::new(FileKind::Regular, permissions, credentials.fsuid, credentials.fsgid);
         let inode = directory.inode.create_unnamed(&new)?;
-        return Ok((Location { mount: directory.mount, inode }, true));
+        return Ok((
+            Location {
+                mount: directory.mount,
+                inode,
+            },
+            true,
+        ));
     }
     let exclusive = flags & (linux::O_CREAT | linux::O_EXCL) == linux::O_CREAT | linux::O_EXCL;
     let keep = flags & linux::O_NOFOLLOW != 0 || exclusive;
@@ -166,7 +182,10 @@ async fn open_location(t: &Thread, location: Location, flags: u32) -> Result<Ope
         other => other?,
     };
     if flags & linux::O_TRUNC != 0 && kind == FileKind::Regular {
-        location.inode.set_attributes(&SetAttributes { size: Some(0), ..SetAttributes::default() })?;
+        location.inode.set_attributes(&SetAttributes {
+            size: Some(0),
+            ..SetAttributes::default()
+        })?;
     }
     Ok(OpenFile::new(file, location, flags))
 }
@@ -177,12 +196,17 @@ async fn open_path(t: &Thread, dirfd: i32, name: &[u8], flags: u32, mode: u32) -
     } else {
         flags
     };
-    if flags & O_TMPFILE != O_TMPFILE && flags & (linux::O_CREAT | linux::O_DIRECTORY) == linux::O_CREAT | linux::O_DIRECTORY
+    if flags & O_TMPFILE != O_TMPFILE
+        && flags & (linux::O_CREAT | linux::O_DIRECTORY) == linux::O_CREAT | linux::O_DIRECTORY
     {
         return Err(Errno::EINVAL);
     }
     let (location, made) = find(t, dirfd, name, flags, mode)?;
-    let flags = if flags & O_TMPFILE == O_TMPFILE { flags & !O_TMPFILE } else { flags };
+    let flags = if flags & O_TMPFILE == O_TMPFILE {
+        flags & !O_TMPFILE
+    } else {
+        flags
+    };
     if flags & linux::O_PATH != 0 {
         if flags & linux::O_DIRECTORY != 0 && location.inode.kind() != FileKind::Directory {
             return Err(Errno::ENOTDIR);
@@ -211,7 +235,10 @@ pub fn open_executable(t: &Thread, dirfd: i32, name: &[u8], flags: u32) -> Resul
         return Err(Errno::EACCES);
     }
     permit(&attributes, &t.credentials(), Permission::EXECUTE)?;
-    let file = location.inode.clone().open(&OpenRequest { flags: linux::O_RDONLY, caller: Some(t) })?;
+    let file = location.inode.clone().open(&OpenRequest {
+        flags: linux::O_RDONLY,
+        caller: Some(t),
+    })?;
     Ok(Arc::new(OpenFile::new(file, location, linux::O_RDONLY)))
 }
 
@@ -228,7 +255,14 @@ pub async fn open(t: &Thread, name: u64, flags: u32, mode: u32) -> Result<u64> {
 
 /// `creat(2)`.
 pub async fn creat(t: &Thread, name: u64, mode: u32) -> Result<u64> {
-    openat(t, AT_FDCWD, name, linux::O_CREAT | linux::O_WRONLY | linux::O_TRUNC, mode).await
+    openat(
+        t,
+        AT_FDCWD,
+        name,
+        linux::O_CREAT | linux::O_WRONLY | linux::O_TRUNC,
+        mode,
+    )
+    .await
 }
 
 /// `openat2(2)`, without any of its `resolve` restrictions: those are `EINVAL`, so that nobody relies on them in vain.

@@ -6,7 +6,7 @@
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::pin,
     task::Poll,
 };
 
@@ -71,7 +71,7 @@ async fn wait_for(t: &Thread, watched: &mut [Watched], deadline: Option<u64>) ->
                 woken |= wait.as_mut().poll(context).is_ready();
             }
             if let Some(sleep) = sleep.as_mut().as_pin_mut() {
-                woken |= Pin::poll(sleep, context).is_ready();
+                woken |= sleep.poll(context).is_ready();
             }
             if woken { Poll::Ready(()) } else { Poll::Pending }
         }))
@@ -91,11 +91,26 @@ async fn poll_until(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -
     watched.try_reserve(count as usize).map_err(|_| Errno::ENOMEM)?;
     for index in 0..u64::from(count) {
         let [word] = words(t, array.wrapping_add(index * 8)).await?;
-        let (fd, wanted) = (word as u32 as i32, Readiness::from_bits_truncate((word >> 32) as u32 & 0xffff));
+        let (fd, wanted) = (
+            word as u32 as i32,
+            Readiness::from_bits_truncate((word >> 32) as u32 & 0xffff),
+        );
         watched.push(match files.get(fd) {
-            _ if fd < 0 => Watched { file: None, wanted, ready: Readiness::empty() },
-            Ok(file) if !file.is_path() => Watched { file: Some(file), wanted, ready: Readiness::empty() },
-            _ => Watched { file: None, wanted, ready: Readiness::NVAL },
+            _ if fd < 0 => Watched {
+                file: None,
+                wanted,
+                ready: Readiness::empty(),
+            },
+            Ok(file) if !file.is_path() => Watched {
+                file: Some(file),
+                wanted,
+                ready: Readiness::empty(),
+            },
+            _ => Watched {
+                file: None,
+                wanted,
+                ready: Readiness::NVAL,
+            },
         });
     }
     let result = wait_for(t, &mut watched, deadline).await;
@@ -117,7 +132,9 @@ fn from_parts([seconds, parts]: [u64; 2], unit: u64) -> Result<u64> {
     if seconds > i64::MAX as u64 || parts >= 1_000_000_000 / unit {
         return Err(Errno::EINVAL);
     }
-    Ok(rt::now().saturating_add(seconds.saturating_mul(1_000_000_000)).saturating_add(parts * unit))
+    Ok(rt::now()
+        .saturating_add(seconds.saturating_mul(1_000_000_000))
+        .saturating_add(parts * unit))
 }
 
 /// `poll(2)`.
@@ -126,7 +143,11 @@ pub async fn poll(t: &Thread, array: u64, count: u32, timeout: i32) -> Result<u6
     let result = poll_until(t, array, count, deadline).await;
     if result == Err(Errno::ERESTARTSYS) {
         // Without a handler the rest of the time is waited, not the whole again.
-        t.set_restart(Restart::Poll { descriptors: array, count, deadline: deadline.unwrap_or(u64::MAX) });
+        t.set_restart(Restart::Poll {
+            descriptors: array,
+            count,
+            deadline: deadline.unwrap_or(u64::MAX),
+        });
         return Err(Errno::ERESTART_RESTARTBLOCK);
     }
     result
@@ -136,7 +157,11 @@ pub async fn poll(t: &Thread, array: u64, count: u32, timeout: i32) -> Result<u6
 pub async fn restart_poll(t: &Thread, array: u64, count: u32, deadline: u64) -> Result<u64> {
     let result = poll_until(t, array, count, (deadline != u64::MAX).then_some(deadline)).await;
     if result == Err(Errno::ERESTARTSYS) {
-        t.set_restart(Restart::Poll { descriptors: array, count, deadline });
+        t.set_restart(Restart::Poll {
+            descriptors: array,
+            count,
+            deadline,
+        });
         return Err(Errno::ERESTART_RESTARTBLOCK);
     }
     result
@@ -180,7 +205,11 @@ async fn put_rest(t: &Thread, address: u64, deadline: Option<u64>, unit: u64) {
 
 /// `ppoll(2)`.
 pub async fn ppoll(t: &Thread, array: u64, count: u32, timeout: u64, mask: u64, size: u64) -> Result<u64> {
-    let deadline = if timeout == 0 { None } else { Some(from_parts(words(t, timeout).await?, 1)?) };
+    let deadline = if timeout == 0 {
+        None
+    } else {
+        Some(from_parts(words(t, timeout).await?, 1)?)
+    };
     let mask = signal_mask(t, mask, size).await?;
     let result = masked(t, mask, poll_until(t, array, count, deadline)).await;
     put_rest(t, timeout, deadline, 1).await;
@@ -190,12 +219,17 @@ pub async fn ppoll(t: &Thread, array: u64, count: u32, timeout: u64, mask: u64, 
 /// Bits of a descriptor set in one word.
 const WORD: usize = 64;
 
-const READ_SET: Readiness = Readiness::READABLE.union(Readiness::HUP).union(Readiness::ERR).union(Readiness::RDBAND);
+const READ_SET: Readiness = Readiness::READABLE
+    .union(Readiness::HUP)
+    .union(Readiness::ERR)
+    .union(Readiness::RDBAND);
 const WRITE_SET: Readiness = Readiness::WRITABLE.union(Readiness::ERR).union(Readiness::WRBAND);
 
 async fn select_until(t: &Thread, count: i32, sets: [u64; 3], deadline: Option<u64>) -> Result<u64> {
     let files = t.files();
-    let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?.min(files.size().next_multiple_of(WORD));
+    let count = usize::try_from(count)
+        .map_err(|_| Errno::EINVAL)?
+        .min(files.size().next_multiple_of(WORD));
     let words_in_set = count.div_ceil(WORD);
     let mut given: [SmallVec<[u64; 16]>; 3] = Default::default();
     for (set, &address) in given.iter_mut().zip(&sets) {
@@ -220,7 +254,11 @@ async fn select_until(t: &Thread, count: i32, sets: [u64; 3], deadline: Option<u
         }
         if !wanted.is_empty() {
             let file = files.get_usable(fd as i32)?;
-            watched.push(Watched { file: Some(file), wanted, ready: Readiness::empty() });
+            watched.push(Watched {
+                file: Some(file),
+                wanted,
+                ready: Readiness::empty(),
+            });
             numbers.push(fd);
         }
     }
@@ -250,7 +288,11 @@ async fn select_until(t: &Thread, count: i32, sets: [u64; 3], deadline: Option<u
 
 /// `select(2)`.
 pub async fn select(t: &Thread, count: i32, read: u64, write: u64, except: u64, timeout: u64) -> Result<u64> {
-    let deadline = if timeout == 0 { None } else { Some(from_parts(words(t, timeout).await?, 1000)?) };
+    let deadline = if timeout == 0 {
+        None
+    } else {
+        Some(from_parts(words(t, timeout).await?, 1000)?)
+    };
     let result = masked(t, None, select_until(t, count, [read, write, except], deadline)).await;
     put_rest(t, timeout, deadline, 1000).await;
     result
@@ -266,7 +308,11 @@ pub async fn pselect6(
     timeout: u64,
     mask: u64,
 ) -> Result<u64> {
-    let deadline = if timeout == 0 { None } else { Some(from_parts(words(t, timeout).await?, 1)?) };
+    let deadline = if timeout == 0 {
+        None
+    } else {
+        Some(from_parts(words(t, timeout).await?, 1)?)
+    };
     let mask = if mask == 0 {
         None
     } else {

@@ -8,12 +8,7 @@ use super::{
 };
 use crate::{
     errno::{Errno, Result},
-    fs::{
-        Attributes, FileKind, Permission,
-        attributes::permit,
-        inode::FileSystemStatus,
-        path::LastLink,
-    },
+    fs::{Attributes, FileKind, Permission, attributes::permit, inode::FileSystemStatus, path::LastLink},
     task::Thread,
 };
 
@@ -46,7 +41,11 @@ pub async fn newfstatat(t: &Thread, dirfd: i32, name: u64, buffer: u64, flags: u
         return Err(Errno::EINVAL);
     }
     // glibc's fstat passes an empty string, newer callers none at all.
-    let name = if name == 0 && flags & linux::AT_EMPTY_PATH != 0 { Default::default() } else { path(t, name).await? };
+    let name = if name == 0 && flags & linux::AT_EMPTY_PATH != 0 {
+        Default::default()
+    } else {
+        path(t, name).await?
+    };
     let attributes = subject(t, dirfd, &name, flags)?.attributes();
     put_stat(t, buffer, &attributes).await
 }
@@ -74,10 +73,16 @@ pub async fn statx(t: &Thread, dirfd: i32, name: u64, flags: u32, mask: u32, buf
     if flags & !known != 0 || sync == linux::AT_STATX_SYNC_TYPE || mask & linux::STATX__RESERVED != 0 {
         return Err(Errno::EINVAL);
     }
-    let name = if name == 0 && flags & linux::AT_EMPTY_PATH != 0 { Default::default() } else { path(t, name).await? };
+    let name = if name == 0 && flags & linux::AT_EMPTY_PATH != 0 {
+        Default::default()
+    } else {
+        path(t, name).await?
+    };
     let subject = subject(t, dirfd, &name, flags)?;
     let a = subject.attributes();
-    let (mount, is_root) = subject.location().map_or((0, false), |place| (place.mount.id(), place.is_mount_root()));
+    let (mount, is_root) = subject
+        .location()
+        .map_or((0, false), |place| (place.mount.id(), place.is_mount_root()));
     let bytes = structure!(linux::statx {
         stx_mask: linux::STATX_BASIC_STATS | linux::STATX_BTIME | linux::STATX_MNT_ID,
         stx_blksize: a.block_size,
@@ -122,13 +127,20 @@ pub async fn faccessat2(t: &Thread, dirfd: i32, name: u64, mode: u32, flags: u32
     let subject = if name.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
         subject(t, dirfd, &name, flags)?
     } else {
-        let last = if flags & linux::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
+        let last = if flags & linux::AT_SYMLINK_NOFOLLOW != 0 {
+            LastLink::Keep
+        } else {
+            LastLink::Follow
+        };
         Subject::Location(walk_as(t, &credentials, dirfd, &name, last)?.existing()?)
     };
     let wanted = Permission::from_bits_truncate(mode as u16);
     let attributes = subject.attributes();
     permit(&attributes, &credentials, wanted)?;
-    let is_node = matches!(attributes.kind, FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo);
+    let is_node = matches!(
+        attributes.kind,
+        FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo
+    );
     if wanted.contains(Permission::WRITE)
         && !is_node
         && let Ok(location) = subject.location()

@@ -105,7 +105,16 @@ pub async fn read_into(t: &Thread, file: &OpenFile, at: Option<u64>, sink: &mut 
             sink.open_window();
             file.read(Some(t), at.as_mut(), sink)
         },
-        |(_, sink)| (sink.done(), if sink.remaining() == 0 && !sink.is_full() { Next::Again } else { Next::Return }),
+        |(_, sink)| {
+            (
+                sink.done(),
+                if sink.remaining() == 0 && !sink.is_full() {
+                    Next::Again
+                } else {
+                    Next::Return
+                },
+            )
+        },
     )
     .await
 }
@@ -148,17 +157,29 @@ pub async fn write_from(
 
 fn readable(t: &Thread, fd: i32) -> Result<Arc<OpenFile>> {
     let file = t.files().get(fd)?;
-    if file.is_readable() { Ok(file) } else { Err(Errno::EBADF) }
+    if file.is_readable() {
+        Ok(file)
+    } else {
+        Err(Errno::EBADF)
+    }
 }
 
 fn writable(t: &Thread, fd: i32) -> Result<Arc<OpenFile>> {
     let file = t.files().get(fd)?;
-    if file.is_writable() { Ok(file) } else { Err(Errno::EBADF) }
+    if file.is_writable() {
+        Ok(file)
+    } else {
+        Err(Errno::EBADF)
+    }
 }
 
 fn offset(file: &OpenFile, offset: i64) -> Result<Option<u64>> {
     let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
-    if file.file().positioning() == Positioning::Stream { Err(Errno::ESPIPE) } else { Ok(Some(offset)) }
+    if file.file().positioning() == Positioning::Stream {
+        Err(Errno::ESPIPE)
+    } else {
+        Ok(Some(offset))
+    }
 }
 
 /// `read(2)`.
@@ -227,7 +248,11 @@ pub async fn preadv2(t: &Thread, fd: i32, array: u64, count: u64, low: i64, _hig
     if flags & !HARMLESS != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    if low == -1 { readv(t, fd, array, count).await } else { preadv(t, fd, array, count, low as u64, 0).await }
+    if low == -1 {
+        readv(t, fd, array, count).await
+    } else {
+        preadv(t, fd, array, count, low as u64, 0).await
+    }
 }
 
 /// `pwritev2(2)`; an offset of -1 is the position.
@@ -238,7 +263,11 @@ pub async fn pwritev2(t: &Thread, fd: i32, array: u64, count: u64, low: i64, _hi
     let file = writable(t, fd)?;
     let at = if low == -1 { None } else { offset(&file, low)? };
     let slices = vectors(t, array, count).await?;
-    let write_at = if flags & linux::RWF_APPEND != 0 { WriteAt::End } else { WriteAt::Position };
+    let write_at = if flags & linux::RWF_APPEND != 0 {
+        WriteAt::End
+    } else {
+        WriteAt::Position
+    };
     write_from(t, &file, at, &mut Source::user(&slices), write_at).await
 }
 
@@ -261,7 +290,9 @@ async fn copy(
     count: u64,
 ) -> Result<u64> {
     let mut buffer = alloc::vec::Vec::new();
-    buffer.try_reserve_exact(COPY_CHUNK.min(count as usize)).map_err(|_| Errno::ENOMEM)?;
+    buffer
+        .try_reserve_exact(COPY_CHUNK.min(count as usize))
+        .map_err(|_| Errno::ENOMEM)?;
     buffer.resize(COPY_CHUNK.min(count as usize), 0);
     let mut done = 0;
     while done < count {
@@ -362,7 +393,10 @@ pub async fn copy_file_range(
     let from = offset_at(t, &input, in_offset).await?;
     let to = offset_at(t, &output, out_offset).await?;
     let count = count.min(crate::fs::io::MAX_TRANSFER as u64);
-    let (start, target) = (from.unwrap_or_else(|| input.position()), to.unwrap_or_else(|| output.position()));
+    let (start, target) = (
+        from.unwrap_or_else(|| input.position()),
+        to.unwrap_or_else(|| output.position()),
+    );
     let same = input.attributes().inode == output.attributes().inode
         && input.attributes().device == output.attributes().device;
     if same && start < target.saturating_add(count) && target < start.saturating_add(count) {

@@ -99,7 +99,10 @@ pub async fn vectors(t: &Thread, address: u64, count: u64) -> Result<Vectors> {
     let mut sum: u64 = 0;
     for index in 0..count {
         let [base, len] = words(t, address.wrapping_add(index * 16)).await?;
-        sum = sum.checked_add(len).filter(|&sum| sum <= i64::MAX as u64).ok_or(Errno::EINVAL)?;
+        sum = sum
+            .checked_add(len)
+            .filter(|&sum| sum <= i64::MAX as u64)
+            .ok_or(Errno::EINVAL)?;
         slices.push(UserSlice::new(base, len)?);
     }
     Ok(slices)

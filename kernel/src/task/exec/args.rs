@@ -60,7 +60,11 @@ impl Strings {
         for string in new {
             strings.push(string)?;
         }
-        let rest = self.bytes.iter().position(|byte| *byte == 0).map_or(&[][..], |end| &self.bytes[end + 1..]);
+        let rest = self
+            .bytes
+            .iter()
+            .position(|byte| *byte == 0)
+            .map_or(&[][..], |end| &self.bytes[end + 1..]);
         strings.bytes.try_reserve(rest.len()).map_err(|_| Errno::ENOMEM)?;
         strings.bytes.extend_from_slice(rest);
         strings.count += self.count.saturating_sub(1);

@@ -101,7 +101,11 @@ pub fn header(bytes: &[u8]) -> Result<Header> {
     {
         return Err(Errno::ENOEXEC);
     }
-    Ok(Header { relocatable, entry: header.e_entry, table: (header.e_phoff, count * ENTRY_SIZE) })
+    Ok(Header {
+        relocatable,
+        entry: header.e_entry,
+        table: (header.e_phoff, count * ENTRY_SIZE),
+    })
 }
 
 /// Checks the program headers of a file of `file_size` bytes.
@@ -155,8 +159,9 @@ pub fn program(header: Header, table: &[u8], file_size: u64) -> Result<Program> 
             let (at, length) = (header.table.0, header.table.1 as u64);
             segment.offset <= at && at.saturating_add(length) <= segment.offset + segment.file_size
         });
-        program.headers_address =
-            covering.map_or(0, |segment| segment.address.wrapping_add(header.table.0 - segment.offset));
+        program.headers_address = covering.map_or(0, |segment| {
+            segment.address.wrapping_add(header.table.0 - segment.offset)
+        });
     }
     Ok(program)
 }
@@ -171,7 +176,9 @@ impl Program {
 
     /// The end of the last segment's bytes: where the heap may begin.
     pub fn end(&self) -> u64 {
-        self.segments.last().map_or(0, |segment| segment.address + segment.memory_size)
+        self.segments
+            .last()
+            .map_or(0, |segment| segment.address + segment.memory_size)
     }
 }
 
@@ -193,7 +200,10 @@ fn prot(flags: u32) -> Prot {
 fn check(segment: &Segment, before: Option<&Segment>, file_size: u64) -> Result<()> {
     if segment.file_size > segment.memory_size
         || segment.address % PAGE != segment.offset % PAGE
-        || segment.offset.checked_add(segment.file_size).is_none_or(|end| end > file_size)
+        || segment
+            .offset
+            .checked_add(segment.file_size)
+            .is_none_or(|end| end > file_size)
     {
         return Err(Errno::ENOEXEC);
     }

@@ -46,7 +46,11 @@ async fn map_segment(mm: &Arc<AddressSpace>, pager: &Arc<dyn Pager>, segment: &S
     let address = base + segment.address;
     let start = VirtAddr(address).page_floor().0;
     let file_end = address + segment.file_size;
-    let file_pages_end = if segment.file_size == 0 { start } else { file_end.next_multiple_of(PAGE) };
+    let file_pages_end = if segment.file_size == 0 {
+        start
+    } else {
+        file_end.next_multiple_of(PAGE)
+    };
     let end = (address + segment.memory_size).next_multiple_of(PAGE);
     if file_pages_end > start {
         mm.mmap(Map {
@@ -60,11 +64,14 @@ async fn map_segment(mm: &Arc<AddressSpace>, pager: &Arc<dyn Pager>, segment: &S
         .await?;
         let tail = file_pages_end.min(end) - file_end;
         if segment.memory_size > segment.file_size && tail > 0 && segment.prot.contains(Prot::WRITE) {
-            mm.write_bytes(file_end, &[0; PAGE_SIZE][..tail as usize]).await.map_err(no_memory)?;
+            mm.write_bytes(file_end, &[0; PAGE_SIZE][..tail as usize])
+                .await
+                .map_err(no_memory)?;
         }
     }
     if end > file_pages_end {
-        mm.mmap(Map::anonymous(end - file_pages_end, segment.prot).fixed(file_pages_end)).await?;
+        mm.mmap(Map::anonymous(end - file_pages_end, segment.prot).fixed(file_pages_end))
+            .await?;
     }
     Ok(())
 }

@@ -34,9 +34,9 @@ use super::{
 use crate::{
     command_line,
     errno::{Errno, Result},
-    fs::{self, OpenFile},
+    fs::{OpenFile, path},
     mm::{AddressSpace, STACK_TOP},
-    random,
+    random, syscall,
 };
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -109,7 +109,7 @@ pub(super) async fn prepare(thread: &Thread, mut request: Request) -> Result<Pre
         first.extend(found.argument.as_deref());
         first.push(&request.path);
         request.arguments.replace_first(&first)?;
-        request.file = fs::open_executable(thread, &found.interpreter)?;
+        request.file = open(thread, &found.interpreter)?;
         request.path = found.interpreter.clone();
     }
     Err(Errno::ELOOP)
@@ -135,8 +135,8 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
         comm: base_name(original).to_vec(),
         credentials: new_credentials(process, &request.file),
     };
-    let randomise = process.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0
-        && !command_line::has("norandmaps");
+    let randomise =
+        process.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0 && !command_line::has("norandmaps");
     let shift = |bits: u32| if randomise { random_bits(bits) * PAGE } else { 0 };
 
     let base = if program.header.relocatable {
@@ -163,25 +163,39 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
     let auxv = auxiliary_vector(&program, base, interpreter_base, &prepared.credentials, process);
     let mut random = [0; 16];
     random::fill(&mut random);
-    let built = stack::build(stack_top, &stack::Contents {
-        path: &request.path,
-        arguments: &request.arguments,
-        environment: &request.environment,
-        auxv: &auxv,
-        platform: Cpu::MACHINE,
-        random,
-        gap: if randomise { random_bits(9) * 16 } else { 0 },
-    })?;
+    let built = stack::build(
+        stack_top,
+        &stack::Contents {
+            path: &request.path,
+            arguments: &request.arguments,
+            environment: &request.environment,
+            auxv: &auxv,
+            platform: Cpu::MACHINE,
+            random,
+            gap: if randomise { random_bits(9) * 16 } else { 0 },
+        },
+    )?;
     mm.write_bytes(built.pointer, &built.bytes).await?;
     prepared.entry = start;
     prepared.stack = built.pointer;
     prepared.image = Image {
-        path: fs::absolute_path(thread, &request.file).unwrap_or_else(|| request.path.clone()),
+        path: request.file.location().map_or_else(
+            || request.path.clone(),
+            |location| path::path_of(location, &thread.fs().root()).display(),
+        ),
         arguments: request.arguments.bytes().to_vec(),
         environment: request.environment.bytes().to_vec(),
         auxv: built.auxv,
     };
     Ok(prepared)
+}
+
+/// Opens a program by a path seen from the thread's working directory.
+///
+/// # Errors
+/// As `open(2)`; `EACCES` if it is not executable.
+pub(super) fn open(thread: &Thread, path: &[u8]) -> Result<Arc<OpenFile>> {
+    syscall::fs::open_executable(thread, linux_raw_sys::general::AT_FDCWD, path, 0)
 }
 
 fn base_name(path: &[u8]) -> &[u8] {
@@ -194,12 +208,16 @@ fn random_bits(bits: u32) -> u64 {
     u64::from_ne_bytes(bytes) & ((1 << bits) - 1)
 }
 
-fn open_interpreter(thread: &Thread, file: &OpenFile, (offset, length): (u64, usize)) -> Result<(Arc<OpenFile>, Program)> {
+fn open_interpreter(
+    thread: &Thread,
+    file: &OpenFile,
+    (offset, length): (u64, usize),
+) -> Result<(Arc<OpenFile>, Program)> {
     let mut path = alloc::vec![0; length];
     if file.read_kernel(offset, &mut path)? != length || path.pop() != Some(0) || path.contains(&0) {
         return Err(Errno::ENOEXEC);
     }
-    let linker = fs::open_executable(thread, &path)?;
+    let linker = open(thread, &path)?;
     let program = load::read_program(&linker).map_err(|error| match error {
         Errno::ENOEXEC => Errno::ELIBBAD,
         other => other,
@@ -224,7 +242,14 @@ fn auxiliary_vector(
         (at::HWCAP, hwcap),
         (at::PAGESZ, PAGE),
         (at::CLKTCK, 100),
-        (at::PHDR, if program.headers_address == 0 { 0 } else { base.wrapping_add(program.headers_address) }),
+        (
+            at::PHDR,
+            if program.headers_address == 0 {
+                0
+            } else {
+                base.wrapping_add(program.headers_address)
+            }
+        ),
         (at::PHENT, 56),
         (at::PHNUM, program.header_count as u64),
         (at::BASE, interpreter_base),
@@ -272,7 +297,11 @@ async fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
     }
     poll_fn(|cx| {
         thread.store_waker(cx.waker());
-        if process.thread_count() == 1 { Poll::Ready(()) } else { Poll::Pending }
+        if process.thread_count() == 1 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
     let mut table = TABLE.lock();

@@ -21,7 +21,9 @@ pub struct Script {
 /// # Errors
 /// `ENOEXEC` if it names nothing, or is too long to hold the interpreter's name.
 pub fn parse(start: &[u8]) -> Result<Option<Script>> {
-    let Some(line) = start.strip_prefix(b"#!") else { return Ok(None) };
+    let Some(line) = start.strip_prefix(b"#!") else {
+        return Ok(None);
+    };
     let (line, complete) = match line.iter().position(|byte| *byte == b'\n' || *byte == 0) {
         Some(end) => (&line[..end], true),
         None => (line, start.len() < LINE_SIZE),
@@ -35,7 +37,10 @@ pub fn parse(start: &[u8]) -> Result<Option<Script>> {
     }
     let (name, rest) = line.split_at(end.unwrap_or(line.len()));
     let rest = rest.trim_ascii();
-    Ok(Some(Script { interpreter: name.to_vec(), argument: (!rest.is_empty()).then(|| rest.to_vec()) }))
+    Ok(Some(Script {
+        interpreter: name.to_vec(),
+        argument: (!rest.is_empty()).then(|| rest.to_vec()),
+    }))
 }
 
 #[cfg(test)]
@@ -46,7 +51,10 @@ mod tests {
     fn lines_are_read_as_linux_reads_them() {
         let script = |line: &[u8]| parse(line).map(|found| found.map(|s| (s.interpreter, s.argument)));
         assert_eq!(script(b"#!/bin/sh\necho"), Ok(Some((b"/bin/sh".to_vec(), None))));
-        assert_eq!(script(b"#! /bin/awk -f  x \nx"), Ok(Some((b"/bin/awk".to_vec(), Some(b"-f  x".to_vec())))));
+        assert_eq!(
+            script(b"#! /bin/awk -f  x \nx"),
+            Ok(Some((b"/bin/awk".to_vec(), Some(b"-f  x".to_vec()))))
+        );
         assert_eq!(script(b"#!\n"), Err(Errno::ENOEXEC));
         assert_eq!(script(b"echo"), Ok(None));
         let mut long = b"#!/".to_vec();

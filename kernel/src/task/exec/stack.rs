@@ -74,7 +74,16 @@ pub fn build(top: u64, contents: &Contents<'_>) -> Result<Stack> {
     for &(key, value) in contents.auxv {
         auxv.extend([key, value]);
     }
-    auxv.extend([at::RANDOM, random, at::EXECFN, path, at::PLATFORM, platform, at::NULL, 0]);
+    auxv.extend([
+        at::RANDOM,
+        random,
+        at::EXECFN,
+        path,
+        at::PLATFORM,
+        platform,
+        at::NULL,
+        0,
+    ]);
     let words = 1 + contents.arguments.count() + 1 + contents.environment.count() + 1 + auxv.len();
     let pointer = (random - words as u64 * 8) & !15;
 
@@ -134,7 +143,10 @@ mod tests {
                 stack.bytes[at..at + end].to_vec()
             };
             assert_eq!(word(0), 2);
-            assert_eq!((string(word(1)), string(word(2)), word(3)), (b"sh".to_vec(), b"-c".to_vec(), 0));
+            assert_eq!(
+                (string(word(1)), string(word(2)), word(3)),
+                (b"sh".to_vec(), b"-c".to_vec(), 0)
+            );
             assert_eq!((string(word(4)), word(5)), (b"A=1".to_vec(), 0));
             assert_eq!((word(6), word(7), word(8)), (at::PAGESZ, 4096, at::RANDOM));
             assert_eq!((word(10), string(word(11))), (at::EXECFN, b"/bin/sh".to_vec()));

@@ -24,7 +24,7 @@ pub(super) fn map(mm: &AddressSpace) -> Result<u64> {
     if UserContext::TRAMPOLINE.is_empty() {
         return Ok(0);
     }
-    let page = PAGE.try_call_once(|| {
+    let page = PAGE.try_call_once(|| -> Result<Frame> {
         let page = frame::allocate_zeroed()?;
         page.write(0, UserContext::TRAMPOLINE);
         Ok(page)

@@ -25,8 +25,7 @@ use crate::{
         exit,
         fp::OnCpu,
         process::WaitStatus,
-        stop,
-        table,
+        stop, table,
         thread::{Restart, Thread, attention},
     },
 };
@@ -63,7 +62,9 @@ pub(in crate::task) async fn deliver(
             continue;
         }
         thread.clear_attention(attention::SIGNAL);
-        let Some(info) = thread.take_signal(|mask| SignalSet(!0).without(mask)) else { break };
+        let Some(info) = thread.take_signal(|mask| SignalSet(!0).without(mask)) else {
+            break;
+        };
         let signo = info.signo();
         let action = take_action(thread, signo);
         match action.handler {
@@ -77,6 +78,7 @@ pub(in crate::task) async fn deliver(
         if let Some(errno) = interrupted.take() {
             settle(thread, context, errno, &action);
         }
+        on_cpu.restarting = false;
         on_cpu.save(context);
         on_cpu.forget();
         if run_handler(thread, context, &action, &info).await.is_err() {
@@ -86,7 +88,8 @@ pub(in crate::task) async fn deliver(
             force(thread, SigInfo::kernel(SIGSEGV));
         }
     }
-    if interrupted.is_some() {
+    if let Some(errno) = interrupted {
+        on_cpu.restarting = errno == Errno::ERESTART_RESTARTBLOCK;
         context.rewind_syscall();
     }
     thread.restore_mask();
@@ -236,7 +239,13 @@ pub(crate) async fn sigreturn(thread: &Arc<Thread>, context: &mut UserContext) {
     if !on_alt_stack(&signals.alt_stack, context.stack_pointer()) {
         let flags = restored.alt_stack.flags & !SS_ONSTACK;
         let disabled = flags & SS_DISABLE != 0;
-        signals.alt_stack =
-            if disabled { AltStack::default() } else { AltStack { flags, ..restored.alt_stack } };
+        signals.alt_stack = if disabled {
+            AltStack::default()
+        } else {
+            AltStack {
+                flags,
+                ..restored.alt_stack
+            }
+        };
     }
 }

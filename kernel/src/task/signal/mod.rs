@@ -12,4 +12,4 @@ pub mod set;
 
 pub use info::SigInfo;
 pub use send::{force, kill, send_to_process, send_to_thread, signal_process_group};
-pub use set::{SignalSet, Signo};
+pub use set::{SIGPIPE, SignalSet, Signo};

@@ -8,7 +8,7 @@ use alloc::collections::VecDeque;
 
 use super::{
     info::{SigInfo, code},
-    set::{SIGRTMIN, SignalSet, Signo},
+    set::{SIGRTMIN, SignalSet},
 };
 use crate::errno::{Errno, Result};
 

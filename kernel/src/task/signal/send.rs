@@ -19,8 +19,7 @@ use crate::{
         limits::Resource,
         pid::Pid,
         process::{Process, Shared, WaitStatus},
-        stop,
-        table,
+        stop, table,
         thread::{Thread, attention},
     },
 };
@@ -64,7 +63,10 @@ pub fn force(thread: &Arc<Thread>, info: SigInfo) {
         let mut actions = actions.lock();
         let action = actions.get_mut(signo);
         if blocked || action.ignores(signo) {
-            *action = SigAction { handler: SIG_DFL, ..SigAction::default() };
+            *action = SigAction {
+                handler: SIG_DFL,
+                ..SigAction::default()
+            };
         }
     }
     // Not beyond any limit, and a standard signal: this cannot fail.
@@ -82,7 +84,9 @@ pub fn may_signal(sender: &Process, target: &Process, signo: Signo) -> bool {
     }
     let (from, to): (Arc<Credentials>, Arc<Credentials>) = (sender.credentials(), target.credentials());
     from.is_privileged()
-        || [from.euid, from.uid].iter().any(|uid| *uid == to.suid || *uid == to.uid)
+        || [from.euid, from.uid]
+            .iter()
+            .any(|uid| *uid == to.suid || *uid == to.uid)
         || signo == SIGCONT && sender.session().id() == target.session().id()
 }
 
@@ -254,7 +258,9 @@ pub fn kill(sender: &Process, pid: Pid, signo: Signo) -> Result<()> {
         }
         0 => signal_many(sender, table::group_members(sender.group()), signo, info),
         -1 => {
-            let all = table::processes().into_iter().filter(|p| p.pid() != 1 && p.pid() != sender.pid());
+            let all = table::processes()
+                .into_iter()
+                .filter(|p| p.pid() != 1 && p.pid() != sender.pid());
             signal_many(sender, all, signo, info)
         }
         i32::MIN => Err(Errno::ESRCH),
@@ -266,7 +272,11 @@ fn signal_one(sender: &Process, target: &Arc<Process>, signo: Signo, info: SigIn
     if !may_signal(sender, target, signo) {
         return Err(Errno::EPERM);
     }
-    if signo == 0 { Ok(()) } else { send_to_process(target, info) }
+    if signo == 0 {
+        Ok(())
+    } else {
+        send_to_process(target, info)
+    }
 }
 
 fn signal_many(

@@ -15,7 +15,10 @@ const PROGRAMS_LIMIT: Duration = Duration::from_secs(600);
 const SCRIPT_LIMIT: Duration = Duration::from_secs(180);
 
 fn machine(words: &[&str]) -> Machine {
-    Machine { words: words.iter().map(|word| (*word).to_owned()).collect(), ..Machine::default() }
+    Machine {
+        words: words.iter().map(|word| (*word).to_owned()).collect(),
+        ..Machine::default()
+    }
 }
 
 /// Shows what a failed boot left behind, and keeps it.
@@ -25,7 +28,10 @@ fn report(name: &str, outcome: &Outcome, error: &anyhow::Error) -> Result<()> {
     let path = directory.join(format!("{name}.log"));
     let text = format!("{}{}", outcome.text(), outcome.diagnosis.as_deref().unwrap_or_default());
     fs::write(&path, &text)?;
-    println!("---- {name}: serial log\n{text}---- {name}: {error:#} (log: {})", path.display());
+    println!(
+        "---- {name}: serial log\n{text}---- {name}: {error:#} (log: {})",
+        path.display()
+    );
     Ok(())
 }
 
@@ -36,12 +42,20 @@ pub fn programs(arch: Arch) -> Result<Tally> {
     match verdict::check_tests(&outcome, &boot.build_id) {
         Ok(counts) => {
             let text = outcome.text();
-            text.lines().filter(|line| line.contains(" FAILED")).for_each(|line| println!("{line}"));
-            Ok(Tally { passed: counts.passed, failed: counts.failed })
+            text.lines()
+                .filter(|line| line.contains(" FAILED"))
+                .for_each(|line| println!("{line}"));
+            Ok(Tally {
+                passed: counts.passed,
+                failed: counts.failed,
+            })
         }
         Err(error) => {
             report(&format!("{}-programs", arch.name()), &outcome, &error)?;
-            Ok(Tally { passed: verdict::seen(&outcome.text()).passed, failed: 1 })
+            Ok(Tally {
+                passed: verdict::seen(&outcome.text()).passed,
+                failed: 1,
+            })
         }
     }
 }
@@ -76,7 +90,13 @@ pub fn release(arch: Arch) -> Result<Tally> {
 }
 
 fn script_boot(boot: &Boot, script: Vec<u8>) -> Result<Outcome> {
-    session::run(&machine(&["script", "quiet"]), boot, Input::Bytes(script), SCRIPT_LIMIT, |_| {})
+    session::run(
+        &machine(&["script", "quiet"]),
+        boot,
+        Input::Bytes(script),
+        SCRIPT_LIMIT,
+        |_| {},
+    )
 }
 
 fn list() -> Result<Vec<PathBuf>> {
@@ -114,14 +134,28 @@ mod unit {
     use crate::session::tests::fake;
 
     fn printed(text: &str) -> Outcome {
-        fake(&format!("printf 'booting\\n{READY}\\n{text}'; exit 1"), Input::None, Duration::from_secs(20))
+        fake(
+            &format!("printf 'booting\\n{READY}\\n{text}'; exit 1"),
+            Input::None,
+            Duration::from_secs(20),
+        )
     }
 
     #[test]
     fn output_is_compared_to_the_end() {
         assert!(compare(&printed("a\\nb\\n"), "a\nb\n").is_ok());
-        assert!(compare(&printed("a\\n"), "a\nb\n").unwrap_err().to_string().contains("line 2"));
-        assert!(compare(&printed("a\\nb\\nc\\n"), "a\nb\n").unwrap_err().to_string().contains("unexpected"));
+        assert!(
+            compare(&printed("a\\n"), "a\nb\n")
+                .unwrap_err()
+                .to_string()
+                .contains("line 2")
+        );
+        assert!(
+            compare(&printed("a\\nb\\nc\\n"), "a\nb\n")
+                .unwrap_err()
+                .to_string()
+                .contains("unexpected")
+        );
     }
 
     #[test]

@@ -31,25 +31,47 @@ fn logged(name: &str, command: &mut Command) -> Result<(bool, String)> {
 /// cargo with the clippy and rustfmt that belong to the compiler, and a target directory of its own.
 fn lint_cargo() -> Command {
     let mut command = Command::new(project::root().join("scripts/cargo"));
-    command.current_dir(project::root()).env("CARGO_TARGET_DIR", project::target_dir().join("lint"));
+    command
+        .current_dir(project::root())
+        .env("CARGO_TARGET_DIR", project::target_dir().join("lint"));
     command.env_remove("RUSTFLAGS");
     command
 }
 
 /// rustfmt agrees.
 pub fn format() -> Result<Tally> {
-    Ok(Tally::of(logged("format", lint_cargo().args(["fmt", "--all", "--check"]))?.0))
+    Ok(Tally::of(
+        logged("format", lint_cargo().args(["fmt", "--all", "--check"]))?.0,
+    ))
 }
 
 /// clippy has nothing to say about any crate on the host, nor about the kernel's crates on both targets.
 pub fn lints() -> Result<Tally> {
     let mut host = lint_cargo();
-    host.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    host.args([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]);
     let mut tally = Tally::of(logged("lints-host", &mut host)?.0);
     for arch in Arch::ALL {
         let mut command = lint_cargo();
         command.args(["clippy", "--quiet", "--target", arch.kernel_target()]);
-        command.args(["--package", "executor", "--package", "hal", "--package", "kernel", "--", "-D", "warnings"]);
+        command.args([
+            "--package",
+            "executor",
+            "--package",
+            "hal",
+            "--package",
+            "kernel",
+            "--",
+            "-D",
+            "warnings",
+        ]);
         tally.add(&Tally::of(logged(&format!("lints-{}", arch.name()), &mut command)?.0));
     }
     Ok(tally)
@@ -83,8 +105,10 @@ pub fn tests() -> Result<Tally> {
 pub fn models() -> Result<Tally> {
     let mut command = project::cargo();
     let target: PathBuf = project::target_dir().join("loom");
-    command.args(["test", "--package", "executor", "--release"]).env("CARGO_TARGET_DIR", target);
-    command.env("RUSTFLAGS", "--cfg loom").env("LOOM_MAX_PREEMPTIONS", "3");
+    command
+        .args(["test", "--package", "executor", "--release", "--test", "loom"])
+        .env("CARGO_TARGET_DIR", target);
+    command.env("RUSTFLAGS", "--cfg loom");
     counted("loom", &mut command)
 }
 
@@ -108,7 +132,10 @@ fn count(text: &str) -> Tally {
             let at = words.iter().position(|candidate| *candidate == word)?;
             words.get(at.checked_sub(1)?)?.parse::<u64>().ok()
         };
-        tally.add(&Tally { passed: before("passed;").unwrap_or(0), failed: before("failed;").unwrap_or(0) });
+        tally.add(&Tally {
+            passed: before("passed;").unwrap_or(0),
+            failed: before("failed;").unwrap_or(0),
+        });
     }
     tally
 }
@@ -119,7 +146,8 @@ mod unit {
 
     #[test]
     fn results_are_added_up() {
-        let text = "test result: ok. 3 passed; 0 failed; 0 ignored\nx\ntest result: FAILED. 2 passed; 1 failed; 0 ignored\n";
+        let text =
+            "test result: ok. 3 passed; 0 failed; 0 ignored\nx\ntest result: FAILED. 2 passed; 1 failed; 0 ignored\n";
         assert_eq!(count(text), Tally { passed: 5, failed: 1 });
         assert_eq!(count("error: could not compile"), Tally::default());
     }

@@ -36,7 +36,10 @@ pub struct Tally {
 
 impl Tally {
     fn of(passed: bool) -> Self {
-        Self { passed: passed.into(), failed: (!passed).into() }
+        Self {
+            passed: passed.into(),
+            failed: (!passed).into(),
+        }
     }
 
     fn add(&mut self, other: &Self) {
@@ -90,9 +93,18 @@ impl Test {
         ];
         if !self.quick {
             for arch in self.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]) {
-                suites.push((format!("{}: test programs", arch.name()), Box::new(move || guest::programs(arch))));
-                suites.push((format!("{}: shell scripts", arch.name()), Box::new(move || guest::scripts(arch))));
-                suites.push((format!("{}: release boot", arch.name()), Box::new(move || guest::release(arch))));
+                suites.push((
+                    format!("{}: test programs", arch.name()),
+                    Box::new(move || guest::programs(arch)),
+                ));
+                suites.push((
+                    format!("{}: shell scripts", arch.name()),
+                    Box::new(move || guest::scripts(arch)),
+                ));
+                suites.push((
+                    format!("{}: release boot", arch.name()),
+                    Box::new(move || guest::release(arch)),
+                ));
             }
         }
         suites.retain(|(name, _)| self.only.as_ref().is_none_or(|only| name.contains(only.as_str())));
@@ -103,12 +115,18 @@ impl Test {
 fn structure() -> Result<Tally> {
     let mut tally = Tally::default();
     for finding in check::run()? {
-        finding.problems.iter().for_each(|problem| println!("{}: {problem}", finding.name));
+        finding
+            .problems
+            .iter()
+            .for_each(|problem| println!("{}: {problem}", finding.name));
         tally.add(&Tally::of(finding.problems.is_empty()));
     }
     let long = check::long_files()?;
     if !long.is_empty() {
-        println!("files of more than 500 lines (a report, no failure):\n  {}", long.join("\n  "));
+        println!(
+            "files of more than 500 lines (a report, no failure):\n  {}",
+            long.join("\n  ")
+        );
     }
     Ok(tally)
 }

@@ -1,0 +1,140 @@
+//! Runs the tests and is the one that says how they went: it saw every one of them end.
+
+use std::{fs, process::ExitCode, time::Instant};
+
+use crate::{Leaves, On, Test, all, programs, sys, syscall};
+
+/// Bytes by which free memory may differ after a test that frees all: caches of frames and slabs on each CPU.
+const SLACK: u64 = 256 << 10;
+
+/// Whether the kernel below is Breenix, and its build.
+pub fn breenix_build() -> Option<String> {
+    let version = fs::read_to_string("/proc/version").unwrap_or_default() + &uname_version();
+    version.contains("Breenix").then(|| {
+        let mut words = version.split([' ', '\n']);
+        words.find(|word| *word == "build");
+        words.next().unwrap_or("unknown").to_string()
+    })
+}
+
+fn uname_version() -> String {
+    // SAFETY: all-zero is a valid utsname.
+    let mut name: libc::utsname = unsafe { std::mem::zeroed() };
+    if syscall!(SYS_uname, &raw mut name).is_err() {
+        return String::new();
+    }
+    let text = |field: &[libc::c_char]| -> String {
+        field.iter().take_while(|c| **c != 0).map(|c| char::from(*c as u8)).collect()
+    };
+    format!("{} {}", text(&name.sysname), text(&name.version))
+}
+
+/// Runs the tests whose names contain one of `filters` (all, without any), then the scripts.
+pub fn run(filters: &[&str]) -> ExitCode {
+    let build = breenix_build();
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
+    let (mut passed, mut failed) = (0, 0);
+    let mut report = |name: &str, started: Instant, result: Result<(), String>| match result {
+        Ok(()) => {
+            passed += 1;
+            println!("TEST {name} ok ({} ms)", started.elapsed().as_millis());
+        }
+        Err(why) => {
+            failed += 1;
+            println!("TEST {name} FAILED: {why}");
+        }
+    };
+    for test in all().filter(|test| wanted(test.name) && (test.on == On::Any || build.is_some())) {
+        let started = Instant::now();
+        report(test.name, started, run_one(&test, build.is_some()));
+    }
+    for script in programs::scripts().into_iter().filter(|script| wanted(&script.name)) {
+        let started = Instant::now();
+        report(&script.name, started, script.run());
+    }
+    println!(
+        "KERNEL_POST_TESTS_COMPLETE build={} passed={passed} failed={failed}",
+        build.as_deref().unwrap_or("linux")
+    );
+    ExitCode::from(u8::from(failed > 0))
+}
+
+fn run_one(test: &Test, breenix: bool) -> Result<(), String> {
+    let check_memory = breenix && test.leaves == Leaves::Memory;
+    if check_memory {
+        // Once to fill the caches that the test fills.
+        one_process(test)?;
+    }
+    let before = sys::free_memory();
+    one_process(test)?;
+    let after = sys::free_memory();
+    if check_memory && after + SLACK < before {
+        return Err(format!("{} KiB of memory are gone", (before - after) >> 10));
+    }
+    Ok(())
+}
+
+fn one_process(test: &Test) -> Result<(), String> {
+    match limited(test.limit, || {
+        let me = programs::myself();
+        programs::execute(&me, &[&me, test.name])
+    })? {
+        (0, _) => Ok(()),
+        (status, said) => Err(format!("{}: {}", describe(status), said.trim())),
+    }
+}
+
+/// Runs `child` in a process group of its own, its output caught, for at most `seconds`. Its wait status and last output.
+pub fn limited(seconds: u64, child: impl FnOnce() -> i32) -> Result<(i32, String), String> {
+    let (reader, writer) = sys::pipe(libc::O_CLOEXEC);
+    let pid = sys::try_fork(|| {
+        let _ = syscall!(SYS_setpgid, 0, 0);
+        for descriptor in [1, 2] {
+            let _ = syscall!(SYS_dup3, writer, descriptor, 0);
+        }
+        if let Ok(null) = syscall!(SYS_openat, libc::AT_FDCWD, c"/dev/null".as_ptr(), libc::O_RDWR) {
+            let _ = syscall!(SYS_dup3, null, 0, 0);
+        }
+        child()
+    })
+    .map_err(|error| format!("fork: error {error}"))?;
+    sys::close(writer);
+    let _ = syscall!(SYS_setpgid, pid, pid);
+    let deadline = sys::now() + seconds * 1_000_000_000;
+    let mut said = Vec::new();
+    let mut piece = [0; 4096];
+    let mut hung = false;
+    // The end of output is the end of all that hold it; who leaves a process behind has hung.
+    loop {
+        let left = deadline.saturating_sub(sys::now()) / 1_000_000;
+        if left == 0 {
+            hung = true;
+            break;
+        }
+        if sys::poll(reader, libc::POLLIN, left) == 0 {
+            continue;
+        }
+        match sys::read(reader, &mut piece) {
+            Ok(0) => break,
+            Ok(count) => said.extend_from_slice(&piece[..count]),
+            Err(libc::EINTR) => {}
+            Err(error) => return Err(format!("reading its output: error {error}")),
+        }
+    }
+    sys::close(reader);
+    if hung {
+        let _ = sys::kill(-pid, libc::SIGKILL);
+    }
+    let (_, status) = sys::wait(pid, 0).map_err(|error| format!("wait4: error {error}"))?;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    if hung { Err(format!("no end within {seconds} s; said: {}", said.trim())) } else { Ok((status, said)) }
+}
+
+/// A wait status in words.
+pub fn describe(status: i32) -> String {
+    if libc::WIFEXITED(status) {
+        format!("exit code {}", libc::WEXITSTATUS(status))
+    } else {
+        format!("killed by signal {}", libc::WTERMSIG(status))
+    }
+}

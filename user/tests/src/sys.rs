@@ -1,0 +1,297 @@
+//! System calls, raw: what a test hands over is what the kernel gets, and what it answers is what the test sees.
+//!
+//! All unsafe code of the tests is here and in `arch`. The wrappers are safe in name only where a test asks for the
+//! impossible on purpose; a test that does so runs in a process of its own.
+
+use std::{
+    ffi::c_void,
+    mem::{size_of, zeroed},
+    ptr,
+};
+
+/// What a call gives: its value, or the positive error number.
+pub type Sys = Result<usize, i32>;
+
+/// Makes a call by number.
+pub fn call(number: i64, arguments: &[usize]) -> Sys {
+    let mut a = [0usize; 6];
+    a[..arguments.len()].copy_from_slice(arguments);
+    // SAFETY: the kernel checks every argument; memory that it changes is the test's own business.
+    let value = unsafe { libc::syscall(number as libc::c_long, a[0], a[1], a[2], a[3], a[4], a[5]) };
+    if value == -1 { Err(errno()) } else { Ok(value as usize) }
+}
+
+/// Makes a call by libc's name for its number.
+#[macro_export]
+macro_rules! syscall {
+    ($name:ident $(, $argument:expr)* $(,)?) => {
+        $crate::sys::call(libc::$name, &[$($argument as usize),*])
+    };
+}
+
+/// The last call's error number.
+pub fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// Forks; the child runs `child` and exits with what it gives. Returns the child's number.
+pub fn fork(child: impl FnOnce() -> i32) -> i32 {
+    try_fork(child).unwrap_or_else(|error| panic!("fork: error {error}"))
+}
+
+/// As [`fork`], where the fork itself may fail.
+pub fn try_fork(child: impl FnOnce() -> i32) -> Result<i32, i32> {
+    // SAFETY: the tests fork while they have one thread.
+    match unsafe { libc::fork() } {
+        -1 => Err(errno()),
+        0 => exit(child()),
+        pid => Ok(pid),
+    }
+}
+
+/// Ends the process at once.
+pub fn exit(status: i32) -> ! {
+    // SAFETY: always sound.
+    unsafe { libc::_exit(status) }
+}
+
+/// Waits for a child; its number and status.
+pub fn wait(pid: i32, flags: i32) -> Result<(i32, i32), i32> {
+    let mut status = 0i32;
+    syscall!(SYS_wait4, pid, &raw mut status, flags, 0).map(|pid| (pid as i32, status))
+}
+
+/// Waits for a child to exit; its exit code.
+///
+/// # Panics
+/// If it was killed.
+pub fn wait_exit(pid: i32) -> i32 {
+    let (_, status) = wait(pid, 0).expect("wait4");
+    assert!(libc::WIFEXITED(status), "process {pid} ended by signal {}", status & 0x7f);
+    libc::WEXITSTATUS(status)
+}
+
+/// Waits for a child to be killed; the signal's number.
+///
+/// # Panics
+/// If it exited.
+pub fn wait_killed(pid: i32) -> i32 {
+    let (_, status) = wait(pid, 0).expect("wait4");
+    assert!(libc::WIFSIGNALED(status), "process {pid} exited with {}", libc::WEXITSTATUS(status));
+    libc::WTERMSIG(status)
+}
+
+/// Runs `body` in a child that must exit with 0.
+pub fn in_child(body: impl FnOnce()) {
+    let pid = fork(|| {
+        body();
+        0
+    });
+    assert_eq!(wait_exit(pid), 0, "the child failed");
+}
+
+/// Sends a signal.
+pub fn kill(pid: i32, signo: i32) -> Sys {
+    syscall!(SYS_kill, pid, signo)
+}
+
+/// Maps memory; its address.
+pub fn mmap(address: usize, length: usize, protection: i32, flags: i32) -> Sys {
+    syscall!(SYS_mmap, address, length, protection, flags, -1i32, 0)
+}
+
+/// Private anonymous memory, readable and writable.
+pub fn memory(length: usize) -> usize {
+    mmap(0, length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).expect("mmap")
+}
+
+/// Anonymous memory that children share.
+pub fn shared(length: usize) -> usize {
+    mmap(0, length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS).expect("mmap shared")
+}
+
+/// Anonymous shared memory as atomic counters, all 0.
+pub fn shared_counters(count: usize) -> &'static [std::sync::atomic::AtomicU64] {
+    let address = shared(count * 8);
+    // SAFETY: fresh, zeroed, aligned memory that is never unmapped.
+    unsafe { std::slice::from_raw_parts(address as *const _, count) }
+}
+
+/// Reads a byte of memory.
+pub fn peek(address: usize) -> u8 {
+    // SAFETY: a test that reads what is not mapped wants the signal.
+    unsafe { ptr::read_volatile(address as *const u8) }
+}
+
+/// Writes a byte of memory.
+pub fn poke(address: usize, value: u8) {
+    // SAFETY: the test's own mapping, or it wants the signal.
+    unsafe { ptr::write_volatile(address as *mut u8, value) }
+}
+
+/// Calls code at an address.
+pub fn jump(address: usize) {
+    // SAFETY: the test wants the signal.
+    let function = unsafe { std::mem::transmute::<usize, extern "C" fn()>(address) };
+    function();
+}
+
+/// A signal handler of the `SA_SIGINFO` form.
+pub type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void);
+
+/// Installs a handler, with other signals to be blocked meanwhile.
+pub fn handle(signo: i32, flags: i32, mask: &[i32], handler: Handler) {
+    // SAFETY: a zeroed sigaction is valid; the handlers of the tests do only what is safe in one.
+    unsafe {
+        let mut action: libc::sigaction = zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = flags | libc::SA_SIGINFO;
+        libc::sigemptyset(&mut action.sa_mask);
+        for &signal in mask {
+            libc::sigaddset(&mut action.sa_mask, signal);
+        }
+        assert_eq!(libc::sigaction(signo, &action, ptr::null_mut()), 0, "sigaction {signo}: error {}", errno());
+    }
+}
+
+/// Sets a signal to `SIG_DFL` or `SIG_IGN`.
+pub fn disposition(signo: i32, disposition: usize) {
+    // SAFETY: no handler is involved.
+    unsafe { libc::signal(signo, disposition) };
+}
+
+/// Blocks or unblocks signals (`SIG_BLOCK`, `SIG_UNBLOCK`, `SIG_SETMASK`); the mask before as a word.
+pub fn mask(how: i32, signals: &[i32]) -> u64 {
+    let set = set_of(signals);
+    let mut old = 0u64;
+    syscall!(SYS_rt_sigprocmask, how, &raw const set, &raw mut old, 8).expect("rt_sigprocmask");
+    old
+}
+
+/// Signals as the kernel's mask word.
+pub fn set_of(signals: &[i32]) -> u64 {
+    signals.iter().fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
+/// What a handler was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The signal.
+    pub signo: i32,
+    /// `si_code`.
+    pub code: i32,
+    /// `si_addr`.
+    pub address: usize,
+    /// `si_pid`.
+    pub pid: i32,
+    /// `si_value` as an integer.
+    pub value: i32,
+    /// `si_status`.
+    pub status: i32,
+}
+
+/// Takes a handler's argument apart.
+pub fn info(info: *mut libc::siginfo_t) -> Info {
+    // SAFETY: called with what the kernel handed to a handler or filled in.
+    unsafe {
+        Info {
+            signo: (*info).si_signo,
+            code: (*info).si_code,
+            address: (*info).si_addr() as usize,
+            pid: (*info).si_pid(),
+            value: (*info).si_value().sival_ptr as usize as i32,
+            status: (*info).si_status(),
+        }
+    }
+}
+
+/// An empty `siginfo_t`.
+pub fn empty_info() -> libc::siginfo_t {
+    // SAFETY: all-zero is a valid siginfo_t.
+    unsafe { zeroed() }
+}
+
+/// Nanoseconds of a clock.
+pub fn clock(id: i32) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    syscall!(SYS_clock_gettime, id, &raw mut time).expect("clock_gettime");
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Monotonic nanoseconds.
+pub fn now() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+/// A duration as the kernel takes it.
+pub fn timespec(nanoseconds: u64) -> libc::timespec {
+    libc::timespec { tv_sec: (nanoseconds / 1_000_000_000) as i64, tv_nsec: (nanoseconds % 1_000_000_000) as i64 }
+}
+
+/// Sleeps, over any signal.
+pub fn sleep_ms(milliseconds: u64) {
+    let end = now() + milliseconds * 1_000_000;
+    let time = timespec(end);
+    while syscall!(SYS_clock_nanosleep, libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &raw const time, 0).is_err() {}
+}
+
+/// A pipe: the reading and the writing end.
+pub fn pipe(flags: i32) -> (i32, i32) {
+    let mut ends = [0i32; 2];
+    syscall!(SYS_pipe2, ends.as_mut_ptr(), flags).expect("pipe2");
+    (ends[0], ends[1])
+}
+
+/// Reads once.
+pub fn read(descriptor: i32, buffer: &mut [u8]) -> Sys {
+    syscall!(SYS_read, descriptor, buffer.as_mut_ptr(), buffer.len())
+}
+
+/// Writes once.
+pub fn write(descriptor: i32, bytes: &[u8]) -> Sys {
+    syscall!(SYS_write, descriptor, bytes.as_ptr(), bytes.len())
+}
+
+/// Closes.
+pub fn close(descriptor: i32) {
+    syscall!(SYS_close, descriptor).expect("close");
+}
+
+/// Polls one descriptor; what came, 0 on time-out.
+pub fn poll(descriptor: i32, events: i16, milliseconds: u64) -> i16 {
+    let mut entry = libc::pollfd { fd: descriptor, events, revents: 0 };
+    let time = timespec(milliseconds * 1_000_000);
+    syscall!(SYS_ppoll, &raw mut entry, 1, &raw const time, 0, 8).expect("ppoll");
+    entry.revents
+}
+
+/// Free memory in bytes, as the kernel says.
+pub fn free_memory() -> u64 {
+    // SAFETY: all-zero is a valid sysinfo.
+    let mut info: libc::sysinfo = unsafe { zeroed() };
+    syscall!(SYS_sysinfo, &raw mut info).expect("sysinfo");
+    info.freeram * u64::from(info.mem_unit.max(1))
+}
+
+/// How many CPUs this process may use.
+pub fn cpus() -> Vec<usize> {
+    let mut words = [0u64; 16];
+    let bytes = syscall!(SYS_sched_getaffinity, 0, size_of::<[u64; 16]>(), words.as_mut_ptr()).expect("sched_getaffinity");
+    (0..bytes * 8).filter(|&cpu| words[cpu / 64] >> (cpu % 64) & 1 == 1).collect()
+}
+
+/// Pins this thread to the CPUs given.
+pub fn pin(cpus: &[usize]) {
+    let mut words = [0u64; 16];
+    for cpu in cpus {
+        words[cpu / 64] |= 1 << (cpu % 64);
+    }
+    syscall!(SYS_sched_setaffinity, 0, size_of::<[u64; 16]>(), words.as_ptr()).expect("sched_setaffinity");
+}
+
+/// The CPU this thread is on.
+pub fn cpu() -> usize {
+    let mut cpu = 0u32;
+    syscall!(SYS_getcpu, &raw mut cpu, 0, 0).expect("getcpu");
+    cpu as usize
+}
