@@ -66,12 +66,14 @@ fn is_stack(address: u64) -> bool {
 /// Called at a CPU's start, on the kernel's final tables.
 pub(super) unsafe fn harden() {
     const CR0_WP: u64 = 1 << 16;
+    const CR4_MCE: u64 = 1 << 6;
     const CR4_PGE: u64 = 1 << 7;
     const CR4_UMIP: u64 = 1 << 11;
     const CR4_FSGSBASE: u64 = 1 << 16;
     const CR4_SMEP: u64 = 1 << 20;
     const CR4_SMAP: u64 = 1 << 21;
     let features = [
+        (&FEATURES.machine_check, CR4_MCE),
         (&FEATURES.pge, CR4_PGE),
         (&FEATURES.umip, CR4_UMIP),
         (&FEATURES.fsgsbase, CR4_FSGSBASE),
@@ -169,8 +171,17 @@ impl CpuOps for Cpu {
     }
 
     fn random() -> Option<u64> {
-        // The manual's advice (SDM volume 1, 7.3.17.1): ten tries, then the generator counts as broken.
-        (0..10).find_map(|_| random_once())
+        // The manual's advice (SDM volume 1, 7.3.17): ten tries, then the generator counts as exhausted.
+        let seeds = FEATURES.rdseed.load(Relaxed);
+        let numbers = FEATURES.rdrand.load(Relaxed);
+        let tries = || 0..10;
+        // SAFETY: only where CPUID has the instruction.
+        unsafe {
+            tries()
+                .filter(|_| seeds)
+                .find_map(|_| rdseed())
+                .or_else(|| tries().filter(|_| numbers).find_map(|_| rdrand()))
+        }
     }
 
     fn hwcap() -> (u64, u64) {
@@ -210,20 +221,26 @@ impl CpuOps for Cpu {
     }
 }
 
-fn random_once() -> Option<u64> {
-    let (value, valid): (u64, u8);
-    // SAFETY: only where CPUID has the instruction.
-    unsafe {
-        if FEATURES.rdseed.load(Relaxed) {
-            asm!("rdseed {}", "setc {}", out(reg) value, out(reg_byte) valid, options(nomem, nostack));
-        } else if FEATURES.rdrand.load(Relaxed) {
-            asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) valid, options(nomem, nostack));
-        } else {
-            return None;
+macro_rules! generator {
+    ($name:ident, $instruction:literal) => {
+        #[doc = concat!("`", $instruction, "`, or `None` where it has nothing at the moment.")]
+        ///
+        /// # Safety
+        /// The CPU has the instruction.
+        unsafe fn $name() -> Option<u64> {
+            let (value, valid): (u64, u8);
+            // SAFETY: the caller's promise.
+            unsafe {
+                asm!(concat!($instruction, " {}"), "setc {}", out(reg) value, out(reg_byte) valid,
+                    options(nomem, nostack));
+            }
+            (valid != 0).then_some(value)
         }
-    }
-    (valid != 0).then_some(value)
+    };
 }
+
+generator!(rdseed, "rdseed");
+generator!(rdrand, "rdrand");
 
 const _: () = assert!(STACK_SIZE.is_multiple_of(PAGE_SIZE as u64) && IST_SIZE.is_power_of_two());
 const _: () = assert!(IST_SIZE * (2 * IST_COUNT + 1) + STACK_SIZE <= STACK_SLOT);

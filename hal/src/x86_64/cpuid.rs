@@ -18,6 +18,8 @@ pub struct Features {
     pub smep: AtomicBool,
     /// User-mode instruction prevention.
     pub umip: AtomicBool,
+    /// Machine-check exceptions.
+    pub machine_check: AtomicBool,
     /// Global pages.
     pub pge: AtomicBool,
     /// 1 GiB pages.
@@ -44,6 +46,7 @@ pub static FEATURES: Features = Features {
     smap: AtomicBool::new(false),
     smep: AtomicBool::new(false),
     umip: AtomicBool::new(false),
+    machine_check: AtomicBool::new(false),
     pge: AtomicBool::new(false),
     gigabyte_pages: AtomicBool::new(false),
     x2apic: AtomicBool::new(false),
@@ -63,6 +66,7 @@ pub fn detect() {
     let cpuid = CpuId::new();
     let features = &FEATURES;
     if let Some(leaf) = cpuid.get_feature_info() {
+        features.machine_check.store(leaf.has_mce(), Relaxed);
         features.pge.store(leaf.has_pge(), Relaxed);
         features.x2apic.store(leaf.has_x2apic(), Relaxed);
         features.tsc_deadline.store(leaf.has_tsc_deadline(), Relaxed);

@@ -255,21 +255,6 @@ x86_syscall_entry:
     mov eax, {syscall}
     return_from_enter_user
 
-// Compatibility mode is not offered: a `syscall` from it (on AMD) is no call of ours.
-.global x86_syscall_entry_32
-x86_syscall_entry_32:
-    swapgs
-    mov gs:[{scratch}], rax
-    mov rax, gs:[{context}]
-    mov ecx, ecx
-    mov [rax + {c_rip}], rcx
-    mov [rax + {c_rflags}], r11
-    mov [rax + {c_rsp}], rsp
-    save_context
-    mov qword ptr [rax + {c_orig_rax}], -1
-    mov eax, 6
-    return_from_enter_user
-
 x86_kernel_trap:
     cmp qword ptr [rsp], 32
     jae x86_kernel_interrupt
@@ -496,7 +481,6 @@ pub(super) fn enter_user(context: &mut UserContext) -> u64 {
 
 unsafe extern "C" {
     fn x86_syscall_entry();
-    fn x86_syscall_entry_32();
 }
 
 /// Enables `syscall` on the calling CPU.
@@ -510,7 +494,8 @@ pub unsafe fn enable_syscall() {
         write_msr(MSR_EFER, EFER_BITS);
         write_msr(MSR_STAR, u64::from(USER32_CS) << 48 | u64::from(KERNEL_CS) << 32);
         write_msr(MSR_LSTAR, x86_syscall_entry as *const () as u64);
-        write_msr(MSR_CSTAR, x86_syscall_entry_32 as *const () as u64);
+        // Never taken: compatibility mode has no code segment to be entered by.
+        write_msr(MSR_CSTAR, x86_syscall_entry as *const () as u64);
         write_msr(MSR_FMASK, masked);
     }
 }

@@ -101,7 +101,7 @@ pub(super) fn configure(line: u32, trigger: Trigger, cpu: u32) {
         .find(|o| o.line == line)
         .and_then(|o| o.active_low);
     let active_low = stated.unwrap_or(line >= 16 && trigger == Trigger::Level);
-    let mut entry = LINE_VECTOR + line | MASKED;
+    let mut entry = (LINE_VECTOR + line) | MASKED;
     if trigger == Trigger::Level {
         entry |= LEVEL;
     }

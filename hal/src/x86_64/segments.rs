@@ -42,10 +42,11 @@ pub struct TablePointer {
     pub base: u64,
 }
 
-/// Flat descriptors: present, long or 32-bit, by ring.
+/// Flat descriptors by ring. The 32-bit code segment is not present: its place is `sysretq`'s, and programs are not to
+/// enter compatibility mode, of which a saved context would know nothing.
 const KERNEL_CODE: u64 = 0x00af_9b00_0000_ffff;
 const KERNEL_DATA: u64 = 0x00cf_9300_0000_ffff;
-const USER_CODE_32: u64 = 0x00cf_fb00_0000_ffff;
+const USER_CODE_32: u64 = 0x00cf_7b00_0000_ffff;
 const USER_DATA: u64 = 0x00cf_f300_0000_ffff;
 const USER_CODE: u64 = 0x00af_fb00_0000_ffff;
 

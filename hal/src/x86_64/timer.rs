@@ -53,7 +53,7 @@ impl Rate {
     }
 
     fn nanos(&self, ticks: u64) -> u64 {
-        (u128::from(ticks) * u128::from(self.nanos_per_tick.load(Relaxed)) >> 32) as u64
+        ((u128::from(ticks) * u128::from(self.nanos_per_tick.load(Relaxed))) >> 32) as u64
     }
 
     /// Ticks in that many nanoseconds, rounded up.

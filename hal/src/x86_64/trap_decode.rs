@@ -38,7 +38,6 @@ pub fn decode(context: &mut UserContext, number: u64) -> Trap {
         vector::X87 => ExceptionKind::FloatingPoint(si_code(fp::x87_exceptions())),
         vector::SIMD => ExceptionKind::FloatingPoint(si_code(fp::simd_exceptions())),
         vector::ALIGNMENT => ExceptionKind::Alignment,
-        vector::MACHINE_CHECK => ExceptionKind::BusError,
         // Overflow and bound do not exist in 64-bit mode; segment, stack and general-protection faults all mean an
         // access or an instruction that is not allowed.
         _ => ExceptionKind::Protection,
