@@ -114,7 +114,7 @@ impl Table {
     /// Takes pages of `start..end` out, in ascending order, until `batch` is full; returns up to where nothing is left.
     pub fn take(&mut self, start: u64, end: u64, batch: &mut Batch) -> u64 {
         const SMALL: u64 = (STEP * PAGE_SIZE) as u64;
-        const LARGE: u64 = 1 << 32;
+        const LARGE: u64 = 1 << 44;
         let (mut at, mut window) = (start, SMALL);
         while at < end && !batch.is_full() {
             let stop = end.min(at.saturating_add(window));
@@ -129,11 +129,13 @@ impl Table {
                 }
                 None
             });
-            window = if pages.is_empty() {
-                (window * 4).min(LARGE)
-            } else {
-                SMALL
-            };
+            if pages.is_empty() {
+                // Empty tables are skipped whole, so a wide look costs no more than a narrow one.
+                window = (window * 16).min(LARGE);
+                at = done;
+                continue;
+            }
+            window = SMALL;
             batch.extend(
                 pages
                     .into_iter()
