@@ -208,11 +208,15 @@ impl Text {
 }
 
 impl File for Text {
-    fn read(&self, transfer: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
-        if *transfer.position == 0 && sink.done() == 0 {
+    fn prepare(&self, position: &dyn Fn() -> u64) -> Result<()> {
+        if position() == 0 {
             let text = self.make()?;
             *self.made.lock() = text;
         }
+        Ok(())
+    }
+
+    fn read(&self, transfer: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
         let made = self.made.lock();
         let rest = usize::try_from(*transfer.position)
             .ok()
