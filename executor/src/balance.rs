@@ -60,23 +60,29 @@ impl<P: Platform> Executor<P> {
         self.mark(target, INBOX);
     }
 
-    /// Wakes an idle CPU, other than `me`, if there is a user task on `cpu` that it could take.
+    /// Wakes an idle CPU, other than `me`, if there is a user task on `cpu` that it could take. To be called after such a
+    /// task was queued there, or was given a wider mask.
     pub(crate) fn poke_idle(&self, me: u32, cpu: &PerCpu<P>) {
         if cpu.runnable.load(Relaxed) < 2 {
             return;
         }
         fence(SeqCst);
-        let idle = self.idle.load(Relaxed) & !(1 << me);
-        if idle == 0 {
-            return;
-        }
-        let allowed = cpu
-            .user
-            .with(|queue| queue.first(&self.slab).map_or(0, |task| task.affinity.get()));
-        if let Some(chosen) = bits(idle & allowed).next()
-            && self.idle.fetch_and(!(1 << chosen), AcqRel) >> chosen & 1 == 1
-        {
-            self.mark(chosen, POKE);
+        let mut idle = self.idle.load(Relaxed) & !(1 << me);
+        while idle != 0 {
+            // Any task that is queued, not the first alone: that one may have to stay.
+            let affinity = cpu
+                .user
+                .with(|queue| queue.find(&self.slab, idle).map(|task| task.affinity.get()));
+            let Some(chosen) = bits(idle & affinity.unwrap_or(0)).next() else {
+                return;
+            };
+            let before = self.idle.fetch_and(!(1 << chosen), AcqRel);
+            if before >> chosen & 1 == 1 {
+                self.mark(chosen, POKE);
+                return;
+            }
+            // Awake already, or called by another: it looks again before it sleeps. Try the next.
+            idle &= before & !(1 << chosen);
         }
     }
 

@@ -373,11 +373,7 @@ fn an_abort_interrupts_user_mode() {
 
 /// CPU 0 has two user tasks, and the one it runs stays in user mode until the other has run: CPU 1, on its way to sleep,
 /// takes it, or is poked awake to take it.
-///
-/// Open: there is an execution in which CPU 0 sees CPU 1 idle, and yet claims no CPU to poke. In the machine the task then
-/// waits for the end of the slice, which is armed because it waits; here there are no slices, so it is a deadlock.
 #[test]
-#[ignore = "open: a poke is missed until the end of the slice"]
 fn an_idle_cpu_steals_what_another_cannot_run() {
     check_bounded(2, || {
         let stop = Arc::new(PlainUsize::new(0));
