@@ -44,7 +44,11 @@ pub async fn run(port: &'static impl SerialPort, tty: Arc<Tty>) -> Result<()> {
         port.set_transmit_interrupt(transmit.is_blocked());
         let interrupt = pin!(line.wait());
         let input = pin!(async {
-            if tty.accepts_input() { pending().await } else { tty.input_wanted().await }
+            if tty.accepts_input() {
+                pending().await
+            } else {
+                tty.input_wanted().await
+            }
         });
         let output = pin!(async {
             if transmit.is_blocked() {
@@ -84,7 +88,11 @@ struct Transmit {
 
 impl Default for Transmit {
     fn default() -> Self {
-        Self { bytes: [0; CHUNK], start: 0, end: 0 }
+        Self {
+            bytes: [0; CHUNK],
+            start: 0,
+            end: 0,
+        }
     }
 }
 

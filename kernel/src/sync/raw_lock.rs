@@ -38,10 +38,6 @@ impl<const RANK: u8> RawIrqLock<RANK> {
 // SAFETY: `locked` goes from false to true by compare-exchange only, so there is one holder; the ordering is
 // acquire/release.
 unsafe impl<const RANK: u8> lock_api::RawMutex for RawIrqLock<RANK> {
-    #[expect(
-        clippy::declare_interior_mutable_const,
-        reason = "lock_api asks for a constant to make locks from"
-    )]
     const INIT: Self = Self {
         locked: AtomicBool::new(false),
         interrupts: Cell::new(None),

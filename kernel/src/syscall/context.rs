@@ -1,6 +1,6 @@
 //! The calls that change their caller's registers, or copy them.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec};
 
 use hal::{arch::UserContext, traits::SyscallFrame};
 use linux_raw_sys::general::{AT_FDCWD, PATH_MAX};
@@ -109,8 +109,7 @@ async fn clone3_args(thread: &Thread, address: u64, size: u64) -> Result<CloneAr
     if size > 4096 {
         return Err(Errno::E2BIG);
     }
-    let mut bytes = Vec::new();
-    bytes.resize(size as usize, 0);
+    let mut bytes = vec![0; size as usize];
     thread.mm().read_bytes(address, &mut bytes).await?;
     let mut words = [0u64; WORDS];
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {

@@ -56,6 +56,10 @@ pub(super) fn start(thread: &Arc<Thread>, context: UserContext, set_child_tid: u
 }
 
 /// The thread's future.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` holds its arguments twice, and the context is large"
+)]
 pub(super) fn run(
     thread: Arc<Thread>,
     mut context: UserContext,
@@ -85,10 +89,10 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
     let mut mm = thread.mm();
     let mut interrupted = None;
     loop {
-        if thread.attention() != 0 || interrupted.is_some() {
-            if deliver::deliver(thread, context, on_cpu, interrupted.take()).await == Outcome::End {
-                return;
-            }
+        if (thread.attention() != 0 || interrupted.is_some())
+            && deliver::deliver(thread, context, on_cpu, interrupted.take()).await == Outcome::End
+        {
+            return;
         }
         let Some(trap) = visit_user(thread, &mm, context, on_cpu) else {
             Away::new(thread, context, on_cpu, rt::yield_now()).await;

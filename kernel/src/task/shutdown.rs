@@ -14,7 +14,12 @@ use crate::{drivers::uart, klog, rt, tty::Tty};
 pub(super) fn on_init_exit(status: WaitStatus) {
     let code = status.code().unwrap_or(128 + status.signal().unwrap_or(0)) as u8;
     log::info!("init has ended with status {code}");
-    if rt::spawn(SpawnOptions::new(Class::Service, "shutdown"), leave(Shutdown::PowerOff(code))).is_err() {
+    if rt::spawn(
+        SpawnOptions::new(Class::Service, "shutdown"),
+        leave(Shutdown::PowerOff(code)),
+    )
+    .is_err()
+    {
         klog::flush();
         Cpu::shutdown(Shutdown::PowerOff(code));
     }

@@ -8,7 +8,7 @@
 //! - `job` knows sessions: whose terminal it is, which group is in front, who is stopped for reading from behind.
 //! - [`TtyFile`] is an open file on one: reads, writes, `ioctl`, `poll`. [`device`] finds the terminal that a device node means.
 
-pub mod buffer;
+mod buffer;
 pub mod device;
 pub mod discipline;
 mod file;

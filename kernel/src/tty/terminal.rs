@@ -144,9 +144,7 @@ impl Tty {
 
     /// Driver side: waits until [`Tty::take_output`] would give something. Cancel-safe.
     pub async fn output_ready(&self) {
-        self.output
-            .wait_until(|| self.has_output().then_some(()))
-            .await;
+        self.output.wait_until(|| self.has_output().then_some(())).await;
     }
 
     /// The window's size.

@@ -6,18 +6,40 @@ mod imp {
 
     /// Bytes of vector registers that [`hammer`] fills.
     pub fn vector_bytes() -> usize {
-        if is_x86_feature_detected!("avx") { 16 * 32 } else { 16 * 16 }
+        if is_x86_feature_detected!("avx") {
+            16 * 32
+        } else {
+            16 * 16
+        }
     }
 
     // fn(pattern, seen, spins): loads every register, spins, stores every register.
     macro_rules! hammer {
         ($name:literal, $move:literal, $register:literal, $size:literal) => {
             global_asm!(
-                concat!(".globl ", $name), concat!($name, ":"),
+                concat!(".globl ", $name),
+                concat!($name, ":"),
                 ".set i, 0",
-                concat!(".irp r, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n ", $move, " ", $register, "\\r, [rdi + ", $size, " * \\r]\n .endr"),
-                "2: dec rdx", "jnz 2b",
-                concat!(".irp r, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n ", $move, " [rsi + ", $size, " * \\r], ", $register, "\\r\n .endr"),
+                concat!(
+                    ".irp r, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n ",
+                    $move,
+                    " ",
+                    $register,
+                    "\\r, [rdi + ",
+                    $size,
+                    " * \\r]\n .endr"
+                ),
+                "2: dec rdx",
+                "jnz 2b",
+                concat!(
+                    ".irp r, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n ",
+                    $move,
+                    " [rsi + ",
+                    $size,
+                    " * \\r], ",
+                    $register,
+                    "\\r\n .endr"
+                ),
                 "ret",
             );
         };
@@ -89,7 +111,10 @@ mod imp {
 
     /// Where the FP state of a frame stands, and how many bytes of it to spoil.
     pub fn fp_state(context: usize) -> (usize, usize) {
-        (usize::from_ne_bytes(std::array::from_fn(|i| crate::sys::peek(context + FPSTATE + i))), 832)
+        (
+            usize::from_ne_bytes(std::array::from_fn(|i| crate::sys::peek(context + FPSTATE + i))),
+            832,
+        )
     }
 
     /// sigreturn with a stack pointer to nowhere.
@@ -187,7 +212,16 @@ mod imp {
     /// sigreturn with a stack pointer to nowhere.
     pub fn sigreturn_from_nowhere() -> ! {
         // SAFETY: the process is meant to die of it.
-        unsafe { asm!("mov x9, #0x1000", "mov sp, x9", "mov x8, #139", "svc #0", "udf #0", options(noreturn)) }
+        unsafe {
+            asm!(
+                "mov x9, #0x1000",
+                "mov sp, x9",
+                "mov x8, #139",
+                "svc #0",
+                "udf #0",
+                options(noreturn)
+            )
+        }
     }
 }
 

@@ -13,14 +13,23 @@ crate::tests! { "breenix":
 
 fn the_kernel_names_its_build() {
     let build = runner::breenix_build().unwrap_or_default();
-    assert!(build.len() >= 8 && build.chars().all(|digit| digit.is_ascii_hexdigit()), "build {build:?}");
+    assert!(
+        build.len() >= 8 && build.chars().all(|digit| digit.is_ascii_hexdigit()),
+        "build {build:?}"
+    );
 }
 
 /// Interrupts since boot, by `/proc/stat`.
 fn interrupts() -> u64 {
     let stat = fs::read_to_string("/proc/stat").expect("/proc/stat");
-    let line = stat.lines().find(|line| line.starts_with("intr ")).expect("a line intr");
-    line.split(' ').nth(1).and_then(|count| count.parse().ok()).expect("a count")
+    let line = stat
+        .lines()
+        .find(|line| line.starts_with("intr "))
+        .expect("a line intr");
+    line.split(' ')
+        .nth(1)
+        .and_then(|count| count.parse().ok())
+        .expect("a count")
 }
 
 fn an_idle_machine_takes_no_periodic_interrupts() {
@@ -37,12 +46,23 @@ fn a_blocked_thread_costs_at_most_4_kib() {
     let gate = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
     let start = || {
         let gate = gate.clone();
-        let wait = move || drop(gate.1.wait_while(gate.0.lock().expect("lock"), |open| !*open).expect("wait"));
+        let wait = move || {
+            drop(
+                gate.1
+                    .wait_while(gate.0.lock().expect("lock"), |open| !*open)
+                    .expect("wait"),
+            )
+        };
         thread::Builder::new().stack_size(16 << 10).spawn(wait).expect("spawn")
     };
     let resident = || -> u64 {
         let statm = fs::read_to_string("/proc/self/statm").expect("/proc/self/statm");
-        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") * 4096
+        statm
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<u64>().ok())
+            .expect("pages")
+            * 4096
     };
     let mut threads: Vec<_> = (0..100).map(|_| start()).collect();
     sys::sleep_ms(200);

@@ -54,7 +54,11 @@ fn error_of<T>(result: std::io::Result<T>) -> i32 {
 fn thousands_of_files() {
     let scratch = Scratch::new("many");
     for index in 0..3000 {
-        fs::write(scratch.path(&index.to_string()), format!("{index}\n").repeat(index % 50)).expect("write");
+        fs::write(
+            scratch.path(&index.to_string()),
+            format!("{index}\n").repeat(index % 50),
+        )
+        .expect("write");
     }
     for index in (0..3000).rev() {
         let text = fs::read_to_string(scratch.path(&index.to_string())).expect("read");
@@ -104,7 +108,12 @@ fn a_large_file_holds_what_was_written() {
 
 fn sparse_files() {
     let scratch = Scratch::new("sparse");
-    let file = fs::File::options().read(true).write(true).create_new(true).open(scratch.path("f")).expect("open");
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(scratch.path("f"))
+        .expect("open");
     file.write_at(b"end", 1 << 33).expect("write");
     let metadata = file.metadata().expect("stat");
     assert_eq!(metadata.len(), (1 << 33) + 3);
@@ -112,7 +121,11 @@ fn sparse_files() {
     let mut middle = [1; 100];
     file.read_exact_at(&mut middle, 1 << 32).expect("read");
     assert_eq!(middle, [0; 100]);
-    assert_eq!(error_of(file.write_at(b"x", i64::MAX as u64)), libc::EINVAL, "past the last offset");
+    assert_eq!(
+        error_of(file.write_at(b"x", i64::MAX as u64)),
+        libc::EINVAL,
+        "past the last offset"
+    );
 }
 
 fn rename_semantics() {
@@ -134,7 +147,14 @@ fn rename_semantics() {
     assert!(fs::metadata(path("d/x")).is_ok());
     let (from, to) = (CString::new(path("b")).expect("c"), CString::new(path("d")).expect("c"));
     let rename = |flags: u32| {
-        syscall!(SYS_renameat2, libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), flags)
+        syscall!(
+            SYS_renameat2,
+            libc::AT_FDCWD,
+            from.as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            flags
+        )
     };
     assert_eq!(rename(libc::RENAME_NOREPLACE), Err(libc::EEXIST));
     assert_eq!(rename(libc::RENAME_EXCHANGE), Ok(0));
@@ -143,7 +163,12 @@ fn rename_semantics() {
 
 fn an_unlinked_file_lives_while_open() {
     let scratch = Scratch::new("unlink");
-    let mut file = fs::File::options().read(true).write(true).create_new(true).open(scratch.path("f")).expect("open");
+    let mut file = fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(scratch.path("f"))
+        .expect("open");
     file.write_all(&[7; 100_000]).expect("write");
     fs::remove_file(scratch.path("f")).expect("unlink");
     assert_eq!(error_of(fs::File::open(scratch.path("f"))), libc::ENOENT);
@@ -159,7 +184,10 @@ fn links_and_symlinks() {
     let path = |name: &str| scratch.path(name);
     fs::write(path("a"), "text").expect("write");
     fs::hard_link(path("a"), path("b")).expect("link");
-    let (a, b) = (fs::metadata(path("a")).expect("stat"), fs::metadata(path("b")).expect("stat"));
+    let (a, b) = (
+        fs::metadata(path("a")).expect("stat"),
+        fs::metadata(path("b")).expect("stat"),
+    );
     assert_eq!((a.ino(), a.nlink()), (b.ino(), 2));
     symlink("b", path("s")).expect("symlink");
     assert_eq!(fs::read_to_string(path("s")).expect("read through"), "text");
@@ -184,7 +212,10 @@ fn append_and_truncate() {
     one.set_len(3).expect("truncate");
     one.set_len(6).expect("extend");
     assert_eq!(fs::read(scratch.path("f")).expect("read"), b"sta\0\0\0");
-    assert_eq!(error_of(fs::File::open(&scratch.0).and_then(|directory| directory.set_len(0))), libc::EINVAL);
+    assert_eq!(
+        error_of(fs::File::open(&scratch.0).and_then(|directory| directory.set_len(0))),
+        libc::EINVAL
+    );
 }
 
 fn directories() {
@@ -196,7 +227,10 @@ fn directories() {
     assert_eq!(error_of(fs::remove_file(path("a"))), libc::EISDIR);
     assert_eq!(fs::metadata(path("a")).expect("stat").nlink(), 3);
     std::env::set_current_dir(path("a/b")).expect("chdir");
-    assert_eq!(std::env::current_dir().expect("getcwd").to_str(), Some(path("a/b").as_str()));
+    assert_eq!(
+        std::env::current_dir().expect("getcwd").to_str(),
+        Some(path("a/b").as_str())
+    );
     assert!(fs::metadata("../b/./c/..").expect("stat").is_dir());
     fs::set_permissions("c", fs::Permissions::from_mode(0o1750)).expect("chmod");
     assert_eq!(fs::metadata("c").expect("stat").mode() & 0o7777, 0o1750);
@@ -227,7 +261,12 @@ fn open_flags() {
 
 fn reads_and_writes_at_random_match_a_model() {
     let scratch = Scratch::new("model");
-    let file = fs::File::options().read(true).write(true).create_new(true).open(scratch.path("f")).expect("open");
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(scratch.path("f"))
+        .expect("open");
     let mut model: Vec<u8> = Vec::new();
     let mut random = Random(0xfeed);
     for round in 0..2000 {
@@ -260,12 +299,18 @@ fn random_bytes() {
     assert_eq!(syscall!(SYS_getrandom, first.as_mut_ptr(), 64, 0), Ok(64));
     assert_eq!(syscall!(SYS_getrandom, second.as_mut_ptr(), 64, 0), Ok(64));
     assert_ne!(first, second);
-    assert_eq!(syscall!(SYS_getrandom, first.as_mut_ptr(), 64, 0x100), Err(libc::EINVAL));
+    assert_eq!(
+        syscall!(SYS_getrandom, first.as_mut_ptr(), 64, 0x100),
+        Err(libc::EINVAL)
+    );
     let mut file = fs::File::open("/dev/urandom").expect("/dev/urandom");
     file.read_exact(&mut first).expect("read");
     assert_ne!(first, second);
     let mut zeroes = [1; 100];
-    fs::File::open("/dev/zero").expect("/dev/zero").read_exact(&mut zeroes).expect("read");
+    fs::File::open("/dev/zero")
+        .expect("/dev/zero")
+        .read_exact(&mut zeroes)
+        .expect("read");
     assert_eq!(zeroes, [0; 100]);
     let mut full = fs::File::options().write(true).open("/dev/full").expect("/dev/full");
     assert_eq!(error_of(full.write(b"x")), libc::ENOSPC);
@@ -275,15 +320,30 @@ fn iovecs() {
     let (reader, writer) = sys::pipe(0);
     let (a, b) = (*b"hello ", *b"world");
     let parts = [
-        libc::iovec { iov_base: a.as_ptr() as *mut _, iov_len: 6 },
-        libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
-        libc::iovec { iov_base: b.as_ptr() as *mut _, iov_len: 5 },
+        libc::iovec {
+            iov_base: a.as_ptr() as *mut _,
+            iov_len: 6,
+        },
+        libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        },
+        libc::iovec {
+            iov_base: b.as_ptr() as *mut _,
+            iov_len: 5,
+        },
     ];
     assert_eq!(syscall!(SYS_writev, writer, parts.as_ptr(), 3), Ok(11));
     let (mut x, mut y) = ([0u8; 4], [0u8; 20]);
     let parts = [
-        libc::iovec { iov_base: x.as_mut_ptr().cast(), iov_len: 4 },
-        libc::iovec { iov_base: y.as_mut_ptr().cast(), iov_len: 20 },
+        libc::iovec {
+            iov_base: x.as_mut_ptr().cast(),
+            iov_len: 4,
+        },
+        libc::iovec {
+            iov_base: y.as_mut_ptr().cast(),
+            iov_len: 20,
+        },
     ];
     assert_eq!(syscall!(SYS_readv, reader, parts.as_ptr(), 2), Ok(11));
     assert_eq!((&x, &y[..7]), (b"hell", &b"o world"[..]));

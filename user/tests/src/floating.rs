@@ -51,12 +51,17 @@ fn keeps(seed: u64, milliseconds: u64) -> bool {
 fn sixteen_threads_keep_their_registers() {
     let threads: Vec<_> = (0..16).map(|seed| thread::spawn(move || keeps(seed, 3000))).collect();
     for (index, thread) in threads.into_iter().enumerate() {
-        assert!(thread.join().expect("join"), "thread {index} found somebody else's registers");
+        assert!(
+            thread.join().expect("join"),
+            "thread {index} found somebody else's registers"
+        );
     }
 }
 
 fn sixteen_processes_keep_their_registers() {
-    let children: Vec<i32> = (0..16).map(|seed| fork(move || i32::from(!keeps(seed, 3000)))).collect();
+    let children: Vec<i32> = (0..16)
+        .map(|seed| fork(move || i32::from(!keeps(seed, 3000))))
+        .collect();
     // They are moved about meanwhile.
     let cpus = sys::cpus();
     let mut random = Random(77);

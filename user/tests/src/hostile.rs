@@ -111,7 +111,14 @@ fn rows(reader: i32, writer: i32, file: i32) -> Vec<Row> {
 }
 
 /// Addresses that are nobody's: below the first page's end, nowhere, the kernel's, not canonical, the very end.
-const NOWHERE: [usize; 6] = [8, 0x10_0000, 0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, 0x0080_0000_0000_0000, usize::MAX - 7];
+const NOWHERE: [usize; 6] = [
+    8,
+    0x10_0000,
+    0xffff_8000_0000_0000,
+    0xffff_ffff_8000_0000,
+    0x0080_0000_0000_0000,
+    usize::MAX - 7,
+];
 
 /// The calls that take a null pointer for "not there", or check something else first on Linux.
 fn may_differ(row: &Row, answer: sys::Sys) -> bool {
@@ -137,7 +144,10 @@ fn bad_pointers_are_efault() {
             row.arguments[row.pointer] = address;
             let answer = sys::call(row.number, &row.arguments);
             if answer != Err(libc::EFAULT) && !may_differ(&row, answer) {
-                wrong.push(format!("{} argument {} = {address:#x}: {answer:?}", row.name, row.pointer));
+                wrong.push(format!(
+                    "{} argument {} = {address:#x}: {answer:?}",
+                    row.name, row.pointer
+                ));
             }
         }
     }
@@ -163,10 +173,17 @@ fn a_structure_that_ends_in_nothing_is_efault() {
 
 fn unknown_calls_are_enosys() {
     for number in [600, 1000, 1023, 4096, 65_535, 0x4000_0000 + 5000, 0x7fff_ffff] {
-        assert_eq!(sys::call(number, &[1, 2, 3, 4, 5, 6]), Err(libc::ENOSYS), "call {number}");
+        assert_eq!(
+            sys::call(number, &[1, 2, 3, 4, 5, 6]),
+            Err(libc::ENOSYS),
+            "call {number}"
+        );
     }
     assert_eq!(sys::call(-1, &[0; 6]), Err(libc::ENOSYS));
-    assert_eq!(sys::call(i64::MIN, &[0; 6]).is_err() || cfg!(target_pointer_width = "64"), true);
+    assert_eq!(
+        sys::call(i64::MIN, &[0; 6]).is_err() || cfg!(target_pointer_width = "64"),
+        true
+    );
 }
 
 fn bad_descriptors_are_ebadf() {
@@ -177,7 +194,11 @@ fn bad_descriptors_are_ebadf() {
             assert_eq!(answer, Err(libc::EBADF), "call {number} on {descriptor}");
         }
         for number in [libc::SYS_close, libc::SYS_fsync, libc::SYS_dup, libc::SYS_fchdir] {
-            assert_eq!(sys::call(number, &[descriptor as usize]), Err(libc::EBADF), "call {number} on {descriptor}");
+            assert_eq!(
+                sys::call(number, &[descriptor as usize]),
+                Err(libc::EBADF),
+                "call {number} on {descriptor}"
+            );
         }
         assert_eq!(syscall!(SYS_lseek, descriptor, 0, 0), Err(libc::EBADF));
         assert_eq!(syscall!(SYS_ioctl, descriptor, 0x5401, 0), Err(libc::EBADF));
@@ -229,7 +250,9 @@ fn random_calls() {
         harmless(|| {
             let mut random = Random(seed * 0x9e37_79b9);
             let buffer = sys::memory(16 * 4096);
-            (0..16 * 4096).step_by(3).for_each(|at| sys::poke(buffer + at, random.next() as u8));
+            (0..16 * 4096)
+                .step_by(3)
+                .for_each(|at| sys::poke(buffer + at, random.next() as u8));
             for (at, byte) in b"/tmp/fuzz\0".iter().enumerate() {
                 sys::poke(buffer + 4096 + at, *byte);
             }

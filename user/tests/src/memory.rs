@@ -47,11 +47,26 @@ fn anonymous_memory_is_zero_and_goes() {
 
 fn mmap_refuses_nonsense() {
     assert_eq!(mmap(0, 0, RW, PRIVATE), Err(libc::EINVAL), "no length");
-    assert_eq!(mmap(0, PAGE, RW, libc::MAP_ANONYMOUS), Err(libc::EINVAL), "neither shared nor private");
-    assert_eq!(mmap(1, PAGE, RW, PRIVATE | libc::MAP_FIXED), Err(libc::EINVAL), "unaligned");
-    assert_eq!(mmap(usize::MAX & !0xfff, PAGE, RW, PRIVATE | libc::MAP_FIXED), Err(libc::ENOMEM), "the kernel's half");
+    assert_eq!(
+        mmap(0, PAGE, RW, libc::MAP_ANONYMOUS),
+        Err(libc::EINVAL),
+        "neither shared nor private"
+    );
+    assert_eq!(
+        mmap(1, PAGE, RW, PRIVATE | libc::MAP_FIXED),
+        Err(libc::EINVAL),
+        "unaligned"
+    );
+    assert_eq!(
+        mmap(usize::MAX & !0xfff, PAGE, RW, PRIVATE | libc::MAP_FIXED),
+        Err(libc::ENOMEM),
+        "the kernel's half"
+    );
     assert_eq!(mmap(0, usize::MAX - PAGE, RW, PRIVATE), Err(libc::ENOMEM), "everything");
-    assert_eq!(syscall!(SYS_mmap, 0, PAGE, RW, libc::MAP_PRIVATE, 999, 0), Err(libc::EBADF));
+    assert_eq!(
+        syscall!(SYS_mmap, 0, PAGE, RW, libc::MAP_PRIVATE, 999, 0),
+        Err(libc::EBADF)
+    );
     assert_eq!(syscall!(SYS_munmap, 1, PAGE), Err(libc::EINVAL));
     assert_eq!(syscall!(SYS_munmap, PAGE, 0), Err(libc::EINVAL));
     let address = memory(PAGE);
@@ -59,14 +74,21 @@ fn mmap_refuses_nonsense() {
     assert_eq!(mmap(address, PAGE, RW, fixed), Err(libc::EEXIST));
     assert_eq!(syscall!(SYS_mprotect, address + 1, PAGE, RW), Err(libc::EINVAL));
     syscall!(SYS_munmap, address, PAGE).expect("munmap");
-    assert_eq!(syscall!(SYS_mprotect, address, PAGE, RW), Err(libc::ENOMEM), "nothing mapped there");
+    assert_eq!(
+        syscall!(SYS_mprotect, address, PAGE, RW),
+        Err(libc::ENOMEM),
+        "nothing mapped there"
+    );
     syscall!(SYS_munmap, address, PAGE).expect("munmap of nothing is fine");
 }
 
 fn fixed_mappings_replace() {
     let address = memory(3 * PAGE);
     (0..3).for_each(|page| poke(address + page * PAGE, 7));
-    assert_eq!(mmap(address + PAGE, PAGE, RW, PRIVATE | libc::MAP_FIXED), Ok(address + PAGE));
+    assert_eq!(
+        mmap(address + PAGE, PAGE, RW, PRIVATE | libc::MAP_FIXED),
+        Ok(address + PAGE)
+    );
     let seen: Vec<u8> = (0..3).map(|page| peek(address + page * PAGE)).collect();
     assert_eq!(seen, [7, 0, 7]);
 }
@@ -93,10 +115,18 @@ fn mprotect_splits_and_merges() {
     assert_eq!(fault_of(|| touch(peek(address))).0, SEGV_ACCERR);
     let mut byte = [0];
     let (reader, writer) = sys::pipe(0);
-    assert_eq!(syscall!(SYS_write, writer, address, 1), Err(libc::EFAULT), "nor may the kernel read it");
+    assert_eq!(
+        syscall!(SYS_write, writer, address, 1),
+        Err(libc::EFAULT),
+        "nor may the kernel read it"
+    );
     sys::write(writer, b"x").expect("write");
     syscall!(SYS_mprotect, address, PAGE, libc::PROT_READ).expect("mprotect");
-    assert_eq!(syscall!(SYS_read, reader, address, 1), Err(libc::EFAULT), "nor write what is read-only");
+    assert_eq!(
+        syscall!(SYS_read, reader, address, 1),
+        Err(libc::EFAULT),
+        "nor write what is read-only"
+    );
     assert_eq!(sys::read(reader, &mut byte), Ok(1), "and the byte is still there");
 }
 
@@ -107,13 +137,21 @@ fn mremap_moves_grows_and_shrinks() {
     assert_eq!(shrunk, address);
     assert_eq!(fault_of(|| touch(peek(address + 3 * PAGE))).0, SEGV_MAPERR);
     let blocker = mmap(address + 2 * PAGE, PAGE, RW, PRIVATE | libc::MAP_FIXED).expect("mmap");
-    assert_eq!(syscall!(SYS_mremap, address, 2 * PAGE, 3 * PAGE, 0), Err(libc::ENOMEM), "no room to grow in place");
+    assert_eq!(
+        syscall!(SYS_mremap, address, 2 * PAGE, 3 * PAGE, 0),
+        Err(libc::ENOMEM),
+        "no room to grow in place"
+    );
     let moved = syscall!(SYS_mremap, address, 2 * PAGE, 64 * PAGE, libc::MREMAP_MAYMOVE).expect("move");
     assert_ne!(moved, address);
     assert_eq!((peek(moved), peek(moved + PAGE), peek(moved + 63 * PAGE)), (1, 2, 0));
     assert_eq!(fault_of(|| touch(peek(address))).0, SEGV_MAPERR);
     assert_eq!(syscall!(SYS_mremap, address + 1, PAGE, PAGE, 0), Err(libc::EINVAL));
-    assert_eq!(syscall!(SYS_mremap, address, PAGE, PAGE, 0), Err(libc::EFAULT), "nothing mapped");
+    assert_eq!(
+        syscall!(SYS_mremap, address, PAGE, PAGE, 0),
+        Err(libc::EFAULT),
+        "nothing mapped"
+    );
     syscall!(SYS_munmap, moved, 64 * PAGE).expect("munmap");
     syscall!(SYS_munmap, blocker, PAGE).expect("munmap");
 }
@@ -127,7 +165,11 @@ fn brk_grows_and_shrinks() {
         assert_eq!(syscall!(SYS_brk, top), Ok(top));
         assert_eq!(syscall!(SYS_brk, top + 10 * PAGE), Ok(top + 10 * PAGE));
         assert_eq!(peek(top + 9 * PAGE), 0, "what was given back comes again as zeroes");
-        assert_eq!(syscall!(SYS_brk, usize::MAX / 2), Ok(top + 10 * PAGE), "too much: unchanged");
+        assert_eq!(
+            syscall!(SYS_brk, usize::MAX / 2),
+            Ok(top + 10 * PAGE),
+            "too much: unchanged"
+        );
         let _ = syscall!(SYS_brk, start);
     });
 }
@@ -142,12 +184,19 @@ fn file_mappings() {
     let map = |flags: i32, offset: usize| syscall!(SYS_mmap, 0, 2 * PAGE, RW, flags, file, offset);
     let shared = map(libc::MAP_SHARED, 0).expect("map shared");
     let private = map(libc::MAP_PRIVATE, 0).expect("map private");
-    assert_eq!((peek(shared), peek(shared + PAGE + 99), peek(shared + PAGE + 100)), (b'a', b'b', 0));
+    assert_eq!(
+        (peek(shared), peek(shared + PAGE + 99), peek(shared + PAGE + 100)),
+        (b'a', b'b', 0)
+    );
     poke(private, b'p');
     poke(shared + 1, b's');
     assert_eq!((peek(shared), peek(private)), (b'a', b'p'));
     let now = std::fs::read(&path).expect("read");
-    assert_eq!((now[0], now[1], now.len()), (b'a', b's', bytes.len()), "the file has the shared write only");
+    assert_eq!(
+        (now[0], now[1], now.len()),
+        (b'a', b's', bytes.len()),
+        "the file has the shared write only"
+    );
     syscall!(SYS_pwrite64, file, b"W".as_ptr(), 1, PAGE).expect("pwrite");
     assert_eq!(peek(shared + PAGE), b'W', "one page cache");
     assert_eq!(map(libc::MAP_SHARED, 1), Err(libc::EINVAL), "unaligned offset");
@@ -155,7 +204,10 @@ fn file_mappings() {
     let (signo, code, _) = fault(|| touch(peek(shared + PAGE)));
     assert_eq!((signo, code), (libc::SIGBUS, libc::BUS_ADRERR), "past the file's end");
     let readonly = syscall!(SYS_openat, libc::AT_FDCWD, name.as_ptr(), libc::O_RDONLY).expect("open");
-    assert_eq!(syscall!(SYS_mmap, 0, PAGE, RW, libc::MAP_SHARED, readonly, 0), Err(libc::EACCES));
+    assert_eq!(
+        syscall!(SYS_mmap, 0, PAGE, RW, libc::MAP_SHARED, readonly, 0),
+        Err(libc::EACCES)
+    );
     std::fs::remove_file(&path).expect("remove");
 }
 
@@ -201,7 +253,11 @@ fn fault(body: impl FnOnce()) -> (i32, i32, usize) {
     sys::close(reader);
     sys::close(writer);
     let word = |at: usize| i32::from_ne_bytes([told[at], told[at + 1], told[at + 2], told[at + 3]]);
-    (word(4), word(0), usize::from_ne_bytes(std::array::from_fn(|i| told[8 + i])))
+    (
+        word(4),
+        word(0),
+        usize::from_ne_bytes(std::array::from_fn(|i| told[8 + i])),
+    )
 }
 
 /// Uses a value that was read for its fault.
@@ -212,9 +268,17 @@ fn touch(value: u8) {
 fn faults_tell_the_truth() {
     assert_eq!(fault_of(|| poke(0x10, 1)), (SEGV_MAPERR, 0x10), "near null");
     let address = memory(PAGE);
-    assert_eq!(fault_of(|| sys::jump(address)), (SEGV_ACCERR, address), "not executable");
+    assert_eq!(
+        fault_of(|| sys::jump(address)),
+        (SEGV_ACCERR, address),
+        "not executable"
+    );
     syscall!(SYS_mprotect, address, PAGE, libc::PROT_READ).expect("mprotect");
-    assert_eq!(fault_of(|| poke(address + 123, 1)), (SEGV_ACCERR, address + 123), "read-only");
+    assert_eq!(
+        fault_of(|| poke(address + 123, 1)),
+        (SEGV_ACCERR, address + 123),
+        "read-only"
+    );
     let killed = fork(|| {
         poke(0, 1);
         0
@@ -233,7 +297,11 @@ fn the_stack_grows_and_ends() {
     fn deep(levels: usize) -> usize {
         let mut frame = [levels as u8; 1024];
         std::hint::black_box(&mut frame);
-        if levels == 0 { 0 } else { deep(levels - 1) + usize::from(frame[1023] == levels as u8) }
+        if levels == 0 {
+            0
+        } else {
+            deep(levels - 1) + usize::from(frame[1023] == levels as u8)
+        }
     }
     assert_eq!(deep(4000), 4000, "4 MiB of stack");
     let endless = fork(|| {

@@ -26,7 +26,9 @@ fn a_megabyte_goes_through() {
     let (reader, writer) = pipe(0);
     let pid = fork(|| {
         close(reader);
-        let bytes: Vec<u8> = (0..1 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let bytes: Vec<u8> = (0..1 << 20)
+            .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect();
         i32::from(write(writer, &bytes) != Ok(1 << 20))
     });
     close(writer);
@@ -39,7 +41,11 @@ fn a_megabyte_goes_through() {
         }
     }
     assert_eq!(all.len(), 1 << 20);
-    assert!(all.iter().zip(0u32..).all(|(byte, i)| *byte == (i.wrapping_mul(2_654_435_761) >> 13) as u8));
+    assert!(
+        all.iter()
+            .zip(0u32..)
+            .all(|(byte, i)| *byte == (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+    );
     assert_eq!(wait_exit(pid), 0, "a blocking write writes all");
 }
 
@@ -166,15 +172,25 @@ fn select_and_ppoll_times() {
     let mut time = sys::timespec(50_000_000);
     let started = sys::now();
     let none = syscall!(SYS_pselect6, reader + 1, set.as_mut_ptr(), 0, 0, &raw mut time, 0);
-    assert_eq!((none, set[reader as usize / 64]), (Ok(0), 0), "select clears what is not ready");
+    assert_eq!(
+        (none, set[reader as usize / 64]),
+        (Ok(0), 0),
+        "select clears what is not ready"
+    );
     assert!(sys::now() - started >= 50_000_000);
     write(writer, b"x").expect("write");
     set = wanted;
     assert_eq!(syscall!(SYS_pselect6, reader + 1, set.as_mut_ptr(), 0, 0, 0, 0), Ok(1));
     assert_eq!(set, wanted);
     let mut set = [1u64 << 63; 16];
-    assert_eq!(syscall!(SYS_pselect6, 1024, set.as_mut_ptr(), 0, 0, 0, 0), Err(libc::EBADF));
-    assert_eq!(syscall!(SYS_pselect6, -1i32, set.as_mut_ptr(), 0, 0, 0, 0), Err(libc::EINVAL));
+    assert_eq!(
+        syscall!(SYS_pselect6, 1024, set.as_mut_ptr(), 0, 0, 0, 0),
+        Err(libc::EBADF)
+    );
+    assert_eq!(
+        syscall!(SYS_pselect6, -1i32, set.as_mut_ptr(), 0, 0, 0, 0),
+        Err(libc::EINVAL)
+    );
 }
 
 fn dup_shares_the_description() {
@@ -187,7 +203,11 @@ fn dup_shares_the_description() {
     assert_eq!((read(a, &mut byte), byte), (Ok(1), *b"a"));
     assert_eq!((read(b, &mut byte), byte), (Ok(1), *b"b"), "one position");
     let c = syscall!(SYS_openat, libc::AT_FDCWD, name.as_ptr(), libc::O_RDWR).expect("open") as i32;
-    assert_eq!((read(c, &mut byte), byte), (Ok(1), *b"a"), "another open, another position");
+    assert_eq!(
+        (read(c, &mut byte), byte),
+        (Ok(1), *b"a"),
+        "another open, another position"
+    );
     let child = fork(|| i32::from(read(a, &mut [0; 2]) != Ok(2)));
     assert_eq!(wait_exit(child), 0);
     assert_eq!((read(a, &mut byte), byte), (Ok(1), *b"e"), "shared over fork");
@@ -208,7 +228,11 @@ fn fcntl_flags() {
     syscall!(SYS_fcntl, copy, libc::F_SETFL, libc::O_NONBLOCK).expect("F_SETFL");
     assert_ne!(flags(reader) & libc::O_NONBLOCK, 0, "the flag is the description's");
     syscall!(SYS_fcntl, copy, libc::F_SETFD, libc::FD_CLOEXEC).expect("F_SETFD");
-    assert_eq!(syscall!(SYS_fcntl, reader, libc::F_GETFD, 0), Ok(0), "close-on-exec is the descriptor's");
+    assert_eq!(
+        syscall!(SYS_fcntl, reader, libc::F_GETFD, 0),
+        Ok(0),
+        "close-on-exec is the descriptor's"
+    );
     assert_eq!(syscall!(SYS_fcntl, reader, libc::F_DUPFD, 100), Ok(100));
     assert_eq!(syscall!(SYS_fcntl, reader, libc::F_DUPFD_CLOEXEC, 100), Ok(101));
     assert_eq!(syscall!(SYS_fcntl, reader, libc::F_DUPFD, -1i32), Err(libc::EINVAL));
@@ -220,7 +244,10 @@ fn lowest_descriptor_first_and_limits() {
     let (a, b) = pipe(0);
     close(a);
     assert_eq!(syscall!(SYS_dup, b), Ok(a as usize), "the lowest free number");
-    let limit = libc::rlimit { rlim_cur: 64, rlim_max: 64 };
+    let limit = libc::rlimit {
+        rlim_cur: 64,
+        rlim_max: 64,
+    };
     syscall!(SYS_prlimit64, 0, libc::RLIMIT_NOFILE, &raw const limit, 0).expect("prlimit64");
     let mut seen = BTreeSet::new();
     let error = loop {

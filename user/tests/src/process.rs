@@ -49,9 +49,15 @@ fn wait_finds_what_it_is_asked_for() {
     });
     let fast = fork(|| 2);
     assert_eq!(wait(slow, libc::WNOHANG), Ok((0, 0)), "it has not ended");
-    assert_eq!(wait(fast, 0).map(|(pid, status)| (pid, libc::WEXITSTATUS(status))), Ok((fast, 2)));
+    assert_eq!(
+        wait(fast, 0).map(|(pid, status)| (pid, libc::WEXITSTATUS(status))),
+        Ok((fast, 2))
+    );
     sys::write(writer, b"x").expect("write");
-    assert_eq!(wait(-1, 0).map(|(pid, status)| (pid, libc::WEXITSTATUS(status))), Ok((slow, 1)));
+    assert_eq!(
+        wait(-1, 0).map(|(pid, status)| (pid, libc::WEXITSTATUS(status))),
+        Ok((slow, 1))
+    );
     let grouped = fork(|| {
         let _ = syscall!(SYS_setpgid, 0, 0);
         0
@@ -68,9 +74,16 @@ fn waitid_tells_who_and_how() {
     let flags = libc::WEXITED | libc::WNOWAIT;
     syscall!(SYS_waitid, libc::P_PID, pid, &raw mut info, flags, 0).expect("waitid");
     let told = sys::info(&raw mut info);
-    assert_eq!((told.signo, told.code, told.pid, told.status), (libc::SIGCHLD, libc::CLD_EXITED, pid, 9));
+    assert_eq!(
+        (told.signo, told.code, told.pid, told.status),
+        (libc::SIGCHLD, libc::CLD_EXITED, pid, 9)
+    );
     assert_eq!(wait_exit(pid), 9, "WNOWAIT left it");
-    assert_eq!(syscall!(SYS_waitid, libc::P_ALL, 0, &raw mut info, 0, 0), Err(libc::EINVAL), "no state asked for");
+    assert_eq!(
+        syscall!(SYS_waitid, libc::P_ALL, 0, &raw mut info, 0, 0),
+        Err(libc::EINVAL),
+        "no state asked for"
+    );
     let killed = fork(|| {
         sys::sleep_ms(60_000);
         0
@@ -145,7 +158,11 @@ fn orphans_go_to_init() {
     }
     let adopted = counters[1].load(SeqCst);
     assert_ne!(adopted, counters[0].load(SeqCst));
-    assert_ne!(adopted, u64::from(std::process::id()), "a grandchild is not handed to its grandparent");
+    assert_ne!(
+        adopted,
+        u64::from(std::process::id()),
+        "a grandchild is not handed to its grandparent"
+    );
 }
 
 fn thousands_of_forks_lose_no_memory() {
@@ -165,7 +182,11 @@ fn vfork_and_clone_flags() {
             sys::exit(0);
         }
         pid => {
-            assert_eq!(counters[0].load(SeqCst), 1, "the parent of a vfork ran before its child ended");
+            assert_eq!(
+                counters[0].load(SeqCst),
+                1,
+                "the parent of a vfork ran before its child ended"
+            );
             assert_eq!(wait_exit(pid as i32), 0);
         }
     }
@@ -179,8 +200,16 @@ fn groups_and_sessions() {
         let own = std::process::id() as i32;
         assert_eq!(syscall!(SYS_setsid), Ok(own as usize));
         assert_eq!(syscall!(SYS_getpgid, 0), Ok(own as usize));
-        assert_eq!(syscall!(SYS_setsid), Err(libc::EPERM), "a group leader makes no session");
-        assert_eq!(syscall!(SYS_setpgid, 0, 0), Err(libc::EPERM), "a session leader changes no group");
+        assert_eq!(
+            syscall!(SYS_setsid),
+            Err(libc::EPERM),
+            "a group leader makes no session"
+        );
+        assert_eq!(
+            syscall!(SYS_setpgid, 0, 0),
+            Err(libc::EPERM),
+            "a session leader changes no group"
+        );
         let (reader, writer) = sys::pipe(0);
         let child = fork(|| {
             let _ = sys::read(reader, &mut [0]);
@@ -188,14 +217,22 @@ fn groups_and_sessions() {
         });
         assert_eq!(syscall!(SYS_setpgid, child, child), Ok(0));
         assert_eq!(syscall!(SYS_getpgid, child), Ok(child as usize));
-        assert_eq!(syscall!(SYS_setpgid, child, 999_999), Err(libc::EPERM), "no such group in the session");
+        assert_eq!(
+            syscall!(SYS_setpgid, child, 999_999),
+            Err(libc::EPERM),
+            "no such group in the session"
+        );
         assert_eq!(syscall!(SYS_setpgid, child, -5i32), Err(libc::EINVAL));
         assert_eq!(syscall!(SYS_setpgid, 1, 0), Err(libc::ESRCH), "no child of ours");
         assert_eq!(syscall!(SYS_getsid, child), Ok(own as usize));
         assert_eq!(sys::kill(-child, 0), Ok(0));
         sys::write(writer, b"x").expect("write");
         assert_eq!(wait_exit(child), 0);
-        assert_eq!(sys::kill(-child, 0), Err(libc::ESRCH), "the group went with its last member");
+        assert_eq!(
+            sys::kill(-child, 0),
+            Err(libc::ESRCH),
+            "the group went with its last member"
+        );
     });
 }
 
@@ -204,7 +241,10 @@ fn the_process_limit_stops_a_fork_bomb() {
         // Root is above the limit: become somebody else first.
         syscall!(SYS_setresgid, 5555, 5555, 5555).expect("setresgid");
         syscall!(SYS_setresuid, 5555, 5555, 5555).expect("setresuid");
-        let limit = libc::rlimit { rlim_cur: 20, rlim_max: 20 };
+        let limit = libc::rlimit {
+            rlim_cur: 20,
+            rlim_max: 20,
+        };
         syscall!(SYS_prlimit64, 0, libc::RLIMIT_NPROC, &raw const limit, 0).expect("prlimit64");
         let mut children = Vec::new();
         let refused = loop {

@@ -1,12 +1,6 @@
 //! execve: images good and bad, arguments, scripts; and the shell scripts that test what is not ours.
 
-use std::{
-    ffi::CString,
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{ffi::CString, fs, os::unix::fs::PermissionsExt, path::PathBuf, process::ExitCode};
 
 use crate::{
     runner,
@@ -32,7 +26,10 @@ pub fn myself() -> String {
 }
 
 fn c_strings(words: &[&str]) -> (Vec<CString>, Vec<*const libc::c_char>) {
-    let owned: Vec<CString> = words.iter().map(|word| CString::new(*word).expect("no zero in it")).collect();
+    let owned: Vec<CString> = words
+        .iter()
+        .map(|word| CString::new(*word).expect("no zero in it"))
+        .collect();
     let mut pointers: Vec<_> = owned.iter().map(|word| word.as_ptr()).collect();
     pointers.push(std::ptr::null());
     (owned, pointers)
@@ -40,7 +37,9 @@ fn c_strings(words: &[&str]) -> (Vec<CString>, Vec<*const libc::c_char>) {
 
 /// Becomes another program with the environment of this one; returns 127 if that fails.
 pub fn execute(path: &str, arguments: &[&str]) -> i32 {
-    let environment: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+    let environment: Vec<String> = std::env::vars()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     let environment: Vec<&str> = environment.iter().map(String::as_str).collect();
     let error = execve(path, arguments, &environment);
     eprintln!("execve {path}: error {error}");
@@ -111,7 +110,13 @@ pub fn helper(name: &str, rest: &[&str]) -> ExitCode {
 
 fn arguments_and_environment_arrive() {
     let me = myself();
-    let pid = fork(|| execve(&me, &["tests", "helper", "arguments", "one", "", "zwei drei", "ü"], &["KEY=value=x"]));
+    let pid = fork(|| {
+        execve(
+            &me,
+            &["tests", "helper", "arguments", "one", "", "zwei drei", "ü"],
+            &["KEY=value=x"],
+        )
+    });
     assert_eq!(wait_exit(pid), 0, "arguments or environment differ");
 }
 
@@ -132,7 +137,9 @@ fn the_auxiliary_vector_is_complete() {
     }
     assert_eq!(value(libc::AT_SECURE), 0);
     assert_eq!(value(libc::AT_UID), syscall!(SYS_getuid).unwrap_or(1) as u64);
-    let random: Vec<u8> = (0..16).map(|i| sys::peek(value(libc::AT_RANDOM) as usize + i)).collect();
+    let random: Vec<u8> = (0..16)
+        .map(|i| sys::peek(value(libc::AT_RANDOM) as usize + i))
+        .collect();
     assert_ne!(random, [0; 16], "AT_RANDOM is 16 random bytes");
 }
 
@@ -140,22 +147,41 @@ fn interpreter_scripts() {
     let me = myself();
     let script = file("script", format!("#! {me} helper\nwhatever\n").as_bytes());
     // The word is "helper"; the script's path follows, which names no helper.
-    assert_eq!(wait_exit(fork(|| execve(&script, &["ignored"], &[]))), 1, "the interpreter got the script's path");
+    assert_eq!(
+        wait_exit(fork(|| execve(&script, &["ignored"], &[]))),
+        1,
+        "the interpreter got the script's path"
+    );
     let inner = file("inner", b"#!/bin/sh\nexit $(($1 + $#))\n");
     assert_eq!(wait_exit(fork(|| execve(&inner, &["x", "40", "b"], &[]))), 42);
     let looping = scratch("loop");
     file("loop", format!("#!{looping}\n").as_bytes());
-    assert_eq!(exec_error(&looping), Some(libc::ELOOP), "a script that is its own interpreter");
+    assert_eq!(
+        exec_error(&looping),
+        Some(libc::ELOOP),
+        "a script that is its own interpreter"
+    );
     assert_eq!(exec_error(&file("none", b"#!\n")), Some(libc::ENOEXEC));
-    assert_eq!(exec_error(&file("absent", b"#!/no/such/interpreter\n")), Some(libc::ENOENT));
+    assert_eq!(
+        exec_error(&file("absent", b"#!/no/such/interpreter\n")),
+        Some(libc::ENOENT)
+    );
 }
 
 fn too_long_arguments_are_e2big() {
     let me = myself();
     let long = "x".repeat(131_072);
-    assert_eq!(wait_exit(fork(|| execve(&me, &["tests", "helper", "ok", &long], &[]))), libc::E2BIG, "one string");
+    assert_eq!(
+        wait_exit(fork(|| execve(&me, &["tests", "helper", "ok", &long], &[]))),
+        libc::E2BIG,
+        "one string"
+    );
     let fits = "x".repeat(131_071);
-    assert_eq!(wait_exit(fork(|| execve(&me, &["tests", "helper", "ok", &fits], &[]))), 0, "just fits");
+    assert_eq!(
+        wait_exit(fork(|| execve(&me, &["tests", "helper", "ok", &fits], &[]))),
+        0,
+        "just fits"
+    );
     let many: Vec<&str> = std::iter::repeat_n(fits.as_str(), 100).collect();
     assert_eq!(wait_exit(fork(|| execve(&me, &many, &[]))), libc::E2BIG, "all together");
 }
@@ -219,7 +245,10 @@ fn mangled_images_never_hurt_the_kernel() {
         }
         let path = file("mangled", &mangled);
         let pid = fork(|| {
-            let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+            let limit = libc::rlimit {
+                rlim_cur: 1,
+                rlim_max: 1,
+            };
             let _ = syscall!(SYS_prlimit64, 0, libc::RLIMIT_CPU, &raw const limit, 0);
             for descriptor in [1, 2] {
                 let _ = syscall!(SYS_close, descriptor);
@@ -242,8 +271,23 @@ fn descriptors_close_on_exec() {
     let (a, b) = sys::pipe(libc::O_CLOEXEC);
     let kept = syscall!(SYS_dup, a).expect("dup") as i32;
     let number = a.to_string();
-    assert_eq!(wait_exit(fork(|| execve(&me, &["tests", "helper", "closed", &number, &b.to_string()], &[]))), 0);
-    assert_eq!(wait_exit(fork(|| execve(&me, &["tests", "helper", "closed", &kept.to_string()], &[]))), 1, "dup clears it");
+    assert_eq!(
+        wait_exit(fork(|| execve(
+            &me,
+            &["tests", "helper", "closed", &number, &b.to_string()],
+            &[]
+        ))),
+        0
+    );
+    assert_eq!(
+        wait_exit(fork(|| execve(
+            &me,
+            &["tests", "helper", "closed", &kept.to_string()],
+            &[]
+        ))),
+        1,
+        "dup clears it"
+    );
 }
 
 fn exec_resets_what_it_must() {
@@ -255,7 +299,11 @@ fn exec_resets_what_it_must() {
         sys::mask(libc::SIG_SETMASK, &[libc::SIGHUP]);
         execve(&me, &["tests", "helper", "dispositions"], &[])
     });
-    assert_eq!(wait_exit(pid), 0, "handlers go to default, ignored and blocked signals stay");
+    assert_eq!(
+        wait_exit(pid),
+        0,
+        "handlers go to default, ignored and blocked signals stay"
+    );
 }
 
 fn exec_from_a_thread_ends_the_others() {
@@ -264,7 +312,9 @@ fn exec_from_a_thread_ends_the_others() {
         for _ in 0..3 {
             std::thread::spawn(|| sys::sleep_ms(60_000));
         }
-        std::thread::spawn(move || execve(&me, &["tests", "helper", "ok"], &[])).join().unwrap_or(1)
+        std::thread::spawn(move || execve(&me, &["tests", "helper", "ok"], &[]))
+            .join()
+            .unwrap_or(1)
     });
     assert_eq!(wait_exit(pid), 0);
 }
@@ -291,8 +341,14 @@ pub fn scripts() -> Vec<Script> {
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "sh"))
         .map(|path| {
-            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            Script { name: format!("scripts::{stem}"), path }
+            let stem = path
+                .file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            Script {
+                name: format!("scripts::{stem}"),
+                path,
+            }
         })
         .collect();
     scripts.sort_by(|a, b| a.name.cmp(&b.name));

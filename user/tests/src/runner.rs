@@ -24,7 +24,11 @@ fn uname_version() -> String {
         return String::new();
     }
     let text = |field: &[libc::c_char]| -> String {
-        field.iter().take_while(|c| **c != 0).map(|c| char::from(*c as u8)).collect()
+        field
+            .iter()
+            .take_while(|c| **c != 0)
+            .map(|c| char::from(*c as u8))
+            .collect()
     };
     format!("{} {}", text(&name.sysname), text(&name.version))
 }
@@ -129,7 +133,11 @@ pub fn limited(seconds: u64, child: impl FnOnce() -> i32) -> Result<(i32, String
     }
     let (_, status) = sys::wait(pid, 0).map_err(|error| format!("wait4: error {error}"))?;
     let said = String::from_utf8_lossy(&said).into_owned();
-    if hung { Err(format!("no end within {seconds} s; said: {}", said.trim())) } else { Ok((status, said)) }
+    if hung {
+        Err(format!("no end within {seconds} s; said: {}", said.trim()))
+    } else {
+        Ok((status, said))
+    }
 }
 
 /// A wait status in words.

@@ -36,7 +36,9 @@ fn end(children: Vec<i32>) {
     for child in &children {
         let _ = sys::kill(*child, libc::SIGKILL);
     }
-    children.into_iter().for_each(|child| assert_eq!(wait_killed(child), libc::SIGKILL));
+    children
+        .into_iter()
+        .for_each(|child| assert_eq!(wait_killed(child), libc::SIGKILL));
 }
 
 /// Four children (fewer on fewer CPUs) go in lock step without any call that could give the CPU to another: each waits,
@@ -74,14 +76,22 @@ fn as_many_spin_at_once_as_there_are_cpus() {
             sys::sleep_ms(1);
         }
         let took = sys::now() - started;
-        children.into_iter().for_each(|child| assert_eq!(sys::wait_exit(child), 0));
+        children
+            .into_iter()
+            .for_each(|child| assert_eq!(sys::wait_exit(child), 0));
         (took, distinct)
     };
     // A busy host may take a CPU away from the machine itself: the best of a few counts.
-    let best = (0..5).map(|_| together()).min_by_key(|(took, distinct)| (!distinct, *took));
+    let best = (0..5)
+        .map(|_| together())
+        .min_by_key(|(took, distinct)| (!distinct, *took));
     let (took, distinct) = best.unwrap_or((u64::MAX, false));
     assert!(distinct, "never on {count} CPUs at once");
-    assert!(took < STEPS * 1_000_000, "{STEPS} steps took {} ms: not all at once", took / 1_000_000);
+    assert!(
+        took < STEPS * 1_000_000,
+        "{STEPS} steps took {} ms: not all at once",
+        took / 1_000_000
+    );
 }
 
 fn one_more_gets_its_share() {
@@ -93,10 +103,17 @@ fn one_more_gets_its_share() {
     let cpu_time = |pid: i32| sys::clock(!pid << 3 | 2);
     let before: Vec<u64> = children.iter().map(|child| cpu_time(*child)).collect();
     sys::sleep_ms(4000);
-    let used: Vec<u64> = children.iter().zip(before).map(|(child, before)| cpu_time(*child) - before).collect();
+    let used: Vec<u64> = children
+        .iter()
+        .zip(before)
+        .map(|(child, before)| cpu_time(*child) - before)
+        .collect();
     end(children);
     let fair = used.iter().sum::<u64>() / count as u64;
-    assert!(used.iter().all(|used| *used > fair / 2), "shares of CPU time in ns: {used:?}");
+    assert!(
+        used.iter().all(|used| *used > fair / 2),
+        "shares of CPU time in ns: {used:?}"
+    );
 }
 
 fn a_spinner_is_preempted() {
@@ -128,8 +145,14 @@ fn affinity_holds() {
         sys::in_child(|| assert_eq!((sys::cpus(), sys::cpu()), (vec![cpu], cpu), "fork hands it down"));
     }
     let none = [0u64; 16];
-    assert_eq!(syscall!(SYS_sched_setaffinity, 0, 128, none.as_ptr()), Err(libc::EINVAL));
-    assert_eq!(syscall!(SYS_sched_setaffinity, 0x3fff_ffff, 128, [1u64; 16].as_ptr()), Err(libc::ESRCH));
+    assert_eq!(
+        syscall!(SYS_sched_setaffinity, 0, 128, none.as_ptr()),
+        Err(libc::EINVAL)
+    );
+    assert_eq!(
+        syscall!(SYS_sched_setaffinity, 0x3fff_ffff, 128, [1u64; 16].as_ptr()),
+        Err(libc::ESRCH)
+    );
 }
 
 fn sleeps_are_never_early() {
@@ -139,15 +162,28 @@ fn sleeps_are_never_early() {
         let time = sys::timespec(length);
         let started = sys::now();
         syscall!(SYS_nanosleep, &raw const time, 0).expect("nanosleep");
-        assert!(sys::now() - started >= length, "{length} ns were {} ns", sys::now() - started);
+        assert!(
+            sys::now() - started >= length,
+            "{length} ns were {} ns",
+            sys::now() - started
+        );
     }
     let past = sys::timespec(1);
-    assert_eq!(syscall!(SYS_clock_nanosleep, 1, libc::TIMER_ABSTIME, &raw const past, 0), Ok(0));
-    let bad = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000_000 };
+    assert_eq!(
+        syscall!(SYS_clock_nanosleep, 1, libc::TIMER_ABSTIME, &raw const past, 0),
+        Ok(0)
+    );
+    let bad = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 1_000_000_000,
+    };
     assert_eq!(syscall!(SYS_nanosleep, &raw const bad, 0), Err(libc::EINVAL));
     let negative = libc::timespec { tv_sec: -1, tv_nsec: 0 };
     assert_eq!(syscall!(SYS_nanosleep, &raw const negative, 0), Err(libc::EINVAL));
-    assert_eq!(syscall!(SYS_clock_nanosleep, 99, 0, &raw const past, 0), Err(libc::EINVAL));
+    assert_eq!(
+        syscall!(SYS_clock_nanosleep, 99, 0, &raw const past, 0),
+        Err(libc::EINVAL)
+    );
 }
 
 fn clocks_go_forward() {
@@ -170,7 +206,9 @@ fn clocks_go_forward() {
             })
         })
         .collect();
-    children.into_iter().for_each(|child| assert_eq!(sys::wait_exit(child), 0, "time went back between CPUs"));
+    children
+        .into_iter()
+        .for_each(|child| assert_eq!(sys::wait_exit(child), 0, "time went back between CPUs"));
     let wall = sys::clock(libc::CLOCK_REALTIME);
     assert!(wall > 1_600_000_000_000_000_000, "the wall clock says {wall}");
     let mut resolution = sys::timespec(0);
@@ -195,7 +233,9 @@ fn yields_go_round() {
             })
         })
         .collect();
-    children.into_iter().for_each(|child| assert_eq!(sys::wait_exit(child), 0));
+    children
+        .into_iter()
+        .for_each(|child| assert_eq!(sys::wait_exit(child), 0));
 }
 
 fn cpu_time_is_counted() {
@@ -204,7 +244,10 @@ fn cpu_time_is_counted() {
     assert!(sys::now() - wall >= 49_000_000, "more time used than has passed");
     let used = sys::clock(libc::CLOCK_PROCESS_CPUTIME_ID);
     sys::sleep_ms(100);
-    assert!(sys::clock(libc::CLOCK_PROCESS_CPUTIME_ID) - used < 50_000_000, "sleeping is not counted");
+    assert!(
+        sys::clock(libc::CLOCK_PROCESS_CPUTIME_ID) - used < 50_000_000,
+        "sleeping is not counted"
+    );
 }
 
 fn a_sleeper_among_spinners_wakes_in_time() {
@@ -221,5 +264,9 @@ fn a_sleeper_among_spinners_wakes_in_time() {
         .collect();
     end(children);
     late.sort_unstable();
-    assert!(late[25] < 200_000_000, "half of the sleeps of 10 ms were {} ms late or more", late[25] / 1_000_000);
+    assert!(
+        late[25] < 200_000_000,
+        "half of the sleeps of 10 ms were {} ms late or more",
+        late[25] / 1_000_000
+    );
 }

@@ -2,10 +2,7 @@
 
 use std::{
     ffi::c_void,
-    sync::atomic::{
-        AtomicI32, AtomicU64, AtomicUsize,
-        Ordering::SeqCst,
-    },
+    sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::SeqCst},
 };
 
 use crate::{
@@ -60,7 +57,11 @@ extern "C" fn note(signo: i32, info: *mut libc::siginfo_t, _: *mut c_void) {
 fn a_handler_runs_and_is_told() {
     handle(libc::SIGUSR1, 0, &[], note);
     kill(own(), libc::SIGUSR1).expect("kill");
-    assert_eq!((COUNT.load(SeqCst), LAST.load(SeqCst)), (1, libc::SIGUSR1), "before kill returned");
+    assert_eq!(
+        (COUNT.load(SeqCst), LAST.load(SeqCst)),
+        (1, libc::SIGUSR1),
+        "before kill returned"
+    );
     assert_eq!((CODE.load(SeqCst), SENDER.load(SeqCst)), (libc::SI_USER, own()));
     syscall!(SYS_tgkill, own(), own(), libc::SIGUSR1).expect("tgkill");
     assert_eq!(CODE.load(SeqCst), libc::SI_TKILL);
@@ -95,9 +96,19 @@ fn blocked_signals_wait() {
     mask(libc::SIG_UNBLOCK, &[libc::SIGUSR1]);
     assert_eq!(COUNT.load(SeqCst), 1, "a standard signal is pending once");
     mask(libc::SIG_SETMASK, &[libc::SIGKILL, libc::SIGSTOP, libc::SIGUSR2]);
-    assert_eq!(mask(libc::SIG_BLOCK, &[]), set_of(&[libc::SIGUSR2]), "KILL and STOP cannot be blocked");
-    assert_eq!(syscall!(SYS_rt_sigprocmask, 99, &raw const pending, 0, 8), Err(libc::EINVAL));
-    assert_eq!(syscall!(SYS_rt_sigprocmask, 0, &raw const pending, 0, 4), Err(libc::EINVAL));
+    assert_eq!(
+        mask(libc::SIG_BLOCK, &[]),
+        set_of(&[libc::SIGUSR2]),
+        "KILL and STOP cannot be blocked"
+    );
+    assert_eq!(
+        syscall!(SYS_rt_sigprocmask, 99, &raw const pending, 0, 8),
+        Err(libc::EINVAL)
+    );
+    assert_eq!(
+        syscall!(SYS_rt_sigprocmask, 0, &raw const pending, 0, 4),
+        Err(libc::EINVAL)
+    );
 }
 
 extern "C" fn masked(_: i32, _: *mut libc::siginfo_t, _: *mut c_void) {
@@ -157,7 +168,10 @@ fn restart_or_eintr() {
         0
     });
     let (wanted, mut left) = (sys::timespec(10_000_000_000), sys::timespec(0));
-    assert_eq!(syscall!(SYS_nanosleep, &raw const wanted, &raw mut left), Err(libc::EINTR));
+    assert_eq!(
+        syscall!(SYS_nanosleep, &raw const wanted, &raw mut left),
+        Err(libc::EINTR)
+    );
     assert!((5..10).contains(&left.tv_sec), "{} s left", left.tv_sec);
     assert_eq!(wait_exit(child), 0);
 }
@@ -209,7 +223,10 @@ fn an_alternate_stack_is_used() {
     assert_eq!(CODE.load(SeqCst), libc::EPERM, "it cannot be changed while in use");
     handle(libc::SIGUSR2, 0, &[], where_am_i);
     kill(own(), libc::SIGUSR2).expect("kill");
-    assert!(!(stack..stack + size).contains(&PLACE.load(SeqCst)), "only with SA_ONSTACK");
+    assert!(
+        !(stack..stack + size).contains(&PLACE.load(SeqCst)),
+        "only with SA_ONSTACK"
+    );
 }
 
 fn sigsuspend_and_sigtimedwait() {
@@ -219,15 +236,28 @@ fn sigsuspend_and_sigtimedwait() {
     let only_second = set_of(&[libc::SIGUSR2]);
     assert_eq!(syscall!(SYS_rt_sigsuspend, &raw const only_second, 8), Err(libc::EINTR));
     assert_eq!(COUNT.load(SeqCst), 1);
-    assert_eq!(mask(libc::SIG_BLOCK, &[]), set_of(&[libc::SIGUSR1, libc::SIGUSR2]), "the mask is back");
+    assert_eq!(
+        mask(libc::SIG_BLOCK, &[]),
+        set_of(&[libc::SIGUSR1, libc::SIGUSR2]),
+        "the mask is back"
+    );
     let wanted = only_second;
     let time = sys::timespec(30_000_000);
     let started = sys::now();
-    assert_eq!(syscall!(SYS_rt_sigtimedwait, &raw const wanted, 0, &raw const time, 8), Err(libc::EAGAIN));
+    assert_eq!(
+        syscall!(SYS_rt_sigtimedwait, &raw const wanted, 0, &raw const time, 8),
+        Err(libc::EAGAIN)
+    );
     assert!(sys::now() - started >= 30_000_000);
     queue(libc::SIGUSR2, 5);
     let mut info = sys::empty_info();
-    let got = syscall!(SYS_rt_sigtimedwait, &raw const wanted, &raw mut info, &raw const time, 8);
+    let got = syscall!(
+        SYS_rt_sigtimedwait,
+        &raw const wanted,
+        &raw mut info,
+        &raw const time,
+        8
+    );
     assert_eq!(got, Ok(libc::SIGUSR2 as usize));
     assert_eq!(sys::info(&raw mut info).value, 5);
     assert_eq!(COUNT.load(SeqCst), 1, "no handler ran");
@@ -247,7 +277,11 @@ fn realtime_signals_queue_in_order() {
         queue(signo, value);
     }
     mask(libc::SIG_UNBLOCK, &[low, high]);
-    assert_eq!(ORDER.load(SeqCst), 12345, "the lower number first, each in order of sending");
+    assert_eq!(
+        ORDER.load(SeqCst),
+        12345,
+        "the lower number first, each in order of sending"
+    );
 }
 
 fn stop_and_continue_are_reported() {
@@ -257,8 +291,15 @@ fn stop_and_continue_are_reported() {
     });
     kill(child, libc::SIGSTOP).expect("kill");
     let (pid, status) = wait(child, libc::WUNTRACED).expect("wait4");
-    assert_eq!((pid, libc::WIFSTOPPED(status), libc::WSTOPSIG(status)), (child, true, libc::SIGSTOP));
-    assert_eq!(wait(child, libc::WUNTRACED | libc::WNOHANG), Ok((0, 0)), "reported once");
+    assert_eq!(
+        (pid, libc::WIFSTOPPED(status), libc::WSTOPSIG(status)),
+        (child, true, libc::SIGSTOP)
+    );
+    assert_eq!(
+        wait(child, libc::WUNTRACED | libc::WNOHANG),
+        Ok((0, 0)),
+        "reported once"
+    );
     kill(child, libc::SIGCONT).expect("kill");
     let (_, status) = wait(child, libc::WCONTINUED).expect("wait4");
     assert!(libc::WIFCONTINUED(status));
@@ -299,7 +340,10 @@ fn a_group_is_signalled() {
     });
     syscall!(SYS_setpgid, second, first).expect("setpgid");
     kill(-first, libc::SIGTERM).expect("kill");
-    assert_eq!((wait_killed(first), wait_killed(second)), (libc::SIGTERM, libc::SIGTERM));
+    assert_eq!(
+        (wait_killed(first), wait_killed(second)),
+        (libc::SIGTERM, libc::SIGTERM)
+    );
 }
 
 fn ignored_and_default() {
@@ -321,7 +365,10 @@ fn ignored_and_default() {
         });
         assert_eq!(wait_killed(child), signo);
     }
-    assert_eq!(syscall!(SYS_rt_sigaction, libc::SIGKILL, [0usize; 4].as_ptr(), 0, 8), Err(libc::EINVAL));
+    assert_eq!(
+        syscall!(SYS_rt_sigaction, libc::SIGKILL, [0usize; 4].as_ptr(), 0, 8),
+        Err(libc::EINVAL)
+    );
     assert_eq!(syscall!(SYS_rt_sigaction, 65, 0, 0, 8), Err(libc::EINVAL));
     // With SIGCHLD ignored children leave no zombies.
     sys::in_child(|| {
@@ -342,7 +389,8 @@ fn a_mangled_frame_kills_only_its_process() {
         });
         let (_, status) = wait(child, 0).expect("wait4");
         let fine = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
-        let killed = libc::WIFSIGNALED(status) && [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGTRAP].contains(&libc::WTERMSIG(status));
+        let killed = libc::WIFSIGNALED(status)
+            && [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGTRAP].contains(&libc::WTERMSIG(status));
         assert!(fine || killed, "way {way}: status {status:#x}");
     }
     // sigreturn with a stack pointer to nowhere.
@@ -375,7 +423,11 @@ fn sigchld_comes_once_per_child_and_wait_is_not_disturbed() {
             sys::sleep_ms(2);
             3
         });
-        assert_eq!(wait(child, 0).map(|(_, status)| libc::WEXITSTATUS(status)), Ok(3), "round {round}");
+        assert_eq!(
+            wait(child, 0).map(|(_, status)| libc::WEXITSTATUS(status)),
+            Ok(3),
+            "round {round}"
+        );
         assert_eq!(COUNT.load(SeqCst), round);
     }
     assert_eq!(CODE.load(SeqCst), libc::CLD_EXITED);

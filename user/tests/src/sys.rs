@@ -67,7 +67,11 @@ pub fn wait(pid: i32, flags: i32) -> Result<(i32, i32), i32> {
 /// If it was killed.
 pub fn wait_exit(pid: i32) -> i32 {
     let (_, status) = wait(pid, 0).expect("wait4");
-    assert!(libc::WIFEXITED(status), "process {pid} ended by signal {}", status & 0x7f);
+    assert!(
+        libc::WIFEXITED(status),
+        "process {pid} ended by signal {}",
+        status & 0x7f
+    );
     libc::WEXITSTATUS(status)
 }
 
@@ -77,7 +81,11 @@ pub fn wait_exit(pid: i32) -> i32 {
 /// If it exited.
 pub fn wait_killed(pid: i32) -> i32 {
     let (_, status) = wait(pid, 0).expect("wait4");
-    assert!(libc::WIFSIGNALED(status), "process {pid} exited with {}", libc::WEXITSTATUS(status));
+    assert!(
+        libc::WIFSIGNALED(status),
+        "process {pid} exited with {}",
+        libc::WEXITSTATUS(status)
+    );
     libc::WTERMSIG(status)
 }
 
@@ -102,12 +110,24 @@ pub fn mmap(address: usize, length: usize, protection: i32, flags: i32) -> Sys {
 
 /// Private anonymous memory, readable and writable.
 pub fn memory(length: usize) -> usize {
-    mmap(0, length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).expect("mmap")
+    mmap(
+        0,
+        length,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    )
+    .expect("mmap")
 }
 
 /// Anonymous memory that children share.
 pub fn shared(length: usize) -> usize {
-    mmap(0, length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS).expect("mmap shared")
+    mmap(
+        0,
+        length,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+    )
+    .expect("mmap shared")
 }
 
 /// Anonymous shared memory as atomic counters, all 0.
@@ -150,7 +170,12 @@ pub fn handle(signo: i32, flags: i32, mask: &[i32], handler: Handler) {
         for &signal in mask {
             libc::sigaddset(&mut action.sa_mask, signal);
         }
-        assert_eq!(libc::sigaction(signo, &action, ptr::null_mut()), 0, "sigaction {signo}: error {}", errno());
+        assert_eq!(
+            libc::sigaction(signo, &action, ptr::null_mut()),
+            0,
+            "sigaction {signo}: error {}",
+            errno()
+        );
     }
 }
 
@@ -225,14 +250,25 @@ pub fn now() -> u64 {
 
 /// A duration as the kernel takes it.
 pub fn timespec(nanoseconds: u64) -> libc::timespec {
-    libc::timespec { tv_sec: (nanoseconds / 1_000_000_000) as i64, tv_nsec: (nanoseconds % 1_000_000_000) as i64 }
+    libc::timespec {
+        tv_sec: (nanoseconds / 1_000_000_000) as i64,
+        tv_nsec: (nanoseconds % 1_000_000_000) as i64,
+    }
 }
 
 /// Sleeps, over any signal.
 pub fn sleep_ms(milliseconds: u64) {
     let end = now() + milliseconds * 1_000_000;
     let time = timespec(end);
-    while syscall!(SYS_clock_nanosleep, libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &raw const time, 0).is_err() {}
+    while syscall!(
+        SYS_clock_nanosleep,
+        libc::CLOCK_MONOTONIC,
+        libc::TIMER_ABSTIME,
+        &raw const time,
+        0
+    )
+    .is_err()
+    {}
 }
 
 /// A pipe: the reading and the writing end.
@@ -259,7 +295,11 @@ pub fn close(descriptor: i32) {
 
 /// Polls one descriptor; what came, 0 on time-out.
 pub fn poll(descriptor: i32, events: i16, milliseconds: u64) -> i16 {
-    let mut entry = libc::pollfd { fd: descriptor, events, revents: 0 };
+    let mut entry = libc::pollfd {
+        fd: descriptor,
+        events,
+        revents: 0,
+    };
     let time = timespec(milliseconds * 1_000_000);
     syscall!(SYS_ppoll, &raw mut entry, 1, &raw const time, 0, 8).expect("ppoll");
     entry.revents
@@ -276,8 +316,11 @@ pub fn free_memory() -> u64 {
 /// How many CPUs this process may use.
 pub fn cpus() -> Vec<usize> {
     let mut words = [0u64; 16];
-    let bytes = syscall!(SYS_sched_getaffinity, 0, size_of::<[u64; 16]>(), words.as_mut_ptr()).expect("sched_getaffinity");
-    (0..bytes * 8).filter(|&cpu| words[cpu / 64] >> (cpu % 64) & 1 == 1).collect()
+    let bytes =
+        syscall!(SYS_sched_getaffinity, 0, size_of::<[u64; 16]>(), words.as_mut_ptr()).expect("sched_getaffinity");
+    (0..bytes * 8)
+        .filter(|&cpu| words[cpu / 64] >> (cpu % 64) & 1 == 1)
+        .collect()
 }
 
 /// Pins this thread to the CPUs given.

@@ -47,19 +47,26 @@ fn condvars_and_channels() {
     let other = pair.clone();
     let thread = thread::spawn(move || {
         for expected in (1..2000).step_by(2) {
-            let guard = other.1.wait_while(other.0.lock().expect("lock"), |value| *value != expected);
+            let guard = other
+                .1
+                .wait_while(other.0.lock().expect("lock"), |value| *value != expected);
             *guard.expect("wait") += 1;
             other.1.notify_all();
         }
     });
     for expected in (0..2000).step_by(2) {
-        let guard = pair.1.wait_while(pair.0.lock().expect("lock"), |value| *value != expected);
+        let guard = pair
+            .1
+            .wait_while(pair.0.lock().expect("lock"), |value| *value != expected);
         *guard.expect("wait") += 1;
         pair.1.notify_all();
     }
     thread.join().expect("join");
     let started = Instant::now();
-    let (guard, result) = pair.1.wait_timeout(pair.0.lock().expect("lock"), Duration::from_millis(30)).expect("wait");
+    let (guard, result) = pair
+        .1
+        .wait_timeout(pair.0.lock().expect("lock"), Duration::from_millis(30))
+        .expect("wait");
     drop(guard);
     assert!(result.timed_out() && started.elapsed() >= Duration::from_millis(30));
     let (sender, receiver) = mpsc::channel();
@@ -110,7 +117,12 @@ fn thread_locals_are_per_thread() {
 fn thousands_of_threads_come_and_go() {
     for _ in 0..200 {
         let threads: Vec<_> = (0..10)
-            .map(|id| thread::Builder::new().stack_size(64 << 10).spawn(move || id).expect("spawn"))
+            .map(|id| {
+                thread::Builder::new()
+                    .stack_size(64 << 10)
+                    .spawn(move || id)
+                    .expect("spawn")
+            })
             .collect();
         let sum: i32 = threads.into_iter().map(|thread| thread.join().expect("join")).sum();
         assert_eq!(sum, 45);
@@ -164,13 +176,19 @@ fn futex_times_are_never_early() {
     for milliseconds in [0, 1, 5, 20] {
         let time = sys::timespec(milliseconds * 1_000_000);
         let started = sys::now();
-        assert_eq!(futex(&WORD, WAIT, 0, &raw const time as usize, 0, 0), Err(libc::ETIMEDOUT));
+        assert_eq!(
+            futex(&WORD, WAIT, 0, &raw const time as usize, 0, 0),
+            Err(libc::ETIMEDOUT)
+        );
         assert!(sys::now() - started >= milliseconds * 1_000_000, "early");
         let until = sys::timespec(sys::now() + milliseconds * 1_000_000);
         let operation = libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG;
         let result = futex(&WORD, operation, 0, &raw const until as usize, 0, u32::MAX);
         assert_eq!(result, Err(libc::ETIMEDOUT));
-        assert!(sys::now() >= until.tv_sec as u64 * 1_000_000_000 + until.tv_nsec as u64, "early");
+        assert!(
+            sys::now() >= until.tv_sec as u64 * 1_000_000_000 + until.tv_nsec as u64,
+            "early"
+        );
     }
 }
 
@@ -188,7 +206,11 @@ fn futex_requeue_moves_waiters() {
         .collect();
     let requeue = libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG;
     let second = SECOND.as_ptr() as usize;
-    assert_eq!(futex(&FIRST, requeue, 1, 100, second, 5), Err(libc::EAGAIN), "the value differs");
+    assert_eq!(
+        futex(&FIRST, requeue, 1, 100, second, 5),
+        Err(libc::EAGAIN),
+        "the value differs"
+    );
     let mut moved = 0;
     while moved < 4 {
         moved += futex(&FIRST, requeue, 0, 100, second, 0).expect("requeue");
@@ -206,7 +228,10 @@ fn futex_refuses_nonsense() {
     assert_eq!(syscall!(SYS_futex, unaligned, WAIT, 0, 0, 0, 0), Err(libc::EINVAL));
     assert_eq!(syscall!(SYS_futex, 4096, WAIT, 0, 0, 0, 0), Err(libc::EFAULT));
     assert_eq!(futex(&word, 0x7f, 0, 0, 0, 0), Err(libc::ENOSYS));
-    let bad = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000_000 };
+    let bad = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 2_000_000_000,
+    };
     assert_eq!(futex(&word, WAIT, 0, &raw const bad as usize, 0, 0), Err(libc::EINVAL));
     let operation = libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG;
     assert_eq!(futex(&word, operation, 0, 0, 0, 0), Err(libc::EINVAL), "no bits");
@@ -228,7 +253,11 @@ fn a_fault_in_one_thread_ends_all() {
     let child = sys::fork(|| {
         sys::disposition(libc::SIGSEGV, libc::SIG_DFL);
         for _ in 0..4 {
-            thread::spawn(|| loop { std::hint::spin_loop() });
+            thread::spawn(|| {
+                loop {
+                    std::hint::spin_loop()
+                }
+            });
         }
         thread::spawn(|| {
             sys::sleep_ms(10);
@@ -260,7 +289,11 @@ fn signals_reach_the_named_thread() {
         sys::sleep_ms(1);
     }
     assert_eq!(TOLD.load(SeqCst), tid as u64);
-    assert_eq!(syscall!(SYS_tgkill, pid, 1, libc::SIGUSR1), Err(libc::ESRCH), "not of this process");
+    assert_eq!(
+        syscall!(SYS_tgkill, pid, 1, libc::SIGUSR1),
+        Err(libc::ESRCH),
+        "not of this process"
+    );
     // A signal to the process goes to a thread that does not block it.
     TOLD.store(0, SeqCst);
     sys::mask(libc::SIG_BLOCK, &[libc::SIGUSR1]);

@@ -16,7 +16,12 @@ pub fn read(file: &Arc<dyn File>, at: u64, len: usize) -> Result<Vec<u8>, Stop> 
     let mut bytes = vec![0; len];
     let mut sink = Sink::kernel(&mut bytes);
     let mut position = at;
-    let mut transfer = Transfer { position: &mut position, write_at: WriteAt::Position, flags: 0, caller: None };
+    let mut transfer = Transfer {
+        position: &mut position,
+        write_at: WriteAt::Position,
+        flags: 0,
+        caller: None,
+    };
     file.read(&mut transfer, &mut sink)?;
     let done = sink.done();
     bytes.truncate(done);
@@ -27,7 +32,12 @@ pub fn read(file: &Arc<dyn File>, at: u64, len: usize) -> Result<Vec<u8>, Stop> 
 pub fn write(file: &Arc<dyn File>, at: u64, bytes: &[u8]) -> (usize, Result<(), Stop>) {
     let mut source = Source::kernel(bytes);
     let mut position = at;
-    let mut transfer = Transfer { position: &mut position, write_at: WriteAt::Position, flags: 1, caller: None };
+    let mut transfer = Transfer {
+        position: &mut position,
+        write_at: WriteAt::Position,
+        flags: 1,
+        caller: None,
+    };
     let result = file.write(&mut transfer, &mut source);
     (source.done(), result)
 }

@@ -45,11 +45,13 @@ fn the_lowest_free_descriptor() {
 fn paths() {
     let root: Arc<dyn Inode> = TmpFs::create(Limits::default(), 0o755).unwrap();
     let directory = |at: &Arc<dyn Inode>, name: &[u8]| {
-        at.create(name, &NewFile::new(FileKind::Directory, 0o755, 0, 0)).unwrap()
+        at.create(name, &NewFile::new(FileKind::Directory, 0o755, 0, 0))
+            .unwrap()
     };
     let a = directory(&root, b"a");
     let b = directory(&a, b"b");
-    b.create(b"file", &NewFile::new(FileKind::Regular, 0o644, 0, 0)).unwrap();
+    b.create(b"file", &NewFile::new(FileKind::Regular, 0o644, 0, 0))
+        .unwrap();
     let link = |name: &[u8], target: &'static [u8]| {
         let mut new = NewFile::new(FileKind::Symlink, 0o777, 0, 0);
         new.target = target;
@@ -60,7 +62,11 @@ fn paths() {
     link(b"new", b"a/made");
     let top = mount::mount(root, None, "test", "tmpfs", 0).unwrap().root();
     let credentials = Credentials::root();
-    let base = Base { root: top.clone(), start: top.clone(), credentials: &credentials };
+    let base = Base {
+        root: top.clone(),
+        start: top.clone(),
+        credentials: &credentials,
+    };
     let find = |path: &[u8]| {
         let found = walk(&base, path, LastLink::Follow).and_then(|walked| walked.existing())?;
         match path_of(&found, &top) {
@@ -82,15 +88,30 @@ fn paths() {
     assert_eq!(find(&[b'/'; 4096]), Err(Errno::ENAMETOOLONG));
     let walked = walk(&base, b"new", LastLink::Follow).unwrap();
     assert!(walked.target.is_none() && &walked.name[..] == b"made");
-    let user = Credentials { fsuid: 5, euid: 5, ..Credentials::default() };
-    let base = Base { credentials: &user, ..base.clone() };
-    a.set_attributes(&crate::fs::attributes::SetAttributes { permissions: Some(0o700), ..Default::default() }).unwrap();
+    let user = Credentials {
+        fsuid: 5,
+        euid: 5,
+        ..Credentials::default()
+    };
+    let base = Base {
+        credentials: &user,
+        ..base.clone()
+    };
+    a.set_attributes(&crate::fs::attributes::SetAttributes {
+        permissions: Some(0o700),
+        ..Default::default()
+    })
+    .unwrap();
     assert!(matches!(walk(&base, b"a/b", LastLink::Follow), Err(Errno::EACCES)));
 }
 
 #[test]
 fn device_numbers() {
-    for number in [DeviceNumber::new(1, 3), DeviceNumber::new(204, 64), DeviceNumber::new(8, 0x12345)] {
+    for number in [
+        DeviceNumber::new(1, 3),
+        DeviceNumber::new(204, 64),
+        DeviceNumber::new(8, 0x12345),
+    ] {
         assert_eq!(DeviceNumber::decode(number.encode() as u32), number);
     }
 }
@@ -98,7 +119,21 @@ fn device_numbers() {
 fn archive(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, mode, data) in files.iter().chain([&("TRAILER!!!", 0, b"".as_slice())]) {
-        let fields = [1, *mode, 0, 0, 1, 0, data.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0];
+        let fields = [
+            1,
+            *mode,
+            0,
+            0,
+            1,
+            0,
+            data.len() as u32,
+            0,
+            0,
+            0,
+            0,
+            name.len() as u32 + 1,
+            0,
+        ];
         out.extend_from_slice(b"070701");
         for field in fields {
             out.extend_from_slice(format!("{field:08x}").as_bytes());
@@ -128,7 +163,13 @@ fn unpacks() {
     assert_eq!((report.files, report.bytes), (3, 10_000));
     let sh = root.lookup(b"bin").unwrap().lookup(b"sh").unwrap();
     assert_eq!((sh.attributes().size, sh.attributes().mode()), (10_000, 0o100_755));
-    let link = root.lookup(b"deep").unwrap().lookup(b"er").unwrap().lookup(b"link").unwrap();
+    let link = root
+        .lookup(b"deep")
+        .unwrap()
+        .lookup(b"er")
+        .unwrap()
+        .lookup(b"link")
+        .unwrap();
     assert_eq!(link.read_link().unwrap(), b"../sh");
     assert!(initramfs::unpack(&root, b"").is_err());
 }

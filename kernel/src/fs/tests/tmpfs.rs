@@ -67,7 +67,10 @@ fn renames() {
     assert_eq!(rename(&root, b"f", &root, b"a"), Err(Errno::EISDIR));
     assert_eq!(rename(&root, b"a", &root, b"f"), Err(Errno::ENOTDIR));
     assert_eq!(rename(&a, b"b", &root, b"a"), Err(Errno::ENOTEMPTY));
-    assert_eq!(root.rename(b"f", &root, b"a", RenameMode::NoReplace), Err(Errno::EEXIST));
+    assert_eq!(
+        root.rename(b"f", &root, b"a", RenameMode::NoReplace),
+        Err(Errno::EEXIST)
+    );
     assert_eq!(a.rename(b"b", &root, b"f", RenameMode::Exchange), Ok(()));
     assert_eq!((root.attributes().links, a.attributes().links), (4, 2));
     assert_eq!(a.lookup(b"b").unwrap().kind(), FileKind::Regular);

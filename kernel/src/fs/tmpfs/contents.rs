@@ -140,7 +140,7 @@ impl Contents {
         if offset / PAGE == end / PAGE {
             fill(offset / PAGE, offset % PAGE..end % PAGE);
         } else {
-            if offset % PAGE != 0 {
+            if !offset.is_multiple_of(PAGE) {
                 fill(offset / PAGE, offset % PAGE..PAGE);
             }
             fill(end / PAGE, 0..end % PAGE);

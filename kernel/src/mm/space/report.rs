@@ -32,7 +32,10 @@ impl AddressSpace {
     /// where nothing is mapped, or privately. The identity is unique while the mapping stands.
     pub fn shared_object(&self, address: u64) -> Option<(usize, u64)> {
         let inner = self.inner.lock();
-        let area = inner.areas.find(address).filter(|area| area.sharing == Sharing::Shared)?;
+        let area = inner
+            .areas
+            .find(address)
+            .filter(|area| area.sharing == Sharing::Shared)?;
         let (pager, page) = area.object_page(address)?;
         Some((Arc::as_ptr(pager).addr(), page * PAGE + address % PAGE))
     }

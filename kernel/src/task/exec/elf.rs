@@ -239,13 +239,20 @@ mod tests {
         file[52..54].copy_from_slice(&64u16.to_le_bytes());
         file[54..56].copy_from_slice(&56u16.to_le_bytes());
         file[56..58].copy_from_slice(&2u16.to_le_bytes());
-        for (i, (flags, offset, address, size)) in
-            [(PF_R | PF_X, 0u64, 0x40_0000u64, 4096u64), (PF_R | PF_W, 4096, 0x40_2000, 4096)].into_iter().enumerate()
+        for (i, (flags, offset, address, size)) in [
+            (PF_R | PF_X, 0u64, 0x40_0000u64, 4096u64),
+            (PF_R | PF_W, 4096, 0x40_2000, 4096),
+        ]
+        .into_iter()
+        .enumerate()
         {
             let at = 64 + i * ENTRY_SIZE;
             file[at..at + 4].copy_from_slice(&PT_LOAD.to_le_bytes());
             file[at + 4..at + 8].copy_from_slice(&flags.to_le_bytes());
-            for (j, word) in [offset, address, address, size, size * 2 - 4096 * (1 - i as u64), 4096].iter().enumerate() {
+            for (j, word) in [offset, address, address, size, size * 2 - 4096 * (1 - i as u64), 4096]
+                .iter()
+                .enumerate()
+            {
                 file[at + 8 + j * 8..at + 16 + j * 8].copy_from_slice(&word.to_le_bytes());
             }
         }

@@ -45,7 +45,7 @@ const MAX_NESTING: usize = 4;
 /// The new stack's first part, which grows on demand.
 const STACK_SIZE: u64 = 132 << 10;
 /// Where position-independent programs go, without randomisation.
-const PIE_BASE: u64 = STACK_TOP / 3 * 2 & !(PAGE - 1);
+const PIE_BASE: u64 = (STACK_TOP / 3 * 2) & !(PAGE - 1);
 /// `ADDR_NO_RANDOMIZE` of `personality(2)`.
 const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
 
@@ -332,10 +332,10 @@ pub(super) fn take_over(thread: &Arc<Thread>, prepared: Prepared) -> UserContext
     exit::complete_vfork(process);
     let files = thread.files();
     // One count is the thread's, one ours: with more, another process shares the table.
-    if Arc::strong_count(&files) > 2 {
-        if let Ok(own) = files.fork() {
-            drop(thread.set_files(Arc::new(own)));
-        }
+    if Arc::strong_count(&files) > 2
+        && let Ok(own) = files.fork()
+    {
+        drop(thread.set_files(Arc::new(own)));
     }
     drop(files);
     thread.files().close_on_exec();
