@@ -5,6 +5,17 @@
 //! A CPU is a loom thread; being idle or in user mode is waiting for a notification that only the platform's IPI gives. A
 //! lost wake is therefore a deadlock, which loom reports. Payloads are relaxed atomics: that a poll sees them is the
 //! executor's doing.
+//!
+//! That the models can fail was tried by breaking the code, one place at a time; each made the named model fail:
+//!
+//! | broken | model |
+//! |---|---|
+//! | `Ready::leave` sleeps without looking at the word | `a_wake_reaches_a_driver_falling_asleep` |
+//! | `State::park` drops a wake that came in the poll | `two_wakers_of_one_task_poll_it_and_queue_it_once` |
+//! | `Ready::push` publishes relaxed | `the_inbox_keeps_what_two_producers_push` |
+//! | `poke_idle` looks at the first task alone, or has no fence | `an_idle_cpu_steals_what_another_cannot_run` |
+//! | `enter_idle` has no fence | `an_idle_cpu_steals_what_another_cannot_run` |
+//! | `serve_queues` does nothing about `POKE` | `a_widened_mask_calls_an_idle_cpu` |
 #![cfg(loom)]
 
 use std::{
