@@ -9,7 +9,7 @@ use super::types::{Timespec, Timeval};
 use crate::{
     errno::{Errno, Result},
     rt,
-    task::{Restart, Thread},
+    task::{self, Restart, Thread},
 };
 
 /// Clock ticks per second towards user mode (`USER_HZ`).
@@ -33,6 +33,30 @@ fn read_clock(t: &Thread, clock: u32) -> Result<u64> {
             let (user, system) = t.times();
             Ok(user + system)
         }
+        _ => read_clock_of(t, clock as i32),
+    }
+}
+
+/// The CPU-time clock of another process or thread (`clock_getcpuclockid(3)`): the complement of its number in the upper 29
+/// bits, then a bit for one thread alone, and two bits for which time.
+fn read_clock_of(t: &Thread, clock: i32) -> Result<u64> {
+    const ONE_THREAD: i32 = 4;
+    const PROFILE: i32 = 0;
+    const VIRTUAL: i32 = 1;
+    const SCHEDULED: i32 = 2;
+    if clock >= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let number = !(clock >> 3);
+    let (user, system) = match (number, clock & ONE_THREAD) {
+        (0, 0) => t.process().times(),
+        (0, _) => t.times(),
+        (pid, 0) => task::process(pid).ok_or(Errno::EINVAL)?.times(),
+        (tid, _) => task::thread(tid).ok_or(Errno::EINVAL)?.times(),
+    };
+    match clock & 3 {
+        VIRTUAL => Ok(user),
+        PROFILE | SCHEDULED => Ok(user + system),
         _ => Err(Errno::EINVAL),
     }
 }

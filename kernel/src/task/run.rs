@@ -127,6 +127,7 @@ fn visit_user(thread: &Thread, mm: &Arc<AddressSpace>, context: &mut UserContext
     mm.activate();
     on_cpu.load(context);
     let entered = rt::now();
+    thread.user_time.start(entered);
     let trap = Cpu::enter_user(context);
     rt::executor().leave_user();
     AddressSpace::tlb_checkpoint();
@@ -134,9 +135,7 @@ fn visit_user(thread: &Thread, mm: &Arc<AddressSpace>, context: &mut UserContext
     thread
         .system_ns
         .fetch_add(entered.saturating_sub(on_cpu.since), Ordering::Relaxed);
-    thread
-        .user_ns
-        .fetch_add(left.saturating_sub(entered), Ordering::Relaxed);
+    thread.user_time.stop(left);
     on_cpu.since = left;
     if let Trap::Interrupt(token) = trap {
         irq::dispatch(token);

@@ -25,11 +25,13 @@ use super::{
     pid::Pid,
     process::Process,
     signal::{SignalSet, pending::Pending},
+    stopwatch::Stopwatch,
 };
 use crate::{
     errno::Errno,
     fs::{FdTable, FsContext},
     mm::AddressSpace,
+    rt,
     sync::{Rank, SpinLock},
 };
 
@@ -121,7 +123,7 @@ pub struct Thread {
     pub(crate) clear_child_tid: AtomicU64,
     /// The head of the robust futex list.
     pub(crate) robust_list: AtomicU64,
-    pub(super) user_ns: AtomicU64,
+    pub(super) user_time: Stopwatch,
     pub(super) system_ns: AtomicU64,
     pub(crate) affinity: AtomicU64,
     pub(crate) nice: AtomicI32,
@@ -164,7 +166,7 @@ impl Thread {
             task: SpinLock::new(Rank::Signals, None),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
-            user_ns: AtomicU64::new(0),
+            user_time: Stopwatch::new(),
             system_ns: AtomicU64::new(0),
             affinity: AtomicU64::new(!0),
             nice: AtomicI32::new(0),
@@ -329,7 +331,7 @@ impl Thread {
     /// User and system time used, in nanoseconds.
     pub fn times(&self) -> (u64, u64) {
         (
-            self.user_ns.load(Ordering::Relaxed),
+            self.user_time.elapsed(rt::now()),
             self.system_ns.load(Ordering::Relaxed),
         )
     }
