@@ -22,7 +22,13 @@ pub fn read(file: &Arc<dyn File>, at: u64, len: usize) -> Result<Vec<u8>, Stop> 
         flags: 0,
         caller: None,
     };
-    file.read(&mut transfer, &mut sink)?;
+    // One attempt moves a window's worth at most.
+    let mut before = None;
+    while before != Some(sink.done()) {
+        before = Some(sink.done());
+        sink.open_window();
+        file.read(&mut transfer, &mut sink)?;
+    }
     let done = sink.done();
     bytes.truncate(done);
     Ok(bytes)
