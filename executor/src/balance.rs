@@ -1,10 +1,30 @@
 //! Where user tasks run: placed where there is least to do, stolen by idle CPUs, passed on by busy ones.
 //!
 //! - A CPU with more than one runnable user task pokes an idle one, if there is one; an idle CPU takes a task before it
-//!   sleeps. Either says what it has first and looks second, with a full fence between, so that one of them sees the other.
+//!   sleeps.
 //! - When all are busy, a CPU whose tasks have fallen behind passes one on: to a CPU with at least two fewer, or to one
 //!   with one fewer whose running task has got ahead by more than two slices of virtual time. Five spinners on four CPUs
 //!   so take turns at sharing a CPU, and each gets four fifths of one.
+//!
+//! # No CPU idles beside a task that it could run
+//!
+//! Either side says what it has first and looks second, with a full fence between. The CPU that queues: task into the heap,
+//! fence, [`Executor::idle`]. The CPU that idles: its bit into `idle`, fence, the others' heaps. So one of them sees the
+//! other, at least. The rest is that seeing is enough:
+//!
+//! - What the one that queues looks for is what the thief will look for: *any* queued task that an idle CPU may run
+//!   ([`FairQueue::find`](crate::fair::FairQueue::find)), not the first alone. The first may be bound to this CPU, and once
+//!   it runs, for as long as it likes, nobody looks again.
+//! - A bit that another has cleared means a CPU that is awake or being called. It sets the bit again, and looks again,
+//!   before it sleeps; and as every change of `idle` is a read-modify-write, it then sees what the loser of the bit had
+//!   queued. The loser tries the next idle CPU.
+//! - A thief that has been called by one CPU may take from another. So having taken, it passes the call on for every CPU
+//!   that has more than it can run.
+//! - A mask that is widened is a task queued for those whom it admits: [`Executor::set_affinity`] pokes the task's CPU,
+//!   which pokes on.
+//!
+//! Two cases are left to the end of the running task's slice, which is armed whenever another task waits: a heap in which
+//! the bounded look passes the task by, and a task that is stolen while its mask is being widened.
 
 use core::cmp::Reverse;
 
@@ -60,23 +80,29 @@ impl<P: Platform> Executor<P> {
         self.mark(target, INBOX);
     }
 
-    /// Wakes an idle CPU, other than `me`, if there is a user task on `cpu` that it could take.
+    /// Wakes an idle CPU, other than `me`, if there is a user task on `cpu` that it could take. To be called after such a
+    /// task was queued there, or was given a wider mask.
     pub(crate) fn poke_idle(&self, me: u32, cpu: &PerCpu<P>) {
         if cpu.runnable.load(Relaxed) < 2 {
             return;
         }
         fence(SeqCst);
-        let idle = self.idle.load(Relaxed) & !(1 << me);
-        if idle == 0 {
-            return;
-        }
-        let allowed = cpu
-            .user
-            .with(|queue| queue.first(&self.slab).map_or(0, |task| task.affinity.get()));
-        if let Some(chosen) = bits(idle & allowed).next()
-            && self.idle.fetch_and(!(1 << chosen), AcqRel) >> chosen & 1 == 1
-        {
-            self.mark(chosen, POKE);
+        let mut idle = self.idle.load(Relaxed) & !(1 << me);
+        while idle != 0 {
+            // Any task that is queued, not the first alone: that one may have to stay.
+            let affinity = cpu
+                .user
+                .with(|queue| queue.find(&self.slab, idle).map(|task| task.affinity.get()));
+            let Some(chosen) = bits(idle & affinity.unwrap_or(0)).next() else {
+                return;
+            };
+            let before = self.idle.fetch_and(!(1 << chosen), AcqRel);
+            if before >> chosen & 1 == 1 {
+                self.mark(chosen, POKE);
+                return;
+            }
+            // Awake already, or called by another: it looks again before it sleeps. Try the next.
+            idle &= before & !(1 << chosen);
         }
     }
 
@@ -99,8 +125,10 @@ impl<P: Platform> Executor<P> {
             cpu.user
                 .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, None));
             cpu.counts.steals.add(1);
-            // One poke wakes one thief; it passes the call on while there is more to take.
-            self.poke_idle(me, victim);
+            // One poke wakes one thief, and maybe not for whom it came; it passes the call on while there is more to take.
+            for other in bits(others) {
+                self.poke_idle(me, &self.cpus[other as usize]);
+            }
             return true;
         }
         false

@@ -229,7 +229,7 @@ impl<P: Platform> Executor<P> {
         }
         self.with_live(id, |task| {
             task.affinity.set(mask);
-            // The gate looks at the mask after it has taken this bit.
+            // After it has taken this bit, the gate looks at the mask, and the loop for idle CPUs that it admits.
             self.mark(task.home.get(), ready::POKE);
         })
     }

@@ -119,13 +119,16 @@ impl<P: Platform> Executor<P> {
         bits != 0
     }
 
-    /// Looks at the wheel and empties the inbox, as `bits` say.
+    /// Looks at the wheel, empties the inbox, and calls an idle CPU for what may have become movable, as `bits` say.
     pub(crate) fn serve_queues(&self, me: u32, cpu: &PerCpu<P>, bits: u64) {
         if bits & TIMER != 0 {
             self.run_timers(cpu);
         }
         if bits & INBOX != 0 {
             self.drain(me, cpu);
+        }
+        if bits & POKE != 0 {
+            self.poke_idle(me, cpu);
         }
     }
 

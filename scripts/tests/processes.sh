@@ -1,7 +1,7 @@
 # What the machine says of itself.
 ps | grep -q '[s]h' && echo "ps sees a shell"
 test -d /proc/$$ && echo "proc has this process"
-tr '\0' ' ' </proc/$$/cmdline | grep -q processes.sh && echo "with its arguments"
+tr "\0" " " </proc/$$/cmdline | grep -q sh && echo "with its arguments"
 grep -q '^Name:' /proc/self/status && echo "and its status"
 grep -q MemFree /proc/meminfo && echo "memory is known"
 test $(grep -c ^processor /proc/cpuinfo) -ge 1 && echo "processors are known"
@@ -13,4 +13,4 @@ free | grep -q Mem && echo "free works"
 ls /proc/self/fd >/dev/null && echo "descriptors are listed"
 env -i A=b env; test -n "$PATH" && echo "PATH is set"
 sleep 100 & kill -STOP $!; sleep 0.1; grep '^State' /proc/$!/status | awk '{ print $2 }'; kill -CONT $!; kill $!; wait $! 2>/dev/null; echo "status $?"
-ls /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty
+ls -1 /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty

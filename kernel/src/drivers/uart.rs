@@ -24,7 +24,8 @@ static SENT_QUEUE: WaitQueue = WaitQueue::new();
 
 /// Waits until all that the terminal and the log hold has been sent. Dropping it loses nothing.
 pub async fn drained(tty: &Tty) {
-    let is_drained = || SENT.load(Ordering::Acquire) && !tty.has_output() && !klog::has_output();
+    // In this order: what has left the terminal and the log was taken after `SENT` had been unset.
+    let is_drained = || !tty.has_output() && !klog::has_output() && SENT.load(Ordering::Acquire);
     SENT_QUEUE.wait_until(|| is_drained().then_some(())).await;
 }
 

@@ -72,7 +72,7 @@ pub fn host_name() -> Vec<u8> {
 
 /// `utsname.version`: which build this is.
 pub fn version() -> alloc::string::String {
-    alloc::format!("#1 SMP build {BuildId}")
+    alloc::format!("#1 SMP Breenix build {BuildId}")
 }
 
 fn field(text: &[u8]) -> [u8; FIELD] {

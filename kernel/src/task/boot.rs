@@ -16,6 +16,7 @@ use super::{
     thread::{Thread, ThreadParts},
 };
 use crate::{
+    command_line,
     errno::{Errno, Result},
     fs::{FdTable, FsContext, OnExec, OpenFile},
     mm::AddressSpace,
@@ -58,6 +59,11 @@ pub async fn start_init(path: &str, fs: FsContext, console: Arc<Tty>) -> Result<
     for entry in ["HOME=/", "TERM=linux", "PATH=/bin:/sbin:/usr/bin:/usr/sbin"] {
         environment.push(entry.as_bytes())?;
     }
+    // As Linux does: words that the kernel does not know are init's, assignments its environment.
+    for word in command_line::words().filter(|word| !is_for_the_kernel(word)) {
+        let strings = if word.contains('=') { &mut environment } else { &mut arguments };
+        strings.push(word.as_bytes())?;
+    }
     let file = exec::open(&thread, path.as_bytes())?;
     let request = Request {
         file,
@@ -72,4 +78,9 @@ pub async fn start_init(path: &str, fs: FsContext, console: Arc<Tty>) -> Result<
         return Err(Errno::ENOEXEC);
     }
     run::start(&thread, context, 0)
+}
+
+/// Whether the kernel itself reads this word of the command line.
+fn is_for_the_kernel(word: &str) -> bool {
+    matches!(word.split('=').next(), Some("quiet" | "init" | "exit" | "norandmaps"))
 }

@@ -121,7 +121,7 @@ impl<F: Future> Future for Away<'_, F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         if core::mem::take(this.away) {
-            this.on_cpu.since = rt::now();
+            come_back(this.thread, this.on_cpu);
             this.thread.blocked.store(false, Ordering::Relaxed);
         }
         let result = this.future.poll(cx);
@@ -135,13 +135,20 @@ impl<F: Future> Future for Away<'_, F> {
     }
 }
 
+/// What a thread's poll begins with after a wait, perhaps on another CPU: attempts copy from and to the CPU's active address
+/// space, so it has to be the thread's again.
+fn come_back(thread: &Thread, on_cpu: &mut OnCpu) {
+    thread.mm().activate();
+    on_cpu.since = rt::now();
+}
+
 /// A future for the calls that change the context: their thread's values must be saved before. Counts system time.
 pub(crate) async fn count_time<F: Future>(thread: &Thread, on_cpu: &mut OnCpu, future: F) -> F::Output {
     let mut future = core::pin::pin!(future);
     let mut away = false;
     core::future::poll_fn(|cx| {
         if core::mem::take(&mut away) {
-            on_cpu.since = rt::now();
+            come_back(thread, on_cpu);
             thread.blocked.store(false, Ordering::Relaxed);
         }
         let result = future.as_mut().poll(cx);

@@ -144,12 +144,15 @@ impl Table {
 
     /// Takes a zombie out for good.
     pub fn remove(&mut self, pid: Pid) -> Option<Node> {
-        let node = self.processes.remove(&pid)?;
-        if let Some(parent) = self.processes.get_mut(&node.parent) {
+        let node = self.processes.get(&pid)?;
+        let (parent, group, session) = (node.parent, node.group, node.session);
+        if let Some(parent) = self.processes.get_mut(&parent) {
             parent.children.retain(|child| *child != pid);
         }
-        self.leave_group(pid, node.group);
-        self.leave_session(node.session);
+        // While the process bears its number, leaving a group or session of the same number does not give it back.
+        self.leave_group(pid, group);
+        self.leave_session(session);
+        let node = self.processes.remove(&pid)?;
         self.release(pid);
         Some(node)
     }

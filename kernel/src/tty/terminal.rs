@@ -212,7 +212,8 @@ impl Tty {
         let foreground = {
             let mut state = self.state.lock();
             state.generation += 1;
-            state.discipline.flush(super::discipline::Flush::Both);
+            // What has been written is still sent: the line itself has not gone.
+            state.discipline.flush(super::discipline::Flush::Input);
             state.backlog.clear();
             state.foreground.take()
         };

@@ -138,6 +138,9 @@ fn interactive(machine: &Machine, boot: &Boot) -> Result<ExitCode> {
 
 fn piped(mut machine: Machine, boot: &Boot, verbose: bool, limit: Duration) -> Result<ExitCode> {
     machine.words.push("script".to_owned());
+    if !verbose {
+        machine.words.push("quiet".to_owned());
+    }
     let mut filter = Filter {
         verbose,
         held: Some(Vec::new()),
