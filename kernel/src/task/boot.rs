@@ -61,7 +61,11 @@ pub async fn start_init(path: &str, fs: FsContext, console: Arc<Tty>) -> Result<
     }
     // As Linux does: words that the kernel does not know are init's, assignments its environment.
     for word in command_line::words().filter(|word| !is_for_the_kernel(word)) {
-        let strings = if word.contains('=') { &mut environment } else { &mut arguments };
+        let strings = if word.contains('=') {
+            &mut environment
+        } else {
+            &mut arguments
+        };
         strings.push(word.as_bytes())?;
     }
     let file = exec::open(&thread, path.as_bytes())?;
