@@ -22,10 +22,9 @@ pub fn read(file: &Arc<dyn File>, at: u64, len: usize) -> Result<Vec<u8>, Stop> 
         flags: 0,
         caller: None,
     };
+    file.read(&mut transfer, &mut sink)?;
     // One attempt moves a window's worth at most.
-    let mut before = None;
-    while before != Some(sink.done()) {
-        before = Some(sink.done());
+    while sink.remaining() == 0 && sink.done() < len {
         sink.open_window();
         file.read(&mut transfer, &mut sink)?;
     }
