@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -109,11 +109,7 @@ fn run_command(
 
     // The end of the console is the end of QEMU, or the time is up.
     let mut diagnosis = None;
-    let finished_log = match finished.recv_timeout(limit) {
-        Ok(log) => Some(log),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-    };
-    let (exit, log) = match finished_log {
+    let (exit, log) = match finished.recv_timeout(limit).ok() {
         Some(log) => (Some(guest.exit(boot)?), log),
         None => {
             diagnosis = Some(hang::diagnose(boot, monitor));

@@ -32,7 +32,11 @@ fn keeps(seed: u64, milliseconds: u64) -> bool {
     while sys::now() < end {
         pattern.iter_mut().for_each(|byte| *byte = random.next() as u8);
         // Some rounds are longer than a time slice.
-        arch::hammer(&pattern, &mut seen, if round % 16 == 0 { 2_000_000 } else { 2_000 });
+        arch::hammer(
+            &pattern,
+            &mut seen,
+            if round.is_multiple_of(16) { 2_000_000 } else { 2_000 },
+        );
         if pattern != seen || arch::rounding() != seed as u32 % 4 {
             return false;
         }

@@ -315,14 +315,18 @@ fn stop_and_continue_are_reported() {
             counters[0].fetch_add(1, SeqCst);
         }
     });
-    while counters[0].load(SeqCst) == 0 {}
+    while counters[0].load(SeqCst) == 0 {
+        std::hint::spin_loop();
+    }
     kill(spinner, libc::SIGSTOP).expect("kill");
     wait(spinner, libc::WUNTRACED).expect("wait4");
     let before = counters[0].load(SeqCst);
     sys::sleep_ms(50);
     assert_eq!(counters[0].load(SeqCst), before);
     kill(spinner, libc::SIGCONT).expect("kill");
-    while counters[0].load(SeqCst) == before {}
+    while counters[0].load(SeqCst) == before {
+        std::hint::spin_loop();
+    }
     kill(spinner, libc::SIGTERM).expect("kill");
     assert_eq!(wait_killed(spinner), libc::SIGTERM);
 }

@@ -23,6 +23,11 @@ pub fn read(file: &Arc<dyn File>, at: u64, len: usize) -> Result<Vec<u8>, Stop> 
         caller: None,
     };
     file.read(&mut transfer, &mut sink)?;
+    // One attempt moves a window's worth at most.
+    while sink.remaining() == 0 && sink.done() < len {
+        sink.open_window();
+        file.read(&mut transfer, &mut sink)?;
+    }
     let done = sink.done();
     bytes.truncate(done);
     Ok(bytes)

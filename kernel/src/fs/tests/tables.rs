@@ -160,7 +160,7 @@ fn sample() -> Vec<u8> {
 fn unpacks() {
     let root: Arc<dyn Inode> = TmpFs::create(Limits::default(), 0o755).unwrap();
     let report = initramfs::unpack(&root, &sample()).unwrap();
-    assert_eq!((report.files, report.bytes), (3, 10_000));
+    assert_eq!((report.files, report.bytes), (4, 10_000));
     let sh = root.lookup(b"bin").unwrap().lookup(b"sh").unwrap();
     assert_eq!((sh.attributes().size, sh.attributes().mode()), (10_000, 0o100_755));
     let link = root
