@@ -150,6 +150,11 @@ impl<'a> Sink<'a> {
         self.cursor.done
     }
 
+    /// Bytes that the call asked for.
+    pub const fn total(&self) -> usize {
+        self.cursor.total
+    }
+
     /// Room left in this attempt's window.
     pub fn remaining(&self) -> usize {
         self.cursor.remaining()

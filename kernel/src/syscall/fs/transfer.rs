@@ -89,11 +89,19 @@ async fn complete<S>(
     }
 }
 
+/// Whether `count` bytes from `at` end at an offset that there is.
+fn in_range(at: Option<u64>, count: usize) -> Result<()> {
+    let end = at.unwrap_or(0).checked_add(count as u64);
+    end.filter(|&end| end <= i64::MAX as u64).map(|_| ()).ok_or(Errno::EINVAL)
+}
+
 /// Reads into `sink`, waiting as the file says.
 ///
 /// # Errors
-/// The file's; `EAGAIN`, `EFAULT`, or the restart codes of an interrupted wait, if nothing was read.
+/// The file's; `EINVAL` past the last offset; `EAGAIN`, `EFAULT`, or the restart codes of an interrupted wait, if nothing
+/// was read.
 pub async fn read_into(t: &Thread, file: &OpenFile, at: Option<u64>, sink: &mut Sink<'_>) -> Result<u64> {
+    in_range(at, sink.total())?;
     let mut state = (at, sink);
     complete(
         t,
@@ -130,6 +138,7 @@ pub async fn write_from(
     source: &mut Source<'_>,
     write_at: WriteAt,
 ) -> Result<u64> {
+    in_range(at, source.total())?;
     let mut state = (at, source);
     let result = complete(
         t,
