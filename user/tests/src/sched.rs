@@ -42,56 +42,59 @@ fn end(children: Vec<i32>) {
 }
 
 /// Four children (fewer on fewer CPUs) go in lock step without any call that could give the CPU to another: each waits,
-/// spinning, for all others to have come as far. That goes at the speed of memory only where all run at once: on one CPU
-/// less each step takes a time slice.
+/// spinning, for all others to have come as far. How fast that goes is the host's affair, which may have fewer CPUs than the
+/// machine; but all of them run at once just where their CPU times add up to that many times the time that passes, and
+/// that each is seen on a CPU of its own.
 fn as_many_spin_at_once_as_there_are_cpus() {
-    const STEPS: u64 = 2000;
+    const STEPS: u64 = 100;
+    const WINDOW: u64 = 1_000_000_000;
     let count = sys::cpus().len().min(4);
     let counters = sys::shared_counters(2 * count);
     let (steps, places) = counters.split_at(count);
+    let lock_step = |own: usize| {
+        for step in 1_u64.. {
+            if step % 8 == 1 {
+                places[own].store(1 << sys::cpu(), SeqCst);
+            }
+            steps[own].store(step, SeqCst);
+            while steps.iter().any(|other| other.load(SeqCst) < step) {
+                std::hint::spin_loop();
+            }
+        }
+        0
+    };
+    let least = || steps.iter().map(|step| step.load(SeqCst)).min().unwrap_or(0);
+    // Thousandths of CPUs that the children had, and whether they were seen on as many CPUs as they are.
     let together = || {
-        steps.iter().for_each(|step| step.store(0, SeqCst));
-        let children: Vec<i32> = (0..count)
-            .map(|own| {
-                fork(|| {
-                    for step in 1..=STEPS {
-                        if step % 64 == 1 {
-                            places[own].store(1 << sys::cpu(), SeqCst);
-                        }
-                        steps[own].store(step, SeqCst);
-                        while steps.iter().any(|other| other.load(SeqCst) < step) {
-                            std::hint::spin_loop();
-                        }
-                    }
-                    0
-                })
-            })
-            .collect();
-        let started = sys::now();
-        // Where they spin, seen from outside while they do.
+        counters.iter().for_each(|counter| counter.store(0, SeqCst));
+        let children: Vec<i32> = (0..count).map(|own| fork(|| lock_step(own))).collect();
+        let used = || children.iter().map(|child| sys::clock(!child << 3 | 2)).sum::<u64>();
+        while least() < 2 {
+            sys::sleep_ms(5);
+        }
+        let (started, before, first) = (sys::now(), used(), least());
         let mut distinct = false;
-        while steps.iter().any(|step| step.load(SeqCst) < STEPS) {
+        while sys::now() - started < WINDOW || least() < first + STEPS {
             let seen = places.iter().fold(0, |all, place| all | place.load(SeqCst));
             distinct |= seen.count_ones() as usize == count;
-            sys::sleep_ms(1);
+            sys::sleep_ms(5);
         }
-        let took = sys::now() - started;
-        children
-            .into_iter()
-            .for_each(|child| assert_eq!(sys::wait_exit(child), 0));
-        (took, distinct)
+        let share = (used() - before) * 1000 / (sys::now() - started);
+        end(children);
+        (distinct, share)
     };
-    // A busy host may take a CPU away from the machine itself: the best of a few counts.
-    let best = (0..5)
-        .map(|_| together())
-        .min_by_key(|(took, distinct)| (!distinct, *took));
-    let (took, distinct) = best.unwrap_or((u64::MAX, false));
-    assert!(distinct, "never on {count} CPUs at once");
-    assert!(
-        took < STEPS * 1_000_000,
-        "{STEPS} steps took {} ms: not all at once",
-        took / 1_000_000
-    );
+    // One CPU less would give a whole one less than `count`; the parent and the kernel have theirs of what is left.
+    let enough = count as u64 * 1000 - 500;
+    // A busy host may take a CPU away from the machine itself: one good round is proof.
+    let mut rounds = Vec::new();
+    while rounds.len() < 3 {
+        let round = together();
+        if round.0 && round.1 > enough {
+            return;
+        }
+        rounds.push(round);
+    }
+    panic!("never on {count} CPUs at once: (all seen at once, CPUs/1000) {rounds:?}");
 }
 
 fn one_more_gets_its_share() {
