@@ -74,13 +74,6 @@ fn as_many_spin_at_once_as_there_are_cpus() {
     );
 }
 
-/// CPU time of all children that were waited for, in nanoseconds.
-fn children_time() -> u64 {
-    let mut usage = [0i64; 18];
-    syscall!(SYS_getrusage, libc::RUSAGE_CHILDREN, usage.as_mut_ptr()).expect("getrusage");
-    ((usage[0] + usage[2]) * 1_000_000_000 + (usage[1] + usage[3]) * 1000) as u64
-}
-
 fn one_more_gets_its_share() {
     let count = sys::cpus().len() + 1;
     let counters = sys::shared_counters(2 * count);
