@@ -92,7 +92,9 @@ async fn complete<S>(
 /// Whether `count` bytes from `at` end at an offset that there is.
 fn in_range(at: Option<u64>, count: usize) -> Result<()> {
     let end = at.unwrap_or(0).checked_add(count as u64);
-    end.filter(|&end| end <= i64::MAX as u64).map(|_| ()).ok_or(Errno::EINVAL)
+    end.filter(|&end| end <= i64::MAX as u64)
+        .map(|_| ())
+        .ok_or(Errno::EINVAL)
 }
 
 /// Reads into `sink`, waiting as the file says.
