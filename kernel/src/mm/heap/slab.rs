@@ -11,8 +11,11 @@ use hal::{PAGE_SIZE, arch::Cpu, traits::CpuOps};
 
 use crate::mm::frame::{self, FrameBlock, Purpose};
 
-/// The sizes of objects. Powers of two are aligned to their size, the others to 16 bytes.
-pub const SIZES: [usize; 13] = [16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048];
+/// The sizes of objects. Powers of two are aligned to their size, the others to the power of two that divides them, at most
+/// to [`HEADER`]. The one above 2048 is for the futures of user threads, which hold their registers.
+pub const SIZES: [usize; 15] = [
+    16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 2368, 3072,
+];
 
 /// How many sizes there are.
 pub const CLASSES: usize = SIZES.len();
@@ -21,12 +24,10 @@ const HEADER: usize = 64;
 
 /// The class for an allocation, or `None` where it is too large for slabs.
 pub fn class_of(size: usize, align: usize) -> Option<usize> {
-    let wanted = if align > 16 {
-        size.max(align).next_power_of_two()
-    } else {
-        size
+    let fits = |class: usize| {
+        SIZES[class] >= size && SIZES[class].is_multiple_of(align) && first_object(class).is_multiple_of(align)
     };
-    SIZES.iter().position(|&size| size >= wanted)
+    (0..CLASSES).find(|class| fits(*class))
 }
 
 const fn order_of(class: usize) -> u8 {
@@ -34,7 +35,8 @@ const fn order_of(class: usize) -> u8 {
         ..=128 => 0,
         129..=512 => 1,
         513..=1024 => 2,
-        _ => 3,
+        1025..=2048 => 3,
+        _ => 4,
     }
 }
 
