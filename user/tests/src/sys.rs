@@ -313,6 +313,16 @@ pub fn free_memory() -> u64 {
     info.freeram * u64::from(info.mem_unit.max(1))
 }
 
+/// Bytes of page tables of programs, from `/proc/meminfo`.
+pub fn page_tables() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("PageTables:"))
+        .expect("PageTables");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
 /// How many CPUs this process may use.
 pub fn cpus() -> Vec<usize> {
     let mut words = [0u64; 16];

@@ -100,6 +100,7 @@ pub(super) fn memory_info(out: &mut String) -> Result {
         ("Shmem", 0),
         ("Slab", 0),
         ("SReclaimable", 0),
+        ("PageTables", kib(mm::frame::page_tables())),
     ];
     rows.iter()
         .try_for_each(|(name, value)| writeln!(out, "{:<16}{value:>8} kB", alloc::format!("{name}:")))

@@ -347,12 +347,23 @@ fn report_pressure() {
 /// Frames for page tables: zeroed, and counted as the user's, so that a program cannot eat the reserve by spreading its pages.
 pub struct TableFrames;
 
+/// Frames that hold page tables of programs.
+static TABLES: AtomicUsize = AtomicUsize::new(0);
+
+/// How many frames hold page tables of programs.
+pub fn page_tables() -> usize {
+    TABLES.load(Relaxed)
+}
+
 impl hal::traits::FrameSource for TableFrames {
     fn allocate_table(&self) -> Option<PhysAddr> {
-        allocate_zeroed().ok().map(Frame::into_raw)
+        let frame = allocate_zeroed().ok().map(Frame::into_raw)?;
+        TABLES.fetch_add(1, Relaxed);
+        Some(frame)
     }
 
     fn free_table(&self, frame: PhysAddr) {
+        TABLES.fetch_sub(1, Relaxed);
         // SAFETY: the page table gives back what `allocate_table` gave it, once.
         drop(unsafe { Frame::from_raw(frame) });
     }
