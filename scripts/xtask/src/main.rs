@@ -2,6 +2,7 @@
 
 mod accelerator;
 mod arch;
+mod bench;
 mod boot_many;
 mod busybox;
 mod check;
@@ -42,6 +43,8 @@ enum Task {
     Test(test::Test),
     /// Boot many times, several guests at once
     BootMany(boot_many::BootMany),
+    /// Measure, against others where there are others
+    Bench(bench::Bench),
     /// Check the source's structure
     Check,
     /// Build kernel and initramfs; print what was made
@@ -82,6 +85,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Qemu(qemu) => return qemu.main(),
         Task::Test(test) => return test.main(),
         Task::BootMany(boots) => return boots.main(),
+        Task::Bench(bench) => return bench.main(),
         Task::Check => {
             let problems: Vec<_> = check::run()?.into_iter().flat_map(|finding| finding.problems).collect();
             problems.iter().for_each(|problem| println!("{problem}"));

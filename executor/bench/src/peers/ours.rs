@@ -1,0 +1,125 @@
+//! Our executor: all that this crate knows of its interface.
+//!
+//! The platform is the plainest possible. Its clock is a number that the rows set, as cheap to read as the counter of a
+//! machine with an invariant one is not: that is fair in so far as no peer reads a clock for a poll. A CPU's number is
+//! thread-local, one load as in a kernel. Nothing sleeps, so no interrupt is ever sent.
+
+use super::{Joining, Kind, Peer};
+use executor::{Class, DRIVERS_PER_CPU, Executor, JoinHandle, Platform, RawSpinLock, SpawnOptions};
+use std::{
+    cell::Cell,
+    future::Future,
+    marker::PhantomData,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// Drivers that a CPU can have.
+pub const DRIVERS: usize = DRIVERS_PER_CPU as usize;
+
+static EXECUTOR: Executor<Bench> = Executor::new();
+static NOW: AtomicU64 = AtomicU64::new(0);
+
+thread_local!(static CPU: Cell<u32> = const { Cell::new(u32::MAX) });
+
+/// The platform.
+pub struct Bench;
+
+impl Platform for Bench {
+    type RawLock = RawSpinLock;
+
+    fn executor() -> &'static Executor<Self> {
+        &EXECUTOR
+    }
+
+    fn cpu() -> u32 {
+        CPU.get()
+    }
+
+    fn now() -> u64 {
+        NOW.load(Relaxed)
+    }
+
+    fn arm_timer(_: Option<u64>) {}
+
+    fn send_ipi(_: u32) {}
+
+    fn idle(check: impl FnOnce() -> bool) {
+        check();
+    }
+}
+
+/// For how many tasks, up to `wanted`, there is room besides a main task.
+pub fn room(wanted: usize) -> usize {
+    CPU.set(0);
+    let spawned = (0..=wanted).map_while(|_| EXECUTOR.spawn(options(Kind::Service), async {}).ok());
+    let count = spawned.map(JoinHandle::detach).count();
+    EXECUTOR.run_until_idle();
+    count.saturating_sub(1)
+}
+
+fn options(kind: Kind) -> SpawnOptions<'static> {
+    let class = match kind {
+        Kind::Driver => Class::Driver,
+        Kind::Service => Class::Service,
+    };
+    SpawnOptions::new(class, "bench")
+}
+
+/// Our executor.
+pub struct Ours;
+
+/// The class, as the future's type is no matter.
+pub struct Pool<F> {
+    kind: Kind,
+    future: PhantomData<fn() -> F>,
+}
+
+impl Peer for Ours {
+    const NAME: &'static str = "ours";
+
+    type Pool<F: Future<Output = ()> + Send + 'static> = Pool<F>;
+
+    fn pool<F: Future<Output = ()> + Send + 'static>(kind: Kind, _: usize) -> Pool<F> {
+        Pool {
+            kind,
+            future: PhantomData,
+        }
+    }
+
+    fn spawn<F: Future<Output = ()> + Send + 'static>(pool: &'static Pool<F>, future: F) {
+        match EXECUTOR.spawn(options(pool.kind), future) {
+            Ok(handle) => handle.detach(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn run<M: Future<Output: Send> + Send + 'static>(kind: Kind, main: M) -> M::Output {
+        CPU.set(0);
+        let (slot, main) = super::into_slot(main);
+        match EXECUTOR.spawn(options(kind), main) {
+            Ok(handle) => handle.detach(),
+            Err(error) => panic!("{error}"),
+        }
+        EXECUTOR.run_until_idle();
+        super::take(&slot).expect("idle before the main task has ended")
+    }
+}
+
+impl Joining for Ours {
+    type JoinPool<F: Future<Output: Send> + Send + 'static> = Pool<F>;
+
+    fn join_pool<F: Future<Output: Send> + Send + 'static>() -> Pool<F> {
+        Pool {
+            kind: Kind::Service,
+            future: PhantomData,
+        }
+    }
+
+    fn spawn_joined<F: Future<Output: Send> + Send + 'static>(
+        pool: &'static Pool<F>,
+        future: F,
+    ) -> impl Future<Output = F::Output> + Send {
+        let handle = EXECUTOR.spawn(options(pool.kind), future);
+        async { handle.expect("a task's slot is free").await.expect("nobody aborts it") }
+    }
+}

@@ -1,0 +1,244 @@
+//! Rows about tasks on one thread: spawning, joining, yielding, waking.
+
+use crate::{
+    measure::{Sample, Watch},
+    peers::{
+        Joining, Kind, Peer, async_task::AsyncTask, embassy::Embassy, local_pool, ours, ours::Ours, smol::Smol,
+        tokio::CurrentThread, tokio::MultiThread,
+    },
+    run::{Bar, Case, Cell, Dice, Plan, Row, Scale},
+    work::{Answer, Gate, Once, Parked, Population, Yielder},
+};
+use anyhow::ensure;
+
+/// Tasks spawned before the first of them runs.
+const BURST: usize = 64;
+
+pub fn plans() -> Vec<Plan> {
+    vec![
+        Plan {
+            id: "spawn",
+            build: spawn,
+        },
+        Plan {
+            id: "join",
+            build: join,
+        },
+        Plan {
+            id: "yield",
+            build: yielding,
+        },
+        Plan {
+            id: "wake-1",
+            build: wake_one,
+        },
+        Plan {
+            id: "wake-64",
+            build: wake_drivers,
+        },
+        Plan {
+            id: "wake-million",
+            build: wake_million,
+        },
+    ]
+}
+
+/// A cell for every executor.
+macro_rules! every {
+    ($function:ident($($argument:expr),*)) => {
+        vec![
+            cell::<Ours>($function::<Ours>($($argument),*)),
+            cell::<Embassy>($function::<Embassy>($($argument),*)),
+            cell::<CurrentThread>($function::<CurrentThread>($($argument),*)),
+            cell::<MultiThread>($function::<MultiThread>($($argument),*)),
+            cell::<Smol>($function::<Smol>($($argument),*)),
+            cell::<AsyncTask>($function::<AsyncTask>($($argument),*)),
+            cell::<local_pool::Pool>($function::<local_pool::Pool>($($argument),*)),
+        ]
+    };
+}
+
+fn cell<P: Peer>(case: Case) -> Cell {
+    Cell {
+        peer: P::NAME,
+        case: Ok(case),
+    }
+}
+
+fn spawn(scale: &Scale) -> Row {
+    Row {
+        id: "spawn",
+        name: "spawn and run to completion".into(),
+        unit: "ns",
+        bar: Bar::Ratio(0.5),
+        share: 1,
+        cells: every!(spawn_case(scale.operations / BURST as u64)),
+    }
+}
+
+fn spawn_case<P: Peer>(bursts: u64) -> Case {
+    let pool: &'static P::Pool<Once> = Box::leak(Box::new(P::pool(Kind::Service, BURST)));
+    Box::new(move || {
+        let gate = Gate::new();
+        let operations = bursts * BURST as u64;
+        let sample = P::run(Kind::Service, async move {
+            let watch = Watch::cpu();
+            for _ in 0..bursts {
+                gate.expect(BURST as u64);
+                for _ in 0..BURST {
+                    P::spawn(pool, Once::new(gate));
+                }
+                gate.wait().await;
+            }
+            watch.stop(operations)
+        });
+        ensure!(
+            gate.polls() == operations,
+            "{} polls for {operations} tasks",
+            gate.polls()
+        );
+        Ok(sample)
+    })
+}
+
+fn join(scale: &Scale) -> Row {
+    Row {
+        id: "join",
+        name: "spawn and await the join handle".into(),
+        unit: "ns",
+        bar: Bar::Ratio(0.4),
+        share: 1,
+        cells: every!(join_case(scale.operations)),
+    }
+}
+
+fn join_case<P: Joining>(operations: u64) -> Case {
+    let pool: &'static P::JoinPool<Answer> = Box::leak(Box::new(P::join_pool()));
+    Box::new(move || {
+        let gate = Gate::new();
+        let (sample, sum) = P::run(Kind::Service, async move {
+            let mut sum = 0;
+            let watch = Watch::cpu();
+            for number in 0..operations {
+                sum += P::spawn_joined(pool, Answer::new(gate, number)).await;
+            }
+            (watch.stop(operations), sum)
+        });
+        ensure!(
+            gate.polls() == operations,
+            "{} polls for {operations} tasks",
+            gate.polls()
+        );
+        ensure!(
+            sum == operations * (operations - 1) / 2,
+            "the outputs are not those of the tasks"
+        );
+        Ok(sample)
+    })
+}
+
+fn yielding(scale: &Scale) -> Row {
+    let tasks = ours::DRIVERS.min(64);
+    Row {
+        id: "yield",
+        name: format!("yield, {tasks} ready driver tasks"),
+        unit: "ns",
+        bar: Bar::Ratio(0.5),
+        share: 1,
+        cells: every!(yield_case(tasks as u64, scale.operations * 4 / tasks as u64)),
+    }
+}
+
+fn yield_case<P: Peer>(tasks: u64, times: u64) -> Case {
+    let pool: &'static P::Pool<Yielder> = Box::leak(Box::new(P::pool(Kind::Driver, tasks as usize)));
+    Box::new(move || {
+        let gate = Gate::new();
+        let polls = tasks * (times + 1);
+        let sample = P::run(Kind::Service, async move {
+            gate.expect(tasks);
+            for _ in 0..tasks {
+                P::spawn(pool, Yielder::new(gate, times));
+            }
+            let watch = Watch::cpu();
+            gate.wait().await;
+            watch.stop(polls)
+        });
+        ensure!(gate.polls() == polls, "{} polls, not {polls}", gate.polls());
+        Ok(sample)
+    })
+}
+
+fn wake_one(scale: &Scale) -> Row {
+    Row {
+        id: "wake-1",
+        name: "wake to poll, one task".into(),
+        unit: "ns",
+        bar: Bar::Ratio(0.7),
+        share: 1,
+        cells: every!(wake_case(Kind::Driver, 1, scale.operations)),
+    }
+}
+
+fn wake_drivers(scale: &Scale) -> Row {
+    // The main task is a driver too.
+    let tasks = (ours::DRIVERS - 1).min(64);
+    Row {
+        id: "wake-64",
+        name: format!("wake to poll, {tasks} driver tasks"),
+        unit: "ns",
+        bar: Bar::Ratio(0.5),
+        share: 1,
+        cells: every!(wake_case(Kind::Driver, tasks, scale.operations * 4 / tasks as u64)),
+    }
+}
+
+fn wake_million(scale: &Scale) -> Row {
+    let tasks = ours::room(scale.million);
+    Row {
+        id: "wake-million",
+        name: format!("wake to poll, {tasks} tasks, random order"),
+        unit: "ns",
+        bar: Bar::Ratio(0.8),
+        share: scale.million_share,
+        cells: every!(wake_case(Kind::Service, tasks, 2)),
+    }
+}
+
+/// The main task wakes all tasks, in an order that has nothing to do with that of their memory, and is woken by the last
+/// that is polled.
+fn wake_case<P: Peer>(kind: Kind, tasks: usize, passes: u64) -> Case {
+    let pool: &'static P::Pool<Parked> = Box::leak(Box::new(P::pool(kind, tasks)));
+    Box::new(move || {
+        let population = Population::new(tasks);
+        let gate = population.gate;
+        let count = tasks as u64;
+        let sample: Sample = P::run(kind, async move {
+            gate.expect(count);
+            for _ in 0..tasks {
+                P::spawn(pool, Parked::new(population));
+            }
+            gate.wait().await;
+            let mut wakers = population.take_wakers();
+            Dice(1).shuffle(&mut wakers);
+            let watch = Watch::cpu();
+            for _ in 0..passes {
+                gate.expect(count);
+                for waker in &wakers {
+                    waker.wake_by_ref();
+                }
+                gate.wait().await;
+            }
+            let sample = watch.stop(passes * (count + 1));
+            population.stop();
+            gate.expect(count);
+            for waker in wakers {
+                waker.wake();
+            }
+            gate.wait().await;
+            sample
+        });
+        let polls = count * (passes + 2);
+        ensure!(gate.polls() == polls, "{} polls, not {polls}", gate.polls());
+        Ok(sample)
+    })
+}

@@ -1,0 +1,172 @@
+//! Rows, and the order in which their cells take turns.
+
+use crate::measure::Sample;
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use std::{thread, time::Duration};
+
+/// How much of everything.
+pub struct Scale {
+    /// Operations of a short round.
+    pub operations: u64,
+    /// Tasks or timers of the rows with a million.
+    pub million: usize,
+    /// Of [`Options::runs`](crate::Options) rounds, every how many one is made of the rows with a million.
+    pub million_share: usize,
+}
+
+impl Scale {
+    pub const FULL: Self = Self {
+        operations: 20_000,
+        million: 1_000_000,
+        million_share: 4,
+    };
+    pub const QUICK: Self = Self {
+        operations: 500,
+        million: 10_000,
+        million_share: 1,
+    };
+}
+
+/// One peer's measurement.
+pub type Case = Box<dyn FnMut() -> Result<Sample>>;
+
+/// One peer in one row.
+pub struct Cell {
+    pub peer: &'static str,
+    /// What to call each round, or why there is nothing to call.
+    pub case: Result<Case, &'static str>,
+}
+
+/// What is asked of a row's figures.
+#[derive(Clone, Copy, Debug)]
+pub enum Bar {
+    /// Ours divided by the best peer's is at most this.
+    Ratio(f64),
+    /// Ours is at most this.
+    Most(f64),
+    /// Nothing.
+    None,
+}
+
+/// One operation.
+pub struct Row {
+    /// A short name, to choose it by.
+    pub id: &'static str,
+    pub name: String,
+    pub unit: &'static str,
+    pub bar: Bar,
+    /// Every how many rounds it takes part.
+    pub share: usize,
+    pub cells: Vec<Cell>,
+}
+
+/// A row that has not been set up.
+pub struct Plan {
+    pub id: &'static str,
+    pub build: fn(&Scale) -> Row,
+}
+
+/// What came of a run.
+pub struct Report {
+    pub json: Value,
+    pub failures: Vec<String>,
+}
+
+/// Runs the rows, one after the other, each in rounds.
+pub fn run(plans: Vec<Plan>, scale: &Scale, runs: usize) -> Report {
+    let bar = ProgressBar::new(plans.len() as u64 * 1000);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} % {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let mut failures = Vec::new();
+    let mut rows = Vec::new();
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    for (number, plan) in plans.into_iter().enumerate() {
+        bar.set_message(plan.id);
+        let row = (plan.build)(scale);
+        let rounds = runs.div_ceil(row.share);
+        let report = |done: usize| bar.set_position((number * 1000 + done * 1000 / (rounds + 1)) as u64);
+        rows.push(run_row(row, rounds, &mut dice, &mut failures, report));
+    }
+    bar.finish_and_clear();
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    Report {
+        json: json!({ "suite": "executor", "cpus": cpus, "rounds": runs, "rows": rows }),
+        failures,
+    }
+}
+
+fn run_row(mut row: Row, rounds: usize, dice: &mut Dice, failures: &mut Vec<String>, report: impl Fn(usize)) -> Value {
+    let mut samples: Vec<Vec<Sample>> = row.cells.iter().map(|_| Vec::new()).collect();
+    let mut broken: Vec<Option<String>> = row.cells.iter().map(|_| None).collect();
+    // The first round warms up and is not kept.
+    for round in 0..=rounds {
+        for index in dice.order(row.cells.len()) {
+            let cell = &mut row.cells[index];
+            let (Ok(case), None) = (&mut cell.case, &broken[index]) else {
+                continue;
+            };
+            match case() {
+                Ok(sample) if round > 0 => samples[index].push(sample),
+                Ok(_) => {}
+                Err(error) => {
+                    failures.push(format!("{}, {}: {error:#}", row.id, cell.peer));
+                    broken[index] = Some(format!("{error:#}"));
+                }
+            }
+        }
+        report(round + 1);
+    }
+    let cells = row
+        .cells
+        .iter()
+        .zip(samples)
+        .zip(broken)
+        .map(|((cell, samples), broken)| {
+            let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
+            let allocations = samples.last().map(|sample| sample.allocations);
+            match (&cell.case, broken) {
+                (Err(why), _) => json!({ "peer": cell.peer, "absent": why }),
+                (Ok(_), Some(error)) => json!({ "peer": cell.peer, "failed": error }),
+                (Ok(_), None) => json!({ "peer": cell.peer, "samples": values, "allocations": allocations }),
+            }
+        });
+    let cells: Vec<Value> = cells.collect();
+    let bar = match row.bar {
+        Bar::Ratio(most) => json!({ "ratio": most }),
+        Bar::Most(most) => json!({ "most": most }),
+        Bar::None => Value::Null,
+    };
+    json!({ "id": row.id, "name": row.name, "unit": row.unit, "bar": bar, "cells": cells })
+}
+
+/// Numbers for shuffling: a linear congruence, its high bits used. The same every run.
+pub struct Dice(pub u64);
+
+impl Dice {
+    /// Less than `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((u128::from(self.0) * bound as u128) >> 64) as usize
+    }
+
+    /// Puts a slice into another order.
+    pub fn shuffle<T>(&mut self, slice: &mut [T]) {
+        for end in (1..slice.len()).rev() {
+            let other = self.below(end + 1);
+            slice.swap(end, other);
+        }
+    }
+
+    fn order(&mut self, length: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..length).collect();
+        self.shuffle(&mut order);
+        order
+    }
+}

@@ -1,0 +1,94 @@
+//! `scripts/bench`: runs suites that measure, and shows what came of them: a table, a JSON file with every sample, a plot.
+
+mod plot;
+mod report;
+mod table;
+
+use crate::project;
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use report::Suite;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// The executor against its published peers, on the host
+    Executor,
+}
+
+/// Options.
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// What to measure
+    #[arg(required = true)]
+    suites: Vec<Name>,
+    /// Rounds of every measurement; the suite's own number if left out
+    #[arg(long)]
+    runs: Option<usize>,
+    /// Small and short: whether it works, not how fast it is
+    #[arg(long)]
+    quick: bool,
+    /// Only rows whose short name contains this
+    #[arg(long)]
+    only: Option<String>,
+}
+
+impl Bench {
+    /// Measures; fails if something could not be measured, not if it is slow.
+    ///
+    /// # Errors
+    /// A build failed, or a suite did not say what it measured.
+    pub fn main(self) -> Result<ExitCode> {
+        let directory = project::target_dir().join("bench");
+        fs::create_dir_all(&directory)?;
+        let date = jiff::Timestamp::now().strftime("%Y-%m-%d-%H%M%S").to_string();
+        let mut good = true;
+        let mut suites = Vec::new();
+        for name in &self.suites {
+            let samples = directory.join(format!("{date}-samples.json"));
+            good &= match name {
+                Name::Executor => self.executor(&samples)?,
+            };
+            let text = fs::read(&samples).context("the suite left no samples")?;
+            suites.push(serde_json::from_slice::<Suite>(&text).context("the suite's samples make no sense")?);
+            fs::remove_file(&samples)?;
+        }
+        for suite in &suites {
+            println!("{}", table::verdicts(suite));
+            println!("{}", table::details(suite));
+            let drawing = directory.join(format!("{date}-{}.svg", suite.suite));
+            plot::draw(suite, &drawing)?;
+            println!("plot: {}", drawing.display());
+        }
+        let path = directory.join(format!("{date}.json"));
+        fs::write(&path, serde_json::to_vec_pretty(&suites)?)?;
+        println!("samples: {}", path.display());
+        Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Builds and runs the executor's benchmark; whether every cell was measured.
+    fn executor(&self, samples: &Path) -> Result<bool> {
+        let mut build = project::cargo();
+        build.args(["build", "--package", "executor-bench", "--profile", "measure"]);
+        let programs = project::build(&mut build)?;
+        let program = programs.into_iter().find(|program| program.name == "executor-bench");
+        let program = program.context("cargo named no benchmark")?;
+        let mut command = Command::new(program.path);
+        command.arg("--out").arg(samples);
+        if let Some(runs) = self.runs {
+            command.arg(format!("--runs={runs}"));
+        }
+        if self.quick {
+            command.arg("--quick");
+        }
+        if let Some(only) = &self.only {
+            command.arg(format!("--only={only}"));
+        }
+        let status = command.status().context("cannot start the benchmark")?;
+        ensure!(status.success() || samples.exists(), "the benchmark failed: {status}");
+        Ok(status.success())
+    }
+}

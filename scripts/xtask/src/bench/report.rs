@@ -1,0 +1,201 @@
+//! What a suite measured, and what follows from it.
+
+use serde::{Deserialize, Serialize};
+
+/// The contender that the others are compared with.
+pub const OURS: &str = "ours";
+
+/// A suite's samples.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Suite {
+    /// Its name.
+    pub suite: String,
+    /// The host's CPUs.
+    pub cpus: usize,
+    /// Rounds asked for.
+    pub rounds: usize,
+    /// What was measured.
+    pub rows: Vec<Row>,
+}
+
+/// One operation.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Row {
+    /// A short name.
+    pub id: String,
+    /// What is done.
+    pub name: String,
+    /// What the samples are in.
+    pub unit: String,
+    /// What is asked of it.
+    pub bar: Option<Bar>,
+    /// The contenders.
+    pub cells: Vec<Cell>,
+}
+
+/// What is asked of a row.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bar {
+    /// Our median divided by the best peer's is at most this.
+    Ratio(f64),
+    /// Our median is at most this.
+    Most(f64),
+}
+
+/// One contender's samples of one operation, or why there are none.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Cell {
+    /// Who.
+    pub peer: String,
+    /// One for each round.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<f64>,
+    /// Allocations for one operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocations: Option<f64>,
+    /// Why it cannot do this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<String>,
+    /// How it went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+impl Cell {
+    /// The samples' median and minimum.
+    pub fn figures(&self) -> Option<Figures> {
+        Figures::of(&self.samples)
+    }
+}
+
+/// What stands for many samples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// Half of the samples are at most this.
+    pub median: f64,
+    /// The least disturbed one.
+    pub minimum: f64,
+}
+
+impl Figures {
+    fn of(samples: &[f64]) -> Option<Self> {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let minimum = *sorted.first()?;
+        let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+        Some(Self {
+            median: f64::midpoint(low, high),
+            minimum,
+        })
+    }
+}
+
+/// A row's outcome.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Ours.
+    pub ours: Figures,
+    /// The peer with the least median, and its figures.
+    pub best: Option<(String, Figures)>,
+    /// Whether the bar is kept; `None` without a bar.
+    pub kept: Option<bool>,
+}
+
+impl Verdict {
+    /// Our median to the best peer's, and our minimum to its minimum.
+    pub fn ratios(&self) -> Option<(f64, f64)> {
+        let (_, best) = self.best.as_ref()?;
+        let divide = |ours: f64, theirs: f64| (theirs > 0.0).then(|| ours / theirs);
+        Some((
+            divide(self.ours.median, best.median)?,
+            divide(self.ours.minimum, best.minimum)?,
+        ))
+    }
+}
+
+impl Row {
+    /// How ours did against the best of the others; `None` if ours was not measured.
+    pub fn verdict(&self) -> Option<Verdict> {
+        let ours = self.cells.iter().find(|cell| cell.peer == OURS)?.figures()?;
+        let peers = self.cells.iter().filter(|cell| cell.peer != OURS);
+        let best = peers
+            .filter_map(|cell| Some((cell.peer.clone(), cell.figures()?)))
+            .min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
+        let mut verdict = Verdict { ours, best, kept: None };
+        verdict.kept = match self.bar {
+            Some(Bar::Ratio(most)) => verdict.ratios().map(|(ratio, _)| ratio <= most),
+            Some(Bar::Most(most)) => Some(ours.median <= most),
+            None => None,
+        };
+        Some(verdict)
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    pub fn cell(peer: &str, samples: &[f64]) -> Cell {
+        Cell {
+            peer: peer.into(),
+            samples: samples.into(),
+            ..Cell::default()
+        }
+    }
+
+    pub fn row(bar: Option<Bar>, cells: Vec<Cell>) -> Row {
+        Row {
+            id: "id".into(),
+            name: "some operation".into(),
+            unit: "ns".into(),
+            bar,
+            cells,
+        }
+    }
+
+    #[test]
+    fn a_median_is_the_middle_or_between_the_middles() {
+        let figures = |samples: &[f64]| Figures::of(samples).map(|figures| (figures.median, figures.minimum));
+        assert_eq!(figures(&[]), None);
+        assert_eq!(figures(&[5.0]), Some((5.0, 5.0)));
+        assert_eq!(figures(&[9.0, 1.0, 4.0]), Some((4.0, 1.0)));
+        assert_eq!(figures(&[9.0, 2.0, 4.0, 3.0]), Some((3.5, 2.0)));
+    }
+
+    #[test]
+    fn the_best_peer_is_the_one_with_the_least_median() {
+        let cells = vec![
+            cell("a", &[10.0, 12.0, 11.0]),
+            cell(OURS, &[5.0, 6.0, 4.0]),
+            cell("b", &[1.0, 20.0, 20.0]),
+        ];
+        let verdict = row(Some(Bar::Ratio(0.5)), cells).verdict().expect("ours is there");
+        assert_eq!(verdict.best.as_ref().map(|(peer, _)| peer.as_str()), Some("a"));
+        assert_eq!(verdict.ratios(), Some((5.0 / 11.0, 0.4)));
+        assert_eq!(verdict.kept, Some(true));
+    }
+
+    #[test]
+    fn a_bar_is_kept_up_to_its_value_and_no_further() {
+        let kept = |bar, ours| {
+            row(bar, vec![cell(OURS, &[ours]), cell("a", &[10.0])])
+                .verdict()
+                .and_then(|it| it.kept)
+        };
+        assert_eq!(kept(Some(Bar::Ratio(0.5)), 5.0), Some(true));
+        assert_eq!(kept(Some(Bar::Ratio(0.5)), 5.1), Some(false));
+        assert_eq!(kept(Some(Bar::Most(0.0)), 0.0), Some(true));
+        assert_eq!(kept(Some(Bar::Most(0.0)), 0.01), Some(false));
+        assert_eq!(kept(None, 1.0), None);
+    }
+
+    #[test]
+    fn nothing_is_concluded_from_what_was_not_measured() {
+        assert_eq!(row(Some(Bar::Ratio(0.5)), vec![cell("a", &[1.0])]).verdict(), None);
+        let alone = row(Some(Bar::Ratio(0.5)), vec![cell(OURS, &[1.0]), cell("a", &[])]).verdict();
+        assert_eq!(alone.expect("ours is there").kept, None);
+        let free = row(Some(Bar::Ratio(0.5)), vec![cell(OURS, &[1.0]), cell("a", &[0.0])]).verdict();
+        assert_eq!(free.expect("ours is there").ratios(), None);
+    }
+}
