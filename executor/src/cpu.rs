@@ -4,19 +4,17 @@ use crate::{
     fair::FairQueue,
     options::Class,
     platform::Platform,
-    prim::{AtomicU32, AtomicU64, Counter, Lock, OwnedU32, OwnedU64, array, const_fn},
-    ready::{DRIVERS_PER_CPU, Ready},
-    slab::Slab,
+    prim::{AtomicPtr, AtomicU32, AtomicU64, Counter, Lock, OwnedU32, OwnedU64, array, const_fn},
+    ready::{DIRECT, GROUPS, Group, Ready},
+    slab::{Cache, Slab},
     task::{Header, NONE},
     wheel::Wheel,
 };
 
-/// Driver slots; loom makes do with few.
-pub const DRIVER_SLOTS: usize = if cfg!(loom) { 2 } else { DRIVERS_PER_CPU as usize };
 /// No deadline.
 pub const NEVER: u64 = u64::MAX;
 
-/// First come, first served; of the owner alone.
+/// First come, first served; of the owner in task context alone.
 pub struct Fifo {
     head: OwnedU32,
     tail: OwnedU32,
@@ -32,7 +30,8 @@ impl Fifo {
         }
     }
 
-    pub fn push(&self, slab: &Slab, task: &Header) {
+    #[inline]
+    pub fn push(&self, slab: &Slab<Header>, task: &Header) {
         task.next.set(NONE);
         match slab.get(self.tail.get()) {
             Some(tail) => tail.next.set(task.slot),
@@ -42,7 +41,8 @@ impl Fifo {
         self.length.set(self.length.get() + 1);
     }
 
-    pub fn pop<'a>(&self, slab: &'a Slab) -> Option<&'a Header> {
+    #[inline]
+    pub fn pop<'a>(&self, slab: &'a Slab<Header>) -> Option<&'a Header> {
         let task = slab.get(self.head.get())?;
         self.head.set(task.next.get());
         if self.head.get() == NONE {
@@ -73,6 +73,8 @@ pub struct RunningUser {
     pub granted_until: OwnedU64,
     /// When it entered user mode last.
     pub entered: OwnedU64,
+    /// 1 if it was woken while it runs: it is ready, and its poller queues it.
+    pub woken: OwnedU32,
 }
 
 /// Counts, for listings.
@@ -98,26 +100,34 @@ pub struct PerCpu<P: Platform> {
     pub ready: Ready,
     /// User tasks ready or running here, the inbox included: the load balancing goes by.
     pub runnable: AtomicU32,
-    /// Driver bits in use.
+    /// Timer entries cancelled elsewhere, to be taken out of the wheel.
+    pub cancelled: AtomicU32,
+    /// Driver numbers of the first level in use.
     pub drivers_used: AtomicU64,
-    /// The driver's slot, by bit.
-    pub drivers: [AtomicU32; DRIVER_SLOTS],
+    /// The driver's slot, by number, on the first level.
+    pub drivers: [AtomicU32; DIRECT as usize],
+    /// The second level, made when the first is full.
+    pub groups: [AtomicPtr<Group>; GROUPS],
+    /// From here on: the CPU's own. The slot being polled.
+    pub current: OwnedU32,
+    /// 1 once the CPU has begun to turn.
+    pub turning: OwnedU32,
     /// Timer and service class, in this order.
     pub fifos: [Fifo; 2],
-    pub user: Lock<P::RawLock, FairQueue>,
-    pub wheel: Lock<P::RawLock, Wheel>,
-    /// The slot being polled.
-    pub current: OwnedU32,
-    /// The clock as last read.
+    /// The clock as last read: for kernel tasks only while polls are timed.
     pub clock: OwnedU64,
-    pub running: RunningUser,
-    /// For what the timer is armed. Holds, or [`TIMER`](crate::ready::TIMER) is set.
-    pub armed: OwnedU64,
-    /// The wheel's next event; written under the wheel's lock.
-    pub next_event: OwnedU64,
     /// Polls of higher classes, and since when, that a waiting user task has been passed over for.
     pub passed_polls: OwnedU32,
     pub passed_since: OwnedU64,
+    pub tasks: Cache,
+    pub entries: Cache,
+    /// For what the timer is armed. Holds, or [`TIMER`](crate::ready::TIMER) is set.
+    pub armed: OwnedU64,
+    /// The wheel's next event, or an earlier time.
+    pub next_event: OwnedU64,
+    pub wheel: Wheel,
+    pub user: Lock<P::RawLock, FairQueue>,
+    pub running: RunningUser,
     /// When to look again whether the load lies well.
     pub next_balance: OwnedU64,
     pub idle_since: OwnedU64,
@@ -131,13 +141,22 @@ impl<P: Platform> PerCpu<P> {
             Self {
                 ready: Ready::new(),
                 runnable: AtomicU32::new(0),
+                cancelled: AtomicU32::new(NONE),
                 drivers_used: AtomicU64::new(0),
                 drivers: array!(AtomicU32::new(NONE)),
-                fifos: [Fifo::new(), Fifo::new()],
-                user: Lock::new(FairQueue::new()),
-                wheel: Lock::new(Wheel::new()),
+                groups: array!(AtomicPtr::new(core::ptr::null_mut())),
                 current: OwnedU32::new(NONE),
+                turning: OwnedU32::new(0),
+                fifos: [Fifo::new(), Fifo::new()],
                 clock: OwnedU64::new(0),
+                passed_polls: OwnedU32::new(0),
+                passed_since: OwnedU64::new(NEVER),
+                tasks: Cache::new(),
+                entries: Cache::new(),
+                armed: OwnedU64::new(NEVER),
+                next_event: OwnedU64::new(NEVER),
+                wheel: Wheel::new(),
+                user: Lock::new(FairQueue::new()),
                 running: RunningUser {
                     since: OwnedU64::new(NEVER),
                     base: OwnedU64::new(0),
@@ -145,13 +164,10 @@ impl<P: Platform> PerCpu<P> {
                     slice_end: OwnedU64::new(0),
                     granted_until: OwnedU64::new(0),
                     entered: OwnedU64::new(NEVER),
+                    woken: OwnedU32::new(0),
                 },
-                armed: OwnedU64::new(NEVER),
-                next_event: OwnedU64::new(NEVER),
-                passed_polls: OwnedU32::new(0),
-                passed_since: OwnedU64::new(0),
                 next_balance: OwnedU64::new(0),
-                idle_since: OwnedU64::new(0),
+                idle_since: OwnedU64::new(NEVER),
                 spin: OwnedU32::new(P::SPIN),
                 counts: Counts {
                     polls: OwnedU64::new(0),
@@ -171,6 +187,7 @@ impl<P: Platform> PerCpu<P> {
     }
 
     /// The list of a class that has one.
+    #[inline]
     pub fn fifo(&self, class: Class) -> Option<&Fifo> {
         match class {
             Class::Timer => Some(&self.fifos[0]),

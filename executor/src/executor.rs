@@ -3,20 +3,21 @@
 use core::{future::Future, marker::PhantomData, panic::Location};
 
 use crate::{
-    cpu::{DRIVER_SLOTS, PerCpu},
+    cpu::PerCpu,
     join::JoinHandle,
-    options::{Class, SpawnError, SpawnOptions, TaskId},
+    options::{Class, Name, SpawnError, SpawnOptions, TaskId},
     platform::Platform,
     prim::{
         AtomicU64,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
-        array, const_fn,
+        Ordering::{Acquire, Relaxed},
+        OwnedU32, array, const_fn,
     },
     ready::{self, Interrupt},
-    slab::Slab,
+    slab::{Cache, Slab},
     state::Wake,
-    task::{Cell, Header, NONE},
+    task::Header,
     waker::Target,
+    wheel::Entry,
 };
 
 /// The most CPUs one executor drives.
@@ -27,12 +28,14 @@ pub const MAX_CPUS: usize = if cfg!(loom) { 2 } else { 64 };
 /// What each function may be called from is said there: *any context* includes interrupt handlers; *task context* is the
 /// code of a task, or of a CPU that does not run its loop yet, never an interrupt handler.
 pub struct Executor<P: Platform> {
-    pub(crate) slab: Slab,
+    pub(crate) slab: Slab<Header>,
+    pub(crate) entries: Slab<Entry>,
     pub(crate) cpus: [PerCpu<P>; MAX_CPUS],
     /// CPUs that have begun to turn.
     pub(crate) online: AtomicU64,
     /// CPUs that are idle, or are about to be, and that nobody has poked yet.
     pub(crate) idle: AtomicU64,
+    timing: OwnedU32,
     platform: PhantomData<fn() -> P>,
 }
 
@@ -42,16 +45,18 @@ impl<P: Platform> Executor<P> {
         pub fn new() -> Self {
             Self {
                 slab: Slab::new(),
+                entries: Slab::new(),
                 cpus: array!(PerCpu::new()),
                 online: AtomicU64::new(0),
                 idle: AtomicU64::new(0),
+                timing: OwnedU32::new(0),
                 platform: PhantomData,
             }
         }
     }
 
-    /// Spawns a task. One allocation, for the future and its output together; now and then one more, when the slab of
-    /// headers grows. Task context.
+    /// Spawns a task. At most one allocation, for a future that with its output takes more than 64 bytes; now and then one
+    /// more, when the slab of headers grows. Task context.
     ///
     /// The task is first polled by its CPU's executor. Dropping the handle detaches it; aborting drops the future on its
     /// own CPU.
@@ -59,89 +64,132 @@ impl<P: Platform> Executor<P> {
     /// # Errors
     /// See [`SpawnError`]; the future has been dropped.
     #[track_caller]
-    pub fn spawn<F>(&self, options: SpawnOptions<'_>, future: F) -> Result<JoinHandle<F::Output, P>, SpawnError>
+    #[inline]
+    pub fn spawn<F>(&self, options: SpawnOptions, future: F) -> Result<JoinHandle<F::Output, P>, SpawnError>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let location = Location::caller();
-        let home = self.choose_cpu(&options).ok_or(SpawnError::NoSuchCpu)?;
-        let cell = Cell::new(future).ok_or(SpawnError::OutOfMemory)?;
-        let bit = match options.class {
-            Class::Driver => Some(self.reserve_driver(home).ok_or(SpawnError::NoDriverSlot)?),
-            _ => None,
-        };
-        let Some((task, generation)) = self.slab.allocate_task(&options, home, cell, location) else {
-            if let Some(bit) = bit {
-                self.release_driver(home, bit);
-            }
-            return Err(SpawnError::OutOfMemory);
-        };
-        if let Some(bit) = bit {
-            task.bit.set(bit);
-            self.cpus[home as usize].drivers[bit as usize].store(task.slot, Release);
-        }
-        let handle = JoinHandle::new(TaskId::new(task.slot, generation));
-        self.enqueue(task);
-        Ok(handle)
+        let id = self.spawn_at(&options, future, true, Location::caller())?;
+        Ok(JoinHandle::new(id))
     }
 
-    fn choose_cpu(&self, options: &SpawnOptions<'_>) -> Option<u32> {
-        let here = (P::cpu() as usize) < MAX_CPUS;
+    /// Spawns a task that nobody joins; which. As [`Executor::spawn`], and cheaper than detaching its handle.
+    ///
+    /// # Errors
+    /// See [`SpawnError`]; the future has been dropped.
+    #[track_caller]
+    #[inline]
+    pub fn spawn_detached<F>(&self, options: SpawnOptions, future: F) -> Result<TaskId, SpawnError>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.spawn_at(&options, future, false, Location::caller())
+    }
+
+    #[inline]
+    fn spawn_at<F>(
+        &self,
+        options: &SpawnOptions,
+        future: F,
+        handle: bool,
+        location: &'static Location<'static>,
+    ) -> Result<TaskId, SpawnError>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let home = self.choose_cpu(options).ok_or(SpawnError::NoSuchCpu)?;
+        let me = self.task_cpu();
+        let task = Header::allocate(&self.slab, me.map(|(_, cpu)| &cpu.tasks), future);
+        let task = task.ok_or(SpawnError::OutOfMemory)?;
+        task.prepare(options, home, location);
+        let id = TaskId::new(task.slot, task.state.generation());
+        if options.class == Class::Driver {
+            return self.start_driver(task, id, home, handle);
+        }
+        task.number.set(id.0);
+        task.state.init(true, handle);
+        self.enqueue(task, me.map(|(number, _)| number));
+        Ok(id)
+    }
+
+    fn start_driver(&self, task: &Header, id: TaskId, home: u32, handle: bool) -> Result<TaskId, SpawnError> {
+        let cpu = &self.cpus[home as usize];
+        let Some(driver) = cpu.reserve_driver() else {
+            self.free(task);
+            return Err(SpawnError::NoDriverSlot);
+        };
+        task.set_driver(driver);
+        task.number.set(Target::driver(home, driver));
+        task.state.init(false, handle);
+        cpu.set_driver(driver, task.slot);
+        self.mark_driver(home, driver);
+        Ok(id)
+    }
+
+    #[inline]
+    fn choose_cpu(&self, options: &SpawnOptions) -> Option<u32> {
         let chosen = match options.cpu {
             Some(cpu) => cpu,
             None if options.class == Class::User => self.least_loaded(options.affinity)?,
-            None if here => P::cpu(),
-            None => return None,
+            None => P::cpu(),
         };
         let allowed = options.class != Class::User || options.affinity >> (chosen & 63) & 1 == 1;
         ((chosen as usize) < MAX_CPUS && allowed).then_some(chosen)
     }
 
-    fn reserve_driver(&self, cpu: u32) -> Option<u32> {
-        let used = &self.cpus[cpu as usize].drivers_used;
-        let mut word = used.load(Relaxed);
-        loop {
-            let bit = word.trailing_ones();
-            if bit as usize >= DRIVER_SLOTS {
-                return None;
-            }
-            match used.compare_exchange(word, word | 1 << bit, AcqRel, Relaxed) {
-                Ok(_) => return Some(bit),
-                Err(now) => word = now,
-            }
-        }
+    /// The calling CPU, if the caller is a CPU in task context: then what is the CPU's own may be touched.
+    #[inline]
+    pub(crate) fn task_cpu(&self) -> Option<(u32, &PerCpu<P>)> {
+        if P::in_interrupt() { None } else { self.here() }
     }
 
-    /// Gives a driver's bit back. The bit may still be ready: it then finds no task, or the next one looks once in vain.
-    pub(crate) fn release_driver(&self, cpu: u32, bit: u32) {
-        let cpu = &self.cpus[cpu as usize];
-        cpu.drivers[bit as usize].store(NONE, Release);
-        cpu.drivers_used.fetch_and(!(1 << bit), AcqRel);
+    /// The calling CPU's caches of free slots.
+    pub(crate) fn task_cache(&self) -> Option<&Cache> {
+        self.task_cpu().map(|(_, cpu)| &cpu.tasks)
     }
 
-    /// Queues a task whose link is the caller's, and calls its CPU if that is away.
-    pub(crate) fn enqueue(&self, task: &Header) {
+    /// Queues a task whose link is the caller's, and calls its CPU if that is away. `here` is the calling CPU if the caller
+    /// is in task context: on its home CPU the task goes to its list without an atomic operation.
+    #[inline]
+    fn enqueue(&self, task: &Header, here: Option<u32>) {
         let home = task.home.get();
-        match task.class() {
-            Class::Driver => self.mark(home, 1 << task.bit.get()),
-            class => {
-                let cpu = &self.cpus[home as usize];
-                if class == Class::User {
-                    cpu.runnable.fetch_add(1, Relaxed);
+        let Some(cpu) = self.cpus.get(home as usize) else {
+            return;
+        };
+        if here == Some(home) {
+            match task.class() {
+                Class::User if cpu.current.get() == task.slot => return cpu.running.woken.set(1),
+                class => {
+                    if let Some(fifo) = cpu.fifo(class) {
+                        return fifo.push(&self.slab, task);
+                    }
                 }
-                cpu.ready.push(task);
-                self.mark(home, ready::INBOX);
             }
         }
+        self.send_home(task, home, cpu);
+    }
+
+    fn send_home(&self, task: &Header, home: u32, cpu: &PerCpu<P>) {
+        if task.class() == Class::User {
+            cpu.runnable.fetch_add(1, Relaxed);
+        }
+        P::checkpoint();
+        cpu.ready.push(task);
+        P::checkpoint();
+        self.mark(home, ready::INBOX);
     }
 
     /// Makes bits of a CPU's word ready and interrupts it if need be. Any context.
+    #[inline]
     pub(crate) fn mark(&self, cpu: u32, bits: u64) {
         let Some(target) = self.cpus.get(cpu as usize) else {
             return;
         };
         match target.ready.mark(bits) {
+            Interrupt::NotNeeded => {}
             // Away, and yet executing this: an interrupt brought it back already, and it looks at its word before it
             // leaves again.
             Interrupt::Needed if P::cpu() == cpu => target.counts.ipis_saved.increment(),
@@ -150,59 +198,96 @@ impl<P: Platform> Executor<P> {
                 P::send_ipi(cpu);
             }
             Interrupt::Underway => target.counts.ipis_saved.increment(),
-            Interrupt::NotNeeded => {}
+        }
+    }
+
+    #[inline]
+    fn mark_driver(&self, cpu: u32, driver: u32) {
+        if let Some(target) = self.cpus.get(cpu as usize) {
+            let bits = target.mark_driver(driver);
+            if bits != 0 {
+                self.mark(cpu, bits);
+            }
         }
     }
 
     /// What a waker does. Any context; takes no lock, allocates and frees nothing.
+    #[inline]
     pub(crate) fn wake(&self, target: Target) {
         match target {
-            Target::Driver { cpu, bit } => {
-                if bit < ready::DRIVERS_PER_CPU {
-                    self.mark(cpu, 1 << bit);
+            Target::Driver { cpu, driver } => {
+                if self.is_timed() {
+                    self.note_driver_wake(cpu, driver);
                 }
+                self.mark_driver(cpu, driver);
             }
             Target::Task(id) => {
-                if let Some(task) = self.slab.get(id.slot()) {
-                    self.woken(task, task.state.wake(id.generation()));
+                if let Some(task) = self.slab.get(id.slot())
+                    && task.state.wake(id.generation()) == Wake::Enqueue
+                {
+                    self.woken(task);
                 }
             }
         }
     }
 
-    fn woken(&self, task: &Header, wake: Wake) {
-        match wake {
-            Wake::Enqueue => {
-                task.last_waker.set(P::cpu());
-                self.enqueue(task);
+    /// The caller made `READY` appear.
+    #[inline]
+    fn woken(&self, task: &Header) {
+        let me = P::cpu();
+        task.last_waker.set(me);
+        if self.is_timed() {
+            task.woken_at.set(P::now());
+        }
+        self.enqueue(task, (!P::in_interrupt()).then_some(me));
+    }
+
+    #[cold]
+    fn note_driver_wake(&self, cpu: u32, driver: u32) {
+        let Some(target) = self.cpus.get(cpu as usize) else {
+            return;
+        };
+        if let Some(task) = target.driver(&self.slab, driver as usize) {
+            task.last_waker.set(P::cpu());
+            if task.woken_at.get() == 0 {
+                task.woken_at.set(P::now());
             }
-            // Its CPU may be in user mode on its behalf. On that very CPU the gate will see the wake.
-            Wake::Recall if task.class() == Class::User && task.home.get() != P::cpu() => {
-                self.mark(task.home.get(), ready::POKE);
-            }
-            Wake::Recall | Wake::Nothing => {}
         }
     }
 
     /// Asks for a task to be ended: its CPU drops the future instead of polling it again, and a user task is called back
-    /// from user mode. Nothing happens if it has ended already. Any context.
+    /// from user mode. A task that holds aborts off ([`HoldAbort`](crate::HoldAbort)) is polled instead, and can see the
+    /// request ([`Executor::is_aborted`]). Nothing happens if it has ended already. Any context.
     pub fn abort(&self, id: TaskId) {
-        if let Some(task) = self.slab.get(id.slot()) {
-            self.woken(task, task.state.abort(id.generation()));
+        let Some(task) = self.slab.get(id.slot()) else { return };
+        if task.class() == Class::Driver {
+            if task.state.abort_driver(id.generation()) {
+                self.mark_driver(task.home.get(), task.driver());
+            }
+        } else if task.state.abort(id.generation()) == Wake::Enqueue {
+            self.woken(task);
         }
     }
 
     /// Wakes a task by its identity, as its waker would: a task that runs is polled again, and called back from user mode
     /// for it. Any context.
     pub fn wake_task(&self, id: TaskId) {
-        self.wake(Target::Task(id));
+        if let Some(task) = self.slab.get(id.slot())
+            && task.state.is(id.generation())
+        {
+            self.wake(Target::of(task.number.get()));
+        }
     }
 
     /// The task that the calling CPU polls. Any context.
     pub fn current(&self) -> Option<TaskId> {
-        let cpu = self.cpus.get(P::cpu() as usize)?;
-        let task = self.slab.get(cpu.current.get())?;
+        let task = self.current_task()?;
         Some(TaskId::new(task.slot, task.state.generation()))
+    }
+
+    pub(crate) fn current_task(&self) -> Option<&Header> {
+        let cpu = self.cpus.get(P::cpu() as usize)?;
+        self.slab.get(cpu.current.get())
     }
 
     /// The calling CPU's one-shot timer has fired, and is disarmed. In interrupt context; one atomic operation.
@@ -241,7 +326,7 @@ impl<P: Platform> Executor<P> {
 
     /// Renames a task; the first 16 bytes are kept. False if it is gone. Task context.
     pub fn set_name(&self, id: TaskId, name: &str) -> bool {
-        self.with_live(id, |task| task.set_name(name))
+        self.with_live(id, |task| task.set_name(Name::new(name)))
     }
 
     fn with_live(&self, id: TaskId, change: impl FnOnce(&Header)) -> bool {
@@ -252,6 +337,19 @@ impl<P: Platform> Executor<P> {
             }
             _ => false,
         }
+    }
+
+    /// Has the polls of kernel tasks timed, and the wait from each wake to its poll: what [`TaskInfo`](crate::TaskInfo)
+    /// says of run times and latencies. Costs two readings of the clock per poll, and one per wake. User tasks' run time is
+    /// always kept. Off at first. Any context.
+    pub fn set_timing(&self, on: bool) {
+        self.timing.set(on.into());
+    }
+
+    /// Whether polls are timed.
+    #[inline]
+    pub fn is_timed(&self) -> bool {
+        self.timing.get() != 0
     }
 
     /// The CPUs that run their loop: bit n is CPU n.

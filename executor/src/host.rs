@@ -211,6 +211,11 @@ impl Platform for Host {
         ME.with(|me| me.borrow().as_ref().map_or(u32::MAX, |me| me.1))
     }
 
+    /// Threads have no interrupts.
+    fn in_interrupt() -> bool {
+        false
+    }
+
     fn now() -> u64 {
         with_me(|machine, _| machine.now())
     }

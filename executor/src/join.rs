@@ -1,4 +1,9 @@
 //! Waiting for a task's end.
+//!
+//! A joiner that is a task of this executor leaves the number of its waker in the joined task's header; the completer
+//! reads it after it has set `COMPLETE`, and touches the slot no more. (Should the handle meanwhile have found the task
+//! ended and freed the slot, the completer may read the number that a later joiner left there: a needless poll.) Any other
+//! kind of waker is owned by somebody, so it is handed over under the state's `FOREIGN` bit.
 
 #![expect(unsafe_code, reason = "takes the output out of the task's cell")]
 
@@ -6,13 +11,15 @@ use core::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use crate::{
     options::{JoinError, TaskId},
     platform::Platform,
+    state::Ended,
     task::Header,
+    waker,
 };
 
 /// A task's end, to be awaited: its output, or [`JoinError::Aborted`]. Ready once; polling it again after that gives
@@ -23,7 +30,21 @@ use crate::{
 #[must_use = "dropping the handle detaches the task"]
 pub struct JoinHandle<T, P: Platform> {
     id: TaskId,
+    registered: Registered,
     output: PhantomData<fn() -> (T, P)>,
+}
+
+/// What the task's header holds of the handle's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Registered {
+    /// Nothing.
+    No,
+    /// A number.
+    Number(u64),
+    /// A waker.
+    Foreign,
+    /// The output was taken, and the slot is no longer the handle's.
+    Over,
 }
 
 impl<T, P: Platform> JoinHandle<T, P> {
@@ -31,12 +52,13 @@ impl<T, P: Platform> JoinHandle<T, P> {
     pub(crate) fn new(id: TaskId) -> Self {
         Self {
             id,
+            registered: Registered::No,
             output: PhantomData,
         }
     }
 
     fn task(&self) -> &'static Header {
-        // The slot exists, and stays this task's as long as the handle does.
+        // The slot exists, and stays this task's as long as the handle has not joined it.
         P::executor()
             .slab
             .get(self.id.slot())
@@ -59,7 +81,44 @@ impl<T, P: Platform> JoinHandle<T, P> {
 
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
-        self.task().state.is_complete()
+        self.registered == Registered::Over || self.task().state.ended() != Ended::No
+    }
+
+    /// Has the completer wake `waker`, unless the task has ended.
+    #[inline]
+    fn register(&mut self, task: &Header, waker: &Waker) -> Ended {
+        let Some(number) = waker::number::<P>(waker) else {
+            return self.register_foreign(task, waker);
+        };
+        if self.registered == Registered::Number(number) {
+            return Ended::No;
+        }
+        self.registered = Registered::Number(number);
+        task.joiner.set(number);
+        task.state.leave_joiner()
+    }
+
+    fn register_foreign(&mut self, task: &Header, waker: &Waker) -> Ended {
+        let ended = task.state.withdraw_foreign();
+        if ended != Ended::No {
+            return ended;
+        }
+        // SAFETY: `FOREIGN` and `COMPLETE` are clear, and only this handle sets `FOREIGN`.
+        drop(unsafe { task.replace_foreign(Some(waker.clone())) });
+        self.registered = Registered::Foreign;
+        task.state.leave_foreign()
+    }
+
+    /// The task has ended: gives the slot back, or leaves it to who still uses it.
+    fn leave(&mut self, task: &Header, ended: Ended) {
+        if self.registered == Registered::Foreign && ended == Ended::No && task.state.withdraw_foreign() == Ended::No {
+            // SAFETY: as in `register_foreign`.
+            drop(unsafe { task.replace_foreign(None) });
+        }
+        self.registered = Registered::Over;
+        if ended == Ended::Alone || task.state.drop_handle() {
+            P::executor().free(task);
+        }
     }
 }
 
@@ -67,30 +126,30 @@ impl<T, P: Platform> Future for JoinHandle<T, P> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let task = self.task();
-        if task.state.withdraw_joiner() {
-            // SAFETY: `JOINER` and `COMPLETE` are clear, and only this handle sets `JOINER`.
-            let old = unsafe { task.replace_joiner(Some(context.waker().clone())) };
-            drop(old);
-            if task.state.leave_joiner() {
-                return Poll::Pending;
-            }
+        let this = self.get_mut();
+        if this.registered == Registered::Over {
+            return Poll::Ready(Err(JoinError::Aborted));
         }
-        debug_assert!(task.state.is_complete());
+        let task = this.task();
+        let mut ended = task.state.ended();
+        if ended == Ended::No {
+            ended = this.register(task, context.waker());
+        }
+        if ended == Ended::No {
+            return Poll::Pending;
+        }
         // SAFETY: this is the handle, `COMPLETE` was seen with acquire, and `T` is the output's type by construction.
-        Poll::Ready(unsafe { task.take_output::<T>() }.ok_or(JoinError::Aborted))
+        let output = unsafe { task.take_output::<T>() };
+        this.leave(task, ended);
+        Poll::Ready(output.ok_or(JoinError::Aborted))
     }
 }
 
 impl<T, P: Platform> Drop for JoinHandle<T, P> {
     fn drop(&mut self) {
-        let task = self.task();
-        if task.state.withdraw_joiner() {
-            // SAFETY: as in `poll`.
-            drop(unsafe { task.replace_joiner(None) });
-        }
-        if task.state.drop_handle() {
-            P::executor().free(task);
+        if self.registered != Registered::Over {
+            let task = self.task();
+            self.leave(task, task.state.ended());
         }
     }
 }

@@ -20,7 +20,7 @@
 //!
 //! **Classes** ([`Class`]) are served in order, in bounded batches: drivers, by a bitmap; timer and service tasks, first
 //! come, first served; user threads, fair by weighted run time, in slices, spread over the CPUs. None starves another; the
-//! bounds are [`MAX_POLLS_PER_TURN`], [`PASSED_POLLS`], [`PASSED_NS`] and [`GRANT_NS`].
+//! bounds are [`max_polls_per_turn`], [`PASSED_POLLS`], [`PASSED_NS`] and [`GRANT_NS`].
 //!
 //! **Time** is a wheel per CPU with its entries in the sleeping futures ([`sleep_until`]), and one one-shot timer, armed for
 //! the next sleeper or the end of a slice that somebody waits for, and else for nothing: there is no tick.
@@ -54,8 +54,10 @@
 
 extern crate alloc;
 
+mod abort;
 mod balance;
 mod cpu;
+mod drivers;
 mod executor;
 mod fair;
 mod gate;
@@ -77,17 +79,22 @@ mod timer;
 mod waker;
 mod wheel;
 
+pub use abort::{AbortOnDrop, HoldAbort};
 pub use executor::{Executor, MAX_CPUS};
 pub use gate::Preempted;
 pub use join::JoinHandle;
-pub use options::{Class, JoinError, SpawnError, SpawnOptions, TaskId, WEIGHT_ONE};
+pub use options::{Class, JoinError, Name, SpawnError, SpawnOptions, TaskId, WEIGHT_ONE};
 pub use platform::Platform;
 pub use raw_lock::RawSpinLock;
 pub use ready::DRIVERS_PER_CPU;
-pub use run::{BATCH, GRANT_NS, MAX_POLLS_PER_TURN, PASSED_NS, PASSED_POLLS};
+pub use run::{BATCH, GRANT_NS, PASSED_NS, PASSED_POLLS, max_polls_per_turn};
 pub use state::Activity;
-pub use stats::{CpuInfo, Name, TaskInfo};
+pub use stats::{CpuInfo, TaskInfo};
+pub use task::INLINE_BYTES;
 pub use timer::{Elapsed, Sleep, Timeout, YieldNow, sleep_until, timeout, yield_now};
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<task::Header>() <= 256, "a task's header stays small");
+const _: () = assert!(
+    size_of::<task::Header>() == 256 && size_of::<wheel::Entry>() == 64,
+    "a task's header is four cache lines, a timer entry one"
+);

@@ -1,11 +1,13 @@
 //! How tasks are asked for, named and refused.
 
+use core::fmt;
+
 /// Who goes first when several tasks are ready: lower classes are served first, each in bounded batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Class {
-    /// Serves a device. Pinned to its CPU, where it owns one bit of the ready word: at most
-    /// [`DRIVERS_PER_CPU`](crate::DRIVERS_PER_CPU), served in the order they were spawned.
+    /// Serves a device. Pinned to its CPU, where it owns one bit of the ready bitmap: at most
+    /// [`DRIVERS_PER_CPU`](crate::DRIVERS_PER_CPU), lower numbers first.
     Driver = 0,
     /// Short work that keeps time for others. Pinned to its CPU, first come first served.
     Timer = 1,
@@ -29,13 +31,63 @@ impl Class {
 /// The weight of one share: nice 0.
 pub const WEIGHT_ONE: u32 = 1024;
 
+/// A task's name: at most 16 bytes of text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Name([u8; 16]);
+
+impl Name {
+    /// The first 16 bytes of `name`.
+    #[must_use]
+    pub const fn new(name: &str) -> Self {
+        let name = name.as_bytes();
+        let mut bytes = [0; 16];
+        let mut at = 0;
+        while at < name.len() && at < bytes.len() {
+            bytes[at] = name[at];
+            at += 1;
+        }
+        Self(bytes)
+    }
+
+    pub(crate) const fn words(self) -> [u64; 2] {
+        let word = u128::from_le_bytes(self.0);
+        [word as u64, (word >> 64) as u64]
+    }
+
+    pub(crate) const fn from_words(words: [u64; 2]) -> Self {
+        Self((words[0] as u128 | (words[1] as u128) << 64).to_le_bytes())
+    }
+
+    /// As text, up to the first character that was cut through.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let length = self.0.iter().position(|byte| *byte == 0).unwrap_or(16);
+        match core::str::from_utf8(&self.0[..length]) {
+            Ok(name) => name,
+            Err(error) => core::str::from_utf8(&self.0[..error.valid_up_to()]).unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// How a task is to be spawned.
 #[derive(Clone, Copy, Debug)]
-pub struct SpawnOptions<'a> {
+pub struct SpawnOptions {
     /// Its class.
     pub class: Class,
-    /// Its name; the first 16 bytes are kept.
-    pub name: &'a str,
+    /// Its name.
+    pub name: Name,
     /// The CPU it starts on; `None` is the caller's, or for [`Class::User`] the least loaded one.
     pub cpu: Option<u32>,
     /// The CPUs it may run on, for [`Class::User`]: bit n is CPU n.
@@ -44,13 +96,13 @@ pub struct SpawnOptions<'a> {
     pub weight: u32,
 }
 
-impl<'a> SpawnOptions<'a> {
-    /// A task of `class` called `name`, anywhere, with one share.
+impl SpawnOptions {
+    /// A task of `class` called `name` (the first 16 bytes are kept), anywhere, with one share. Best made in a `const`.
     #[must_use]
-    pub const fn new(class: Class, name: &'a str) -> Self {
+    pub const fn new(class: Class, name: &str) -> Self {
         Self {
             class,
-            name,
+            name: Name::new(name),
             cpu: None,
             affinity: u64::MAX,
             weight: WEIGHT_ONE,
@@ -84,7 +136,7 @@ impl<'a> SpawnOptions<'a> {
 pub enum SpawnError {
     /// No memory for the future or for the slab.
     OutOfMemory,
-    /// The CPU's driver bits are all taken.
+    /// The CPU's driver numbers are all taken.
     NoDriverSlot,
     /// The CPU does not exist, or is not one of the affinity mask.
     NoSuchCpu,

@@ -24,6 +24,10 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// spawn with an explicit CPU, wake and abort, nothing else.
     fn cpu() -> u32;
 
+    /// Whether the caller is in interrupt context: has interrupted what its CPU was doing. Then nothing is touched but what
+    /// may be touched from everywhere. Called in any context.
+    fn in_interrupt() -> bool;
+
     /// Nanoseconds since boot: monotonic, the same on every CPU.
     fn now() -> u64;
 
@@ -40,6 +44,11 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Masks interrupts, calls `check`, and if that says true waits until an interrupt is pending, with no window in which
     /// it could be missed; unmasks. May return early.
     fn idle(check: impl FnOnce() -> bool);
+
+    /// Called in the middle of what another CPU or an interrupt might see half done; does nothing. A simulation lets others
+    /// run here.
+    #[inline]
+    fn checkpoint() {}
 
     /// A hint that the caller spins.
     fn relax() {

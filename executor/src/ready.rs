@@ -1,10 +1,11 @@
-//! A CPU's ready word and its inbox: what others may touch of a CPU.
+//! A CPU's ready word, its drivers' bitmaps and its inbox: what others may touch of a CPU.
 //!
 //! One 64-bit word says everything a waker has to know:
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0..56 | driver n is ready; lower bits go first |
+//! | 0..51 | driver n is ready; lower bits go first |
+//! | 51..59 | a driver of group n is ready: see [`Group`] |
 //! | `TIMER` | the timer fired: look at the wheel |
 //! | `INBOX` | tasks were pushed to the inbox |
 //! | `POKE` | look for work elsewhere |
@@ -16,6 +17,10 @@
 //! to user mode are a compare-exchange from "nothing ready". With sleep in a word of its own a wake could fall between the
 //! look and the sleep; in one word it cannot (I6, I8).
 //!
+//! Drivers beyond the first 51 stand in a second level, eight groups of 512: their bit in the group first, then the group's
+//! bit in the word. Every waker does both, also when it finds others' bits set: whoever set those may have been interrupted
+//! before it got to the word, and must not hold this one up.
+//!
 //! The inbox is a transfer stack: producers push with a compare-exchange, the owner takes the whole stack and turns it
 //! round, so a producer that is interrupted half-way delays nobody, and there is no re-use problem (ABA).
 
@@ -23,25 +28,38 @@ use crate::{
     prim::{
         AtomicU32, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
-        const_fn,
+        array, const_fn,
     },
     slab::Slab,
     task::{Header, NONE},
 };
 
-/// Driver tasks a CPU can have.
-pub const DRIVERS_PER_CPU: u32 = 56;
-/// The drivers' bits.
-pub const DRIVERS: u64 = (1 << DRIVERS_PER_CPU) - 1;
+/// Drivers whose bits stand in the word itself.
+pub const DIRECT: u32 = if cfg!(loom) { 2 } else { 51 };
+/// Groups of drivers in the second level.
+pub const GROUPS: usize = if cfg!(loom) { 1 } else { 8 };
+/// Words of a group.
+pub const GROUP_WORDS: usize = if cfg!(loom) { 1 } else { 8 };
+/// Drivers of a group.
+pub const GROUP_DRIVERS: u32 = if cfg!(loom) { 2 } else { 64 * GROUP_WORDS as u32 };
+/// Driver tasks a CPU can have: the first 51 are woken by one atomic operation, the others by two.
+pub const DRIVERS_PER_CPU: u32 = DIRECT + GROUPS as u32 * GROUP_DRIVERS;
+
+const FIRST_GROUP: u32 = 51;
+/// The bits of the drivers of the first level.
+pub const DRIVERS: u64 = (1 << FIRST_GROUP) - 1;
+/// The bits of the groups.
+pub const GROUP_BITS: u64 = 0xff << FIRST_GROUP;
 /// See the module's table.
-pub const TIMER: u64 = 1 << 56;
+pub const TIMER: u64 = 1 << 59;
 /// See the module's table.
-pub const INBOX: u64 = 1 << 57;
+pub const INBOX: u64 = 1 << 60;
 /// See the module's table.
-pub const POKE: u64 = 1 << 58;
+pub const POKE: u64 = 1 << 61;
 const ASLEEP: u64 = 1 << 62;
 const IN_USER: u64 = 1 << 63;
-const READY: u64 = DRIVERS | TIMER | INBOX | POKE;
+/// Everything that can be ready.
+pub const READY: u64 = DRIVERS | GROUP_BITS | TIMER | INBOX | POKE;
 
 /// What a CPU may go away to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +88,28 @@ pub enum Interrupt {
     Underway,
     /// The CPU is here.
     NotNeeded,
+}
+
+/// The bit of a group in the word.
+pub const fn group_bit(group: usize) -> u64 {
+    1 << (FIRST_GROUP + group as u32)
+}
+
+/// 512 drivers of the second level: who is ready, which numbers are in use, and their slots.
+pub struct Group {
+    pub ready: [AtomicU64; GROUP_WORDS],
+    pub used: [AtomicU64; GROUP_WORDS],
+    pub slots: [AtomicU32; GROUP_DRIVERS as usize],
+}
+
+impl Group {
+    pub fn new() -> Self {
+        Self {
+            ready: array!(AtomicU64::new(0)),
+            used: array!(AtomicU64::new(0)),
+            slots: array!(AtomicU32::new(NONE)),
+        }
+    }
 }
 
 /// The word and the inbox.
@@ -139,7 +179,7 @@ impl Ready {
     }
 
     /// Takes the inbox whole; the first of the returned list, linked by `next`, was pushed first. By the owner.
-    pub fn take_inbox(&self, slab: &Slab) -> u32 {
+    pub fn take_inbox(&self, slab: &Slab<Header>) -> u32 {
         let mut stack = self.inbox.swap(NONE, Acquire);
         let mut list = NONE;
         while let Some(task) = slab.get(stack) {

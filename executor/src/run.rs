@@ -1,30 +1,33 @@
 //! A CPU's loop: serve, in order of class, in bounded batches; then look elsewhere; then sleep.
 //!
 //! One *turn* polls
-//! 1. every driver that is ready, once, lowest bit first; then looks at the wheel if the timer fired, and empties the inbox;
-//! 2. at most [`BATCH`] tasks of the timer class, then as many of the service class, with step 1 after each;
+//! 1. every driver that is ready, once, lower numbers first; looks at the wheel if the timer fired, and empties the inbox;
+//! 2. at most [`BATCH`] tasks of the timer class, then as many of the service class; after each of them step 1 again, but
+//!    of the drivers only the first level;
 //! 3. one user task, if nothing of a higher class is left, or if user tasks have been passed over for [`PASSED_POLLS`]
 //!    polls or [`PASSED_NS`]: then it is guaranteed [`GRANT_NS`] of user mode as well.
 //!
-//! So a ready driver waits for at most one poll of every other driver and one of another class; the first of the timer and
-//! service lists is polled in the next turn, the n-th in the n/8-th; the first user task after [`PASSED_POLLS`] polls and a
-//! turn at most ([`MAX_POLLS_PER_TURN`] bounds a turn). User tasks among themselves are fair by run time, see
-//! [`crate::fair`].
+//! So a ready driver of the first level waits for at most one poll of every other one and one of another class; the first
+//! of the timer and service lists is polled in the next turn, the n-th in the n/8-th; the first user task after
+//! [`PASSED_POLLS`] polls and a turn at most ([`max_polls_per_turn`] bounds a turn). User tasks among themselves are fair
+//! by run time, see [`crate::fair`].
 
 #![expect(unsafe_code, reason = "polls what the state word has appointed it for")]
 
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll};
 
 use crate::{
     cpu::{Fifo, NEVER, PerCpu},
     executor::{Executor, MAX_CPUS},
-    options::Class,
     platform::Platform,
-    prim::Ordering::{AcqRel, Acquire, Relaxed},
-    ready::{Away, DRIVERS, DRIVERS_PER_CPU, INBOX, POKE, TIMER},
-    state::{Completed, Start, Wake},
+    prim::{
+        Ordering::{AcqRel, Acquire, Relaxed},
+        fence,
+    },
+    ready::{Away, DIRECT, DRIVERS, GROUP_BITS, GROUPS, INBOX, POKE, READY, TIMER, group_bit},
+    state::Start,
     task::{Header, NONE},
-    waker,
+    waker::{self, Target},
 };
 
 /// Polls of one list in a turn.
@@ -35,11 +38,17 @@ pub const PASSED_POLLS: u32 = 256;
 pub const PASSED_NS: u64 = 4_000_000;
 /// Nanoseconds of user mode that a user task is guaranteed after having been passed over.
 pub const GRANT_NS: u64 = 1_000_000;
-/// The most polls in one turn.
-pub const MAX_POLLS_PER_TURN: u32 = (2 * BATCH + 1) * (DRIVERS_PER_CPU + 1) + 1;
+
+/// The most polls in one turn of a CPU with so many drivers.
+#[must_use]
+pub const fn max_polls_per_turn(drivers: u32) -> u32 {
+    let direct = if drivers < DIRECT { drivers } else { DIRECT };
+    2 * BATCH * (1 + direct) + drivers + 1
+}
 
 impl<P: Platform> Executor<P> {
     /// The calling CPU and its state.
+    #[inline]
     pub(crate) fn here(&self) -> Option<(u32, &PerCpu<P>)> {
         let me = P::cpu();
         self.cpus.get(me as usize).map(|cpu| (me, cpu))
@@ -83,40 +92,70 @@ impl<P: Platform> Executor<P> {
     /// within a poll.
     pub fn turn(&self) -> bool {
         let Some((me, cpu)) = self.here() else { return false };
-        if self.online.load(Relaxed) >> me & 1 == 0 {
+        if cpu.turning.get() == 0 {
+            cpu.turning.set(1);
             self.online.fetch_or(1 << me, AcqRel);
         }
-        cpu.clock.set(P::now());
-        let mut polled = self.serve(me, cpu);
+        if self.is_timed() {
+            cpu.clock.set(P::now());
+        }
+        let before = cpu.counts.polls.get();
+        let bits = self.serve(me, cpu, READY);
         for fifo in &cpu.fifos {
             for _ in 0..BATCH {
                 let Some(task) = fifo.pop(&self.slab) else { break };
-                self.poll_task(me, cpu, task);
-                self.serve(me, cpu);
-                polled = true;
+                self.poll_queued(cpu, task);
+                self.serve(me, cpu, READY & !GROUP_BITS);
             }
         }
-        self.turn_user(me, cpu) || polled || self.steal(me, cpu)
+        let polls = cpu.counts.polls.get().wrapping_sub(before);
+        self.turn_user(me, cpu, polls) || polls != 0 || bits != 0 || self.steal(me, cpu)
     }
 
     /// Whether something goes before user tasks.
     pub(crate) fn higher_ready(cpu: &PerCpu<P>) -> bool {
-        cpu.ready.peek(DRIVERS | TIMER) != 0 || !cpu.fifos.iter().all(Fifo::is_empty)
+        cpu.ready.peek(DRIVERS | GROUP_BITS | TIMER) != 0 || !cpu.fifos.iter().all(Fifo::is_empty)
     }
 
-    /// Step 1: drivers, wheel, inbox. Whether it had anything to do.
-    fn serve(&self, me: u32, cpu: &PerCpu<P>) -> bool {
-        let bits = cpu.ready.take(DRIVERS | TIMER | INBOX | POKE);
+    /// Step 1: of what is ready, that of `bits`. What there was.
+    #[inline]
+    fn serve(&self, me: u32, cpu: &PerCpu<P>, bits: u64) -> u64 {
+        let bits = cpu.ready.take(bits);
         let mut drivers = bits & DRIVERS;
         while drivers != 0 {
-            let bit = drivers.trailing_zeros() as usize;
+            let driver = drivers.trailing_zeros() as usize;
             drivers &= drivers - 1;
-            if let Some(task) = cpu.drivers.get(bit).and_then(|slot| self.slab.get(slot.load(Acquire))) {
-                self.poll_task(me, cpu, task);
+            if let Some(task) = cpu.driver(&self.slab, driver) {
+                self.poll_driver(cpu, task);
             }
         }
-        self.serve_queues(me, cpu, bits);
-        bits != 0
+        if bits & !DRIVERS != 0 {
+            self.serve_groups(cpu, bits);
+            self.serve_queues(me, cpu, bits);
+        }
+        bits
+    }
+
+    /// The drivers of the second level.
+    fn serve_groups(&self, cpu: &PerCpu<P>, bits: u64) {
+        for number in (0..GROUPS).filter(|number| bits & group_bit(*number) != 0) {
+            let Some(group) = cpu.group(number) else { continue };
+            for (word, ready) in group.ready.iter().enumerate() {
+                // The group's bit was taken with acquire: what was set before it was marked is seen here.
+                if ready.load(Relaxed) == 0 {
+                    continue;
+                }
+                let mut drivers = ready.swap(0, AcqRel);
+                while drivers != 0 {
+                    let index = word * 64 + drivers.trailing_zeros() as usize;
+                    drivers &= drivers - 1;
+                    let slot = group.slots.get(index).map_or(NONE, |slot| slot.load(Acquire));
+                    if let Some(task) = self.slab.get(slot) {
+                        self.poll_driver(cpu, task);
+                    }
+                }
+            }
+        }
     }
 
     /// Looks at the wheel, empties the inbox, and calls an idle CPU for what may have become movable, as `bits` say.
@@ -134,36 +173,51 @@ impl<P: Platform> Executor<P> {
 
     fn drain(&self, me: u32, cpu: &PerCpu<P>) {
         let mut list = cpu.ready.take_inbox(&self.slab);
-        let now = P::now();
-        let mut users = false;
+        let mut now = None;
         while let Some(task) = self.slab.get(list) {
             list = task.next.get();
             match cpu.fifo(task.class()) {
                 Some(fifo) => fifo.push(&self.slab, task),
-                None if task.affinity.get() >> me & 1 == 0 && self.forward(me, cpu, task) => {}
                 None => {
-                    users = true;
-                    let running = cpu.running_time(now);
-                    cpu.user
-                        .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, running));
+                    let now = *now.get_or_insert_with(P::now);
+                    self.receive_user(me, cpu, task, now);
                 }
             }
         }
-        if users {
+        if now.is_some() {
             self.poke_idle(me, cpu);
         }
     }
 
-    /// Step 3.
-    fn turn_user(&self, me: u32, cpu: &PerCpu<P>) -> bool {
-        let now = cpu.clock.get();
+    /// A user task from the inbox, counted as runnable.
+    fn receive_user(&self, me: u32, cpu: &PerCpu<P>, task: &Header, now: u64) {
+        if cpu.current.get() == task.slot {
+            // Woken while it runs: it must not be taken by a thief, and is counted already.
+            cpu.running.woken.set(1);
+            cpu.runnable.fetch_sub(1, Relaxed);
+        } else if task.affinity.get() >> me & 1 == 1 || !self.forward(me, cpu, task) {
+            let running = cpu.running_time(now);
+            cpu.user
+                .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, running));
+        }
+    }
+
+    /// Step 3, after so many polls in this turn.
+    fn turn_user(&self, me: u32, cpu: &PerCpu<P>, polls: u64) -> bool {
         if cpu.runnable.load(Relaxed) == 0 || cpu.user.with(|queue| queue.len()) == 0 {
             cpu.passed_polls.set(0);
-            cpu.passed_since.set(now);
+            cpu.passed_since.set(NEVER);
             return false;
         }
+        let now = P::now();
+        cpu.clock.set(now);
+        let passed_polls = u64::from(cpu.passed_polls.get()).saturating_add(polls);
+        cpu.passed_polls.set(u32::try_from(passed_polls).unwrap_or(u32::MAX));
+        if cpu.passed_since.get() == NEVER {
+            cpu.passed_since.set(now);
+        }
         let higher = Self::higher_ready(cpu);
-        let passed = cpu.passed_polls.get() >= PASSED_POLLS || now.saturating_sub(cpu.passed_since.get()) >= PASSED_NS;
+        let passed = passed_polls >= PASSED_POLLS.into() || now.saturating_sub(cpu.passed_since.get()) >= PASSED_NS;
         if higher && !passed {
             return false;
         }
@@ -177,111 +231,147 @@ impl<P: Platform> Executor<P> {
         running.weight.set(task.weight.get());
         running.base.set(task.vruntime.get());
         running.since.set(now);
-        self.poll_task(me, cpu, task);
+        running.woken.set(0);
+        self.poll_user(me, cpu, task);
+        running.since.set(NEVER);
         cpu.passed_polls.set(0);
         cpu.passed_since.set(cpu.clock.get());
         true
     }
 
-    /// Polls a task that has just been taken from its queue, or drops its future if it was aborted.
-    fn poll_task(&self, me: u32, cpu: &PerCpu<P>, task: &Header) {
-        let class = task.class();
-        let start = if class == Class::Driver {
-            task.state.start_driver()
-        } else {
-            task.state.start()
-        };
-        if start == Start::Skip {
-            self.user_stopped(cpu, class);
-            return;
+    /// Polls a task of the timer or service class, which was taken from its list.
+    #[inline]
+    fn poll_queued(&self, cpu: &PerCpu<P>, task: &Header) {
+        let start = task.state.start();
+        if start == Start::Ended {
+            return self.release(task);
         }
-        let began = cpu.clock.get();
-        let in_user = task.user_ns.get();
-        cpu.current.set(task.slot);
-        let result = if start == Start::Abort {
-            // SAFETY: `start` has set `RUNNING` for this call.
-            unsafe { task.clear() };
-            Poll::Ready(())
-        } else {
-            let waker: Waker = waker::waker::<P>(task, task.state.generation());
-            // SAFETY: as above.
-            unsafe { task.poll(&mut Context::from_waker(&waker)) }
-        };
-        cpu.current.set(NONE);
-        let now = P::now();
-        cpu.clock.set(now);
-        let spent = now.saturating_sub(began);
-        task.polls.add(1);
-        task.run_ns.add(spent);
-        let kernel = spent.saturating_sub(task.user_ns.get() - in_user);
-        task.longest_poll_ns.set(task.longest_poll_ns.get().max(kernel));
-        cpu.counts.polls.add(1);
-        if class == Class::User {
-            if let Some(time) = cpu.running_time(now) {
-                task.vruntime.set(time);
-            }
-            cpu.running.since.set(NEVER);
-        } else {
-            cpu.passed_polls.set(cpu.passed_polls.get().saturating_add(1));
-        }
-        match result {
-            Poll::Ready(()) => {
-                if class == Class::Driver {
-                    self.release_driver(me, task.bit.get());
-                }
-                self.user_stopped(cpu, class);
-                self.complete(task);
-            }
-            Poll::Pending => match task.state.park() {
-                Wake::Enqueue => self.requeue(me, cpu, task),
-                Wake::Nothing | Wake::Recall => self.user_stopped(cpu, class),
-            },
+        if self.poll(cpu, task, start, self.is_timed()).is_ready() {
+            self.complete(task);
         }
     }
 
-    /// A user task is no longer ready here.
-    fn user_stopped(&self, cpu: &PerCpu<P>, class: Class) {
-        if class == Class::User {
+    #[inline]
+    fn poll_driver(&self, cpu: &PerCpu<P>, task: &Header) {
+        let Some(start) = task.state.start_driver() else { return };
+        if self.poll(cpu, task, start, self.is_timed()).is_ready() {
+            cpu.release_driver(task.driver());
+            self.complete(task);
+        }
+    }
+
+    fn poll_user(&self, me: u32, cpu: &PerCpu<P>, task: &Header) {
+        let start = task.state.start();
+        if start == Start::Ended {
+            cpu.runnable.fetch_sub(1, Relaxed);
+            return self.release(task);
+        }
+        let result = self.poll(cpu, task, start, true);
+        if let Some(time) = cpu.running_time(cpu.clock.get()) {
+            task.vruntime.set(time);
+        }
+        let woken = cpu.running.woken.get() != 0;
+        if result.is_ready() {
+            cpu.runnable.fetch_sub(1, Relaxed);
+            self.complete(task);
+            if woken {
+                // No queue holds it: its queue was this very poll.
+                self.release(task);
+            }
+        } else if woken {
+            self.requeue_user(me, cpu, task);
+        } else {
             cpu.runnable.fetch_sub(1, Relaxed);
         }
     }
 
-    /// A task that was woken while it was polled goes to the end of its queue.
-    fn requeue(&self, me: u32, cpu: &PerCpu<P>, task: &Header) {
-        match task.class() {
-            Class::Driver => self.mark(me, 1 << task.bit.get()),
-            class => match cpu.fifo(class) {
-                Some(fifo) => fifo.push(&self.slab, task),
-                None if task.affinity.get() >> me & 1 == 0 && self.forward(me, cpu, task) => {}
-                None => {
-                    cpu.user.with(|queue| queue.push(&self.slab, task));
-                    self.poke_idle(me, cpu);
-                }
-            },
+    /// Polls a task, or drops its future if it was aborted.
+    #[inline]
+    fn poll(&self, cpu: &PerCpu<P>, task: &Header, start: Start, timed: bool) -> Poll<()> {
+        let began = cpu.clock.get();
+        let in_user = task.user_ns.get();
+        if timed {
+            Self::note_latency(task, began);
+        }
+        cpu.current.set(task.slot);
+        let result = if start == Start::Abort && task.holds.get() == 0 {
+            // SAFETY: the task was taken from its queue by this CPU, and `start` said that it has not ended.
+            unsafe { task.clear() };
+            Poll::Ready(())
+        } else {
+            let waker = waker::waker::<P>(task.number.get());
+            // SAFETY: as above.
+            unsafe { task.poll(&mut Context::from_waker(&waker)) }
+        };
+        cpu.current.set(NONE);
+        task.polls.add(1);
+        cpu.counts.polls.add(1);
+        if timed {
+            Self::note_poll(cpu, task, began, in_user);
+        }
+        P::checkpoint();
+        result
+    }
+
+    fn note_latency(task: &Header, began: u64) {
+        let woken_at = task.woken_at.get();
+        if woken_at != 0 {
+            task.woken_at.set(0);
+            task.latencies.count(began.saturating_sub(woken_at));
         }
     }
 
+    fn note_poll(cpu: &PerCpu<P>, task: &Header, began: u64, in_user: u64) {
+        let now = P::now();
+        cpu.clock.set(now);
+        let spent = now.saturating_sub(began);
+        task.run_ns.add(spent);
+        let kernel = spent.saturating_sub(task.user_ns.get() - in_user);
+        task.longest_poll_ns.set(task.longest_poll_ns.get().max(kernel));
+    }
+
+    /// A user task that was woken while it was polled goes back to its queue.
+    fn requeue_user(&self, me: u32, cpu: &PerCpu<P>, task: &Header) {
+        if task.affinity.get() >> me & 1 == 0 && self.forward(me, cpu, task) {
+            return;
+        }
+        cpu.user.with(|queue| queue.push(&self.slab, task));
+        self.poke_idle(me, cpu);
+    }
+
+    #[inline]
     fn complete(&self, task: &Header) {
-        match task.state.complete() {
-            Completed::LeaveToHandle => {}
-            Completed::Free => self.free(task),
-            Completed::WakeJoiner => {
-                // SAFETY: `complete` has given the joiner's slot to this call.
-                if let Some(joiner) = unsafe { task.replace_joiner(None) } {
-                    joiner.wake();
-                }
-                if task.state.release() {
-                    self.free(task);
-                }
+        let left = task.state.complete();
+        if left.wake_joiner {
+            // Of this task, or of the slot's next: see `join`.
+            self.wake(Target::of(task.joiner.get()));
+        }
+        if left.wake_foreign {
+            // SAFETY: `complete` has given the foreign joiner's place to this call.
+            if let Some(joiner) = unsafe { task.replace_foreign(None) } {
+                joiner.wake();
+            }
+            if !left.queued {
+                self.release(task);
             }
         }
+        if left.free {
+            self.free(task);
+        }
     }
 
-    /// Frees the slot of an ended task.
+    /// Nothing refers to the ended task any more but its handle.
+    fn release(&self, task: &Header) {
+        if task.state.release() {
+            self.free(task);
+        }
+    }
+
+    /// Frees the slot of an ended task, or of one that never began.
     pub(crate) fn free(&self, task: &Header) {
-        // SAFETY: called once, by the one that the state word appointed: `complete`, `release` or `drop_handle` said so.
+        // SAFETY: called once, by the one that the state word appointed: `complete`, `release` or the join handle.
         unsafe { task.retire() };
-        self.slab.free(task);
+        self.slab.free(task, self.task_cache());
     }
 
     /// Whether the calling CPU may sleep: nothing is ready and nothing can be stolen. The timer has been armed for the next
@@ -290,7 +380,7 @@ impl<P: Platform> Executor<P> {
         let Some((me, cpu)) = self.here() else { return false };
         self.idle.fetch_or(1 << me, AcqRel);
         // Said first, looked second; whoever makes a user task stealable looks second as well.
-        crate::prim::fence(core::sync::atomic::Ordering::SeqCst);
+        fence(core::sync::atomic::Ordering::SeqCst);
         let quiet = !self.has_local_work(cpu) && !self.steal(me, cpu) && {
             self.arm(cpu, cpu.next_event.get());
             cpu.ready.leave(Away::Asleep)

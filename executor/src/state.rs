@@ -3,18 +3,33 @@
 //! | bits | meaning |
 //! |---|---|
 //! | 63..32 | generation of the slot: a word of another generation belongs to another task |
-//! | `READY` | a wake that no poll has answered. Not running as well: the task stands in exactly one queue |
-//! | `RUNNING` | one CPU polls the future, or drops it |
+//! | `READY` | a wake that no poll has answered: the task stands in exactly one queue, or is on its way there |
 //! | `COMPLETE` | the future is gone; the output, if any, is in its place |
 //! | `ABORT` | the next CPU to take the task drops the future instead of polling it |
 //! | `HANDLE` | a join handle exists |
-//! | `JOINER` | the handle has left a waker; from `COMPLETE` on it is the completer's |
-//! | `RELEASED` | the completer will not touch the task again |
+//! | `JOINER` | the handle has left the number of a waker of this executor |
+//! | `FOREIGN` | the handle has left a waker of another kind; from `COMPLETE` on it is the completer's |
+//! | `RELEASED` | no queue holds the task, and the completer will not touch it again |
 //! | `LIVE` | the slot holds a task |
 //!
-//! Whoever makes `READY` appear on a task that is not running owns its queue link and must queue it; a wake of a running
-//! task only leaves `READY` behind, and the poller queues it. The slot is freed by whoever makes the later of "`RELEASED`
-//! set" and "`HANDLE` cleared" happen.
+//! ```text
+//!            wake: the waker queues it                 start: by its CPU
+//!  WAITING ───────────────────────────▶ READY ──────────────────────────▶ being polled ──▶ WAITING
+//!     ▲                                   ▲                                 │       │
+//!     └──────────── Pending ──────────────┼──── wake: queued at once ───────┘       │ complete
+//!                                         │                                         ▼
+//!                                         └── queued when it ended: ◀── READY? ── COMPLETE ──▶ RELEASED ──▶ free
+//!                                             its next start releases it
+//! ```
+//!
+//! Whoever makes `READY` appear owns the task's queue link and must queue it; whoever takes the task from its queue clears
+//! `READY` ([`State::start`]), and only then polls. A wake that comes during the poll queues the task again, behind its
+//! poller, so that the end of a poll costs no atomic operation. Only its home CPU takes a task from its queues, and not
+//! while it polls that very task; so no second poller can appear.
+//!
+//! Drivers stand in their CPU's bitmap instead of a queue. `READY` is never set for them, and a poll changes nothing here.
+//!
+//! The slot is freed by whoever makes the later of "`RELEASED` set" and "`HANDLE` cleared" happen.
 
 use crate::prim::{
     AtomicU64,
@@ -23,11 +38,11 @@ use crate::prim::{
 };
 
 const READY: u64 = 1 << 0;
-const RUNNING: u64 = 1 << 1;
-const COMPLETE: u64 = 1 << 2;
-const ABORT: u64 = 1 << 3;
-const HANDLE: u64 = 1 << 4;
-const JOINER: u64 = 1 << 5;
+const COMPLETE: u64 = 1 << 1;
+const ABORT: u64 = 1 << 2;
+const HANDLE: u64 = 1 << 3;
+const JOINER: u64 = 1 << 4;
+const FOREIGN: u64 = 1 << 5;
 const RELEASED: u64 = 1 << 6;
 const LIVE: u64 = 1 << 7;
 
@@ -43,9 +58,7 @@ pub struct State(AtomicU64);
 pub enum Wake {
     /// Queue the task: its link is the waker's.
     Enqueue,
-    /// Its poller will queue it; if that is in user mode on the task's behalf, it is to be called back.
-    Recall,
-    /// Nothing: it is queued or recalled already, or it is gone.
+    /// Nothing: it is queued already, or it is gone.
     Nothing,
 }
 
@@ -54,21 +67,23 @@ pub enum Wake {
 pub enum Start {
     /// Poll it.
     Poll,
-    /// Drop its future.
+    /// It is to be aborted: drop its future, unless it holds the abort off.
     Abort,
-    /// Leave it: it is gone, or another CPU has it.
-    Skip,
+    /// It ended while it was queued: [`State::release`] it.
+    Ended,
 }
 
-/// What is left to the completer.
+/// What is left to the completer, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Completed {
+pub struct Completed {
+    /// Wake the joiner by its number.
+    pub wake_joiner: bool,
+    /// Take the foreign joiner's waker, wake it, then [`State::release`] unless the task is queued.
+    pub wake_foreign: bool,
+    /// The task stands in a queue; who takes it from there releases it.
+    pub queued: bool,
     /// Free the slot.
-    Free,
-    /// Wake the joiner, then [`State::release`].
-    WakeJoiner,
-    /// Nothing: the handle frees the slot.
-    LeaveToHandle,
+    pub free: bool,
 }
 
 /// What a snapshot says of a task.
@@ -84,6 +99,27 @@ pub enum Activity {
     Finished,
 }
 
+/// What a join handle finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The task has not ended.
+    No,
+    /// It has ended; the output is visible, the slot still in use by others.
+    Yes,
+    /// It has ended, and the handle is the last to use the slot.
+    Alone,
+}
+
+const fn ended(word: u64) -> Ended {
+    if word & COMPLETE == 0 {
+        Ended::No
+    } else if word & RELEASED == 0 {
+        Ended::Yes
+    } else {
+        Ended::Alone
+    }
+}
+
 impl State {
     const_fn! {
         pub fn new() -> Self {
@@ -91,11 +127,12 @@ impl State {
         }
     }
 
-    /// Makes the free slot a task that stands in no queue and has been woken: the caller queues it.
-    pub fn init(&self) -> u32 {
-        let generation = generation_of(self.0.load(Relaxed));
-        self.0.store((generation as u64) << 32 | LIVE | READY | HANDLE, Release);
-        generation
+    /// Makes the free slot a task. With `ready` the caller queues it: its link is the caller's.
+    pub fn init(&self, ready: bool, handle: bool) {
+        let generation = self.0.load(Relaxed) & !u64::from(u32::MAX);
+        let ready = if ready { READY } else { 0 };
+        let handle = if handle { HANDLE } else { 0 };
+        self.0.store(generation | LIVE | ready | handle, Release);
     }
 
     /// Ends the slot's generation. The caller owns the slot.
@@ -104,17 +141,16 @@ impl State {
         self.0.store((generation as u64) << 32, Release);
     }
 
-    fn wake_with(&self, generation: u32, bits: u64) -> Wake {
+    /// Sets `bits` in a live task of this generation that has not ended; the word before.
+    fn set(&self, generation: u32, bits: u64) -> Option<u64> {
         let mut word = self.0.load(Relaxed);
         loop {
-            if generation_of(word) != generation || word & LIVE == 0 || word & COMPLETE != 0 {
-                return Wake::Nothing;
+            if generation_of(word) != generation || word & (LIVE | COMPLETE) != LIVE {
+                return None;
             }
             // Stored even where nothing changes: the store is what orders the waker's writes before the next poll.
             match self.0.compare_exchange_weak(word, word | bits, AcqRel, Relaxed) {
-                Ok(_) if word & READY != 0 => return Wake::Nothing,
-                Ok(_) if word & RUNNING != 0 => return Wake::Recall,
-                Ok(_) => return Wake::Enqueue,
+                Ok(_) => return Some(word),
                 Err(now) => word = now,
             }
         }
@@ -122,53 +158,54 @@ impl State {
 
     /// A wake by a waker of this generation.
     pub fn wake(&self, generation: u32) -> Wake {
-        self.wake_with(generation, READY)
-    }
-
-    /// Asks for the future to be dropped by its CPU.
-    pub fn abort(&self, generation: u32) -> Wake {
-        self.wake_with(generation, READY | ABORT)
-    }
-
-    /// Takes the task out of "ready" into "running".
-    pub fn start(&self) -> Start {
-        self.start_with(|word| word & (READY | RUNNING | COMPLETE | LIVE) == READY | LIVE)
-    }
-
-    /// As [`State::start`] for a driver, whose wakes stand in its CPU's ready word.
-    pub fn start_driver(&self) -> Start {
-        self.start_with(|word| word & (RUNNING | COMPLETE | LIVE) == LIVE)
-    }
-
-    fn start_with(&self, may: impl Fn(u64) -> bool) -> Start {
-        let mut word = self.0.load(Relaxed);
-        loop {
-            if !may(word) {
-                return Start::Skip;
-            }
-            match self
-                .0
-                .compare_exchange_weak(word, word & !READY | RUNNING, AcqRel, Relaxed)
-            {
-                Ok(_) if word & ABORT != 0 => return Start::Abort,
-                Ok(_) => return Start::Poll,
-                Err(now) => word = now,
-            }
+        match self.set(generation, READY) {
+            Some(word) if word & READY == 0 => Wake::Enqueue,
+            _ => Wake::Nothing,
         }
     }
 
-    /// The poll returned `Pending`. [`Wake::Enqueue`] if a wake came meanwhile; otherwise the task is nobody's now.
-    pub fn park(&self) -> Wake {
-        if self.0.fetch_and(!RUNNING, AcqRel) & READY != 0 {
-            Wake::Enqueue
+    /// Asks for the future to be dropped by its CPU, which the wake calls.
+    pub fn abort(&self, generation: u32) -> Wake {
+        match self.set(generation, READY | ABORT) {
+            Some(word) if word & READY == 0 => Wake::Enqueue,
+            _ => Wake::Nothing,
+        }
+    }
+
+    /// As [`State::abort`] for a driver. True if its bit is to be marked.
+    pub fn abort_driver(&self, generation: u32) -> bool {
+        self.set(generation, ABORT).is_some()
+    }
+
+    /// The caller has taken the task from its queue: takes it out of "ready". What was written before a wake is visible.
+    pub fn start(&self) -> Start {
+        let word = self.0.fetch_and(!READY, AcqRel);
+        if word & (COMPLETE | ABORT) == 0 {
+            Start::Poll
+        } else if word & COMPLETE == 0 {
+            Start::Abort
         } else {
-            Wake::Nothing
+            Start::Ended
+        }
+    }
+
+    /// As [`State::start`] for a driver, whose wakes stand in its CPU's bitmap. `None`: the bit was another's, who is gone.
+    pub fn start_driver(&self) -> Option<Start> {
+        match self.0.load(Acquire) & (LIVE | COMPLETE | ABORT) {
+            LIVE => Some(Start::Poll),
+            word if word == LIVE | ABORT => Some(Start::Abort),
+            _ => None,
         }
     }
 
     /// Whether a wake has come since the poll began. By the poller.
     pub fn is_woken(&self) -> bool {
         self.0.load(Acquire) & READY != 0
+    }
+
+    /// Whether the task is to be aborted.
+    pub fn is_aborted(&self) -> bool {
+        self.0.load(Acquire) & ABORT != 0
     }
 
     /// The slot's generation.
@@ -180,45 +217,54 @@ impl State {
     pub fn complete(&self) -> Completed {
         let mut word = self.0.load(Relaxed);
         loop {
-            let (new, then) = match (word & HANDLE != 0, word & JOINER != 0) {
-                (false, _) => (COMPLETE | RELEASED, Completed::Free),
-                (true, false) => (COMPLETE | RELEASED, Completed::LeaveToHandle),
-                (true, true) => (COMPLETE, Completed::WakeJoiner),
-            };
-            match self
-                .0
-                .compare_exchange_weak(word, word & !(RUNNING | READY) | new, AcqRel, Relaxed)
-            {
-                Ok(_) => return then,
+            let queued = word & READY != 0;
+            let wake_foreign = word & FOREIGN != 0;
+            let released = !queued && !wake_foreign;
+            let new = word | COMPLETE | if released { RELEASED } else { 0 };
+            match self.0.compare_exchange_weak(word, new, AcqRel, Relaxed) {
+                Ok(_) => {
+                    return Completed {
+                        wake_joiner: word & JOINER != 0,
+                        wake_foreign,
+                        queued,
+                        free: released && word & HANDLE == 0,
+                    };
+                }
                 Err(now) => word = now,
             }
         }
     }
 
-    /// After [`Completed::WakeJoiner`]: the completer is done. True if the handle went meanwhile and the slot is to be
+    /// No queue holds the ended task and its completer is done. True if the handle went meanwhile and the slot is to be
     /// freed.
     pub fn release(&self) -> bool {
         self.0.fetch_or(RELEASED, AcqRel) & HANDLE == 0
     }
 
-    /// Takes the joiner's waker slot back for the handle. False if the task has completed.
-    pub fn withdraw_joiner(&self) -> bool {
-        self.joiner(|word| word & !JOINER)
+    /// The joiner's number has been stored: from here on the completer wakes it, unless the task has ended.
+    pub fn leave_joiner(&self) -> Ended {
+        ended(self.0.fetch_or(JOINER, AcqRel))
     }
 
-    /// Leaves the waker in the joiner's slot to the completer. False if the task has completed.
-    pub fn leave_joiner(&self) -> bool {
-        self.joiner(|word| word | JOINER)
+    /// Takes the foreign joiner's place back for the handle, unless the task has ended.
+    pub fn withdraw_foreign(&self) -> Ended {
+        self.foreign(|word| word & !FOREIGN)
     }
 
-    fn joiner(&self, change: impl Fn(u64) -> u64) -> bool {
+    /// Leaves the waker in the foreign joiner's place to the completer, unless the task has ended.
+    pub fn leave_foreign(&self) -> Ended {
+        self.foreign(|word| word | FOREIGN)
+    }
+
+    fn foreign(&self, change: impl Fn(u64) -> u64) -> Ended {
         let mut word = self.0.load(Acquire);
         loop {
-            if word & COMPLETE != 0 {
-                return false;
+            let (new, state) = (change(word), ended(word));
+            if state != Ended::No || new == word {
+                return state;
             }
-            match self.0.compare_exchange_weak(word, change(word), AcqRel, Acquire) {
-                Ok(_) => return true,
+            match self.0.compare_exchange_weak(word, new, AcqRel, Acquire) {
+                Ok(_) => return Ended::No,
                 Err(now) => word = now,
             }
         }
@@ -230,11 +276,11 @@ impl State {
     }
 
     /// Whether the task has ended; if so its output is visible.
-    pub fn is_complete(&self) -> bool {
-        self.0.load(Acquire) & COMPLETE != 0
+    pub fn ended(&self) -> Ended {
+        ended(self.0.load(Acquire))
     }
 
-    /// Generation and activity, if the slot holds a task.
+    /// Generation and activity, if the slot holds a task. That it is being polled is known elsewhere.
     pub fn snapshot(&self) -> Option<(u32, Activity)> {
         let word = self.0.load(Acquire);
         if word & LIVE == 0 {
@@ -242,8 +288,6 @@ impl State {
         }
         let activity = if word & COMPLETE != 0 {
             Activity::Finished
-        } else if word & RUNNING != 0 {
-            Activity::Running
         } else if word & READY != 0 {
             Activity::Ready
         } else {

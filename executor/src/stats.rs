@@ -1,43 +1,16 @@
 //! Looking inside: every task and every CPU, for listings. Values are read one by one while the machine runs; each is
 //! right, all together are not one instant. Task context.
 
-use core::{fmt, panic::Location};
+use core::panic::Location;
 
 use crate::{
     executor::Executor,
-    options::{Class, TaskId},
+    options::{Class, Name, TaskId},
     platform::Platform,
     prim::Ordering::Relaxed,
     state::Activity,
     task::{Header, NONE},
 };
-
-/// A task's name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Name([u8; 16]);
-
-impl Name {
-    /// As text, up to the first character that was cut through.
-    pub fn as_str(&self) -> &str {
-        let length = self.0.iter().position(|byte| *byte == 0).unwrap_or(16);
-        match core::str::from_utf8(&self.0[..length]) {
-            Ok(name) => name,
-            Err(error) => core::str::from_utf8(&self.0[..error.valid_up_to()]).unwrap_or_default(),
-        }
-    }
-}
-
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_str().fmt(f)
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// What is known of a task.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +41,9 @@ pub struct TaskInfo {
     pub weight: u32,
     /// Its CPUs, for user tasks.
     pub affinity: u64,
+    /// How often it waited how long from its wake to its poll, counted while [`Executor::set_timing`] is on: below 1.024 µs,
+    /// 4.096, 16.384, 65.5, 262, 1049, 4194 µs, and longer. When one count is full all are halved.
+    pub latencies: [u16; 8],
 }
 
 /// What is known of a CPU.
@@ -107,12 +83,17 @@ pub struct CpuInfo {
     pub ipis_saved: u64,
 }
 
-fn describe(task: &Header) -> Option<TaskInfo> {
+fn describe(task: &Header, polled: bool) -> Option<TaskInfo> {
     let (generation, activity) = task.state.snapshot()?;
+    let activity = if polled && activity != Activity::Finished {
+        Activity::Running
+    } else {
+        activity
+    };
     let last_waker = task.last_waker.get();
     let info = TaskInfo {
         id: TaskId::new(task.slot, generation),
-        name: Name(task.name()),
+        name: task.name(),
         class: task.class(),
         activity,
         spawned_at: task.location(),
@@ -124,6 +105,7 @@ fn describe(task: &Header) -> Option<TaskInfo> {
         longest_poll_ns: task.longest_poll_ns.get(),
         weight: task.weight.get(),
         affinity: task.affinity.get(),
+        latencies: task.latencies.counts(),
     };
     // Still the same task: else what was read may be of two.
     task.state.is(generation).then_some(info)
@@ -132,12 +114,17 @@ fn describe(task: &Header) -> Option<TaskInfo> {
 impl<P: Platform> Executor<P> {
     /// Every task there is.
     pub fn tasks(&self) -> impl Iterator<Item = TaskInfo> {
-        self.slab.iter().filter_map(describe)
+        self.slab.iter().filter_map(|task| self.describe(task))
+    }
+
+    fn describe(&self, task: &Header) -> Option<TaskInfo> {
+        let home = self.cpus.get(task.home.get() as usize)?;
+        describe(task, home.current.get() == task.slot)
     }
 
     /// One task; `None` if it is gone.
     pub fn task(&self, id: TaskId) -> Option<TaskInfo> {
-        describe(self.slab.get(id.slot())?).filter(|info| info.id == id)
+        self.describe(self.slab.get(id.slot())?).filter(|info| info.id == id)
     }
 
     /// Every CPU that runs its loop.
@@ -154,14 +141,14 @@ impl<P: Platform> Executor<P> {
         let current = self
             .slab
             .get(cpu.current.get())
-            .and_then(describe)
+            .and_then(|task| self.describe(task))
             .map(|task| (task.id, task.name));
         Some(CpuInfo {
             cpu: number,
             current,
             queued: [cpu.fifos[0].len(), cpu.fifos[1].len()],
             runnable: cpu.runnable.load(Relaxed),
-            timers: cpu.wheel.with(|wheel| wheel.len()),
+            timers: cpu.wheel.len(),
             polls: counts.polls.get(),
             steals: counts.steals.get(),
             pushes: counts.pushes.get(),

@@ -1,8 +1,9 @@
 //! The task core: a header in the slab, a future in one allocation, and the rules by which they are reached.
 //!
 //! The header is type-stable: once its chunk exists it is a `Header` for ever, so an integer waker may look at it whatever
-//! has become of the task. The future's allocation (its *cell*) is reached by the CPU that holds `RUNNING`, and from
-//! `COMPLETE` on by the join handle, or by whoever frees the slot; [`State`] appoints exactly one of them at a time.
+//! has become of the task. The future stands in the header itself if it is small, else in an allocation of its own (its
+//! *cell* either way). It is reached by the CPU that took the task from its queue, and from `COMPLETE` on by the join
+//! handle, or by whoever frees the slot; [`State`] appoints exactly one of them at a time.
 
 #![expect(
     unsafe_code,
@@ -12,7 +13,9 @@
 use alloc::alloc::{alloc, dealloc};
 use core::{
     alloc::Layout,
+    cell::UnsafeCell,
     future::Future,
+    mem::MaybeUninit,
     panic::Location,
     pin::Pin,
     ptr::NonNull,
@@ -21,10 +24,14 @@ use core::{
 };
 
 use crate::{
-    options::{Class, SpawnOptions},
-    prim::{ExclusiveCell, Ordering::Relaxed, OwnedU32, OwnedU64, const_fn},
+    options::{Class, Name, SpawnOptions},
+    prim::{ExclusiveCell, Ordering::Relaxed, OwnedU32, OwnedU64},
+    slab::{Cache, Slab, Slot},
     state::State,
 };
+
+/// Bytes of a future, with its output, that stand in the header.
+pub const INLINE_BYTES: usize = 64;
 
 /// What a cell holds.
 enum Stage<F: Future> {
@@ -44,6 +51,9 @@ struct Vtable {
 struct Of<F>(core::marker::PhantomData<F>);
 
 impl<F: Future> Of<F> {
+    /// Whether the cell stands in the header.
+    const INLINE: bool = size_of::<Stage<F>>() <= INLINE_BYTES && align_of::<Stage<F>>() <= align_of::<Space>();
+
     const VTABLE: Vtable = Vtable {
         poll: Self::poll,
         clear: Self::clear,
@@ -101,38 +111,21 @@ impl<F: Future> Of<F> {
         // SAFETY: by this function's contract; the layout is the one it was allocated with.
         unsafe {
             cell.cast::<Stage<F>>().drop_in_place();
-            dealloc(cell.as_ptr().cast(), Layout::new::<Stage<F>>());
+            if !Self::INLINE {
+                dealloc(cell.as_ptr().cast(), Layout::new::<Stage<F>>());
+            }
         }
     }
 }
 
-/// A future on its way into a task: allocated, owned.
-pub struct Cell {
+/// A future in its place.
+struct Cell {
     data: NonNull<()>,
     vtable: &'static Vtable,
 }
 
 // SAFETY: a cell is made of a `Send` future with a `Send` output and has one owner.
 unsafe impl Send for Cell {}
-
-impl Cell {
-    /// Moves the future to memory of its own; `None`, the future dropped, if there is none.
-    pub fn new<F>(future: F) -> Option<Self>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        let layout = Layout::new::<Stage<F>>();
-        // SAFETY: three variants take at least a byte, so the layout is not empty.
-        let data = NonNull::new(unsafe { alloc(layout) })?.cast::<Stage<F>>();
-        // SAFETY: freshly allocated with this very layout.
-        unsafe { data.write(Stage::Future(future)) };
-        Some(Self {
-            data: data.cast(),
-            vtable: const { &Of::<F>::VTABLE },
-        })
-    }
-}
 
 impl Drop for Cell {
     fn drop(&mut self) {
@@ -141,25 +134,75 @@ impl Drop for Cell {
     }
 }
 
+/// Room for a small future.
+#[repr(align(64))]
+struct Space(UnsafeCell<MaybeUninit<[u8; INLINE_BYTES]>>);
+
 /// No task: the end of a list, an empty slot number.
 pub const NONE: u32 = u32::MAX;
 
-/// A slot of the slab.
-#[repr(align(64))]
+/// How long tasks waited from their wake to their poll: eight counts, by powers of four from a microsecond on, each at most
+/// 65535. When one is full all are halved.
+pub struct Latencies([OwnedU64; 2]);
+
+impl Latencies {
+    const fn new() -> Self {
+        Self([OwnedU64::new(0), OwnedU64::new(0)])
+    }
+
+    fn clear(&self) {
+        self.0[0].set(0);
+        self.0[1].set(0);
+    }
+
+    /// The counts.
+    pub fn counts(&self) -> [u16; 8] {
+        let words = u128::from(self.0[0].get()) | u128::from(self.0[1].get()) << 64;
+        core::array::from_fn(|n| (words >> (16 * n)) as u16)
+    }
+
+    /// Counts a wait of so many nanoseconds.
+    pub fn count(&self, ns: u64) {
+        let bucket = ((u64::BITS - (ns >> 10).leading_zeros()).div_ceil(2) as usize).min(7);
+        let mut counts = self.counts();
+        if counts[bucket] == u16::MAX {
+            counts = counts.map(|count| count / 2);
+        }
+        counts[bucket] += 1;
+        let words = counts
+            .iter()
+            .rev()
+            .fold(0u128, |words, count| words << 16 | u128::from(*count));
+        self.0[0].set(words as u64);
+        self.0[1].set((words >> 64) as u64);
+    }
+}
+
+/// A slot of the slab: four cache lines. The first holds what a wake and a poll touch, the second a small future.
+#[repr(C, align(64))]
 pub struct Header {
     /// Who may do what with the task.
     pub state: State,
+    /// The waker's number, see [`crate::waker`].
+    pub number: OwnedU64,
+    cell: ExclusiveCell<Option<Cell>>,
     /// The slot's own number.
     pub slot: u32,
     /// The one queue link: inbox, class list or free list, whichever the state says.
     pub next: OwnedU32,
     /// The CPU in whose queues the task stands when it is ready. Written by the owner of the link.
     pub home: OwnedU32,
+    /// The class in the low byte, a driver's number above.
     class: OwnedU32,
-    /// The driver bit.
-    pub bit: OwnedU32,
+    /// Polls begun.
+    pub polls: OwnedU64,
+    /// The number of the joiner's waker, once `JOINER` is set.
+    pub joiner: OwnedU64,
+    space: Space,
     /// Share, see [`crate::WEIGHT_ONE`].
     pub weight: OwnedU32,
+    /// How many hold an abort off, see [`crate::HoldAbort`].
+    pub holds: OwnedU32,
     /// Links of the user queue's heap, under its lock.
     pub child: OwnedU32,
     /// See `child`.
@@ -172,8 +215,6 @@ pub struct Header {
     pub vruntime: OwnedU64,
     /// CPUs it may run on.
     pub affinity: OwnedU64,
-    /// Polls begun.
-    pub polls: OwnedU64,
     /// Nanoseconds polled, user mode included.
     pub run_ns: OwnedU64,
     /// Nanoseconds of that in user mode.
@@ -182,81 +223,143 @@ pub struct Header {
     pub longest_poll_ns: OwnedU64,
     name: [OwnedU64; 2],
     location: AtomicPtr<Location<'static>>,
-    cell: ExclusiveCell<Option<Cell>>,
-    joiner: ExclusiveCell<Option<Waker>>,
+    /// When it was woken, if that is being timed; else 0.
+    pub woken_at: OwnedU64,
+    /// Waits from wake to poll, if that is being timed.
+    pub latencies: Latencies,
+    /// The waker of a joiner that is no task of this executor.
+    foreign: ExclusiveCell<Option<Waker>>,
 }
 
-// SAFETY: everything shared is an atomic, except `cell` and `joiner`, whose accessors demand the state word's appointment.
+// SAFETY: everything shared is an atomic, except `cell`, `space` and `foreign`, whose accessors demand the state word's
+// appointment.
 unsafe impl Sync for Header {}
 // SAFETY: a cell's contents are `Send`, and so is a waker.
 unsafe impl Send for Header {}
 
-impl Header {
-    const_fn! {
-        /// A free slot.
-        pub fn new(slot: u32) -> Self {
-            Self {
-                state: State::new(),
-                slot,
-                next: OwnedU32::new(NONE),
-                home: OwnedU32::new(0),
-                class: OwnedU32::new(0),
-                bit: OwnedU32::new(NONE),
-                weight: OwnedU32::new(0),
-                child: OwnedU32::new(NONE),
-                sibling: OwnedU32::new(NONE),
-                previous: OwnedU32::new(NONE),
-                last_waker: OwnedU32::new(NONE),
-                vruntime: OwnedU64::new(0),
-                affinity: OwnedU64::new(0),
-                polls: OwnedU64::new(0),
-                run_ns: OwnedU64::new(0),
-                user_ns: OwnedU64::new(0),
-                longest_poll_ns: OwnedU64::new(0),
-                name: [OwnedU64::new(0), OwnedU64::new(0)],
-                location: AtomicPtr::new(core::ptr::null_mut()),
-                cell: ExclusiveCell::new(None),
-                joiner: ExclusiveCell::new(None),
-            }
+impl Slot for Header {
+    fn new(slot: u32) -> Self {
+        Self {
+            state: State::new(),
+            number: OwnedU64::new(0),
+            cell: ExclusiveCell::new(None),
+            slot,
+            next: OwnedU32::new(NONE),
+            home: OwnedU32::new(0),
+            class: OwnedU32::new(0),
+            polls: OwnedU64::new(0),
+            joiner: OwnedU64::new(0),
+            space: Space(UnsafeCell::new(MaybeUninit::uninit())),
+            weight: OwnedU32::new(0),
+            holds: OwnedU32::new(0),
+            child: OwnedU32::new(NONE),
+            sibling: OwnedU32::new(NONE),
+            previous: OwnedU32::new(NONE),
+            last_waker: OwnedU32::new(NONE),
+            vruntime: OwnedU64::new(0),
+            affinity: OwnedU64::new(0),
+            run_ns: OwnedU64::new(0),
+            user_ns: OwnedU64::new(0),
+            longest_poll_ns: OwnedU64::new(0),
+            name: [OwnedU64::new(0), OwnedU64::new(0)],
+            location: AtomicPtr::new(core::ptr::null_mut()),
+            woken_at: OwnedU64::new(0),
+            latencies: Latencies::new(),
+            foreign: ExclusiveCell::new(None),
         }
     }
 
-    /// Makes the free slot a task, not yet queued; returns its generation.
-    ///
+    fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    fn next(&self) -> &OwnedU32 {
+        &self.next
+    }
+}
+
+impl Header {
+    /// Allocates a slot for a future and moves it to its place: into the header if it is small, else into an allocation.
+    /// `None`, the future dropped, if there is no memory. `cache` is the calling CPU's.
+    #[inline]
+    pub fn allocate<'a, F>(slab: &'a Slab<Self>, cache: Option<&Cache>, future: F) -> Option<&'a Self>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let task = slab.allocate(cache)?;
+        // SAFETY: just allocated for this call.
+        if unsafe { task.place(future) } {
+            return Some(task);
+        }
+        slab.free(task, cache);
+        None
+    }
+
     /// # Safety
     /// The slot was allocated from the slab for the caller, who has not initialised it yet.
-    pub unsafe fn init(
-        &self,
-        options: &SpawnOptions<'_>,
-        home: u32,
-        cell: Cell,
-        at: &'static Location<'static>,
-    ) -> u32 {
+    #[inline]
+    unsafe fn place<F>(&self, future: F) -> bool
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let data = if Of::<F>::INLINE {
+            self.space.0.get().cast::<u8>()
+        } else {
+            // SAFETY: what is not inline is larger than nothing.
+            unsafe { alloc(Layout::new::<Stage<F>>()) }
+        };
+        let Some(data) = NonNull::new(data.cast::<Stage<F>>()) else {
+            return false;
+        };
+        // SAFETY: large and aligned enough, and nobody else's: freshly allocated, or the slot's own space.
+        unsafe { data.write(Stage::Future(future)) };
+        let cell = Cell {
+            data: data.cast(),
+            vtable: const { &Of::<F>::VTABLE },
+        };
+        // SAFETY: the slot is the caller's alone until the state says otherwise. A free slot holds no cell.
+        unsafe { self.cell.with(|slot| core::mem::forget(slot.replace(cell))) };
+        true
+    }
+
+    /// Fills in the rest of a slot whose future has been placed. [`State::init`] then makes it a task.
+    pub fn prepare(&self, options: &SpawnOptions, home: u32, at: &'static Location<'static>) {
         self.class.set(options.class as u32);
         self.home.set(home);
-        self.bit.set(NONE);
         self.set_weight(options.weight);
         self.last_waker.set(NONE);
         self.affinity.set(options.affinity);
+        self.set_name(options.name);
+        self.location.store(core::ptr::from_ref(at).cast_mut(), Relaxed);
         for cell in [
             &self.vruntime,
             &self.polls,
             &self.run_ns,
             &self.user_ns,
             &self.longest_poll_ns,
+            &self.woken_at,
         ] {
             cell.set(0);
         }
-        self.set_name(options.name);
-        self.location.store(core::ptr::from_ref(at).cast_mut(), Relaxed);
-        // SAFETY: the slot is the caller's alone until the state says otherwise.
-        unsafe { self.cell.with(|slot| *slot = Some(cell)) };
-        self.state.init()
+        self.latencies.clear();
+        self.holds.set(0);
     }
 
     /// The task's class.
     pub fn class(&self) -> Class {
-        Class::from_bits(self.class.get())
+        Class::from_bits(self.class.get() & 0xff)
+    }
+
+    /// The driver's number.
+    pub fn driver(&self) -> u32 {
+        self.class.get() >> 8
+    }
+
+    /// Makes the task, a driver, one of this number.
+    pub fn set_driver(&self, driver: u32) {
+        self.class.set(Class::Driver as u32 | driver << 8);
     }
 
     /// Sets the share; zero counts as one.
@@ -264,19 +367,16 @@ impl Header {
         self.weight.set(weight.max(1));
     }
 
-    /// Keeps the first 16 bytes.
-    pub fn set_name(&self, name: &str) {
-        let mut bytes = [0; 16];
-        let length = name.len().min(16);
-        bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
-        let word = u128::from_le_bytes(bytes);
-        self.name[0].set(word as u64);
-        self.name[1].set((word >> 64) as u64);
+    /// Sets the name.
+    pub fn set_name(&self, name: Name) {
+        let words = name.words();
+        self.name[0].set(words[0]);
+        self.name[1].set(words[1]);
     }
 
-    /// The name's bytes, padded with zeroes.
-    pub fn name(&self) -> [u8; 16] {
-        (u128::from(self.name[0].get()) | u128::from(self.name[1].get()) << 64).to_le_bytes()
+    /// The name.
+    pub fn name(&self) -> Name {
+        Name::from_words([self.name[0].get(), self.name[1].get()])
     }
 
     /// Where the task was spawned.
@@ -288,9 +388,10 @@ impl Header {
     /// Polls the future; true when it has ended and its output stands in the cell.
     ///
     /// # Safety
-    /// The caller holds `RUNNING`.
+    /// The caller took the task from its queue, and the state said that it may poll.
+    #[inline]
     pub unsafe fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
-        // SAFETY: `RUNNING` appoints the caller. The access is a pointer copied out, because the future may reach its own
+        // SAFETY: the state appoints the caller. The access is a pointer copied out, because the future may reach its own
         // header (by its waker) while it is polled.
         let Some((data, vtable)) = (unsafe {
             self.cell
@@ -298,14 +399,14 @@ impl Header {
         }) else {
             return Poll::Ready(());
         };
-        // SAFETY: the cell is live while `RUNNING` is held.
+        // SAFETY: the cell is live until the task has ended.
         unsafe { (vtable.poll)(data, context) }
     }
 
     /// Drops the future, or the output, in place.
     ///
     /// # Safety
-    /// The caller holds `RUNNING`.
+    /// As for `poll`.
     pub unsafe fn clear(&self) {
         // SAFETY: as in `poll`.
         let parts = unsafe {
@@ -313,7 +414,7 @@ impl Header {
                 .with(|cell| cell.as_ref().map(|cell| (cell.data, cell.vtable)))
         };
         if let Some((data, vtable)) = parts {
-            // SAFETY: the cell is live while `RUNNING` is held.
+            // SAFETY: the cell is live until the task has ended.
             unsafe { (vtable.clear)(data) };
         }
     }
@@ -322,6 +423,7 @@ impl Header {
     ///
     /// # Safety
     /// The caller is the join handle, has seen `COMPLETE`, and `T` is the future's output type.
+    #[inline]
     pub unsafe fn take_output<T>(&self) -> Option<T> {
         let mut output = None::<T>;
         // SAFETY: from `COMPLETE` on the cell is the handle's.
@@ -335,14 +437,14 @@ impl Header {
         output
     }
 
-    /// Puts a waker into the joiner's slot, or takes it out.
+    /// Puts a waker into the foreign joiner's place, or takes it out.
     ///
     /// # Safety
-    /// The caller is the join handle and `JOINER` and `COMPLETE` are clear, or it is the completer after
-    /// [`Completed::WakeJoiner`](crate::state::Completed::WakeJoiner), or it frees the slot.
-    pub unsafe fn replace_joiner(&self, waker: Option<Waker>) -> Option<Waker> {
+    /// The caller is the join handle and `FOREIGN` and `COMPLETE` are clear, or it is the completer and `FOREIGN` was set,
+    /// or it frees the slot.
+    pub unsafe fn replace_foreign(&self, waker: Option<Waker>) -> Option<Waker> {
         // SAFETY: by this function's contract.
-        unsafe { self.joiner.with(|slot| core::mem::replace(slot, waker)) }
+        unsafe { self.foreign.with(|place| core::mem::replace(place, waker)) }
     }
 
     /// Drops what is left of the task and ends the generation. The slot may then go back to the slab.
@@ -351,8 +453,25 @@ impl Header {
     /// The state word has appointed the caller to free the slot.
     pub unsafe fn retire(&self) {
         // SAFETY: by this function's contract nobody else reaches the slot any more.
-        let (cell, joiner) = unsafe { (self.cell.with(Option::take), self.joiner.with(Option::take)) };
+        let cell = unsafe { self.cell.with(Option::take) };
         self.state.retire();
-        drop((cell, joiner));
+        drop(cell);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_fall_into_powers_of_four() {
+        let latencies = Latencies::new();
+        for ns in [0, 1023, 1024, 4095, 4096, 16_383, 16_384, u64::MAX] {
+            latencies.count(ns);
+        }
+        assert_eq!(latencies.counts(), [2, 2, 2, 1, 0, 0, 0, 1]);
+        (0..70_000).for_each(|_| latencies.count(0));
+        let counts = latencies.counts();
+        assert!(counts[0] > 30_000 && counts[1] == 1, "{counts:?}");
     }
 }

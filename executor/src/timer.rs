@@ -1,12 +1,11 @@
 //! Sleeping: futures that a CPU's timer wheel wakes.
 
-#![expect(unsafe_code, reason = "an intrusive wheel entry inside a pinned future")]
+#![expect(unsafe_code, reason = "pins the parts of a pinned future")]
 
 use core::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    ptr::NonNull,
     task::{Context, Poll, Waker},
 };
 
@@ -14,40 +13,44 @@ use crate::{
     cpu::{NEVER, PerCpu},
     executor::Executor,
     platform::Platform,
-    wheel::{Entry, Wheel},
+    prim::Ordering::{Acquire, Relaxed, Release},
+    task::NONE,
+    waker::{self, Target},
+    wheel::{Entry, Look, Sleeper},
 };
 
-/// How many wakers are taken from the wheel at a time.
-const TAKE: usize = 16;
-
 impl<P: Platform> Executor<P> {
-    /// Works on a wheel and notes its next event.
-    fn with_wheel<T>(cpu: &PerCpu<P>, work: impl FnOnce(&mut Wheel) -> T) -> T {
-        cpu.wheel.with(|wheel| {
-            let result = work(wheel);
-            cpu.next_event.set(wheel.next_event().unwrap_or(NEVER));
-            result
-        })
-    }
-
-    /// The timer fired: wakes who is due and arms it anew. The wakers run outside the lock.
+    /// The timer fired: wakes who is due and arms it anew.
     pub(crate) fn run_timers(&self, cpu: &PerCpu<P>) {
         // The timer is disarmed by its interrupt, or armed for something that is looked at right here.
         cpu.armed.set(NEVER);
-        let now = P::now();
-        loop {
-            let mut due: [Option<Waker>; TAKE] = [const { None }; TAKE];
-            Self::with_wheel(cpu, |wheel| {
-                wheel.advance(now);
-                due.iter_mut().for_each(|slot| *slot = wheel.take_due());
-            });
-            let full = due[TAKE - 1].is_some();
-            due.into_iter().flatten().for_each(Waker::wake);
-            if !full {
-                break;
+        self.take_cancelled(cpu);
+        cpu.wheel.advance(&self.entries, P::now());
+        while let Some(entry) = cpu.wheel.take_due(&self.entries) {
+            let Some(sleeper) = entry.fire() else { continue };
+            self.entries.free(entry, Some(&cpu.entries));
+            match sleeper {
+                Sleeper::Number(number) => self.wake(Target::of(number)),
+                Sleeper::Foreign(waker) => waker.wake(),
             }
         }
-        self.arm(cpu, cpu.next_event.get());
+        let next = cpu.wheel.next_event().unwrap_or(NEVER);
+        cpu.next_event.set(next);
+        self.arm(cpu, next);
+    }
+
+    /// Takes what was cancelled elsewhere out of the wheel.
+    fn take_cancelled(&self, cpu: &PerCpu<P>) {
+        if cpu.cancelled.load(Relaxed) == NONE {
+            return;
+        }
+        let mut list = cpu.cancelled.swap(NONE, Acquire);
+        while let Some(entry) = self.entries.get(list) {
+            list = entry.mail.get();
+            cpu.wheel.remove(&self.entries, entry);
+            entry.retire();
+            self.entries.free(entry, Some(&cpu.entries));
+        }
     }
 
     /// Has the timer armed for `deadline`, or disarmed for [`NEVER`].
@@ -57,17 +60,36 @@ impl<P: Platform> Executor<P> {
             P::arm_timer((deadline != NEVER).then_some(deadline));
         }
     }
+
+    /// Leaves a cancelled entry to the CPU in whose wheel it is.
+    fn mail_cancelled(&self, cpu: &PerCpu<P>, entry: &Entry) {
+        let mut head = cpu.cancelled.load(Relaxed);
+        loop {
+            entry.mail.set(head);
+            match cpu
+                .cancelled
+                .compare_exchange_weak(head, entry.slot(), Release, Relaxed)
+            {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
 }
 
 /// Ready at or after a deadline, never before. Made by [`sleep_until`].
 ///
-/// Dropping it cancels: the entry leaves the wheel before the drop returns, on whichever CPU that happens. Polled by tasks
-/// only (it uses the polling CPU's wheel).
+/// Polled by tasks only: it waits in the polling CPU's wheel, in an entry of a slab that never shrinks. If there is no
+/// memory for another entry the task keeps itself ready instead and looks at the clock, until there is.
+///
+/// Dropping it cancels: on the CPU that polled it first the entry is free at once, on another one when that CPU looks at
+/// its timers next.
 pub struct Sleep<P: Platform> {
     deadline: u64,
-    /// The CPU whose wheel holds, or held, the entry.
-    cpu: Option<u32>,
-    entry: Entry,
+    /// The entry, if one is or was armed; the CPU in whose wheel it is.
+    entry: u32,
+    generation: u32,
+    cpu: u32,
     platform: PhantomData<fn() -> P>,
 }
 
@@ -76,8 +98,9 @@ pub struct Sleep<P: Platform> {
 pub const fn sleep_until<P: Platform>(deadline: u64) -> Sleep<P> {
     Sleep {
         deadline,
-        cpu: None,
-        entry: Entry::new(),
+        entry: NONE,
+        generation: 0,
+        cpu: NONE,
         platform: PhantomData,
     }
 }
@@ -89,52 +112,97 @@ impl<P: Platform> Sleep<P> {
     }
 
     /// Sleeps until another time from now on. The next poll says whether that has come.
-    pub fn reset(self: Pin<&mut Self>, deadline: u64) {
-        // SAFETY: nothing is moved out of the pinned value.
-        let this = unsafe { self.get_unchecked_mut() };
-        this.cancel();
-        this.deadline = deadline;
+    pub fn reset(mut self: Pin<&mut Self>, deadline: u64) {
+        self.cancel();
+        self.deadline = deadline;
     }
 
+    #[inline]
     fn cancel(&mut self) {
-        if let Some(cpu) = self.cpu.take() {
-            let entry = NonNull::from(&self.entry);
-            // SAFETY: inserted into this very wheel, pinned since.
-            let waker = Executor::<P>::with_wheel(&P::executor().cpus[cpu as usize], |wheel| unsafe {
-                wheel.cancel(entry)
-            });
-            drop(waker);
+        if self.entry == NONE {
+            return;
+        }
+        let executor = P::executor();
+        let (entry, cpu) = (
+            executor.entries.get(core::mem::replace(&mut self.entry, NONE)),
+            executor.cpus.get(self.cpu as usize),
+        );
+        let (Some(entry), Some(cpu)) = (entry, cpu) else { return };
+        if P::cpu() == self.cpu && !P::in_interrupt() {
+            if entry.cancel_here(self.generation) {
+                cpu.wheel.remove(&executor.entries, entry);
+                executor.entries.free(entry, Some(&cpu.entries));
+            }
+        } else if entry.cancel_elsewhere(self.generation) {
+            P::checkpoint();
+            executor.mail_cancelled(cpu, entry);
         }
     }
 
+    /// Whether the entry that was armed still waits, to wake `waker`. `None` if there is none.
+    #[inline]
+    fn look(&mut self, waker: &Waker) -> Option<Look> {
+        let entry = P::executor().entries.get(self.entry)?;
+        if entry.look(self.generation) == Look::Fired {
+            return Some(Look::Fired);
+        }
+        match waker::number::<P>(waker) {
+            Some(number) if entry.wakes(number) => Some(Look::Waiting),
+            Some(number) if !entry.is_foreign() => Some(entry.rearm(self.generation, number)),
+            _ => {
+                // Rare: arm another entry for the other waker.
+                self.cancel();
+                None
+            }
+        }
+    }
+
+    #[inline]
     fn poll_in_place(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if P::now() >= self.deadline {
-            self.cancel();
+        match self.look(context.waker()) {
+            Some(Look::Waiting) => return Poll::Pending,
+            Some(Look::Fired) => {
+                self.entry = NONE;
+                return Poll::Ready(());
+            }
+            None => {}
+        }
+        let executor = P::executor();
+        let (me, cpu) = executor.here().expect("a sleep is polled by a CPU");
+        let first = self.deadline < cpu.next_event.get();
+        // Without being the first it is not due: the next event would be, and comes first.
+        if first && P::now() >= self.deadline {
             return Poll::Ready(());
         }
         if self.deadline == NEVER {
             return Poll::Pending;
         }
-        let executor = P::executor();
-        let entry = NonNull::from(&self.entry);
-        if let Some(cpu) = self.cpu {
-            // SAFETY: inserted into this very wheel, pinned since.
-            let (waits, old) = executor.cpus[cpu as usize]
-                .wheel
-                .with(|wheel| unsafe { wheel.update(entry, context.waker()) });
-            drop(old);
-            if waits {
-                return Poll::Pending;
+        executor.take_cancelled(cpu);
+        let Some(entry) = executor.entries.allocate(Some(&cpu.entries)) else {
+            return self.poll_without_entry(context);
+        };
+        let sleeper = match waker::number::<P>(context.waker()) {
+            Some(number) => Sleeper::Number(number),
+            None => Sleeper::Foreign(context.waker().clone()),
+        };
+        self.generation = entry.arm(self.deadline, sleeper);
+        (self.entry, self.cpu) = (entry.slot(), me);
+        cpu.wheel.insert(&executor.entries, entry);
+        if first {
+            cpu.next_event.set(self.deadline);
+            if self.deadline < cpu.armed.get() {
+                executor.arm(cpu, self.deadline);
             }
         }
-        let (me, cpu) = executor.here().expect("a sleep is polled by a CPU");
-        let waker = context.waker().clone();
-        // SAFETY: the entry is in no wheel, is pinned with this future, and leaves the wheel before the future is dropped.
-        Executor::<P>::with_wheel(cpu, |wheel| unsafe { wheel.insert(entry, self.deadline, waker) });
-        self.cpu = Some(me);
-        if cpu.next_event.get() < cpu.armed.get() {
-            executor.arm(cpu, cpu.next_event.get());
+        Poll::Pending
+    }
+
+    #[cold]
+    fn poll_without_entry(&self, context: &Context<'_>) -> Poll<()> {
+        if P::now() >= self.deadline {
+            return Poll::Ready(());
         }
+        context.waker().wake_by_ref();
         Poll::Pending
     }
 }
@@ -142,13 +210,14 @@ impl<P: Platform> Sleep<P> {
 impl<P: Platform> Future for Sleep<P> {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // SAFETY: nothing is moved out of the pinned value.
-        unsafe { self.get_unchecked_mut() }.poll_in_place(context)
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.poll_in_place(context)
     }
 }
 
 impl<P: Platform> Drop for Sleep<P> {
+    #[inline]
     fn drop(&mut self) {
         self.cancel();
     }

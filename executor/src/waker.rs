@@ -4,16 +4,19 @@
 //! |---|---|---|
 //! | 63 | 0 | 1 |
 //! | 62..32 | slot | |
-//! | 31..0 | generation | CPU and bit |
+//! | 31..0 | generation | CPU (16 bits) and number (16 bits) |
 //!
 //! Clone and drop do nothing, so an interrupt handler can neither allocate nor free by them. A waker kept after its task
 //! has ended finds another generation and does nothing, or makes another driver look once in vain.
 
 #![expect(unsafe_code, reason = "a waker whose data is a number")]
 
-use core::task::{RawWaker, RawWakerVTable, Waker};
+use core::{
+    mem::ManuallyDrop,
+    task::{RawWaker, RawWakerVTable, Waker},
+};
 
-use crate::{Platform, options::Class, options::TaskId, task::Header};
+use crate::{Platform, options::TaskId};
 
 const DRIVER: u64 = 1 << 63;
 const _: () = assert!(usize::BITS == 64, "a waker's data is 64 bits");
@@ -23,47 +26,62 @@ const _: () = assert!(usize::BITS == 64, "a waker's data is 64 bits");
 pub enum Target {
     /// A task by identity.
     Task(TaskId),
-    /// A CPU's driver bit.
+    /// A CPU's driver.
     Driver {
         /// The CPU.
         cpu: u32,
-        /// The bit.
-        bit: u32,
+        /// Its number there.
+        driver: u32,
     },
+}
+
+impl Target {
+    /// The number of a driver's waker.
+    pub const fn driver(cpu: u32, driver: u32) -> u64 {
+        DRIVER | (cpu << 16 | driver & 0xffff) as u64
+    }
+
+    /// What the number says.
+    #[inline]
+    pub const fn of(number: u64) -> Self {
+        if number & DRIVER != 0 {
+            Self::Driver {
+                cpu: number as u32 >> 16,
+                driver: number as u32 & 0xffff,
+            }
+        } else {
+            Self::Task(TaskId(number))
+        }
+    }
 }
 
 struct Table<P>(core::marker::PhantomData<P>);
 
 impl<P: Platform> Table<P> {
-    const TABLE: RawWakerVTable = RawWakerVTable::new(Self::clone, Self::wake, Self::wake, Self::drop);
+    const TABLE: &'static RawWakerVTable = &RawWakerVTable::new(Self::clone, Self::wake, Self::wake, Self::drop);
 
     fn clone(data: *const ()) -> RawWaker {
-        RawWaker::new(data, const { &Self::TABLE })
+        RawWaker::new(data, Self::TABLE)
     }
 
     fn wake(data: *const ()) {
-        let number = data.addr() as u64;
-        let target = if number & DRIVER != 0 {
-            Target::Driver {
-                cpu: number as u32 >> 8,
-                bit: number as u32 & 0xff,
-            }
-        } else {
-            Target::Task(TaskId(number))
-        };
-        P::executor().wake(target);
+        P::executor().wake(Target::of(data.addr() as u64));
     }
 
     fn drop(_: *const ()) {}
 }
 
-/// The waker of a task.
-pub fn waker<P: Platform>(task: &Header, generation: u32) -> Waker {
-    let number = match task.class() {
-        Class::Driver => DRIVER | u64::from(task.home.get() << 8 | task.bit.get()),
-        _ => TaskId::new(task.slot, generation).0,
-    };
+/// The waker of a number. Dropping it would do nothing, so it is not dropped.
+#[inline]
+pub fn waker<P: Platform>(number: u64) -> ManuallyDrop<Waker> {
     let data = core::ptr::without_provenance(number as usize);
     // SAFETY: the functions do nothing with the data but read it as a number, and may be called from any thread.
-    unsafe { Waker::from_raw(RawWaker::new(data, const { &Table::<P>::TABLE })) }
+    ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(data, Table::<P>::TABLE)) })
+}
+
+/// The number of a waker of this executor; `None` for any other kind. A waker of this executor may be taken for another
+/// kind (a table can exist twice), never the other way round.
+#[inline]
+pub fn number<P: Platform>(waker: &Waker) -> Option<u64> {
+    core::ptr::eq(waker.vtable(), Table::<P>::TABLE).then(|| waker.data().addr() as u64)
 }

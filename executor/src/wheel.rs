@@ -9,13 +9,28 @@
 //! No interrupt is ever spent on moving entries down. When the wheel is advanced, for an event or for none, whatever
 //! stands in a slot that has begun is either due or finds its place again relative to the new time.
 //!
-//! Entries are intrusive in the futures that wait. A future may be dropped on another CPU than the one whose wheel holds
-//! its entry, and its memory is gone when the drop returns; so the wheel stands under its CPU's lock, which only such a
-//! stray drop ever contends for. Nobody's waker runs under that lock.
+//! The wheel belongs to its CPU, which works on it in task context, without a lock. That is possible because entries stand
+//! in a type-stable slab and not in the futures that wait: a future that is dropped on another CPU says so in the entry's
+//! state word, leaves the entry in the wheel's mailbox and is gone. The word decides between firing and cancelling.
+//!
+//! | bits of the word | meaning |
+//! |---|---|
+//! | 63..32 | generation: a future whose generation has passed has fired |
+//! | `ARMED` | the entry is in a wheel and a future waits for it |
+//! | `CANCELLED` | it is in a wheel or was, and in its mailbox or on the way there |
+//! | `FOREIGN` | what is to be woken is a waker of another kind |
 
-#![expect(unsafe_code, reason = "intrusive entries in pinned futures")]
+use core::task::Waker;
 
-use core::{cell::UnsafeCell, marker::PhantomPinned, ptr::NonNull, task::Waker};
+use crate::{
+    prim::{
+        AtomicU64, ExclusiveCell,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+        OwnedU32, OwnedU64,
+    },
+    slab::{Slab, Slot},
+    task::NONE,
+};
 
 const LEVELS: usize = if cfg!(loom) { 2 } else { 6 };
 const BITS: u32 = 6;
@@ -23,245 +38,373 @@ const GRAIN: u32 = 16;
 /// Beyond this many nanoseconds from now (52 days) entries wait in the last slot and are looked at again.
 const SPAN: u64 = 1 << (GRAIN + BITS * LEVELS as u32);
 
-/// Where an entry stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Nowhere,
-    Slot(u8, u8),
-    Due,
-}
+const ARMED: u64 = 1 << 0;
+const CANCELLED: u64 = 1 << 1;
+const FOREIGN: u64 = 1 << 2;
 
-/// An entry: part of a pinned future, touched under its wheel's lock only while it stands in one.
+/// Places of an entry: a slot of a level is `level << 8 | index`.
+const NOWHERE: u32 = u32::MAX;
+const DUE: u32 = u32::MAX - 1;
+
+/// An entry.
+#[repr(align(64))]
 pub struct Entry {
-    inner: UnsafeCell<Inner>,
-    _pinned: PhantomPinned,
+    state: AtomicU64,
+    deadline: OwnedU64,
+    /// The number of the waker.
+    number: OwnedU64,
+    slot: u32,
+    place: OwnedU32,
+    next: OwnedU32,
+    previous: OwnedU32,
+    /// The mailbox's link.
+    pub mail: OwnedU32,
+    foreign: ExclusiveCell<Option<Waker>>,
 }
 
-struct Inner {
-    deadline: u64,
-    place: Place,
-    waker: Option<Waker>,
-    next: Link,
-    previous: Link,
+/// Who is to be woken.
+pub enum Sleeper {
+    /// A waker of this executor, by number.
+    Number(u64),
+    /// Another.
+    Foreign(Waker),
 }
 
-type Link = Option<NonNull<Entry>>;
+/// What a future finds of its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It waits.
+    Waiting,
+    /// It has fired.
+    Fired,
+}
 
-// SAFETY: the contents are reached under the wheel's lock, or by the future that owns the entry while it is in no wheel.
-unsafe impl Send for Entry {}
-// SAFETY: as above.
-unsafe impl Sync for Entry {}
-
-impl Entry {
-    pub const fn new() -> Self {
-        let inner = Inner {
-            deadline: 0,
-            place: Place::Nowhere,
-            waker: None,
-            next: None,
-            previous: None,
-        };
+impl Slot for Entry {
+    fn new(slot: u32) -> Self {
         Self {
-            inner: UnsafeCell::new(inner),
-            _pinned: PhantomPinned,
+            state: AtomicU64::new(0),
+            deadline: OwnedU64::new(0),
+            number: OwnedU64::new(0),
+            slot,
+            place: OwnedU32::new(NOWHERE),
+            next: OwnedU32::new(NONE),
+            previous: OwnedU32::new(NONE),
+            mail: OwnedU32::new(NONE),
+            foreign: ExclusiveCell::new(None),
         }
+    }
+
+    fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    fn next(&self) -> &OwnedU32 {
+        &self.next
     }
 }
 
-#[derive(Clone, Copy)]
-struct Slot {
-    head: Link,
-    least: u64,
+// SAFETY: everything shared is an atomic, except `foreign`, whose accessors the state word appoints.
+#[expect(unsafe_code, reason = "a cell that the state word appoints the users of")]
+unsafe impl Sync for Entry {}
+
+const fn armed(generation: u32) -> u64 {
+    (generation as u64) << 32 | ARMED
+}
+
+impl Entry {
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Makes the free entry one that waits for `deadline`; its generation. By the entry's owner, who inserts it next.
+    #[inline]
+    pub fn arm(&self, deadline: u64, sleeper: Sleeper) -> u32 {
+        let generation = (self.state.load(Relaxed) >> 32) as u32;
+        self.deadline.set(deadline);
+        let kind = match sleeper {
+            Sleeper::Number(number) => {
+                self.number.set(number);
+                0
+            }
+            Sleeper::Foreign(waker) => {
+                self.replace_foreign(Some(waker));
+                FOREIGN
+            }
+        };
+        self.state.store(armed(generation) | kind, Release);
+        generation
+    }
+
+    #[expect(unsafe_code, reason = "a cell that the state word appoints the users of")]
+    fn replace_foreign(&self, waker: Option<Waker>) -> Option<Waker> {
+        // SAFETY: called by the owner of a free entry, by who ended its armed state, and by nobody else.
+        unsafe { self.foreign.with(|place| core::mem::replace(place, waker)) }
+    }
+
+    /// Whether it still waits. By the future.
+    #[inline]
+    pub fn look(&self, generation: u32) -> Look {
+        if (self.state.load(Acquire) >> 32) as u32 == generation {
+            Look::Waiting
+        } else {
+            Look::Fired
+        }
+    }
+
+    /// Whether what is woken is the waker of this number. By the future, while the entry waits.
+    #[inline]
+    pub fn wakes(&self, number: u64) -> bool {
+        self.state.load(Relaxed) & FOREIGN == 0 && self.number.get() == number
+    }
+
+    /// Whether what is woken is a waker of another kind. By the future, while the entry waits.
+    pub fn is_foreign(&self) -> bool {
+        self.state.load(Relaxed) & FOREIGN != 0
+    }
+
+    /// Has another waker woken, by number. [`Look::Fired`] if it is too late.
+    pub fn rearm(&self, generation: u32, number: u64) -> Look {
+        self.number.set(number);
+        // A read-modify-write, so that either who fires sees the number, or this sees that it has fired.
+        match self
+            .state
+            .compare_exchange(armed(generation), armed(generation), AcqRel, Acquire)
+        {
+            Ok(_) => Look::Waiting,
+            Err(_) => Look::Fired,
+        }
+    }
+
+    /// Ends the wait in favour of firing; what to wake. `None` if it was cancelled: the mailbox has it. The entry is out of
+    /// the wheel; with `Some` it is the caller's.
+    #[inline]
+    pub fn fire(&self) -> Option<Sleeper> {
+        let word = self.state.load(Relaxed);
+        if word & ARMED == 0 {
+            return None;
+        }
+        let next = (word >> 32).wrapping_add(1) << 32;
+        self.state.compare_exchange(word, next, AcqRel, Relaxed).ok()?;
+        if word & FOREIGN == 0 {
+            // Read after the exchange: see `rearm`.
+            return Some(Sleeper::Number(self.number.get()));
+        }
+        self.replace_foreign(None).map(Sleeper::Foreign)
+    }
+
+    /// Ends the wait in favour of cancelling, by the future, on the wheel's own CPU: no firing can come between. True if
+    /// the entry is to be taken out of the wheel, and is then the caller's.
+    #[inline]
+    pub fn cancel_here(&self, generation: u32) -> bool {
+        let word = self.state.load(Relaxed);
+        if (word >> 32) as u32 != generation {
+            return false;
+        }
+        self.state.store((word >> 32).wrapping_add(1) << 32, Release);
+        if word & FOREIGN != 0 {
+            drop(self.replace_foreign(None));
+        }
+        true
+    }
+
+    /// As [`Entry::cancel_here`], on another CPU or in another context. True if the entry is to be put into the mailbox.
+    pub fn cancel_elsewhere(&self, generation: u32) -> bool {
+        let mut word = self.state.load(Relaxed);
+        loop {
+            if (word >> 32) as u32 != generation {
+                return false;
+            }
+            let cancelled = word & !(ARMED | FOREIGN) | CANCELLED;
+            match self.state.compare_exchange_weak(word, cancelled, AcqRel, Relaxed) {
+                Ok(_) => break,
+                Err(now) => word = now,
+            }
+        }
+        if word & FOREIGN != 0 {
+            drop(self.replace_foreign(None));
+        }
+        true
+    }
+
+    /// Ends the generation of a cancelled entry that is out of wheel and mailbox.
+    pub fn retire(&self) {
+        let generation = (self.state.load(Relaxed) >> 32).wrapping_add(1);
+        self.state.store(generation << 32, Release);
+    }
+}
+
+struct Bucket {
+    head: OwnedU32,
+    least: OwnedU64,
 }
 
 /// The wheel.
 pub struct Wheel {
     /// Everything in the slots was placed relative to this time.
-    now: u64,
-    occupied: [u64; LEVELS],
-    slots: [[Slot; 64]; LEVELS],
-    due: Link,
-    length: usize,
-}
-
-// SAFETY: entries stay valid while they are in the wheel (see `insert`), whichever thread works on it.
-unsafe impl Send for Wheel {}
-
-fn inner<'a>(entry: NonNull<Entry>) -> &'a mut Inner {
-    // SAFETY: called by the wheel's methods only, on entries that are in the wheel or being put there: alive, pinned, and
-    // reached under the wheel's lock alone. No two such references are held at once to one entry.
-    unsafe { &mut *entry.as_ref().inner.get() }
+    now: OwnedU64,
+    occupied: [OwnedU64; LEVELS],
+    buckets: [[Bucket; 64]; LEVELS],
+    due: OwnedU32,
+    length: OwnedU64,
 }
 
 impl Wheel {
     pub const fn new() -> Self {
-        const EMPTY: Slot = Slot {
-            head: None,
-            least: u64::MAX,
-        };
         Self {
-            now: 0,
-            occupied: [0; LEVELS],
-            slots: [[EMPTY; 64]; LEVELS],
-            due: None,
-            length: 0,
+            now: OwnedU64::new(0),
+            occupied: [const { OwnedU64::new(0) }; LEVELS],
+            buckets: [const {
+                [const {
+                    Bucket {
+                        head: OwnedU32::new(NONE),
+                        least: OwnedU64::new(u64::MAX),
+                    }
+                }; 64]
+            }; LEVELS],
+            due: OwnedU32::new(NONE),
+            length: OwnedU64::new(0),
         }
     }
 
     /// Entries in the wheel, the due ones that were not taken yet included.
     pub fn len(&self) -> usize {
-        self.length
+        self.length.get() as usize
     }
 
     /// Inserts an entry that is in no wheel.
-    ///
-    /// # Safety
-    /// The entry is pinned and is not dropped before it was cancelled here or [`Wheel::take_due`] gave out its waker; until
-    /// then it is touched by this wheel's methods only.
-    pub unsafe fn insert(&mut self, entry: NonNull<Entry>, deadline: u64, waker: Waker) {
-        let inner = inner(entry);
-        debug_assert_eq!(inner.place, Place::Nowhere);
-        inner.deadline = deadline;
-        inner.waker = Some(waker);
-        self.length += 1;
-        self.place(entry);
+    #[inline]
+    pub fn insert(&self, slab: &Slab<Entry>, entry: &Entry) {
+        self.length.add(1);
+        self.put(slab, entry);
     }
 
-    /// Whether the entry still waits, and if so lets `waker` be woken; an old waker comes back, to be dropped outside the
-    /// lock.
-    ///
-    /// # Safety
-    /// The entry was inserted here, and not in another wheel since.
-    pub unsafe fn update(&mut self, entry: NonNull<Entry>, waker: &Waker) -> (bool, Option<Waker>) {
-        let inner = inner(entry);
-        if inner.place == Place::Nowhere {
-            return (false, None);
+    /// Takes an entry out, if it is in; it stays the caller's to free.
+    #[inline]
+    pub fn remove(&self, slab: &Slab<Entry>, entry: &Entry) {
+        if entry.place.get() != NOWHERE {
+            self.unlink(slab, entry);
+            self.length.set(self.length.get().wrapping_sub(1));
         }
-        match &inner.waker {
-            Some(old) if old.will_wake(waker) => (true, None),
-            _ => (true, inner.waker.replace(waker.clone())),
-        }
-    }
-
-    /// Takes the entry out, if it still waits. Its waker is returned to be dropped outside the lock.
-    ///
-    /// # Safety
-    /// As for [`Wheel::update`].
-    pub unsafe fn cancel(&mut self, entry: NonNull<Entry>) -> Option<Waker> {
-        if inner(entry).place == Place::Nowhere {
-            return None;
-        }
-        self.unlink(entry);
-        self.length -= 1;
-        inner(entry).waker.take()
     }
 
     /// No later than the next deadline, and exactly that unless entries were cancelled.
     pub fn next_event(&self) -> Option<u64> {
-        if self.due.is_some() {
-            return Some(self.now);
+        if self.due.get() != NONE {
+            return Some(self.now.get());
         }
-        let level = self.occupied.iter().position(|bits| *bits != 0)?;
-        Some(self.slots[level][self.occupied[level].trailing_zeros() as usize].least)
+        let level = self.occupied.iter().position(|bits| bits.get() != 0)?;
+        let first = self.occupied[level].get().trailing_zeros() as usize;
+        Some(self.buckets[level][first].least.get())
     }
 
     /// Brings the wheel to `now`: what is due can then be taken.
-    pub fn advance(&mut self, now: u64) {
-        if now <= self.now {
+    pub fn advance(&self, slab: &Slab<Entry>, now: u64) {
+        let before = self.now.get();
+        if now <= before {
             return;
         }
-        let mut moving: Link = None;
+        self.now.set(now);
         for level in 0..LEVELS {
             let shift = GRAIN + BITS * level as u32;
+            let whole = before >> (shift + BITS) != now >> (shift + BITS);
             // The slots of this level that have begun by `now`: all of them, once the block above has changed.
-            let begun = if self.now >> (shift + BITS) != now >> (shift + BITS) {
+            let begun = if whole {
                 u64::MAX
             } else {
                 u64::MAX >> (63 - (now >> shift & 63))
             };
-            let mut take = self.occupied[level] & begun;
+            let mut take = self.occupied[level].get() & begun;
             while take != 0 {
                 let index = take.trailing_zeros() as usize;
                 take &= take - 1;
-                while let Some(entry) = self.slots[level][index].head {
-                    self.unlink(entry);
-                    inner(entry).next = moving;
-                    moving = Some(entry);
-                }
+                self.empty(slab, level, index);
             }
-        }
-        self.now = now;
-        while let Some(entry) = moving {
-            moving = inner(entry).next.take();
-            self.place(entry);
-        }
-    }
-
-    /// One waker whose time has come; its entry is no longer in the wheel.
-    pub fn take_due(&mut self) -> Option<Waker> {
-        loop {
-            let entry = self.due?;
-            self.unlink(entry);
-            self.length -= 1;
-            if let Some(waker) = inner(entry).waker.take() {
-                return Some(waker);
+            if !whole {
+                // Nothing above has begun anew.
+                break;
             }
         }
     }
 
-    fn place(&mut self, entry: NonNull<Entry>) {
-        let deadline = inner(entry).deadline;
-        if deadline <= self.now {
-            let head = self.due.replace(entry);
-            link(entry, head, Place::Due);
+    /// Places a slot's entries anew.
+    fn empty(&self, slab: &Slab<Entry>, level: usize, index: usize) {
+        let bucket = &self.buckets[level][index];
+        let mut next = bucket.head.get();
+        bucket.head.set(NONE);
+        bucket.least.set(u64::MAX);
+        let occupied = &self.occupied[level];
+        occupied.set(occupied.get() & !(1 << index));
+        while let Some(entry) = slab.get(next) {
+            next = entry.next.get();
+            self.put(slab, entry);
+        }
+    }
+
+    /// One entry whose time has come; it is no longer in the wheel.
+    #[inline]
+    pub fn take_due<'a>(&self, slab: &'a Slab<Entry>) -> Option<&'a Entry> {
+        let entry = slab.get(self.due.get())?;
+        self.remove(slab, entry);
+        Some(entry)
+    }
+
+    #[inline]
+    fn put(&self, slab: &Slab<Entry>, entry: &Entry) {
+        let (deadline, now) = (entry.deadline.get(), self.now.get());
+        if deadline <= now {
+            Self::link(slab, entry, &self.due, DUE);
             return;
         }
         // What lies beyond the last level's block waits at that block's end.
-        let key = deadline.min(self.now | (SPAN - 1));
-        let differing = (key ^ self.now) >> GRAIN;
+        let key = deadline.min(now | (SPAN - 1));
+        let differing = (key ^ now) >> GRAIN;
         let level = (63 - (differing | 1).leading_zeros()) / BITS;
         let index = (key >> (GRAIN + BITS * level) & 63) as usize;
-        let level = level as usize;
-        let slot = &mut self.slots[level][index];
-        slot.least = slot.least.min(deadline);
-        self.occupied[level] |= 1 << index;
-        let head = slot.head.replace(entry);
-        link(entry, head, Place::Slot(level as u8, index as u8));
+        let bucket = &self.buckets[level as usize][index];
+        bucket.least.set(bucket.least.get().min(deadline));
+        let occupied = &self.occupied[level as usize];
+        occupied.set(occupied.get() | 1 << index);
+        Self::link(slab, entry, &bucket.head, level << 8 | index as u32);
     }
 
-    fn unlink(&mut self, entry: NonNull<Entry>) {
-        let (place, next, previous) = {
-            let inner = inner(entry);
-            let place = core::mem::replace(&mut inner.place, Place::Nowhere);
-            (place, inner.next.take(), inner.previous.take())
+    #[inline]
+    fn link(slab: &Slab<Entry>, entry: &Entry, head: &OwnedU32, place: u32) {
+        let first = head.get();
+        if let Some(first) = slab.get(first) {
+            first.previous.set(entry.slot);
+        }
+        entry.next.set(first);
+        entry.previous.set(NONE);
+        entry.place.set(place);
+        head.set(entry.slot);
+    }
+
+    #[inline]
+    fn unlink(&self, slab: &Slab<Entry>, entry: &Entry) {
+        let (next, previous, place) = (entry.next.get(), entry.previous.get(), entry.place.get());
+        entry.place.set(NOWHERE);
+        if let Some(next) = slab.get(next) {
+            next.previous.set(previous);
+        }
+        if let Some(previous) = slab.get(previous) {
+            previous.next.set(next);
+            return;
+        }
+        if place == DUE {
+            self.due.set(next);
+            return;
+        }
+        let (level, index) = ((place >> 8) as usize, (place & 63) as usize);
+        let Some(bucket) = self.buckets.get(level).map(|level| &level[index]) else {
+            return;
         };
-        if let Some(next) = next {
-            inner(next).previous = previous;
-        }
-        match (previous, place) {
-            (Some(previous), _) => inner(previous).next = next,
-            (None, Place::Due) => self.due = next,
-            (None, Place::Slot(level, index)) => {
-                let slot = &mut self.slots[level as usize][index as usize];
-                slot.head = next;
-                if next.is_none() {
-                    slot.least = u64::MAX;
-                    self.occupied[level as usize] &= !(1 << index);
-                }
-            }
-            (None, Place::Nowhere) => {}
+        bucket.head.set(next);
+        if next == NONE {
+            bucket.least.set(u64::MAX);
+            let occupied = &self.occupied[level];
+            occupied.set(occupied.get() & !(1 << index));
         }
     }
-}
-
-fn link(entry: NonNull<Entry>, head: Link, place: Place) {
-    if let Some(head) = head {
-        inner(head).previous = Some(entry);
-    }
-    let inner = inner(entry);
-    inner.next = head;
-    inner.previous = None;
-    inner.place = place;
 }
 
 #[cfg(all(test, not(loom)))]
@@ -269,80 +412,78 @@ mod tests {
     extern crate std;
     use super::*;
     use proptest::prelude::*;
-    use std::{boxed::Box, collections::BTreeMap, pin::Pin, sync::Arc, sync::Mutex, task::Wake, vec::Vec};
-
-    struct Fired(usize, Arc<Mutex<Vec<usize>>>);
-
-    impl Wake for Fired {
-        fn wake(self: Arc<Self>) {
-            self.1.lock().unwrap().push(self.0);
-        }
-    }
+    use std::{collections::BTreeSet, vec::Vec};
 
     fn delays() -> impl Strategy<Value = u64> {
         (0u32..60).prop_flat_map(|bits| 0..=1u64 << bits)
     }
 
     proptest! {
-        /// Against an ordered map: fires exactly what is due, when asked; the next event is never late, and is exact as
+        /// Against an ordered set: fires exactly what is due, when asked; the next event is never late, and is exact as
         /// long as nothing was cancelled.
         #[test]
-        fn wheel_matches_model(operations in prop::collection::vec((0u8..4, delays()), 1..120)) {
-            let mut wheel = Wheel::new();
-            let fired = Arc::new(Mutex::new(Vec::new()));
-            let mut entries: Vec<Pin<Box<Entry>>> = Vec::new();
-            let mut model: BTreeMap<(u64, usize), ()> = BTreeMap::new();
+        fn wheel_matches_model(operations in prop::collection::vec((0u8..5, delays()), 1..120)) {
+            let (slab, wheel) = (Slab::<Entry>::new(), Wheel::new());
+            let mut model: BTreeSet<(u64, u32)> = BTreeSet::new();
+            let mut generations: Vec<(u32, u32)> = Vec::new();
             let (mut now, mut cancelled) = (0u64, false);
             for (operation, amount) in operations {
                 match operation {
                     0 | 1 => {
-                        let id = entries.len();
-                        entries.push(Box::pin(Entry::new()));
-                        let waker = Arc::new(Fired(id, fired.clone())).into();
+                        let entry = slab.allocate(None).unwrap();
                         let deadline = now.saturating_add(amount);
-                        // SAFETY: boxed, and cancelled or fired below before the box goes.
-                        unsafe { wheel.insert(NonNull::from(&*entries[id]), deadline, waker) };
-                        model.insert((deadline, id), ());
+                        generations.push((entry.slot, entry.arm(deadline, Sleeper::Number(u64::from(entry.slot)))));
+                        wheel.insert(&slab, entry);
+                        model.insert((deadline, entry.slot));
                     }
-                    2 => {
+                    2 | 3 => {
                         let nth = amount as usize % model.len().max(1);
-                        if let Some(&(deadline, id)) = model.keys().nth(nth) {
-                            // SAFETY: inserted above.
-                            let waker = unsafe { wheel.cancel(NonNull::from(&*entries[id])) };
-                            prop_assert!(waker.is_some());
-                            model.remove(&(deadline, id));
+                        if let Some(&(deadline, slot)) = model.iter().nth(nth) {
+                            let entry = slab.get(slot).unwrap();
+                            let generation = generations.iter().rev().find(|(of, _)| *of == slot).unwrap().1;
+                            prop_assert_eq!(entry.look(generation), Look::Waiting);
+                            if operation == 2 {
+                                prop_assert!(entry.cancel_here(generation));
+                                wheel.remove(&slab, entry);
+                            } else {
+                                prop_assert!(entry.cancel_elsewhere(generation));
+                                prop_assert!(entry.fire().is_none());
+                                wheel.remove(&slab, entry);
+                                entry.retire();
+                            }
+                            slab.free(entry, None);
+                            prop_assert_eq!(entry.look(generation), Look::Fired);
+                            model.remove(&(deadline, slot));
                             cancelled = true;
                         }
                     }
                     _ => {
                         now = now.saturating_add(amount);
-                        wheel.advance(now);
-                        while let Some(waker) = wheel.take_due() {
-                            waker.wake();
+                        wheel.advance(&slab, now);
+                        let mut got = Vec::new();
+                        while let Some(entry) = wheel.take_due(&slab) {
+                            prop_assert!(matches!(entry.fire(), Some(Sleeper::Number(n)) if n == u64::from(entry.slot)));
+                            got.push(entry.slot);
                         }
                         let mut expected = Vec::new();
-                        while let Some((&(deadline, id), ())) = model.first_key_value() && deadline <= now {
-                            expected.push(id);
+                        while let Some(&(deadline, slot)) = model.first() && deadline <= now {
+                            expected.push(slot);
                             model.pop_first();
                         }
-                        let mut got = core::mem::take(&mut *fired.lock().unwrap());
                         got.sort_unstable();
                         expected.sort_unstable();
-                        prop_assert_eq!(got, expected);
+                        prop_assert_eq!(&got, &expected);
+                        got.iter().for_each(|slot| slab.free(slab.get(*slot).unwrap(), None));
                     }
                 }
                 prop_assert_eq!(wheel.len(), model.len());
-                let next = model.keys().next().map(|(deadline, _)| *deadline);
+                let next = model.first().map(|(deadline, _)| *deadline);
                 let event = wheel.next_event();
                 prop_assert_eq!(event.is_some(), next.is_some());
                 if let (Some(event), Some(next)) = (event, next) {
                     prop_assert!(event <= next.max(now));
                     prop_assert!(cancelled || event == next.max(now) || next <= now, "{} {}", event, next);
                 }
-            }
-            for entry in &entries {
-                // SAFETY: inserted above.
-                drop(unsafe { wheel.cancel(NonNull::from(&**entry)) });
             }
         }
     }

@@ -16,7 +16,7 @@ use executor::{
 
 const MS: u64 = 1_000_000;
 
-fn options(class: Class) -> SpawnOptions<'static> {
+fn options(class: Class) -> SpawnOptions {
     SpawnOptions::new(class, "host")
 }
 
@@ -179,7 +179,7 @@ fn a_refused_spawn_drops_its_future() {
     let executor = machine.executor();
     let drops = Arc::new(AtomicUsize::new(0));
     machine.enter(|| {
-        let refuse = |options: SpawnOptions<'_>| {
+        let refuse = |options: SpawnOptions| {
             let mark = Counted(drops.clone());
             executor.spawn(options, async move { drop(mark) }).err()
         };

@@ -62,6 +62,9 @@ impl Platform for Model {
     fn cpu() -> u32 {
         CPU.with(|cpu| cpu.load(SeqCst) as u32)
     }
+    fn in_interrupt() -> bool {
+        false
+    }
     fn now() -> u64 {
         NOW.with(|now| now.load(SeqCst))
     }

@@ -43,6 +43,10 @@ impl Platform for Machine {
         PerCpu::cpu_id()
     }
 
+    fn in_interrupt() -> bool {
+        PerCpu::in_interrupt()
+    }
+
     fn now() -> u64 {
         Timer::now()
     }
@@ -101,12 +105,12 @@ pub fn run() -> ! {
 /// # Errors
 /// `ENOMEM`; `EAGAIN` if the CPU has no driver slot left; `EINVAL` for CPUs that the machine does not have.
 #[track_caller]
-pub fn spawn<F>(options: SpawnOptions<'_>, future: F) -> Result<()>
+pub fn spawn<F>(options: SpawnOptions, future: F) -> Result<()>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    EXECUTOR.spawn(options, future)?.detach();
+    EXECUTOR.spawn_detached(options, future)?;
     Ok(())
 }
 

@@ -34,6 +34,8 @@ struct Cpu {
     timer_pending: bool,
     ipi: bool,
     device: bool,
+    /// Within an interrupt handler.
+    in_interrupt: bool,
 }
 
 struct Inner {
@@ -128,6 +130,7 @@ impl World {
             return;
         }
         cpu.masked = true;
+        cpu.in_interrupt = true;
         let timer = std::mem::take(&mut cpu.timer_pending);
         let ipi = std::mem::take(&mut cpu.ipi);
         let device = std::mem::take(&mut cpu.device);
@@ -141,7 +144,9 @@ impl World {
         if device {
             (self.device)();
         }
-        self.inner.lock().unwrap().cpus[own].masked = false;
+        let cpu = &mut self.inner.lock().unwrap().cpus[own];
+        cpu.masked = false;
+        cpu.in_interrupt = false;
     }
 
     /// Idle or user mode, interrupts masked, until one is pending.
@@ -173,19 +178,18 @@ impl Platform for Sim {
         ME.with(|me| me.borrow().as_ref().map_or(u32::MAX, |me| me.1 as u32))
     }
 
-    /// Time passes, others run, interrupts come.
-    fn now() -> u64 {
+    fn in_interrupt() -> bool {
         let (world, own) = me();
-        let mut inner = world.inner.lock().unwrap();
-        if !inner.stopped {
-            let passed = inner.random(2000);
-            inner.now += passed;
-            inner = world.pass(inner, own);
-        }
-        let now = inner.now;
-        drop(inner);
-        world.deliver(own);
-        now
+        let inner = world.inner.lock().unwrap();
+        inner.cpus[own].in_interrupt
+    }
+
+    fn now() -> u64 {
+        interleave()
+    }
+
+    fn checkpoint() {
+        interleave();
     }
 
     fn arm_timer(deadline: Option<u64>) {
@@ -205,6 +209,21 @@ impl Platform for Sim {
         }
         world.set_masked(own, false);
     }
+}
+
+/// Time passes, others run, interrupts come; what time it is then.
+fn interleave() -> u64 {
+    let (world, own) = me();
+    let mut inner = world.inner.lock().unwrap();
+    if !inner.stopped {
+        let passed = inner.random(2000);
+        inner.now += passed;
+        inner = world.pass(inner, own);
+    }
+    let now = inner.now;
+    drop(inner);
+    world.deliver(own);
+    now
 }
 
 /// Whether the run is over.
@@ -286,6 +305,7 @@ impl Machine {
             timer_pending: false,
             ipi: false,
             device: false,
+            in_interrupt: false,
         };
         let world = Arc::new(World {
             executor: Box::leak(Box::new(Executor::new())),

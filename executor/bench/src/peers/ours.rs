@@ -35,6 +35,10 @@ impl Platform for Bench {
         CPU.get()
     }
 
+    fn in_interrupt() -> bool {
+        false
+    }
+
     fn now() -> u64 {
         NOW.load(Relaxed)
     }
@@ -57,7 +61,7 @@ pub fn room(wanted: usize) -> usize {
     count.saturating_sub(1)
 }
 
-fn options(kind: Kind) -> SpawnOptions<'static> {
+fn options(kind: Kind) -> SpawnOptions {
     let class = match kind {
         Kind::Driver => Class::Driver,
         Kind::Service => Class::Service,
@@ -87,9 +91,8 @@ impl Peer for Ours {
     }
 
     fn spawn<F: Future<Output = ()> + Send + 'static>(pool: &'static Pool<F>, future: F) {
-        match EXECUTOR.spawn(options(pool.kind), future) {
-            Ok(handle) => handle.detach(),
-            Err(error) => panic!("{error}"),
+        if let Err(error) = EXECUTOR.spawn_detached(options(pool.kind), future) {
+            panic!("{error}");
         }
     }
 
