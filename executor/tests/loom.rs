@@ -47,6 +47,9 @@ loom::thread_local!(static CPU: PlainU64 = PlainU64::new(u64::from(u32::MAX)));
 // Of the test, whose models all run on its own thread of the host.
 std::thread_local!(static NOW: PlainU64 = const { PlainU64::new(0) });
 
+/// Drivers on the first level, under loom.
+const DIRECT_UNDER_LOOM: usize = 2;
+
 /// The stack of a model's body, in words.
 const STACK_WORDS: usize = 1 << 15;
 
@@ -193,6 +196,34 @@ fn a_wake_reaches_a_user_task_falling_asleep() {
     wake_and_sleep(Class::User);
 }
 
+/// The driver's number is on the second level: its group's bit and the word's are two steps.
+#[test]
+fn a_wake_reaches_a_driver_of_the_second_level_falling_asleep() {
+    check(|| {
+        let direct: Vec<_> = (0..DIRECT_UNDER_LOOM)
+            .map(|_| spawn(Class::Driver, std::future::pending()))
+            .collect();
+        let cells = [Cell::new(), Cell::new()];
+        for cell in &cells {
+            spawn(Class::Driver, cell.wait()).detach();
+        }
+        while EXECUTOR.turn() {}
+        let threads = cells.clone().map(|cell| {
+            let (waker, payload) = (cell.waker(), cell.payload.clone());
+            thread::spawn(move || {
+                payload.store(7, Relaxed);
+                waker.wake();
+            })
+        });
+        run(|| cells.iter().all(Cell::seen));
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        direct.iter().for_each(executor::JoinHandle::abort);
+        while EXECUTOR.turn() {}
+    });
+}
+
 #[test]
 fn two_wakers_of_one_task_poll_it_and_queue_it_once() {
     check(|| {
@@ -304,6 +335,64 @@ fn a_join_wakes_and_sees_the_output() {
         while EXECUTOR.turn() {}
         other.join().unwrap();
         assert_eq!(EXECUTOR.tasks().count(), 0);
+    });
+}
+
+/// The joiner is a task on another CPU, which leaves a number and not a waker.
+#[test]
+fn a_join_by_a_task_of_another_cpu_is_woken() {
+    check_bounded(2, || {
+        let joined = Arc::new(PlainUsize::new(0));
+        let handle = spawn(Class::Service, async { 7 });
+        let done = joined.clone();
+        let joiner = async move {
+            done.store(handle.await.unwrap(), SeqCst);
+        };
+        EXECUTOR
+            .spawn_detached(SpawnOptions::new(Class::Service, "joiner").cpu(1), joiner)
+            .unwrap();
+        let other = thread::spawn(move || {
+            be(1);
+            run(|| joined.load(SeqCst) != 0);
+            assert_eq!(joined.load(SeqCst), 7);
+        });
+        while EXECUTOR.turn() {}
+        other.join().unwrap();
+        assert_eq!(EXECUTOR.tasks().count(), 0);
+    });
+}
+
+/// A task that holds aborts off is asked, finishes what it does, and is dropped or ends by itself: once.
+#[test]
+fn a_held_abort_waits_for_the_task() {
+    check(|| {
+        let (cell, quiet) = (Cell::new(), Arc::new(PlainUsize::new(0)));
+        let (wait, at_rest) = (cell.wait(), quiet.clone());
+        let handle = spawn(Class::Service, async move {
+            let hold = EXECUTOR.hold_abort();
+            let mut wait = std::pin::pin!(wait);
+            let mut aborted = std::pin::pin!(EXECUTOR.aborted());
+            poll_fn(|context| match wait.as_mut().poll(context) {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => aborted.as_mut().poll(context),
+            })
+            .await;
+            at_rest.store(1, SeqCst);
+            drop(hold);
+            std::future::pending().await
+        });
+        let id = handle.id();
+        while EXECUTOR.turn() {}
+        let (waker, payload) = (cell.waker(), cell.payload.clone());
+        let one = thread::spawn(move || {
+            payload.store(7, Relaxed);
+            waker.wake();
+        });
+        let two = thread::spawn(move || EXECUTOR.abort(id));
+        run(|| handle.is_finished());
+        one.join().unwrap();
+        two.join().unwrap();
+        assert_eq!(quiet.load(SeqCst), 1, "dropped while it held the abort off");
     });
 }
 

@@ -19,7 +19,7 @@ mod rw_lock;
 mod semaphore;
 mod wait_queue;
 
-pub use channel::{Channel, Closed, Receiver, Sender, TryReceiveError, TrySendError, channel};
+pub use channel::{Channel, Closed, Receiver, Send, Sender, TryReceiveError, TrySendError, channel};
 pub use event::{Event, Notify};
 pub use irq::{ByteRing, IrqCell};
 pub use mutex::{Mutex, MutexGuard};
