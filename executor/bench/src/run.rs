@@ -68,6 +68,12 @@ pub struct Plan {
     pub build: fn(&Scale) -> Row,
 }
 
+impl Plan {
+    pub const fn new(id: &'static str, build: fn(&Scale) -> Row) -> Self {
+        Self { id, build }
+    }
+}
+
 /// What came of a run.
 pub struct Report {
     pub json: Value,
@@ -127,7 +133,7 @@ fn run_row(mut row: Row, rounds: usize, dice: &mut Dice, failures: &mut Vec<Stri
         .zip(broken)
         .map(|((cell, samples), broken)| {
             let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
-            let allocations = samples.last().map(|sample| sample.allocations);
+            let allocations = samples.last().and_then(|sample| sample.allocations);
             match (&cell.case, broken) {
                 (Err(why), _) => json!({ "peer": cell.peer, "absent": why }),
                 (Ok(_), Some(error)) => json!({ "peer": cell.peer, "failed": error }),
