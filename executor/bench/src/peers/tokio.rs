@@ -18,12 +18,8 @@ use tokio::{
     time::Sleep,
 };
 
-static CURRENT: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_current_thread().build().expect("a runtime can be made"));
-static MULTI: LazyLock<Runtime> = LazyLock::new(|| {
-    let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(1).build().expect("a runtime can be made")
-});
+thread_local!(static CURRENT: Runtime = Builder::new_current_thread().build().expect("a runtime can be made"));
+thread_local!(static MULTI: Runtime = workers(1));
 
 /// The current-thread runtime.
 pub struct CurrentThread;
@@ -45,7 +41,7 @@ macro_rules! tokio {
 
             fn run<M: Future<Output: Send> + Send + 'static>(_: Kind, main: M) -> M::Output {
                 $runtime
-                    .block_on($runtime.spawn(main))
+                    .with(|runtime| runtime.block_on(runtime.spawn(main)))
                     .expect("the main task ends")
             }
         }
