@@ -1,15 +1,20 @@
-//! An allocator that counts, per thread: calls, and bytes that live.
+//! What counts, per thread: an allocator, its calls and the bytes that live; and a waker, its wakes.
 
-#![expect(unsafe_code, reason = "implements the allocator's unsafe trait over the system's")]
+#![expect(
+    unsafe_code,
+    reason = "implements the allocator's unsafe trait over the system's, and a waker"
+)]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    task::{RawWaker, RawWakerVTable, Waker},
 };
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
     static LIVE: Cell<i64> = const { Cell::new(0) };
+    static WAKES: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The system's allocator, counted.
@@ -58,4 +63,26 @@ pub fn allocations() -> u64 {
 /// Bytes that the calling thread has been given and has not given back.
 pub fn live_bytes() -> i64 {
     LIVE.get()
+}
+
+const WAKER: RawWaker = {
+    const fn same(_: *const ()) -> RawWaker {
+        WAKER
+    }
+    fn wake(_: *const ()) {
+        WAKES.set(WAKES.get() + 1);
+    }
+    const fn drop(_: *const ()) {}
+    RawWaker::new(std::ptr::null(), &RawWakerVTable::new(same, wake, wake, drop))
+};
+
+/// A waker that costs nothing and counts.
+pub const fn waker() -> Waker {
+    // SAFETY: the functions use no data, and the counter is the waking thread's own.
+    unsafe { Waker::from_raw(WAKER) }
+}
+
+/// Wakes of [`waker`] by the calling thread so far.
+pub fn wakes() -> u64 {
+    WAKES.get()
 }

@@ -27,6 +27,13 @@ impl Scale {
         million: 10_000,
         million_share: 1,
     };
+    /// For a test, on a machine that does other things as well.
+    #[cfg(test)]
+    pub const TEST: Self = Self {
+        operations: 128,
+        million: 500,
+        million_share: 1,
+    };
 }
 
 /// One peer's measurement.
@@ -66,6 +73,12 @@ pub struct Row {
 pub struct Plan {
     pub id: &'static str,
     pub build: fn(&Scale) -> Row,
+}
+
+impl Plan {
+    pub const fn new(id: &'static str, build: fn(&Scale) -> Row) -> Self {
+        Self { id, build }
+    }
 }
 
 /// What came of a run.
@@ -127,7 +140,7 @@ fn run_row(mut row: Row, rounds: usize, dice: &mut Dice, failures: &mut Vec<Stri
         .zip(broken)
         .map(|((cell, samples), broken)| {
             let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
-            let allocations = samples.last().map(|sample| sample.allocations);
+            let allocations = samples.last().and_then(|sample| sample.allocations);
             match (&cell.case, broken) {
                 (Err(why), _) => json!({ "peer": cell.peer, "absent": why }),
                 (Ok(_), Some(error)) => json!({ "peer": cell.peer, "failed": error }),
@@ -168,5 +181,77 @@ impl Dice {
         let mut order: Vec<usize> = (0..length).collect();
         self.shuffle(&mut order);
         order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::bail;
+
+    /// Every row of every peer, with all its checks of itself.
+    #[test]
+    fn every_cell_measures_or_says_why_not() {
+        let report = run(crate::rows::all(), &Scale::TEST, 1);
+        assert_eq!(report.failures, Vec::<String>::new());
+        let rows = report.json["rows"].as_array().expect("rows");
+        assert_eq!(rows.len(), crate::rows::all().len());
+        for row in rows {
+            for cell in row["cells"].as_array().expect("cells") {
+                let measured = cell["samples"].as_array().is_some_and(|samples| samples.len() == 1);
+                assert!(measured != cell["absent"].is_string(), "{}: {cell}", row["id"]);
+            }
+        }
+    }
+
+    fn sample(value: f64) -> Sample {
+        Sample {
+            value,
+            allocations: None,
+        }
+    }
+
+    #[test]
+    fn a_cell_that_fails_is_reported_and_not_called_again() {
+        let mut calls = 0;
+        let broken = move || {
+            calls += 1;
+            if calls > 1 {
+                bail!("call {calls}");
+            }
+            Ok(sample(1.0))
+        };
+        let cell = |peer, case| Cell { peer, case };
+        let row = Row {
+            id: "row",
+            name: "a row".into(),
+            unit: "ns",
+            bar: Bar::Ratio(0.5),
+            share: 1,
+            cells: vec![
+                cell("good", Ok(Box::new(|| Ok(sample(2.0))) as Case)),
+                cell("broken", Ok(Box::new(broken) as Case)),
+                cell("absent", Err("cannot")),
+            ],
+        };
+        let mut failures = Vec::new();
+        let json = run_row(row, 3, &mut Dice(5), &mut failures, |_| {});
+        assert_eq!(failures, ["row, broken: call 2"]);
+        assert_eq!(json["cells"][0]["samples"], json!([2.0, 2.0, 2.0]));
+        assert_eq!(json["cells"][1], json!({ "peer": "broken", "failed": "call 2" }));
+        assert_eq!(json["cells"][2], json!({ "peer": "absent", "absent": "cannot" }));
+        assert_eq!(json["bar"], json!({ "ratio": 0.5 }));
+    }
+
+    #[test]
+    fn an_order_has_everyone_once_and_changes() {
+        let mut dice = Dice(7);
+        let orders: Vec<Vec<usize>> = (0..10).map(|_| dice.order(6)).collect();
+        for order in &orders {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2, 3, 4, 5]);
+        }
+        assert!(orders.iter().any(|order| *order != orders[0]));
     }
 }

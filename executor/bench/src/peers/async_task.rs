@@ -1,8 +1,14 @@
 //! async-task with a VecDeque: the plainest executor that can be made of it. The queue is the thread's own and unlocked.
 
-use super::{Joining, Kind, Peer};
+use super::{Joining, Kind, Peer, Spinning};
+use crate::measure::Until;
 use async_task::Runnable;
-use std::{cell::RefCell, collections::VecDeque, future::Future};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 thread_local!(static QUEUE: RefCell<VecDeque<Runnable>> = const { RefCell::new(VecDeque::new()) });
 
@@ -48,5 +54,26 @@ impl Joining for AsyncTask {
         let (runnable, task) = async_task::spawn(future, schedule);
         runnable.schedule();
         task
+    }
+}
+
+impl Spinning for AsyncTask {
+    /// By a queue under a lock, as others push to it.
+    fn spin<F: Future<Output = ()> + Send + 'static>(_: u32, task: F, mut until: Until) {
+        let queue = Arc::new(Mutex::new(VecDeque::new()));
+        let shared = queue.clone();
+        let schedule = move |runnable| {
+            shared
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push_back(runnable)
+        };
+        let (runnable, task) = async_task::spawn(task, schedule);
+        task.detach();
+        runnable.schedule();
+        while until.goes_on() {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            next.map(Runnable::run);
+        }
     }
 }

@@ -1,15 +1,22 @@
 //! embassy-executor: a raw executor that is polled until the main task has ended, its tasks in storage made beforehand.
 //!
-//! It has no join handle; what stands for one is the signal of embassy-sync, in the form for a single thread.
+//! It has no join handle; what stands for one is the signal of embassy-sync, in the form for a single thread, as are its
+//! channel and its mutex. [`Masked`] is the channel in the form for interrupts, over the global critical section.
 
 #![expect(
     unsafe_code,
     reason = "a raw executor is polled by unsafe call; its pender is found by symbol"
 )]
 
-use super::{Joining, Kind, Peer};
+use super::{Channel, Joining, Kind, Lock, PLACES, Peer, Spinning};
+use crate::{measure::Until, work::yield_once};
 use embassy_executor::{SendSpawner, raw::Executor, raw::TaskStorage};
-use embassy_sync::{blocking_mutex::raw::NoopRawMutex, signal::Signal};
+use embassy_sync::{
+    blocking_mutex::raw::{CriticalSectionRawMutex, NoopRawMutex},
+    channel,
+    mutex::Mutex,
+    signal::Signal,
+};
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
@@ -91,21 +98,31 @@ impl Peer for Embassy {
 /// Storage for one task whose output goes by signal. The signal is never freed, and stays on this thread.
 pub struct JoinPool<F: Future + 'static> {
     storage: TaskStorage<Signalling<F>>,
-    signal: SameThread<F::Output>,
+    signal: SameThread<Signal<NoopRawMutex, F::Output>>,
     spawner: SendSpawner,
 }
 
-struct SameThread<T>(Signal<NoopRawMutex, T>);
+/// What is for one thread, and stays on one: on the one whose executor runs the row.
+pub struct SameThread<T>(T);
 
-// SAFETY: reached by tasks of the executor that runs on the thread that made the pool, and by no others.
-unsafe impl<T: Send> Sync for SameThread<T> {}
+// SAFETY: reached by tasks of the executor that runs on the thread that made it, and by no others.
+unsafe impl<T> Sync for SameThread<T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Send for SameThread<T> {}
+unsafe impl<T> Send for SameThread<T> {}
+
+impl<F: Future> Future for SameThread<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: the field is pinned with the whole: never moved, and dropped in place.
+        unsafe { self.map_unchecked_mut(|this| &mut this.0) }.poll(context)
+    }
+}
 
 /// A future whose output goes to a signal.
 struct Signalling<F: Future + 'static> {
     future: F,
-    signal: &'static SameThread<F::Output>,
+    signal: &'static SameThread<Signal<NoopRawMutex, F::Output>>,
 }
 
 impl<F: Future> Future for Signalling<F> {
@@ -138,5 +155,73 @@ impl Joining for Embassy {
         let token = pool.storage.spawn(|| Signalling { future, signal });
         pool.spawner.spawn(token.expect("the task before has ended"));
         poll_fn(|context| pin!(signal.0.wait()).poll(context))
+    }
+}
+
+impl Spinning for Embassy {
+    fn spin<F: Future<Output = ()> + Send + 'static>(_: u32, task: F, mut until: Until) {
+        Pool::new(1).spawn(task);
+        while until.goes_on() {
+            // SAFETY: as in `run`.
+            unsafe { executor().poll() };
+        }
+    }
+}
+
+type Numbers<M> = channel::Channel<M, u64, PLACES>;
+
+impl Channel for Embassy {
+    type Sender = &'static SameThread<Numbers<NoopRawMutex>>;
+    type Receiver = &'static SameThread<Numbers<NoopRawMutex>>;
+
+    fn channel() -> (Self::Sender, Self::Receiver) {
+        let channel: &'static _ = Box::leak(Box::new(SameThread(Numbers::new())));
+        (channel, channel)
+    }
+
+    fn send(sender: &mut Self::Sender, number: u64) -> impl Future<Output = ()> + Send {
+        SameThread(sender.0.send(number))
+    }
+
+    fn receive(receiver: &mut Self::Receiver) -> impl Future<Output = u64> + Send {
+        SameThread(receiver.0.receive())
+    }
+}
+
+/// embassy-sync's channel over the global critical section.
+pub struct Masked;
+
+impl Channel for Masked {
+    type Sender = &'static Numbers<CriticalSectionRawMutex>;
+    type Receiver = &'static Numbers<CriticalSectionRawMutex>;
+
+    fn channel() -> (Self::Sender, Self::Receiver) {
+        let channel: &'static _ = Box::leak(Box::new(Numbers::new()));
+        (channel, channel)
+    }
+
+    fn send(sender: &mut Self::Sender, number: u64) -> impl Future<Output = ()> + Send {
+        sender.send(number)
+    }
+
+    fn receive(receiver: &mut Self::Receiver) -> impl Future<Output = u64> + Send {
+        receiver.receive()
+    }
+}
+
+impl Lock for Embassy {
+    type Mutex = SameThread<Mutex<NoopRawMutex, u64>>;
+
+    fn mutex() -> Self::Mutex {
+        SameThread(Mutex::new(0))
+    }
+
+    fn add_one(mutex: &Self::Mutex) -> impl Future<Output = u64> + Send {
+        SameThread(async {
+            let mut number = mutex.0.lock().await;
+            yield_once().await;
+            *number += 1;
+            *number
+        })
     }
 }

@@ -1,8 +1,12 @@
-//! futures' LocalPool.
+//! futures: its LocalPool, channel and mutex.
 
-use super::{Joining, Kind, Peer};
+use super::{Channel, Joining, Kind, Lock, PLACES, Peer, Spinning};
+use crate::{measure::Until, work::yield_once};
 use futures::{
+    SinkExt, StreamExt,
+    channel::mpsc::{self, Receiver, Sender},
     executor::{LocalPool, LocalSpawner},
+    lock::Mutex,
     task::{LocalSpawnExt, SpawnExt},
 };
 use std::{cell::RefCell, future::Future};
@@ -47,5 +51,48 @@ impl Joining for Pool {
         future: F,
     ) -> impl Future<Output = F::Output> + Send {
         with_spawner(|spawner| spawner.spawn_with_handle(future)).expect("the pool lives")
+    }
+}
+
+impl Spinning for Pool {
+    fn spin<F: Future<Output = ()> + Send + 'static>(_: u32, task: F, mut until: Until) {
+        let mut pool = LocalPool::new();
+        pool.spawner().spawn_local(task).expect("the pool lives");
+        while until.goes_on() {
+            pool.run_until_stalled();
+        }
+    }
+}
+
+impl Channel for Pool {
+    type Sender = Sender<u64>;
+    type Receiver = Receiver<u64>;
+
+    /// Each sender has a place of its own besides.
+    fn channel() -> (Self::Sender, Self::Receiver) {
+        mpsc::channel(PLACES - 1)
+    }
+
+    async fn send(sender: &mut Self::Sender, number: u64) {
+        sender.send(number).await.expect("the receiver lives");
+    }
+
+    async fn receive(receiver: &mut Self::Receiver) -> u64 {
+        receiver.next().await.expect("the sender lives")
+    }
+}
+
+impl Lock for Pool {
+    type Mutex = Mutex<u64>;
+
+    fn mutex() -> Self::Mutex {
+        Mutex::new(0)
+    }
+
+    async fn add_one(mutex: &Self::Mutex) -> u64 {
+        let mut number = mutex.lock().await;
+        yield_once().await;
+        *number += 1;
+        *number
     }
 }

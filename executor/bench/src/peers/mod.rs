@@ -1,12 +1,14 @@
 //! What the executors have in common, and each of them.
 
 pub mod async_task;
+pub mod btree;
 pub mod embassy;
 pub mod local_pool;
 pub mod ours;
 pub mod smol;
 pub mod tokio;
 
+use crate::measure::Until;
 use std::future::Future;
 
 /// Which of our classes tasks belong to. The peers have one.
@@ -32,6 +34,9 @@ pub trait Peer: 'static {
     /// Spawns a task that nobody joins. From within [`Peer::run`].
     fn spawn<F: Future<Output = ()> + Send + 'static>(pool: &'static Self::Pool<F>, future: F);
 
+    /// Makes the calling thread this CPU, before it does anything else, where more than one thread runs tasks.
+    fn be_cpu(_: u32) {}
+
     /// Runs `main` as a task until it ends.
     fn run<M: Future<Output: Send> + Send + 'static>(kind: Kind, main: M) -> M::Output;
 }
@@ -49,6 +54,68 @@ pub trait Joining: Peer {
         pool: &'static Self::JoinPool<F>,
         future: F,
     ) -> impl Future<Output = F::Output> + Send;
+}
+
+/// An executor that can spin on a CPU until a task from elsewhere is to be polled.
+pub trait Spinning: Peer {
+    /// Runs `task` on the calling thread, which is pinned to `cpu`, without ever sleeping, until there is an end.
+    fn spin<F: Future<Output = ()> + Send + 'static>(cpu: u32, task: F, until: Until);
+}
+
+/// A bounded channel of numbers.
+pub trait Channel: 'static {
+    /// The sending end.
+    type Sender: Send + 'static;
+    /// The receiving end.
+    type Receiver: Send + 'static;
+
+    /// A channel for [`PLACES`] numbers.
+    fn channel() -> (Self::Sender, Self::Receiver);
+
+    /// Sends, waiting for a place.
+    fn send(sender: &mut Self::Sender, number: u64) -> impl Future<Output = ()> + Send;
+
+    /// Receives, waiting for a number.
+    fn receive(receiver: &mut Self::Receiver) -> impl Future<Output = u64> + Send;
+}
+
+/// Places in a channel.
+pub const PLACES: usize = 16;
+
+/// An async mutex over a number.
+pub trait Lock: 'static {
+    /// The mutex.
+    type Mutex: Send + Sync + 'static;
+
+    /// Zero.
+    fn mutex() -> Self::Mutex;
+
+    /// Takes the lock, lets others try to while it is held, adds one. The new number.
+    fn add_one(mutex: &Self::Mutex) -> impl Future<Output = u64> + Send;
+}
+
+/// Timers of the calling thread. Times are nanoseconds of a clock that the peer chooses.
+pub trait Timers: 'static {
+    /// As the table calls it.
+    const NAME: &'static str;
+
+    /// Ready when its time has come.
+    type Sleep: Future<Output = ()> + 'static;
+
+    /// Within what sleeps are made and polled.
+    fn enter() -> impl Sized;
+
+    /// The clock.
+    fn now() -> u64;
+
+    /// A sleep, armed at its first poll.
+    fn sleep_until(at: u64) -> Self::Sleep;
+
+    /// Has the clock come to `at`, nothing else.
+    fn wait_until(at: u64);
+
+    /// Does what is to be done when the clock has come to where it is: wakes who is due, some at least.
+    fn fire();
 }
 
 /// Where `main`'s output is left when it is a task whose output the executor cannot give.

@@ -2,10 +2,15 @@
 //!
 //! The platform is the plainest possible. Its clock is a number that the rows set, as cheap to read as the counter of a
 //! machine with an invariant one is not: that is fair in so far as no peer reads a clock for a poll. A CPU's number is
-//! thread-local, one load as in a kernel. Nothing sleeps, so no interrupt is ever sent.
+//! thread-local, one load as in a kernel. Nothing sleeps, so no interrupt is ever sent, and a spinning CPU does not pause,
+//! as the peers' do not.
 
-use super::{Joining, Kind, Peer};
-use executor::{Class, DRIVERS_PER_CPU, Executor, JoinHandle, Platform, RawSpinLock, SpawnOptions};
+use super::{Channel, Joining, Kind, Lock, PLACES, Peer, Spinning, Timers};
+use crate::{measure::Until, work::yield_once};
+use executor::{
+    Class, DRIVERS_PER_CPU, Executor, JoinHandle, Platform, RawSpinLock, Sleep, SpawnOptions, sleep_until,
+    sync::{Mutex, Receiver, Sender, channel},
+};
 use std::{
     cell::Cell,
     future::Future,
@@ -27,6 +32,8 @@ pub struct Bench;
 impl Platform for Bench {
     type RawLock = RawSpinLock;
 
+    const SPIN: u32 = 1024;
+
     fn executor() -> &'static Executor<Self> {
         &EXECUTOR
     }
@@ -46,6 +53,8 @@ impl Platform for Bench {
     fn arm_timer(_: Option<u64>) {}
 
     fn send_ipi(_: u32) {}
+
+    fn relax() {}
 
     fn idle(check: impl FnOnce() -> bool) {
         check();
@@ -96,8 +105,14 @@ impl Peer for Ours {
         }
     }
 
+    fn be_cpu(cpu: u32) {
+        CPU.set(cpu);
+    }
+
     fn run<M: Future<Output: Send> + Send + 'static>(kind: Kind, main: M) -> M::Output {
-        CPU.set(0);
+        if CPU.get() == u32::MAX {
+            CPU.set(0);
+        }
         let (slot, main) = super::into_slot(main);
         match EXECUTOR.spawn(options(kind), main) {
             Ok(handle) => handle.detach(),
@@ -124,5 +139,79 @@ impl Joining for Ours {
     ) -> impl Future<Output = F::Output> + Send {
         let handle = EXECUTOR.spawn(options(pool.kind), future);
         async { handle.expect("a task's slot is free").await.expect("nobody aborts it") }
+    }
+}
+
+impl Spinning for Ours {
+    fn spin<F: Future<Output = ()> + Send + 'static>(cpu: u32, task: F, mut until: Until) {
+        CPU.set(cpu);
+        EXECUTOR
+            .spawn(options(Kind::Driver), task)
+            .expect("a driver's slot is free")
+            .detach();
+        while until.goes_on() {
+            EXECUTOR.run_until_idle();
+        }
+        // What the last poll left behind, if anything.
+        EXECUTOR.run_until_idle();
+    }
+}
+
+impl Channel for Ours {
+    type Sender = Sender<RawSpinLock, u64>;
+    type Receiver = Receiver<RawSpinLock, u64>;
+
+    fn channel() -> (Self::Sender, Self::Receiver) {
+        channel(PLACES).expect("there is memory")
+    }
+
+    async fn send(sender: &mut Self::Sender, number: u64) {
+        sender.send(number).await.expect("the receiver lives");
+    }
+
+    async fn receive(receiver: &mut Self::Receiver) -> u64 {
+        receiver.receive().await.expect("the sender lives")
+    }
+}
+
+impl Lock for Ours {
+    type Mutex = Mutex<RawSpinLock, u64>;
+
+    fn mutex() -> Self::Mutex {
+        Mutex::new(0)
+    }
+
+    async fn add_one(mutex: &Self::Mutex) -> u64 {
+        let mut number = mutex.lock().await;
+        yield_once().await;
+        *number += 1;
+        *number
+    }
+}
+
+impl Timers for Ours {
+    const NAME: &'static str = "ours";
+
+    type Sleep = Sleep<Bench>;
+
+    fn enter() -> impl Sized {
+        CPU.set(0);
+    }
+
+    fn now() -> u64 {
+        Bench::now()
+    }
+
+    fn sleep_until(at: u64) -> Sleep<Bench> {
+        sleep_until(at)
+    }
+
+    fn wait_until(at: u64) {
+        NOW.fetch_max(at, Relaxed);
+    }
+
+    fn fire() {
+        EXECUTOR.timer_interrupt();
+        EXECUTOR.turn();
     }
 }

@@ -1,6 +1,8 @@
 //! smol's executor, in the form it recommends for speed: leaked, so that it keeps no list of its tasks.
 
-use super::{Joining, Kind, Peer};
+use super::{Channel, Joining, Kind, PLACES, Peer, Spinning};
+use crate::measure::Until;
+use async_channel::{Receiver, Sender};
 use async_executor::{Executor, StaticExecutor};
 use std::{future::Future, sync::LazyLock};
 
@@ -36,5 +38,33 @@ impl Joining for Smol {
         future: F,
     ) -> impl Future<Output = F::Output> + Send {
         EXECUTOR.spawn(future)
+    }
+}
+
+impl Spinning for Smol {
+    /// By an executor for each CPU.
+    fn spin<F: Future<Output = ()> + Send + 'static>(_: u32, task: F, mut until: Until) {
+        let executor = Executor::new();
+        executor.spawn(task).detach();
+        while until.goes_on() {
+            executor.try_tick();
+        }
+    }
+}
+
+impl Channel for Smol {
+    type Sender = Sender<u64>;
+    type Receiver = Receiver<u64>;
+
+    fn channel() -> (Self::Sender, Self::Receiver) {
+        async_channel::bounded(PLACES)
+    }
+
+    async fn send(sender: &mut Self::Sender, number: u64) {
+        sender.send(number).await.expect("the receiver lives");
+    }
+
+    async fn receive(receiver: &mut Self::Receiver) -> u64 {
+        receiver.recv().await.expect("the sender lives")
     }
 }

@@ -1,6 +1,8 @@
 //! Rows about tasks on one thread: spawning, joining, yielding, waking.
 
+use super::allocations_of;
 use crate::{
+    count,
     measure::{Sample, Watch},
     peers::{
         Joining, Kind, Peer, async_task::AsyncTask, embassy::Embassy, local_pool, ours, ours::Ours, smol::Smol,
@@ -10,36 +12,22 @@ use crate::{
     work::{Answer, Gate, Once, Parked, Population, Yielder},
 };
 use anyhow::ensure;
+use std::task::Waker;
 
 /// Tasks spawned before the first of them runs.
 const BURST: usize = 64;
 
 pub fn plans() -> Vec<Plan> {
     vec![
-        Plan {
-            id: "spawn",
-            build: spawn,
-        },
-        Plan {
-            id: "join",
-            build: join,
-        },
-        Plan {
-            id: "yield",
-            build: yielding,
-        },
-        Plan {
-            id: "wake-1",
-            build: wake_one,
-        },
-        Plan {
-            id: "wake-64",
-            build: wake_drivers,
-        },
-        Plan {
-            id: "wake-million",
-            build: wake_million,
-        },
+        // First, because memory that our executor's slab has got stays with it.
+        Plan::new("bytes", bytes),
+        Plan::new("spawn", spawn),
+        Plan::new("join", join),
+        Plan::new("yield", yielding),
+        Plan::new("wake-1", wake_one),
+        Plan::new("wake-64", wake_drivers),
+        Plan::new("wake-million", wake_million),
+        Plan::new("wake-allocations", allocations),
     ]
 }
 
@@ -204,6 +192,19 @@ fn wake_million(scale: &Scale) -> Row {
     }
 }
 
+fn allocations(scale: &Scale) -> Row {
+    let mut cells = every!(wake_case(Kind::Driver, 16, scale.operations / 16));
+    cells.iter_mut().for_each(allocations_of);
+    Row {
+        id: "wake-allocations",
+        name: "allocations for a wake and a poll".into(),
+        unit: "calls",
+        bar: Bar::Most(0.0),
+        share: 8,
+        cells,
+    }
+}
+
 /// The main task wakes all tasks, in an order that has nothing to do with that of their memory, and is woken by the last
 /// that is polled.
 fn wake_case<P: Peer>(kind: Kind, tasks: usize, passes: u64) -> Case {
@@ -241,4 +242,54 @@ fn wake_case<P: Peer>(kind: Kind, tasks: usize, passes: u64) -> Case {
         ensure!(gate.polls() == polls, "{} polls, not {polls}", gate.polls());
         Ok(sample)
     })
+}
+
+/// Tasks of which the memory is counted.
+const MEASURED: usize = 10_000;
+
+fn bytes(_: &Scale) -> Row {
+    Row {
+        id: "bytes",
+        name: format!("memory of a task, {} of them its future", size_of::<Parked>()),
+        unit: "bytes",
+        bar: Bar::None,
+        share: 8,
+        cells: every!(bytes_case()),
+    }
+}
+
+/// What an executor gets from the allocator for tasks that wait. Counted once: the next time it may have it already.
+fn bytes_case<P: Peer>() -> Case {
+    let mut counted = None;
+    Box::new(move || {
+        let spent = *counted.get_or_insert_with(bytes_of::<P>);
+        ensure!(spent > 0, "tasks that take no memory");
+        Ok(Sample {
+            value: spent as f64 / MEASURED as f64,
+            allocations: None,
+        })
+    })
+}
+
+fn bytes_of<P: Peer>() -> i64 {
+    let population = Population::new(MEASURED);
+    let gate = population.gate;
+    let before = count::live_bytes();
+    let pool: &'static P::Pool<Parked> = Box::leak(Box::new(P::pool(Kind::Service, MEASURED)));
+    let storage = count::live_bytes() - before;
+    let spent = P::run(Kind::Service, async move {
+        let before = count::live_bytes();
+        gate.expect(MEASURED as u64);
+        for _ in 0..MEASURED {
+            P::spawn(pool, Parked::new(population));
+        }
+        gate.wait().await;
+        let spent = count::live_bytes() - before;
+        population.stop();
+        gate.expect(MEASURED as u64);
+        population.take_wakers().into_iter().for_each(Waker::wake);
+        gate.wait().await;
+        spent
+    });
+    storage + spent
 }

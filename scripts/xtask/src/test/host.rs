@@ -95,7 +95,7 @@ pub fn workflows() -> Result<Tally> {
 pub fn tests() -> Result<Tally> {
     let mut command = project::cargo();
     command.args(["test", "--no-fail-fast"]);
-    for package in ["executor", "hal", "kernel", "xtask"] {
+    for package in ["executor", "executor-bench", "hal", "kernel", "xtask"] {
         command.args(["--package", package]);
     }
     counted("host-tests", &mut command)
