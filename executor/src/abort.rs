@@ -62,7 +62,7 @@ impl<P: Platform> Drop for HoldAbort<P> {
         task.holds.set(task.holds.get().saturating_sub(1));
         if task.state.is_aborted() {
             // The abort's own wake has been used up.
-            executor.wake(Target::of(task.number.get()));
+            executor.wake(Target::of(task.number(self.task.generation())));
         }
     }
 }

@@ -110,6 +110,8 @@ pub struct PerCpu<P: Platform> {
     pub groups: [AtomicPtr<Group>; GROUPS],
     /// From here on: the CPU's own. The slot being polled.
     pub current: OwnedU32,
+    /// Drivers of the first level that were woken here, in task context.
+    pub woken_drivers: OwnedU64,
     /// 1 once the CPU has begun to turn.
     pub turning: OwnedU32,
     /// Timer and service class, in this order.
@@ -146,6 +148,7 @@ impl<P: Platform> PerCpu<P> {
                 drivers: array!(AtomicU32::new(NONE)),
                 groups: array!(AtomicPtr::new(core::ptr::null_mut())),
                 current: OwnedU32::new(NONE),
+                woken_drivers: OwnedU64::new(0),
                 turning: OwnedU32::new(0),
                 fifos: [Fifo::new(), Fifo::new()],
                 clock: OwnedU64::new(0),

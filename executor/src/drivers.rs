@@ -11,7 +11,7 @@ use crate::{
         AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
-    ready::{DIRECT, GROUP_DRIVERS, GROUPS, Group, group_bit},
+    ready::{DIRECT, GROUP_DRIVERS, GROUPS, Group, group_bit, group_driver},
     slab::Slab,
     task::{Header, NONE},
 };
@@ -83,7 +83,7 @@ impl<P: Platform> PerCpu<P> {
             for (word, used) in group.used.iter().enumerate() {
                 let limit = 64.min(GROUP_DRIVERS);
                 if let Some(bit) = take_bit(used, limit) {
-                    return Some(DIRECT + number as u32 * GROUP_DRIVERS + word as u32 * 64 + bit);
+                    return Some(group_driver(number, word * 64 + bit as usize));
                 }
             }
         }

@@ -12,7 +12,7 @@ use crate::{
         Ordering::{Acquire, Relaxed},
         OwnedU32, array, const_fn,
     },
-    ready::{self, Interrupt},
+    ready::{self, DIRECT, Interrupt},
     slab::{Cache, Slab},
     state::Wake,
     task::Header,
@@ -105,13 +105,22 @@ impl<P: Platform> Executor<P> {
         let task = Header::allocate(&self.slab, me.map(|(_, cpu)| &cpu.tasks), future);
         let task = task.ok_or(SpawnError::OutOfMemory)?;
         task.prepare(options, home, location);
+        task.queued.set(0);
         let id = TaskId::new(task.slot, task.state.generation());
         if options.class == Class::Driver {
             return self.start_driver(task, id, home, handle);
         }
-        task.number.set(id.0);
-        task.state.init(true, handle);
-        self.enqueue(task, me.map(|(number, _)| number));
+        let fifo = me
+            .filter(|(number, _)| *number == home)
+            .and_then(|(_, cpu)| cpu.fifo(options.class));
+        task.state.init(fifo.is_none(), handle);
+        match fifo {
+            Some(fifo) => {
+                task.queued.set(1);
+                fifo.push(&self.slab, task);
+            }
+            None => self.send_home(task, home),
+        }
         Ok(id)
     }
 
@@ -122,7 +131,6 @@ impl<P: Platform> Executor<P> {
             return Err(SpawnError::NoDriverSlot);
         };
         task.set_driver(driver);
-        task.number.set(Target::driver(home, driver));
         task.state.init(false, handle);
         cpu.set_driver(driver, task.slot);
         self.mark_driver(home, driver);
@@ -151,28 +159,11 @@ impl<P: Platform> Executor<P> {
         self.task_cpu().map(|(_, cpu)| &cpu.tasks)
     }
 
-    /// Queues a task whose link is the caller's, and calls its CPU if that is away. `here` is the calling CPU if the caller
-    /// is in task context: on its home CPU the task goes to its list without an atomic operation.
-    #[inline]
-    fn enqueue(&self, task: &Header, here: Option<u32>) {
-        let home = task.home.get();
+    /// Puts a task, whose link is the caller's, into its CPU's inbox, and calls the CPU if it is away.
+    fn send_home(&self, task: &Header, home: u32) {
         let Some(cpu) = self.cpus.get(home as usize) else {
             return;
         };
-        if here == Some(home) {
-            match task.class() {
-                Class::User if cpu.current.get() == task.slot => return cpu.running.woken.set(1),
-                class => {
-                    if let Some(fifo) = cpu.fifo(class) {
-                        return fifo.push(&self.slab, task);
-                    }
-                }
-            }
-        }
-        self.send_home(task, home, cpu);
-    }
-
-    fn send_home(&self, task: &Header, home: u32, cpu: &PerCpu<P>) {
         if task.class() == Class::User {
             cpu.runnable.fetch_add(1, Relaxed);
         }
@@ -201,7 +192,7 @@ impl<P: Platform> Executor<P> {
         }
     }
 
-    #[inline]
+    /// Makes a driver ready, from anywhere.
     fn mark_driver(&self, cpu: u32, driver: u32) {
         if let Some(target) = self.cpus.get(cpu as usize) {
             let bits = target.mark_driver(driver);
@@ -215,31 +206,75 @@ impl<P: Platform> Executor<P> {
     #[inline]
     pub(crate) fn wake(&self, target: Target) {
         match target {
-            Target::Driver { cpu, driver } => {
-                if self.is_timed() {
-                    self.note_driver_wake(cpu, driver);
-                }
-                self.mark_driver(cpu, driver);
+            Target::Driver { cpu, driver } => self.wake_driver(cpu, driver),
+            Target::Task(id) => self.wake_queued(id),
+        }
+    }
+
+    #[inline]
+    fn wake_driver(&self, cpu: u32, driver: u32) {
+        if self.is_timed() {
+            self.note_driver_wake(cpu, driver);
+        }
+        match self.task_cpu() {
+            Some((me, here)) if me == cpu && driver < DIRECT => {
+                here.woken_drivers.set(here.woken_drivers.get() | 1 << driver);
             }
-            Target::Task(id) => {
-                if let Some(task) = self.slab.get(id.slot())
-                    && task.state.wake(id.generation()) == Wake::Enqueue
-                {
-                    self.woken(task);
+            _ => self.mark_driver(cpu, driver),
+        }
+    }
+
+    #[inline]
+    fn wake_queued(&self, id: TaskId) {
+        let Some(task) = self.slab.get(id.slot()) else { return };
+        let here = self.task_cpu().filter(|(me, _)| *me == task.home.get());
+        let Some((_, cpu)) = here else {
+            if task.state.wake(id.generation()) == Wake::Link {
+                self.link(task);
+            }
+            return;
+        };
+        match cpu.fifo(task.class()) {
+            // At home and in task context: what follows is the CPU's own. The task cannot end meanwhile.
+            Some(fifo) => {
+                if task.queued.get() == 0 && task.state.is_wakeable(id.generation()) {
+                    self.note_wake(task);
+                    task.queued.set(1);
+                    P::checkpoint();
+                    fifo.push(&self.slab, task);
+                }
+            }
+            None => {
+                if task.state.wake(id.generation()) == Wake::Link {
+                    self.link_user(task, cpu);
                 }
             }
         }
     }
 
-    /// The caller made `READY` appear.
+    /// The caller made `LINKED` appear.
+    fn link(&self, task: &Header) {
+        self.note_wake(task);
+        self.send_home(task, task.home.get());
+    }
+
+    /// As [`Executor::link`], for a user task at home in task context.
+    fn link_user(&self, task: &Header, cpu: &PerCpu<P>) {
+        if cpu.current.get() == task.slot {
+            // Its poller queues it.
+            self.note_wake(task);
+            cpu.running.woken.set(1);
+        } else {
+            self.link(task);
+        }
+    }
+
     #[inline]
-    fn woken(&self, task: &Header) {
-        let me = P::cpu();
-        task.last_waker.set(me);
+    fn note_wake(&self, task: &Header) {
+        task.last_waker.set(P::cpu());
         if self.is_timed() {
             task.woken_at.set(P::now());
         }
-        self.enqueue(task, (!P::in_interrupt()).then_some(me));
     }
 
     #[cold]
@@ -264,8 +299,8 @@ impl<P: Platform> Executor<P> {
             if task.state.abort_driver(id.generation()) {
                 self.mark_driver(task.home.get(), task.driver());
             }
-        } else if task.state.abort(id.generation()) == Wake::Enqueue {
-            self.woken(task);
+        } else if task.state.abort(id.generation()) == Wake::Link {
+            self.link(task);
         }
     }
 
@@ -275,7 +310,7 @@ impl<P: Platform> Executor<P> {
         if let Some(task) = self.slab.get(id.slot())
             && task.state.is(id.generation())
         {
-            self.wake(Target::of(task.number.get()));
+            self.wake(Target::of(task.number(id.generation())));
         }
     }
 

@@ -25,7 +25,7 @@ use crate::{
     executor::Executor,
     platform::Platform,
     prim::Ordering::Relaxed,
-    ready::{Away, DRIVERS, GROUP_BITS, INBOX, POKE, TIMER},
+    ready::{Away, INBOX, POKE, TIMER},
 };
 
 /// By how much virtual time (ns) a woken user task must be behind the running one to take its place within its slice.
@@ -122,7 +122,7 @@ impl<P: Platform> Executor<P> {
     pub fn should_yield(&self) -> bool {
         let Some((_, cpu)) = self.here() else { return false };
         Self::higher_ready(cpu)
-            || cpu.ready.peek(DRIVERS | GROUP_BITS | TIMER | INBOX) != 0
+            || cpu.ready.peek(TIMER | INBOX) != 0
             || (self.rival(cpu).is_some() && P::now() >= cpu.running.slice_end.get())
     }
 }

@@ -12,6 +12,9 @@
 //! | `ASLEEP` | the CPU idles, or is about to |
 //! | `IN_USER` | the CPU is in user mode, or is about to be |
 //!
+//! Beside it each CPU keeps a word of its own, of first-level drivers that were woken on the CPU itself in task context:
+//! a wake that costs no atomic operation. A driver that stands in both is polled once.
+//!
 //! To make something ready is one `fetch_or`. What it returns decides about the interrupt: needed if the CPU was asleep or
 //! in user mode *and* no other ready bit was set, because then whoever set the first one sends it. Falling asleep and going
 //! to user mode are a compare-exchange from "nothing ready". With sleep in a word of its own a wake could fall between the
@@ -95,6 +98,11 @@ pub const fn group_bit(group: usize) -> u64 {
     1 << (FIRST_GROUP + group as u32)
 }
 
+/// The number of a driver of a group.
+pub const fn group_driver(group: usize, index: usize) -> u32 {
+    DIRECT + group as u32 * GROUP_DRIVERS + index as u32
+}
+
 /// 512 drivers of the second level: who is ready, which numbers are in use, and their slots.
 pub struct Group {
     pub ready: [AtomicU64; GROUP_WORDS],
@@ -170,7 +178,7 @@ impl Ready {
     pub fn push(&self, task: &Header) {
         let mut head = self.inbox.load(Relaxed);
         loop {
-            task.next.set(head);
+            task.inbox_next.set(head);
             match self.inbox.compare_exchange_weak(head, task.slot, Release, Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -178,13 +186,13 @@ impl Ready {
         }
     }
 
-    /// Takes the inbox whole; the first of the returned list, linked by `next`, was pushed first. By the owner.
+    /// Takes the inbox whole; the first of the returned list, linked by `inbox_next`, was pushed first. By the owner.
     pub fn take_inbox(&self, slab: &Slab<Header>) -> u32 {
         let mut stack = self.inbox.swap(NONE, Acquire);
         let mut list = NONE;
         while let Some(task) = slab.get(stack) {
-            stack = task.next.get();
-            task.next.set(list);
+            stack = task.inbox_next.get();
+            task.inbox_next.set(list);
             list = task.slot;
         }
         list

@@ -19,13 +19,14 @@ use core::task::{Context, Poll};
 use crate::{
     cpu::{Fifo, NEVER, PerCpu},
     executor::{Executor, MAX_CPUS},
+    options::TaskId,
     platform::Platform,
     prim::{
         Ordering::{AcqRel, Acquire, Relaxed},
         fence,
     },
-    ready::{Away, DIRECT, DRIVERS, GROUP_BITS, GROUPS, INBOX, POKE, READY, TIMER, group_bit},
-    state::Start,
+    ready::{Away, DIRECT, DRIVERS, GROUP_BITS, GROUPS, INBOX, POKE, READY, TIMER, group_bit, group_driver},
+    state::{Start, Unlinked},
     task::{Header, NONE},
     waker::{self, Target},
 };
@@ -114,30 +115,36 @@ impl<P: Platform> Executor<P> {
 
     /// Whether something goes before user tasks.
     pub(crate) fn higher_ready(cpu: &PerCpu<P>) -> bool {
-        cpu.ready.peek(DRIVERS | GROUP_BITS | TIMER) != 0 || !cpu.fifos.iter().all(Fifo::is_empty)
+        cpu.woken_drivers.get() != 0
+            || cpu.ready.peek(DRIVERS | GROUP_BITS | TIMER) != 0
+            || !cpu.fifos.iter().all(Fifo::is_empty)
     }
 
     /// Step 1: of what is ready, that of `bits`. What there was.
     #[inline]
     fn serve(&self, me: u32, cpu: &PerCpu<P>, bits: u64) -> u64 {
+        let woken = cpu.woken_drivers.get();
+        if woken != 0 {
+            cpu.woken_drivers.set(0);
+        }
         let bits = cpu.ready.take(bits);
-        let mut drivers = bits & DRIVERS;
+        let mut drivers = woken | bits & DRIVERS;
         while drivers != 0 {
-            let driver = drivers.trailing_zeros() as usize;
+            let driver = drivers.trailing_zeros();
             drivers &= drivers - 1;
-            if let Some(task) = cpu.driver(&self.slab, driver) {
-                self.poll_driver(cpu, task);
+            if let Some(task) = cpu.driver(&self.slab, driver as usize) {
+                self.poll_driver(cpu, task, me, driver);
             }
         }
         if bits & !DRIVERS != 0 {
-            self.serve_groups(cpu, bits);
+            self.serve_groups(me, cpu, bits);
             self.serve_queues(me, cpu, bits);
         }
         bits
     }
 
     /// The drivers of the second level.
-    fn serve_groups(&self, cpu: &PerCpu<P>, bits: u64) {
+    fn serve_groups(&self, me: u32, cpu: &PerCpu<P>, bits: u64) {
         for number in (0..GROUPS).filter(|number| bits & group_bit(*number) != 0) {
             let Some(group) = cpu.group(number) else { continue };
             for (word, ready) in group.ready.iter().enumerate() {
@@ -151,7 +158,7 @@ impl<P: Platform> Executor<P> {
                     drivers &= drivers - 1;
                     let slot = group.slots.get(index).map_or(NONE, |slot| slot.load(Acquire));
                     if let Some(task) = self.slab.get(slot) {
-                        self.poll_driver(cpu, task);
+                        self.poll_driver(cpu, task, me, group_driver(number, index));
                     }
                 }
             }
@@ -175,9 +182,9 @@ impl<P: Platform> Executor<P> {
         let mut list = cpu.ready.take_inbox(&self.slab);
         let mut now = None;
         while let Some(task) = self.slab.get(list) {
-            list = task.next.get();
+            list = task.inbox_next.get();
             match cpu.fifo(task.class()) {
-                Some(fifo) => fifo.push(&self.slab, task),
+                Some(fifo) => self.receive(fifo, task),
                 None => {
                     let now = *now.get_or_insert_with(P::now);
                     self.receive_user(me, cpu, task, now);
@@ -186,6 +193,18 @@ impl<P: Platform> Executor<P> {
         }
         if now.is_some() {
             self.poke_idle(me, cpu);
+        }
+    }
+
+    /// A task of the timer or service class from the inbox.
+    fn receive(&self, fifo: &Fifo, task: &Header) {
+        match task.state.unlink() {
+            Unlinked::Queue if task.queued.get() == 0 => {
+                task.queued.set(1);
+                fifo.push(&self.slab, task);
+            }
+            Unlinked::Ended if task.queued.get() == 0 => self.release(task),
+            _ => {}
         }
     }
 
@@ -242,31 +261,38 @@ impl<P: Platform> Executor<P> {
     /// Polls a task of the timer or service class, which was taken from its list.
     #[inline]
     fn poll_queued(&self, cpu: &PerCpu<P>, task: &Header) {
-        let start = task.state.start();
-        if start == Start::Ended {
-            return self.release(task);
+        task.queued.set(0);
+        let (start, generation) = task.state.start();
+        if let Start::Ended { linked } = start {
+            if !linked {
+                self.release(task);
+            }
+            return;
         }
-        if self.poll(cpu, task, start, self.is_timed()).is_ready() {
+        let number = TaskId::new(task.slot, generation).0;
+        if self.poll(cpu, task, number, start, self.is_timed()).is_ready() {
             self.complete(task);
         }
     }
 
     #[inline]
-    fn poll_driver(&self, cpu: &PerCpu<P>, task: &Header) {
+    fn poll_driver(&self, cpu: &PerCpu<P>, task: &Header, me: u32, driver: u32) {
         let Some(start) = task.state.start_driver() else { return };
-        if self.poll(cpu, task, start, self.is_timed()).is_ready() {
-            cpu.release_driver(task.driver());
+        let number = Target::driver(me, driver);
+        if self.poll(cpu, task, number, start, self.is_timed()).is_ready() {
+            cpu.release_driver(driver);
             self.complete(task);
         }
     }
 
     fn poll_user(&self, me: u32, cpu: &PerCpu<P>, task: &Header) {
-        let start = task.state.start();
-        if start == Start::Ended {
+        let (start, generation) = task.state.start_user();
+        if let Start::Ended { .. } = start {
             cpu.runnable.fetch_sub(1, Relaxed);
             return self.release(task);
         }
-        let result = self.poll(cpu, task, start, true);
+        let number = TaskId::new(task.slot, generation).0;
+        let result = self.poll(cpu, task, number, start, true);
         if let Some(time) = cpu.running_time(cpu.clock.get()) {
             task.vruntime.set(time);
         }
@@ -287,38 +313,38 @@ impl<P: Platform> Executor<P> {
 
     /// Polls a task, or drops its future if it was aborted.
     #[inline]
-    fn poll(&self, cpu: &PerCpu<P>, task: &Header, start: Start, timed: bool) -> Poll<()> {
-        let began = cpu.clock.get();
-        let in_user = task.user_ns.get();
-        if timed {
-            Self::note_latency(task, began);
-        }
+    fn poll(&self, cpu: &PerCpu<P>, task: &Header, number: u64, start: Start, timed: bool) -> Poll<()> {
+        let measured = timed.then(|| Self::note_start(cpu, task));
         cpu.current.set(task.slot);
         let result = if start == Start::Abort && task.holds.get() == 0 {
             // SAFETY: the task was taken from its queue by this CPU, and `start` said that it has not ended.
             unsafe { task.clear() };
             Poll::Ready(())
         } else {
-            let waker = waker::waker::<P>(task.number.get());
+            let waker = waker::waker::<P>(number);
             // SAFETY: as above.
             unsafe { task.poll(&mut Context::from_waker(&waker)) }
         };
         cpu.current.set(NONE);
         task.polls.add(1);
         cpu.counts.polls.add(1);
-        if timed {
+        if let Some((began, in_user)) = measured {
             Self::note_poll(cpu, task, began, in_user);
         }
         P::checkpoint();
         result
     }
 
-    fn note_latency(task: &Header, began: u64) {
+    /// When the poll begins, and how long the task has been in user mode.
+    fn note_start(cpu: &PerCpu<P>, task: &Header) -> (u64, u64) {
+        let began = cpu.clock.get();
+        task.set_measured();
         let woken_at = task.woken_at.get();
         if woken_at != 0 {
             task.woken_at.set(0);
             task.latencies.count(began.saturating_sub(woken_at));
         }
+        (began, task.user_ns.get())
     }
 
     fn note_poll(cpu: &PerCpu<P>, task: &Header, began: u64, in_user: u64) {
@@ -341,7 +367,7 @@ impl<P: Platform> Executor<P> {
 
     #[inline]
     fn complete(&self, task: &Header) {
-        let left = task.state.complete();
+        let left = task.state.complete(task.queued.get() != 0);
         if left.wake_joiner {
             // Of this task, or of the slot's next: see `join`.
             self.wake(Target::of(task.joiner.get()));

@@ -1,9 +1,10 @@
-//! A task's state: one atomic word (invariant I4).
+//! A task's state: one atomic word (invariant I4), and, of a task that stays on its CPU, one mark of that CPU's own.
 //!
 //! | bits | meaning |
 //! |---|---|
 //! | 63..32 | generation of the slot: a word of another generation belongs to another task |
-//! | `READY` | a wake that no poll has answered: the task stands in exactly one queue, or is on its way there |
+//! | `READY` | a wake from elsewhere that no poll has answered |
+//! | `LINKED` | the task stands in its CPU's inbox, or is on its way there; of a user task: in its run queue as well |
 //! | `COMPLETE` | the future is gone; the output, if any, is in its place |
 //! | `ABORT` | the next CPU to take the task drops the future instead of polling it |
 //! | `HANDLE` | a join handle exists |
@@ -12,24 +13,24 @@
 //! | `RELEASED` | no queue holds the task, and the completer will not touch it again |
 //! | `LIVE` | the slot holds a task |
 //!
-//! ```text
-//!            wake: the waker queues it                 start: by its CPU
-//!  WAITING ───────────────────────────▶ READY ──────────────────────────▶ being polled ──▶ WAITING
-//!     ▲                                   ▲                                 │       │
-//!     └──────────── Pending ──────────────┼──── wake: queued at once ───────┘       │ complete
-//!                                         │                                         ▼
-//!                                         └── queued when it ended: ◀── READY? ── COMPLETE ──▶ RELEASED ──▶ free
-//!                                             its next start releases it
-//! ```
+//! A wake from elsewhere (another CPU, an interrupt) sets `READY` and `LINKED`; whoever makes `LINKED` appear puts the task
+//! into the inbox of its home CPU. From there on its two kinds differ.
 //!
-//! Whoever makes `READY` appear owns the task's queue link and must queue it; whoever takes the task from its queue clears
-//! `READY` ([`State::start`]), and only then polls. A wake that comes during the poll queues the task again, behind its
-//! poller, so that the end of a poll costs no atomic operation. Only its home CPU takes a task from its queues, and not
-//! while it polls that very task; so no second poller can appear.
+//! - A *user task* may be taken by another CPU whenever it stands in a queue and is not being polled. It keeps both bits
+//!   until it is taken to be polled ([`State::start`]): one queue, one poller. Woken during its poll it stays where that
+//!   poll can see it.
+//! - A task of the timer or service class stays on its CPU. A wake in task context on that CPU needs no atomic operation
+//!   at all: it marks the header ([`Header::queued`](crate::task::Header)) and puts the task into the CPU's list. The inbox
+//!   has a link of its own, so that neither side waits for the other. Emptying the inbox takes `LINKED` away and puts the
+//!   task into the list unless it is marked already; polling takes the mark away, and `READY` if it is there. A wake from
+//!   elsewhere that a poll has answered before its link was taken from the inbox has no further effect. So it is polled
+//!   once for all the wakes that came before.
 //!
-//! Drivers stand in their CPU's bitmap instead of a queue. `READY` is never set for them, and a poll changes nothing here.
+//! Drivers stand in their CPU's bitmap instead of a queue. Neither bit is ever set for them, and a poll changes nothing
+//! here.
 //!
-//! The slot is freed by whoever makes the later of "`RELEASED` set" and "`HANDLE` cleared" happen.
+//! A task that ends while it is linked or marked is released by who takes it from there. The slot is freed by whoever makes
+//! the later of "`RELEASED` set" and "`HANDLE` cleared" happen.
 
 use crate::prim::{
     AtomicU64,
@@ -38,13 +39,14 @@ use crate::prim::{
 };
 
 const READY: u64 = 1 << 0;
-const COMPLETE: u64 = 1 << 1;
-const ABORT: u64 = 1 << 2;
-const HANDLE: u64 = 1 << 3;
-const JOINER: u64 = 1 << 4;
-const FOREIGN: u64 = 1 << 5;
-const RELEASED: u64 = 1 << 6;
-const LIVE: u64 = 1 << 7;
+const LINKED: u64 = 1 << 1;
+const COMPLETE: u64 = 1 << 2;
+const ABORT: u64 = 1 << 3;
+const HANDLE: u64 = 1 << 4;
+const JOINER: u64 = 1 << 5;
+const FOREIGN: u64 = 1 << 6;
+const RELEASED: u64 = 1 << 7;
+const LIVE: u64 = 1 << 8;
 
 const fn generation_of(word: u64) -> u32 {
     (word >> 32) as u32
@@ -56,9 +58,9 @@ pub struct State(AtomicU64);
 /// What a wake has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// Queue the task: its link is the waker's.
-    Enqueue,
-    /// Nothing: it is queued already, or it is gone.
+    /// Put the task into the inbox: its link is the waker's.
+    Link,
+    /// Nothing: that is done or not needed, or the task is gone.
     Nothing,
 }
 
@@ -69,7 +71,21 @@ pub enum Start {
     Poll,
     /// It is to be aborted: drop its future, unless it holds the abort off.
     Abort,
-    /// It ended while it was queued: [`State::release`] it.
+    /// It ended while it was queued. `linked`: it stands in the inbox too, and is released from there.
+    Ended {
+        /// See above.
+        linked: bool,
+    },
+}
+
+/// What to do with a task from the inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlinked {
+    /// Queue it, if it is not queued.
+    Queue,
+    /// Nothing: a poll has answered the wake.
+    Answered,
+    /// It has ended; release it, if it is not queued.
     Ended,
 }
 
@@ -120,6 +136,18 @@ const fn ended(word: u64) -> Ended {
     }
 }
 
+const fn start(word: u64) -> Start {
+    if word & (COMPLETE | ABORT) == 0 {
+        Start::Poll
+    } else if word & COMPLETE == 0 {
+        Start::Abort
+    } else {
+        Start::Ended {
+            linked: word & LINKED != 0,
+        }
+    }
+}
+
 impl State {
     const_fn! {
         pub fn new() -> Self {
@@ -127,10 +155,11 @@ impl State {
         }
     }
 
-    /// Makes the free slot a task. With `ready` the caller queues it: its link is the caller's.
-    pub fn init(&self, ready: bool, handle: bool) {
+    /// Makes the free slot a task. With `linked` it is woken and the caller puts it into the inbox.
+    #[inline]
+    pub fn init(&self, linked: bool, handle: bool) {
         let generation = self.0.load(Relaxed) & !u64::from(u32::MAX);
-        let ready = if ready { READY } else { 0 };
+        let ready = if linked { READY | LINKED } else { 0 };
         let handle = if handle { HANDLE } else { 0 };
         self.0.store(generation | LIVE | ready | handle, Release);
     }
@@ -142,6 +171,7 @@ impl State {
     }
 
     /// Sets `bits` in a live task of this generation that has not ended; the word before.
+    #[inline]
     fn set(&self, generation: u32, bits: u64) -> Option<u64> {
         let mut word = self.0.load(Relaxed);
         loop {
@@ -156,18 +186,21 @@ impl State {
         }
     }
 
-    /// A wake by a waker of this generation.
+    /// A wake by a waker of this generation, from elsewhere.
+    #[inline]
     pub fn wake(&self, generation: u32) -> Wake {
-        match self.set(generation, READY) {
-            Some(word) if word & READY == 0 => Wake::Enqueue,
-            _ => Wake::Nothing,
-        }
+        self.wake_with(generation, READY | LINKED)
     }
 
     /// Asks for the future to be dropped by its CPU, which the wake calls.
     pub fn abort(&self, generation: u32) -> Wake {
-        match self.set(generation, READY | ABORT) {
-            Some(word) if word & READY == 0 => Wake::Enqueue,
+        self.wake_with(generation, READY | LINKED | ABORT)
+    }
+
+    #[inline]
+    fn wake_with(&self, generation: u32, bits: u64) -> Wake {
+        match self.set(generation, bits) {
+            Some(word) if word & LINKED == 0 => Wake::Link,
             _ => Wake::Nothing,
         }
     }
@@ -177,19 +210,44 @@ impl State {
         self.set(generation, ABORT).is_some()
     }
 
-    /// The caller has taken the task from its queue: takes it out of "ready". What was written before a wake is visible.
-    pub fn start(&self) -> Start {
-        let word = self.0.fetch_and(!READY, AcqRel);
-        if word & (COMPLETE | ABORT) == 0 {
-            Start::Poll
-        } else if word & COMPLETE == 0 {
-            Start::Abort
+    /// Whether the task of this generation can be woken. By its home CPU, where alone it could end.
+    #[inline]
+    pub fn is_wakeable(&self, generation: u32) -> bool {
+        let word = self.0.load(Relaxed);
+        generation_of(word) == generation && word & (LIVE | COMPLETE) == LIVE
+    }
+
+    /// A task of the timer or service class comes out of the inbox: its inbox link is free again.
+    pub fn unlink(&self) -> Unlinked {
+        let word = self.0.fetch_and(!LINKED, AcqRel);
+        if word & COMPLETE != 0 {
+            Unlinked::Ended
+        } else if word & READY == 0 {
+            Unlinked::Answered
         } else {
-            Start::Ended
+            Unlinked::Queue
         }
     }
 
+    /// The caller has taken a task of the timer or service class from its list, to poll it; its generation. What was
+    /// written before a wake is visible.
+    #[inline]
+    pub fn start(&self) -> (Start, u32) {
+        let mut word = self.0.load(Acquire);
+        if word & READY != 0 {
+            word = self.0.fetch_and(!READY, AcqRel);
+        }
+        (start(word), generation_of(word))
+    }
+
+    /// As [`State::start`] for a user task, which is then in no queue.
+    pub fn start_user(&self) -> (Start, u32) {
+        let word = self.0.fetch_and(!(READY | LINKED), AcqRel) & !LINKED;
+        (start(word), generation_of(word))
+    }
+
     /// As [`State::start`] for a driver, whose wakes stand in its CPU's bitmap. `None`: the bit was another's, who is gone.
+    #[inline]
     pub fn start_driver(&self) -> Option<Start> {
         match self.0.load(Acquire) & (LIVE | COMPLETE | ABORT) {
             LIVE => Some(Start::Poll),
@@ -213,11 +271,12 @@ impl State {
         generation_of(self.0.load(Relaxed))
     }
 
-    /// The future is gone.
-    pub fn complete(&self) -> Completed {
+    /// The future is gone. `marked` says that the task stands in its CPU's list.
+    #[inline]
+    pub fn complete(&self, marked: bool) -> Completed {
         let mut word = self.0.load(Relaxed);
         loop {
-            let queued = word & READY != 0;
+            let queued = marked || word & LINKED != 0;
             let wake_foreign = word & FOREIGN != 0;
             let released = !queued && !wake_foreign;
             let new = word | COMPLETE | if released { RELEASED } else { 0 };

@@ -87,6 +87,8 @@ fn describe(task: &Header, polled: bool) -> Option<TaskInfo> {
     let (generation, activity) = task.state.snapshot()?;
     let activity = if polled && activity != Activity::Finished {
         Activity::Running
+    } else if activity == Activity::Waiting && task.queued.get() != 0 {
+        Activity::Ready
     } else {
         activity
     };

@@ -24,10 +24,11 @@ use core::{
 };
 
 use crate::{
-    options::{Class, Name, SpawnOptions},
+    options::{Class, Name, SpawnOptions, TaskId},
     prim::{ExclusiveCell, Ordering::Relaxed, OwnedU32, OwnedU64},
     slab::{Cache, Slab, Slot},
     state::State,
+    waker::Target,
 };
 
 /// Bytes of a future, with its output, that stand in the header.
@@ -138,6 +139,9 @@ impl Drop for Cell {
 #[repr(align(64))]
 struct Space(UnsafeCell<MaybeUninit<[u8; INLINE_BYTES]>>);
 
+/// In a header's class word: something of the task was measured.
+const MEASURED: u32 = 1 << 31;
+
 /// No task: the end of a list, an empty slot number.
 pub const NONE: u32 = u32::MAX;
 
@@ -183,16 +187,18 @@ impl Latencies {
 pub struct Header {
     /// Who may do what with the task.
     pub state: State,
-    /// The waker's number, see [`crate::waker`].
-    pub number: OwnedU64,
     cell: ExclusiveCell<Option<Cell>>,
     /// The slot's own number.
     pub slot: u32,
-    /// The one queue link: inbox, class list or free list, whichever the state says.
+    /// The link of its CPU's list, or of the free slots.
     pub next: OwnedU32,
+    /// The link of its CPU's inbox.
+    pub inbox_next: OwnedU32,
+    /// 1 while it stands in its home CPU's list, of the timer or service class. That CPU's own.
+    pub queued: OwnedU32,
     /// The CPU in whose queues the task stands when it is ready. Written by the owner of the link.
     pub home: OwnedU32,
-    /// The class in the low byte, a driver's number above.
+    /// The class in the low byte, a driver's number above, and [`MEASURED`].
     class: OwnedU32,
     /// Polls begun.
     pub polls: OwnedU64,
@@ -241,10 +247,11 @@ impl Slot for Header {
     fn new(slot: u32) -> Self {
         Self {
             state: State::new(),
-            number: OwnedU64::new(0),
             cell: ExclusiveCell::new(None),
             slot,
             next: OwnedU32::new(NONE),
+            inbox_next: OwnedU32::new(NONE),
+            queued: OwnedU32::new(0),
             home: OwnedU32::new(0),
             class: OwnedU32::new(0),
             polls: OwnedU64::new(0),
@@ -325,7 +332,11 @@ impl Header {
     }
 
     /// Fills in the rest of a slot whose future has been placed. [`State::init`] then makes it a task.
+    #[inline]
     pub fn prepare(&self, options: &SpawnOptions, home: u32, at: &'static Location<'static>) {
+        if self.class.get() & MEASURED != 0 {
+            self.forget_measurements();
+        }
         self.class.set(options.class as u32);
         self.home.set(home);
         self.set_weight(options.weight);
@@ -333,18 +344,32 @@ impl Header {
         self.affinity.set(options.affinity);
         self.set_name(options.name);
         self.location.store(core::ptr::from_ref(at).cast_mut(), Relaxed);
-        for cell in [
-            &self.vruntime,
-            &self.polls,
-            &self.run_ns,
-            &self.user_ns,
-            &self.longest_poll_ns,
-            &self.woken_at,
-        ] {
+        self.polls.set(0);
+        self.holds.set(0);
+        self.vruntime.set(0);
+    }
+
+    #[cold]
+    fn forget_measurements(&self) {
+        for cell in [&self.run_ns, &self.user_ns, &self.longest_poll_ns, &self.woken_at] {
             cell.set(0);
         }
         self.latencies.clear();
-        self.holds.set(0);
+    }
+
+    /// Something is written to what is measured of the task. By its poller.
+    pub fn set_measured(&self) {
+        self.class.set(self.class.get() | MEASURED);
+    }
+
+    /// The number of its waker, see [`crate::waker`].
+    #[inline]
+    pub fn number(&self, generation: u32) -> u64 {
+        if self.class() == Class::Driver {
+            Target::driver(self.home.get(), self.driver())
+        } else {
+            TaskId::new(self.slot, generation).0
+        }
     }
 
     /// The task's class.
@@ -354,7 +379,7 @@ impl Header {
 
     /// The driver's number.
     pub fn driver(&self) -> u32 {
-        self.class.get() >> 8
+        self.class.get() >> 8 & 0xffff
     }
 
     /// Makes the task, a driver, one of this number.

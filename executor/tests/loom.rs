@@ -245,6 +245,38 @@ fn two_wakers_of_one_task_poll_it_and_queue_it_once() {
     });
 }
 
+/// One wake is the CPU's own and needs no atomic operation, the other comes from elsewhere and uses the inbox.
+#[test]
+fn a_wake_at_home_and_one_from_elsewhere_are_both_answered() {
+    check(|| {
+        let cell = Cell::new();
+        let here = Arc::new(AtomicUsize::new(0));
+        let (own, wait) = (here.clone(), cell.clone());
+        let task = poll_fn(move |context| {
+            *wait.waker.lock().unwrap() = Some(context.waker().clone());
+            if own.load(Relaxed) == 0 || wait.payload.load(Relaxed) == 0 {
+                return Poll::Pending;
+            }
+            wait.seen.store(1, SeqCst);
+            Poll::Ready(1)
+        });
+        spawn(Class::Service, task).detach();
+        while EXECUTOR.turn() {}
+        let (waker, payload) = (cell.waker(), cell.payload.clone());
+        let other = thread::spawn(move || {
+            payload.store(7, Relaxed);
+            waker.wake();
+        });
+        here.store(1, Relaxed);
+        cell.waker().wake();
+        run(|| cell.seen());
+        other.join().unwrap();
+        while EXECUTOR.turn() {}
+        assert_eq!(EXECUTOR.tasks().count(), 0);
+        assert_eq!(EXECUTOR.cpu(0).unwrap().queued, [0, 0]);
+    });
+}
+
 #[test]
 fn the_inbox_keeps_what_two_producers_push() {
     check(|| {
