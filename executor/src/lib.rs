@@ -9,29 +9,42 @@
 //! **Wakers are integers**, slot and generation of a header in a slab that never shrinks. So a wake takes no lock and no
 //! memory and frees none, wherever it happens, and a stale one finds another generation and does nothing.
 //!
-//! **A task's state is one word.** It says whether a wake is outstanding, whether a CPU polls it, whether it has ended or
-//! is to end, and who joins it. A task stands in at most one queue: whoever makes "woken" appear on a resting task queues
-//! it; a wake of a running task is found by its poller.
+//! **A task's shared state is one word.** It says whether a wake is outstanding, whether the task stands in an inbox,
+//! whether it has ended or is to end, and who joins it. Whoever makes "linked" appear on a resting task puts it into the
+//! inbox of its CPU, so it stands there once. What a CPU does for its own tasks (wake at home, list, poll) is that CPU's own
+//! business and costs no atomic operation.
 //!
-//! **A CPU's state towards others is one word as well**: a bit for every driver, one each for the timer, the inbox and a
-//! poke; and two that say that the CPU is asleep or in user mode. To make something ready is one `fetch_or`, which also
-//! tells whether the CPU has to be interrupted. Falling asleep and entering user mode ([`Executor::try_enter_user`]) are a
-//! compare-exchange from "nothing is ready". No wake can fall between looking and leaving, because both are the same word.
+//! **A CPU's state towards others is one word as well**: a bit for every driver (or group of drivers), one each for the
+//! timer, the inbox and a poke; and two that say that the CPU is asleep or in user mode. To make something ready is one
+//! `fetch_or`, which also tells whether the CPU has to be interrupted. Falling asleep and entering user mode
+//! ([`Executor::try_enter_user`]) are a compare-exchange from "nothing is ready". No wake can fall between looking and
+//! leaving, because both are the same word.
 //!
-//! **Classes** ([`Class`]) are served in order, in bounded batches: drivers, by a bitmap; timer and service tasks, first
-//! come, first served; user threads, fair by weighted run time, in slices, spread over the CPUs. None starves another; the
-//! bounds are [`max_polls_per_turn`], [`PASSED_POLLS`], [`PASSED_NS`] and [`GRANT_NS`].
+//! **Classes** ([`Class`]) are served in order, in bounded batches: drivers, by a bitmap of two levels; timer and service
+//! tasks, first come, first served; user threads, fair by weighted run time, in slices, spread over the CPUs. None starves
+//! another; the bounds are [`max_polls_per_turn`], [`PASSED_POLLS`], [`PASSED_NS`] and [`GRANT_NS`].
 //!
-//! **Time** is a wheel per CPU with its entries in the sleeping futures ([`sleep_until`]), and one one-shot timer, armed for
-//! the next sleeper or the end of a slice that somebody waits for, and else for nothing: there is no tick.
+//! **Time** is a wheel per CPU, which that CPU alone touches, and one one-shot timer, armed for the next sleeper
+//! ([`sleep_until`]) or the end of a slice that somebody waits for, and else for nothing: there is no tick.
 //!
 //! **Cancelling** is dropping. [`Executor::abort`] marks the task and wakes it; its own CPU drops the future, outside every
-//! lock, exactly once. A future that is dropped leaves whatever queue it waits in, and passes on a wake it was given
-//! ([`sync`]).
+//! lock, exactly once. A task that owns what must first come to rest holds that off ([`Executor::hold_abort`]). A future
+//! that is dropped leaves whatever queue it waits in, and passes on a wake it was given ([`sync`]).
+//!
+//! # What costs what
+//!
+//! | operation | atomic read-modify-writes | memory |
+//! |---|---|---|
+//! | wake on the task's own CPU, in task context; poll | 0 | none |
+//! | wake from elsewhere: a driver of the first level; of the second; another task | 1; 2; 3 | none |
+//! | spawn at home, run to the end | 1 | none if future and output fit [`INLINE_BYTES`] and a slot is free |
+//! | arm a timer, cancel it on the same CPU | 0 | none if an entry is free |
+//! | fire a timer | 1, and the wake | none |
 //!
 //! # What a platform brings
 //!
-//! [`Platform`]: clock, one-shot timer, inter-processor interrupt, idling, and a raw lock. The kernel ties it to its
+//! [`Platform`]: clock, one-shot timer, inter-processor interrupt, idling, whether an interrupt is being handled, and a raw
+//! lock. The kernel ties it to its
 //! machine layer; on a host, `host::Machine` is one over threads. The crate itself knows neither machine nor kernel.
 //!
 //! ```
