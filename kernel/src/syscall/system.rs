@@ -431,14 +431,8 @@ pub async fn reboot(t: &Thread, magic: u32, magic2: u32, command: u32, _argument
     }
     match command {
         CAD_ON | CAD_OFF => Ok(0),
-        HALT | POWER_OFF => {
-            klog::flush();
-            Cpu::shutdown(Shutdown::PowerOff(0))
-        }
-        RESTART => {
-            klog::flush();
-            Cpu::shutdown(Shutdown::Reset)
-        }
+        HALT | POWER_OFF => task::shutdown::leave(Shutdown::PowerOff(0)).await,
+        RESTART => task::shutdown::leave(Shutdown::Reset).await,
         _ => Err(Errno::EINVAL),
     }
 }
