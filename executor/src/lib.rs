@@ -62,6 +62,7 @@ mod gate;
 #[cfg(all(not(target_os = "none"), not(loom)))]
 pub mod host;
 mod join;
+mod load;
 mod options;
 mod platform;
 mod prim;
@@ -71,6 +72,7 @@ mod run;
 mod slab;
 mod state;
 mod stats;
+mod stopwatch;
 pub mod sync;
 mod task;
 mod timer;
@@ -80,6 +82,7 @@ mod wheel;
 pub use executor::{Executor, MAX_CPUS};
 pub use gate::Preempted;
 pub use join::JoinHandle;
+pub use load::{LOAD_SHIFT, PERIOD as LOAD_PERIOD};
 pub use options::{Class, JoinError, SpawnError, SpawnOptions, TaskId, WEIGHT_ONE};
 pub use platform::Platform;
 pub use raw_lock::RawSpinLock;
@@ -87,6 +90,7 @@ pub use ready::DRIVERS_PER_CPU;
 pub use run::{BATCH, GRANT_NS, MAX_POLLS_PER_TURN, PASSED_NS, PASSED_POLLS};
 pub use state::Activity;
 pub use stats::{CpuInfo, Name, TaskInfo};
+pub use stopwatch::Stopwatch;
 pub use timer::{Elapsed, Sleep, Timeout, YieldNow, sleep_until, timeout, yield_now};
 
 #[cfg(not(loom))]
