@@ -5,6 +5,7 @@ mod arch;
 mod boot_many;
 mod busybox;
 mod check;
+mod console;
 mod cpio;
 mod hang;
 mod image;
