@@ -75,7 +75,8 @@ fn load_averages_follow_the_runnable_tasks() {
                 "{spinners} on {cpus}: {loads:?}"
             );
         }
-        assert!(spinners > cpus as u32 || timers == 0, "{timers} timer interrupts");
+        // A slice or two until each has a CPU of its own; with a look every 5 s there would be twelve on each.
+        assert!(spinners > cpus as u32 || timers < 10, "{timers} timer interrupts");
     }
 }
 
