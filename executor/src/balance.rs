@@ -121,6 +121,8 @@ impl<P: Platform> Executor<P> {
             };
             cpu.runnable.fetch_add(1, Relaxed);
             victim.runnable.fetch_sub(1, Relaxed);
+            // It may be in user mode, and stay there.
+            victim.note_load(P::now());
             task.home.set(me);
             cpu.user
                 .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, None));

@@ -2,11 +2,13 @@
 
 use crate::{
     fair::FairQueue,
+    load::{self, Load},
     options::Class,
     platform::Platform,
-    prim::{AtomicPtr, AtomicU32, AtomicU64, Counter, Lock, OwnedU32, OwnedU64, array, const_fn},
+    prim::{AtomicPtr, AtomicU32, AtomicU64, Counter, Lock, Ordering::Relaxed, OwnedU32, OwnedU64, array, const_fn},
     ready::{DIRECT, GROUPS, Group, Ready},
     slab::{Cache, Slab},
+    stopwatch::Stopwatch,
     task::{Header, NONE},
     wheel::Wheel,
 };
@@ -82,7 +84,6 @@ pub struct Counts {
     pub polls: OwnedU64,
     pub steals: OwnedU64,
     pub pushes: OwnedU64,
-    pub idle_ns: OwnedU64,
     pub idles: OwnedU64,
     pub user_entries: OwnedU64,
     pub preemptions: OwnedU64,
@@ -91,6 +92,16 @@ pub struct Counts {
     /// Interrupts sent *to* this CPU, and saved because it was here or being called already.
     pub ipis_sent: Counter,
     pub ipis_saved: Counter,
+}
+
+/// Where a CPU's time goes, but for the kernel's own.
+pub struct Times {
+    /// Asleep. Stopped by an interrupt handler as well.
+    pub idle: Stopwatch,
+    /// In user mode, on behalf of tasks with a whole share or more.
+    pub user: Stopwatch,
+    /// In user mode, on behalf of tasks with less.
+    pub low: Stopwatch,
 }
 
 /// One CPU.
@@ -132,7 +143,14 @@ pub struct PerCpu<P: Platform> {
     pub running: RunningUser,
     /// When to look again whether the load lies well.
     pub next_balance: OwnedU64,
-    pub idle_since: OwnedU64,
+    /// When it began to turn; [`NEVER`] until then.
+    pub since: OwnedU64,
+    pub times: Times,
+    pub load: Lock<P::RawLock, Load>,
+    /// When `load` has to catch up next; written under its lock.
+    pub next_load: OwnedU64,
+    /// User tasks ready or running, as last noted for `load`; written under its lock.
+    pub active: OwnedU32,
     pub spin: OwnedU32,
     pub counts: Counts,
 }
@@ -170,13 +188,20 @@ impl<P: Platform> PerCpu<P> {
                     woken: OwnedU32::new(0),
                 },
                 next_balance: OwnedU64::new(0),
-                idle_since: OwnedU64::new(NEVER),
+                since: OwnedU64::new(NEVER),
+                times: Times {
+                    idle: Stopwatch::new(),
+                    user: Stopwatch::new(),
+                    low: Stopwatch::new(),
+                },
+                load: Lock::new(Load::new()),
+                next_load: OwnedU64::new(0),
+                active: OwnedU32::new(0),
                 spin: OwnedU32::new(P::SPIN),
                 counts: Counts {
                     polls: OwnedU64::new(0),
                     steals: OwnedU64::new(0),
                     pushes: OwnedU64::new(0),
-                    idle_ns: OwnedU64::new(0),
                     idles: OwnedU64::new(0),
                     user_entries: OwnedU64::new(0),
                     preemptions: OwnedU64::new(0),
@@ -197,6 +222,20 @@ impl<P: Platform> PerCpu<P> {
             Class::Service => Some(&self.fifos[1]),
             Class::Driver | Class::User => None,
         }
+    }
+
+    /// Notes for the load averages how many user tasks there are, after catching up with the number noted before: by the
+    /// CPU as it goes away, and by one that takes a task from it.
+    pub fn note_load(&self, now: u64) {
+        if now < self.next_load.get() && self.runnable.load(Relaxed) == self.active.get() {
+            return;
+        }
+        self.load.with(|load| {
+            load.advance(now, self.active.get());
+            self.next_load.set((now / load::PERIOD + 1) * load::PERIOD);
+            // Under the lock, so that whoever has changed the number last also notes last.
+            self.active.set(self.runnable.load(Relaxed));
+        });
     }
 
     /// The virtual time of the user task that runs here at `now`.

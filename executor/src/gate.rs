@@ -23,6 +23,7 @@
 use crate::{
     cpu::{NEVER, PerCpu},
     executor::Executor,
+    options::WEIGHT_ONE,
     platform::Platform,
     prim::Ordering::Relaxed,
     ready::{Away, INBOX, POKE, TIMER},
@@ -91,6 +92,12 @@ impl<P: Platform> Executor<P> {
                 continue;
             }
             cpu.running.entered.set(now);
+            cpu.note_load(now);
+            if cpu.running.weight.get() < WEIGHT_ONE {
+                cpu.times.low.start(now);
+            } else {
+                cpu.times.user.start(now);
+            }
             cpu.counts.user_entries.add(1);
             return Ok(());
         }
@@ -112,8 +119,12 @@ impl<P: Platform> Executor<P> {
         cpu.ready.back(Away::InUser);
         let entered = cpu.running.entered.get();
         cpu.running.entered.set(NEVER);
+        let now = P::now();
+        // One of them runs.
+        cpu.times.user.stop(now);
+        cpu.times.low.stop(now);
         if let Some(task) = self.slab.get(cpu.current.get()) {
-            task.user_ns.add(P::now().saturating_sub(entered));
+            task.user_ns.add(now.saturating_sub(entered));
         }
     }
 

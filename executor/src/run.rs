@@ -95,6 +95,7 @@ impl<P: Platform> Executor<P> {
         let Some((me, cpu)) = self.here() else { return false };
         if cpu.turning.get() == 0 {
             cpu.turning.set(1);
+            cpu.since.set(P::now());
             self.online.fetch_or(1 << me, AcqRel);
         }
         if self.is_timed() {
@@ -412,7 +413,10 @@ impl<P: Platform> Executor<P> {
             cpu.ready.leave(Away::Asleep)
         };
         if quiet {
-            cpu.idle_since.set(P::now());
+            let now = P::now();
+            cpu.note_load(now);
+            cpu.times.idle.start(now);
+            cpu.counts.idles.add(1);
         } else {
             self.idle.fetch_and(!(1 << me), AcqRel);
         }
@@ -428,11 +432,14 @@ impl<P: Platform> Executor<P> {
         let Some((me, cpu)) = self.here() else { return };
         cpu.ready.back(Away::Asleep);
         self.idle.fetch_and(!(1 << me), AcqRel);
-        let since = cpu.idle_since.get();
-        if since != NEVER {
-            cpu.idle_since.set(NEVER);
-            cpu.counts.idle_ns.add(P::now().saturating_sub(since));
-            cpu.counts.idles.add(1);
+        cpu.times.idle.stop_once(P::now());
+    }
+
+    /// An interrupt has come at `now`: if the calling CPU was asleep, it no longer is. In interrupt context, first of all,
+    /// so that the time an interrupt takes is no time asleep; one atomic operation.
+    pub fn interrupted(&self, now: u64) {
+        if let Some(cpu) = self.cpus.get(P::cpu() as usize) {
+            cpu.times.idle.stop_once(now);
         }
     }
 

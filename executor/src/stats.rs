@@ -65,8 +65,14 @@ pub struct CpuInfo {
     pub steals: u64,
     /// User tasks sent to other CPUs.
     pub pushes: u64,
-    /// Nanoseconds asleep.
+    /// Nanoseconds since it began to run its loop.
+    pub total_ns: u64,
+    /// Nanoseconds of that asleep.
     pub idle_ns: u64,
+    /// Nanoseconds in user mode, on behalf of tasks with a whole share or more.
+    pub user_ns: u64,
+    /// Nanoseconds in user mode, on behalf of tasks with less than a whole share.
+    pub low_ns: u64,
     /// Times asleep.
     pub idles: u64,
     /// Entries to user mode.
@@ -136,6 +142,21 @@ impl<P: Platform> Executor<P> {
             .filter_map(|cpu| self.cpu(cpu))
     }
 
+    /// The load averages over 1, 5 and 15 minutes, with [`LOAD_SHIFT`](crate::LOAD_SHIFT) fractional bits: how many user
+    /// tasks are ready or running, by Linux's formula.
+    pub fn load_averages(&self) -> [u64; 3] {
+        let now = P::now();
+        let mut sums = [0; 3];
+        for cpu in &self.cpus {
+            let averages = cpu.load.with(|load| {
+                load.advance(now, cpu.active.get());
+                load.averages()
+            });
+            sums.iter_mut().zip(averages).for_each(|(sum, average)| *sum += average);
+        }
+        sums
+    }
+
     /// One CPU; `None` if there is no room for it.
     pub fn cpu(&self, number: u32) -> Option<CpuInfo> {
         let cpu = self.cpus.get(number as usize)?;
@@ -154,7 +175,11 @@ impl<P: Platform> Executor<P> {
             polls: counts.polls.get(),
             steals: counts.steals.get(),
             pushes: counts.pushes.get(),
-            idle_ns: counts.idle_ns.get(),
+            idle_ns: cpu.times.idle.elapsed(P::now),
+            user_ns: cpu.times.user.elapsed(P::now),
+            low_ns: cpu.times.low.elapsed(P::now),
+            // Read last, so that the parts are no more than the whole.
+            total_ns: P::now().saturating_sub(cpu.since.get()),
             idles: counts.idles.get(),
             user_entries: counts.user_entries.get(),
             preemptions: counts.preemptions.get(),

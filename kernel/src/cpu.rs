@@ -21,6 +21,8 @@ pub struct InterruptCounts {
     pub device: AtomicU64,
     /// Claimed by no source.
     pub spurious: AtomicU64,
+    /// Nanoseconds that they all took.
+    pub ns: AtomicU64,
 }
 
 impl InterruptCounts {
@@ -39,6 +41,7 @@ static INTERRUPTS: [InterruptCounts; MAX_CPUS] = [const {
         ipi: AtomicU64::new(0),
         device: AtomicU64::new(0),
         spurious: AtomicU64::new(0),
+        ns: AtomicU64::new(0),
     }
 }; MAX_CPUS];
 

@@ -47,7 +47,12 @@ static STATES: [LineState; LINES] = [const {
 /// Handles one interrupt, from kernel or user mode. Called with interrupts masked.
 pub fn dispatch(token: InterruptToken) {
     PerCpu::set_in_interrupt(true);
+    let began = rt::now();
+    rt::executor().interrupted(began);
     dispatch_from(controller(), token);
+    cpu::interrupts(PerCpu::cpu_id())
+        .ns
+        .fetch_add(rt::now().saturating_sub(began), Ordering::Relaxed);
     PerCpu::set_in_interrupt(false);
 }
 

@@ -172,10 +172,10 @@ pub fn take_output(out: &mut [u8]) -> usize {
     RING.lock().take(out)
 }
 
-/// Whether there is something to send to the console.
-pub fn has_output() -> bool {
+/// How many bytes have ever been written, and how many of those the console has taken or is not to have.
+pub fn positions() -> (u64, u64) {
     let ring = RING.lock();
-    ring.printed < ring.written
+    (ring.written, ring.printed)
 }
 
 /// Waits until there is something to send. Dropping it loses nothing.

@@ -134,7 +134,11 @@ impl World {
         let timer = std::mem::take(&mut cpu.timer_pending);
         let ipi = std::mem::take(&mut cpu.ipi);
         let device = std::mem::take(&mut cpu.device);
+        let now = inner.now;
         drop(inner);
+        if timer || ipi || device {
+            self.executor.interrupted(now);
+        }
         if timer {
             self.executor.timer_interrupt();
         }

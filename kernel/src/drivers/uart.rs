@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::{
     future::pending,
     pin::pin,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use futures_util::future::select;
@@ -18,15 +18,25 @@ use crate::{errno::Result, irq::Line, klog, sync::WaitQueue, tty::Tty};
 /// Bytes moved in one go; with more waiting the task yields first.
 const CHUNK: usize = 256;
 
-/// Whether everything there was to send has been given to the device, and who waits for that.
-static SENT: AtomicBool = AtomicBool::new(true);
+/// How often bytes have been taken from the terminal and the log, and how many of these helpings the device has got whole.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+static SENT: AtomicU64 = AtomicU64::new(0);
+/// Those who wait for `SENT` or for the log.
 static SENT_QUEUE: WaitQueue = WaitQueue::new();
 
-/// Waits until all that the terminal and the log hold has been sent. Dropping it loses nothing.
+/// Waits until the device has got all that was in the terminal and the log at the time of the call, however much is written
+/// meanwhile. Dropping it loses nothing.
 pub async fn drained(tty: &Tty) {
-    // In this order: what has left the terminal and the log was taken after `SENT` had been unset.
-    let is_drained = || !tty.has_output() && !klog::has_output() && SENT.load(Ordering::Acquire);
-    SENT_QUEUE.wait_until(|| is_drained().then_some(())).await;
+    let (written, _) = klog::positions();
+    tty.output_taken().await;
+    SENT_QUEUE
+        .wait_until(|| (klog::positions().1 >= written).then_some(()))
+        .await;
+    // What has left the terminal and the log was taken after its helping had been counted.
+    let taken = TAKEN.load(Ordering::Acquire);
+    SENT_QUEUE
+        .wait_until(|| (SENT.load(Ordering::Acquire) >= taken).then_some(()))
+        .await;
 }
 
 /// Serves `port` for ever. Spawned as a driver task on the CPU that is to take the interrupt.
@@ -85,6 +95,8 @@ struct Transmit {
     bytes: [u8; CHUNK],
     start: usize,
     end: usize,
+    /// The number of this helping.
+    helping: u64,
 }
 
 impl Default for Transmit {
@@ -93,6 +105,7 @@ impl Default for Transmit {
             bytes: [0; CHUNK],
             start: 0,
             end: 0,
+            helping: 0,
         }
     }
 }
@@ -111,11 +124,14 @@ impl Transmit {
                 }
                 self.start += 1;
             }
-            // Unset before bytes leave the terminal, so that there is no moment at which they are nowhere.
-            SENT.store(false, Ordering::Release);
+            SENT.store(self.helping, Ordering::Release);
+            SENT_QUEUE.wake_all();
+            // Counted before bytes leave the terminal, so that there is no moment at which they are nowhere.
+            self.helping += 1;
+            TAKEN.store(self.helping, Ordering::Release);
             (self.start, self.end) = (0, self.refill(tty));
             if self.end == 0 {
-                SENT.store(true, Ordering::Release);
+                SENT.store(self.helping, Ordering::Release);
                 SENT_QUEUE.wake_all();
                 return;
             }
@@ -139,6 +155,88 @@ impl Transmit {
                 }
                 end
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::{
+        cell::RefCell,
+        future::Future,
+        task::{Context, Waker},
+    };
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::{fs::DeviceNumber, tty::termios::Termios};
+
+    /// A port with a FIFO of 16 bytes that the test empties.
+    #[derive(Default)]
+    struct Port {
+        fifo: Mutex<Vec<u8>>,
+    }
+
+    impl SerialPort for Port {
+        fn line(&self) -> u32 {
+            0
+        }
+
+        fn read_byte(&self) -> Option<u8> {
+            None
+        }
+
+        fn write_byte(&self, byte: u8) -> bool {
+            let mut fifo = self.fifo.lock().unwrap();
+            if fifo.len() < 16 {
+                fifo.push(byte);
+                return true;
+            }
+            false
+        }
+
+        fn set_receive_interrupt(&self, _: bool) {}
+        fn set_transmit_interrupt(&self, _: bool) {}
+    }
+
+    /// Whoever keeps writing does not keep the machine from leaving.
+    #[test]
+    fn what_was_written_before_is_sent_and_no_more_is_waited_for() {
+        let tty = Tty::new("ttyT1", DeviceNumber::new(4, 66), Termios::default());
+        let port = Port::default();
+        let sent = RefCell::new(Vec::new());
+        let mut transmit = Transmit::default();
+        tty.input(&[b'a'; 600]);
+        let mut drained = pin!(drained(&tty));
+        let mut is_drained = || {
+            drained
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_ready()
+        };
+        while !is_drained() {
+            transmit.pump(&port, &tty);
+            // The echo of what is typed meanwhile.
+            tty.input(&[b'b'; 16]);
+            sent.borrow_mut().append(&mut port.fifo.lock().unwrap());
+        }
+        let sent = sent.into_inner();
+        assert!(sent.starts_with(&[b'a'; 600]), "{} bytes were sent", sent.len());
+        assert!(tty.has_output());
+    }
+
+    #[test]
+    fn output_that_is_held_back_or_thrown_away_is_not_waited_for() {
+        let tty = Tty::new("ttyT2", DeviceNumber::new(4, 67), Termios::default());
+        let poll = |future: core::pin::Pin<&mut dyn Future<Output = ()>>| {
+            future.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        };
+        for key in [b"\x13", b"\x03"] {
+            tty.input(b"\x11echo");
+            let mut taken = pin!(tty.output_taken());
+            assert!(!poll(taken.as_mut()));
+            tty.input(key);
+            assert!(poll(taken.as_mut()), "{key:?}");
         }
     }
 }

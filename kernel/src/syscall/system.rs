@@ -172,7 +172,10 @@ struct Sysinfo {
     tail: u32,
 }
 
-/// `sysinfo(2)`. Load averages are not kept and are 0.
+// The fractional bits of `sysinfo.loads`: `SI_LOAD_SHIFT` (`linux/sysinfo.h`).
+const _: () = assert!(executor::LOAD_SHIFT == 16);
+
+/// `sysinfo(2)`.
 ///
 /// # Errors
 /// `EFAULT`.
@@ -181,6 +184,7 @@ pub async fn sysinfo(t: &Thread, buffer: u64) -> Result<u64> {
     let threads: usize = task::processes().iter().map(|process| process.thread_count()).sum();
     let info = Sysinfo {
         uptime: (rt::now() / 1_000_000_000) as i64,
+        loads: rt::executor().load_averages(),
         totalram: (memory.total * PAGE_SIZE) as u64,
         freeram: (memory.free * PAGE_SIZE) as u64,
         procs: u16::try_from(threads).unwrap_or(u16::MAX),
@@ -431,14 +435,8 @@ pub async fn reboot(t: &Thread, magic: u32, magic2: u32, command: u32, _argument
     }
     match command {
         CAD_ON | CAD_OFF => Ok(0),
-        HALT | POWER_OFF => {
-            klog::flush();
-            Cpu::shutdown(Shutdown::PowerOff(0))
-        }
-        RESTART => {
-            klog::flush();
-            Cpu::shutdown(Shutdown::Reset)
-        }
+        HALT | POWER_OFF => task::shutdown::leave(Shutdown::PowerOff(0)).await,
+        RESTART => task::shutdown::leave(Shutdown::Reset).await,
         _ => Err(Errno::EINVAL),
     }
 }

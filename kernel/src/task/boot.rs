@@ -1,6 +1,6 @@
 //! The first process.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{format, sync::Arc, vec, vec::Vec};
 
 use hal::traits::InterruptFrame;
 use linux_raw_sys::general::O_RDWR;
@@ -16,7 +16,7 @@ use super::{
     thread::{Thread, ThreadParts},
 };
 use crate::{
-    command_line,
+    command_line::{self, Word},
     errno::{Errno, Result},
     fs::{FdTable, FsContext, OnExec, OpenFile},
     mm::AddressSpace,
@@ -54,20 +54,7 @@ pub async fn start_init(path: &str, fs: FsContext, console: Arc<Tty>) -> Result<
     for _ in 0..3 {
         thread.files().insert(console.clone(), OnExec::Keep, 3)?;
     }
-    let (mut arguments, mut environment) = (Strings::default(), Strings::default());
-    arguments.push(path.as_bytes())?;
-    for entry in ["HOME=/", "TERM=linux", "PATH=/bin:/sbin:/usr/bin:/usr/sbin"] {
-        environment.push(entry.as_bytes())?;
-    }
-    // As Linux does: words that the kernel does not know are init's, assignments its environment.
-    for word in command_line::words().filter(|word| !is_for_the_kernel(word)) {
-        let strings = if word.contains('=') {
-            &mut environment
-        } else {
-            &mut arguments
-        };
-        strings.push(word.as_bytes())?;
-    }
+    let (arguments, environment) = strings(path, command_line::words())?;
     let file = exec::open(&thread, path.as_bytes())?;
     let request = Request {
         file,
@@ -84,7 +71,60 @@ pub async fn start_init(path: &str, fs: FsContext, console: Arc<Tty>) -> Result<
     run::start(&thread, context, 0)
 }
 
-/// Whether the kernel itself reads this word of the command line.
-fn is_for_the_kernel(word: &str) -> bool {
-    matches!(word.split('=').next(), Some("quiet" | "init" | "exit" | "norandmaps"))
+/// What the first program gets to read. As Linux does it: words that the kernel does not know are its arguments, assignments
+/// its environment, where the last one to a name counts.
+fn strings<'a>(path: &str, words: impl Iterator<Item = Word<'a>>) -> Result<(Strings, Strings)> {
+    let mut arguments = Strings::default();
+    arguments.push(path.as_bytes())?;
+    let mut variables = vec![
+        ("HOME", "/"),
+        ("TERM", "linux"),
+        ("PATH", "/bin:/sbin:/usr/bin:/usr/sbin"),
+    ];
+    for word in words.filter(|word| !is_for_the_kernel(word.name)) {
+        match word.value {
+            None => arguments.push(word.name.as_bytes())?,
+            Some(value) => match variables.iter_mut().find(|(name, _)| *name == word.name) {
+                Some(variable) => variable.1 = value,
+                None => variables.push((word.name, value)),
+            },
+        }
+    }
+    let mut environment = Strings::default();
+    for (name, value) in variables {
+        environment.push(format!("{name}={value}").as_bytes())?;
+    }
+    Ok((arguments, environment))
+}
+
+/// Whether the kernel itself reads the word with this name.
+fn is_for_the_kernel(name: &str) -> bool {
+    matches!(name, "quiet" | "init" | "exit" | "norandmaps")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(strings: &Strings) -> Vec<&str> {
+        let text = core::str::from_utf8(strings.bytes()).unwrap();
+        text.split_terminator('\0').collect()
+    }
+
+    #[test]
+    fn words_and_assignments_reach_init() {
+        let line = r#"LINES=24 quiet script run="/bin/tests run x" exit=psci LINES=50 TERM=vt220"#;
+        let (arguments, environment) = strings("/init", command_line::parse(line)).unwrap();
+        assert_eq!(lines(&arguments), ["/init", "script"]);
+        assert_eq!(
+            lines(&environment),
+            [
+                "HOME=/",
+                "TERM=vt220",
+                "PATH=/bin:/sbin:/usr/bin:/usr/sbin",
+                "LINES=50",
+                "run=/bin/tests run x"
+            ]
+        );
+    }
 }

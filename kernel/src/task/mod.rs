@@ -26,7 +26,6 @@ pub mod schedule;
 pub mod shutdown;
 pub mod signal;
 mod stop;
-mod stopwatch;
 pub mod table;
 pub mod thread;
 pub mod timers;

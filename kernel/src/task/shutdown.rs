@@ -25,8 +25,9 @@ pub(super) fn on_init_exit(status: WaitStatus) {
     }
 }
 
-/// Leaves the machine once the console has sent what was written to it.
-pub async fn leave(how: Shutdown) {
+/// Leaves the machine once the console has sent what had been written to it at the time of the call. Dropping it leaves
+/// the machine running.
+pub async fn leave(how: Shutdown) -> ! {
     if let Ok(tty) = Tty::console() {
         uart::drained(&tty).await;
     }

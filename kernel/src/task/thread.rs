@@ -17,6 +17,7 @@ use core::{
     task::{Context, Poll, Waker},
 };
 
+use executor::Stopwatch;
 use hal::signal::AltStack;
 use pin_project_lite::pin_project;
 
@@ -25,7 +26,6 @@ use super::{
     pid::Pid,
     process::Process,
     signal::{SignalSet, pending::Pending},
-    stopwatch::Stopwatch,
 };
 use crate::{
     errno::Errno,
@@ -330,10 +330,7 @@ impl Thread {
 
     /// User and system time used, in nanoseconds.
     pub fn times(&self) -> (u64, u64) {
-        (
-            self.user_time.elapsed(rt::now()),
-            self.system_ns.load(Ordering::Relaxed),
-        )
+        (self.user_time.elapsed(rt::now), self.system_ns.load(Ordering::Relaxed))
     }
 }
 

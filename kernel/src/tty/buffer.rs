@@ -151,6 +151,8 @@ pub struct OutputBuffer {
     bytes: Box<[u8]>,
     start: usize,
     len: usize,
+    /// Bytes ever added.
+    added: u64,
 }
 
 impl OutputBuffer {
@@ -160,7 +162,13 @@ impl OutputBuffer {
             bytes: vec![0; OUTPUT_SIZE + ECHO_RESERVE].into_boxed_slice(),
             start: 0,
             len: 0,
+            added: 0,
         }
+    }
+
+    /// How many bytes have ever been added, and how many of those have left again, sent or thrown away.
+    pub fn positions(&self) -> (u64, u64) {
+        (self.added, self.added - self.len as u64)
     }
 
     /// Bytes held.
@@ -184,6 +192,7 @@ impl OutputBuffer {
             let at = (self.start + self.len) % self.bytes.len();
             self.bytes[at] = byte;
             self.len += 1;
+            self.added += 1;
         }
     }
 

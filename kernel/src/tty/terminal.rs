@@ -147,6 +147,17 @@ impl Tty {
         self.output.wait_until(|| self.has_output().then_some(())).await;
     }
 
+    /// Waits until what had been put out at the time of the call has left for the device. What is held back, by `VSTOP` or
+    /// `TCXONC`, is not waited for. Cancel-safe.
+    pub async fn output_taken(&self) {
+        let (until, _) = self.state.lock().discipline.output_positions();
+        let is_gone = || {
+            let discipline = &self.state.lock().discipline;
+            discipline.is_stopped() || discipline.output_positions().1 >= until
+        };
+        self.writers.wait_until(|| is_gone().then_some(())).await;
+    }
+
     /// The window's size.
     pub fn window_size(&self) -> WindowSize {
         self.state.lock().window

@@ -159,6 +159,12 @@ impl Machine {
         qemu
     }
 
+    /// Tells the guest the size of its terminal.
+    pub fn set_window(&mut self, rows: u16, columns: u16) {
+        self.words.insert(0, format!("COLUMNS={columns}"));
+        self.words.insert(0, format!("LINES={rows}"));
+    }
+
     fn command_line(&self, arch: Arch) -> String {
         let exit = match (arch, self.accelerator) {
             // Semihosting exists under emulation only.

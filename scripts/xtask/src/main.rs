@@ -6,6 +6,7 @@ mod bench;
 mod boot_many;
 mod busybox;
 mod check;
+mod console;
 mod cpio;
 mod hang;
 mod image;

@@ -12,6 +12,7 @@ use crate::session::{self, Input, READY};
 use crate::verdict;
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rustix::termios::tcgetwinsize;
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -115,13 +116,20 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
     }
     let limit = Duration::from_secs(options.timeout);
     if at_terminal {
-        interactive(&machine, boot)
+        interactive(machine, boot)
     } else {
         piped(machine, boot, options.verbose, limit)
     }
 }
 
-fn interactive(machine: &Machine, boot: &Boot) -> Result<ExitCode> {
+fn interactive(mut machine: Machine, boot: &Boot) -> Result<ExitCode> {
+    // A serial line carries no size. Before the caller's words, which so have the last say.
+    if let Ok(size) = tcgetwinsize(stdin())
+        && size.ws_row != 0
+        && size.ws_col != 0
+    {
+        machine.set_window(size.ws_row, size.ws_col);
+    }
     let mut qemu = machine.command(boot);
     let status = qemu
         .status()

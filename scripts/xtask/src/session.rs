@@ -10,7 +10,7 @@ use crate::hang;
 use crate::machine::{Boot, Machine};
 use anyhow::{Context, Result};
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// What `/init` prints on a line of its own when the command line has the word `script`: the console is set (no echo, no
 /// output processing) and the next byte received goes to the shell.
 pub const READY: &str = "BREENIX_CONSOLE_READY";
+
+/// `VEOF`, as often as it is written at once.
+const END_OF_FILE: [u8; 64] = [4; 64];
 
 /// What a guest's shell gets to read.
 pub enum Input {
@@ -62,19 +65,34 @@ pub fn run(
     sink: impl FnMut(&[u8]) + Send + 'static,
 ) -> Result<Outcome> {
     let mut machine = machine.clone();
-    let monitor = monitor_path();
-    machine.monitor = Some(monitor.clone());
-    let outcome = run_command(&mut machine.command(boot), boot, input, limit, sink, &monitor);
-    let _ = std::fs::remove_file(monitor);
-    outcome
+    let monitor = MonitorPath::new();
+    machine.monitor = Some(monitor.path().to_owned());
+    run_command(&mut machine.command(boot), boot, input, limit, sink, monitor.path())
 }
 
-/// A short path: a Unix socket's name has 108 bytes at most.
-fn monitor_path() -> PathBuf {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    std::env::temp_dir().join(format!("breenix-{}-{number}.qmp", std::process::id()))
+/// Where one guest's monitor listens; the socket is removed with this.
+pub struct MonitorPath(PathBuf);
+
+impl MonitorPath {
+    /// A path that no other guest has, and a short one: a Unix socket's name has 108 bytes at most.
+    pub fn new() -> Self {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(std::env::temp_dir().join(format!("breenix-{}-{number}.qmp", std::process::id())))
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for MonitorPath {
+    fn drop(&mut self) {
+        // It is not there if QEMU never came so far.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 fn run_command(
@@ -83,7 +101,7 @@ fn run_command(
     input: Input,
     limit: Duration,
     sink: impl FnMut(&[u8]) + Send + 'static,
-    monitor: &std::path::Path,
+    monitor: &Path,
 ) -> Result<Outcome> {
     let start = Instant::now();
     let program = command.get_program().to_string_lossy().into_owned();
@@ -94,7 +112,7 @@ fn run_command(
     let child = command
         .spawn()
         .with_context(|| format!("cannot start {program}: run scripts/setup"))?;
-    let mut guest = Guest(child);
+    let mut guest = Guest::new(child);
     let stdin = guest.0.stdin.take().context("no pipe to QEMU")?;
     let stdout = guest.0.stdout.take().context("no pipe from QEMU")?;
 
@@ -126,10 +144,19 @@ fn run_command(
 }
 
 /// QEMU's process; it does not outlive this.
-struct Guest(Child);
+pub struct Guest(Child);
 
 impl Guest {
-    fn exit(&mut self, boot: &Boot) -> Result<GuestExit> {
+    /// Takes charge of a process.
+    pub fn new(child: Child) -> Self {
+        Self(child)
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// Waiting is not possible.
+    pub fn exit(&mut self, boot: &Boot) -> Result<GuestExit> {
         let status = self.0.wait()?;
         Ok(status
             .code()
@@ -169,7 +196,7 @@ fn listen(mut console: impl Read, mut sink: impl FnMut(&[u8]), ready: Sender<()>
     log
 }
 
-/// Feeds the guest's shell. The pipe stays open until QEMU ends: closing it would not reach the guest.
+/// Feeds the guest's shell, to QEMU's end: closing the pipe would not reach the guest.
 fn feed(mut guest: ChildStdin, input: Input, is_ready: Receiver<()>) {
     let mut source: Box<dyn Read> = match input {
         Input::None => Box::new(std::io::empty()),
@@ -188,12 +215,12 @@ fn feed(mut guest: ChildStdin, input: Input, is_ready: Receiver<()>) {
         }
         let _ = guest.flush();
     }
-    // On a terminal ^D is the end of file only at the start of a line.
-    let end: &[u8] = if last == b'\n' { b"\x04" } else { b"\n\x04" };
-    if guest.write_all(end).and_then(|()| guest.flush()).is_ok() {
-        // Returns when the listener ends.
-        let _ = is_ready.recv();
+    // On a terminal ^D is the end of file only at the start of a line, and for one read: whoever reads next would wait. So
+    // it is sent for as long as there is a guest. The guest takes no more than its buffers hold, the pipe makes this wait.
+    if last != b'\n' && guest.write_all(b"\n").is_err() {
+        return;
     }
+    while guest.write_all(&END_OF_FILE).and_then(|()| guest.flush()).is_ok() {}
 }
 
 #[cfg(test)]
@@ -215,15 +242,7 @@ pub mod tests {
     pub fn fake(script: &str, input: Input, limit: Duration) -> Outcome {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run_command(
-            &mut command,
-            &boot(),
-            input,
-            limit,
-            |_| {},
-            std::path::Path::new("/nonexistent"),
-        )
-        .unwrap()
+        run_command(&mut command, &boot(), input, limit, |_| {}, Path::new("/nonexistent")).unwrap()
     }
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -246,6 +265,13 @@ pub mod tests {
         let script = format!("sleep 0.2; echo {READY}; head -c 4 | od -An -c; exit 1");
         let outcome = fake(&script, Input::Bytes(b"hi".to_vec()), LIMIT);
         assert!(outcome.text().contains("h   i  \\n 004"), "{}", outcome.text());
+    }
+
+    #[test]
+    fn every_reader_finds_an_end() {
+        let script = format!("echo {READY}; head -c 1000 | tr -dc '\\004' | wc -c; exit 1");
+        let outcome = fake(&script, Input::Bytes(b"hi\n".to_vec()), LIMIT);
+        assert!(outcome.text().contains("997"), "{}", outcome.text());
     }
 
     #[test]

@@ -2,13 +2,15 @@
 
 use std::{fs, sync::Arc, thread};
 
-use crate::{runner, sys};
+use crate::{runner, sys, syscall};
 
 crate::tests! { "breenix":
     the_kernel_names_its_build [breenix];
     an_idle_machine_takes_no_periodic_interrupts [breenix];
     a_blocked_thread_costs_at_most_4_kib (180) [breenix];
     the_tasks_are_listed [breenix];
+    cpu_time_stands_where_it_was_spent [breenix];
+    load_averages_are_the_same_everywhere [breenix];
 }
 
 fn the_kernel_names_its_build() {
@@ -86,4 +88,104 @@ fn a_blocked_thread_costs_at_most_4_kib() {
 fn the_tasks_are_listed() {
     let tasks = fs::read_to_string("/proc/breenix/tasks").expect("/proc/breenix/tasks");
     assert!(tasks.contains("uart"), "the console's driver is a task:\n{tasks}");
+}
+
+/// One column of the first line of `/proc/stat`, in ticks.
+#[derive(Clone, Copy)]
+enum Column {
+    User = 1,
+    Nice = 2,
+    System = 3,
+    Idle = 4,
+    Interrupts = 6,
+}
+
+/// Ticks of 10 ms in these columns together, and the sum of the columns of all CPUs' own lines.
+fn ticks(columns: &[Column]) -> (u64, u64) {
+    let stat = fs::read_to_string("/proc/stat").expect("/proc/stat");
+    let row = |line: &str| -> Vec<u64> { line.split_whitespace().filter_map(|word| word.parse().ok()).collect() };
+    let mut lines = stat.lines().take_while(|line| line.starts_with("cpu"));
+    let all = row(lines.next().expect("a line cpu"));
+    assert_eq!(all.len(), 10, "{stat}");
+    let picked = columns.iter().map(|column| all[*column as usize - 1]).sum();
+    (picked, lines.map(|line| row(line).iter().sum::<u64>()).sum())
+}
+
+/// Nanoseconds that this process has used in user mode and in the kernel.
+fn used() -> [u64; 2] {
+    // SAFETY: all-zero is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    syscall!(SYS_getrusage, libc::RUSAGE_SELF, &raw mut usage).expect("getrusage");
+    [usage.ru_utime, usage.ru_stime].map(|time| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1000)
+}
+
+fn cpu_time_stands_where_it_was_spent() {
+    const TICK: u64 = 10_000_000;
+    const ENOUGH: u64 = 300_000_000;
+    let spin_until = |kind: usize, work: fn()| {
+        let before = used()[kind];
+        while used()[kind] - before < ENOUGH {
+            (0..1000).for_each(|_| work());
+        }
+    };
+    let compute: fn() = || drop(std::hint::black_box((0..1000_u64).sum::<u64>()));
+    let call: fn() = || drop(syscall!(SYS_getppid));
+    // Less a tick for each look, and what leaving and entering the kernel takes of either side.
+    let least = ENOUGH / TICK * 3 / 4;
+    let spent = |columns: &[Column], work: &dyn Fn()| {
+        let before = ticks(columns).0;
+        work();
+        ticks(columns).0 - before
+    };
+    let user = spent(&[Column::User], &|| spin_until(0, compute));
+    assert!(user >= least, "{user} ticks under user");
+    let system = spent(&[Column::System, Column::Interrupts], &|| spin_until(1, call));
+    assert!(system >= least, "{system} ticks under system");
+    let nice = spent(&[Column::Nice], &|| {
+        sys::in_child(|| {
+            syscall!(SYS_setpriority, libc::PRIO_PROCESS, 0, 10).expect("setpriority");
+            let before = used()[0];
+            while used()[0] - before < ENOUGH {
+                (0..1000).for_each(|_| drop(std::hint::black_box((0..1000_u64).sum::<u64>())));
+            }
+        });
+    });
+    assert!(nice >= least, "{nice} ticks under nice");
+    // While it sleeps, an idle CPU's time goes on: every CPU's columns add up to the time that has passed.
+    let (began, before, idle) = (sys::now(), ticks(&[]).1, ticks(&[Column::Idle]).0);
+    sys::sleep_ms(500);
+    let idle = ticks(&[Column::Idle]).0 - idle;
+    let (after, passed) = (ticks(&[]).1, sys::now() - began);
+    let cpus = sys::cpus().len() as u64;
+    let all = (after - before).abs_diff(passed * cpus / TICK);
+    // Each of a CPU's columns is cut to a tick.
+    assert!(
+        all <= 6 * cpus,
+        "{} ticks of {cpus} CPUs in {passed} ns",
+        after - before
+    );
+    assert!(idle > 0, "nothing idle in {passed} ns");
+}
+
+fn load_averages_are_the_same_everywhere() {
+    // SAFETY: all-zero is a valid sysinfo.
+    let mut info: libc::sysinfo = unsafe { std::mem::zeroed() };
+    let looks = || fs::read_to_string("/proc/loadavg").expect("/proc/loadavg");
+    let hundredths = |text: &str| -> Vec<u64> {
+        let words = text.split(' ').take(3);
+        words
+            .map(|word| word.replace('.', "").parse().expect("a number"))
+            .collect()
+    };
+    // They move only every 5 s: one of a few looks has no move in it.
+    for _ in 0..10 {
+        let before = looks();
+        syscall!(SYS_sysinfo, &raw mut info).expect("sysinfo");
+        if hundredths(&before) == hundredths(&looks()) {
+            let fixed: Vec<u64> = info.loads.iter().map(|load| (load * 100 + (1 << 15)) >> 16).collect();
+            assert_eq!(fixed, hundredths(&before));
+            return;
+        }
+    }
+    panic!("the averages never stand still");
 }

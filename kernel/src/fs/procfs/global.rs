@@ -2,10 +2,11 @@
 
 use alloc::string::String;
 use core::{
-    fmt::{Result, Write},
+    fmt::{Display, Formatter, Result, Write},
     sync::atomic::Ordering,
 };
 
+use executor::{CpuInfo, LOAD_SHIFT};
 use hal::{PAGE_SIZE, arch::Cpu, traits::CpuOps};
 
 use crate::{
@@ -74,13 +75,17 @@ pub(super) fn interrupts(out: &mut String) -> Result {
     Ok(())
 }
 
-/// Load averages are not kept; the counts are true.
 pub(super) fn load_average(out: &mut String) -> Result {
     let runnable: u32 = rt::executor().cpus().map(|cpu| cpu.runnable).sum();
     let processes = task::processes();
     let threads: usize = processes.iter().map(|process| process.thread_count()).sum();
     let last = processes.iter().map(|process| process.pid()).max().unwrap_or(0);
-    writeln!(out, "0.00 0.00 0.00 {runnable}/{threads} {last}")
+    for average in rt::executor().load_averages() {
+        // To the nearest hundredth.
+        let hundredths = (average * 100 + (1 << (LOAD_SHIFT - 1))) >> LOAD_SHIFT;
+        write!(out, "{}.{:02} ", hundredths / 100, hundredths % 100)?;
+    }
+    writeln!(out, "{runnable}/{threads} {last}")
 }
 
 pub(super) fn memory_info(out: &mut String) -> Result {
@@ -106,21 +111,69 @@ pub(super) fn memory_info(out: &mut String) -> Result {
         .try_for_each(|(name, value)| writeln!(out, "{:<16}{value:>8} kB", alloc::format!("{name}:")))
 }
 
+/// Where a CPU's time has gone, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct CpuTimes {
+    user: u64,
+    nice: u64,
+    system: u64,
+    idle: u64,
+    interrupts: u64,
+}
+
+impl CpuTimes {
+    fn of(info: &CpuInfo) -> Self {
+        let interrupts = cpu::interrupts(info.cpu).ns.load(Ordering::Relaxed);
+        Self::new(info, interrupts)
+    }
+
+    /// What is not measured as anything else is the kernel's.
+    const fn new(info: &CpuInfo, interrupts: u64) -> Self {
+        Self {
+            user: info.user_ns,
+            nice: info.low_ns,
+            system: info
+                .total_ns
+                .saturating_sub(info.user_ns + info.low_ns + info.idle_ns + interrupts),
+            idle: info.idle_ns,
+            interrupts,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.user += other.user;
+        self.nice += other.nice;
+        self.system += other.system;
+        self.idle += other.idle;
+        self.interrupts += other.interrupts;
+    }
+}
+
+/// As in a `cpu` line of `/proc/stat`, in ticks: user, nice, system, idle, iowait, irq, softirq, steal, guest, guest_nice.
+impl Display for CpuTimes {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        const TICK: u64 = NANOS / 100;
+        let Self {
+            user,
+            nice,
+            system,
+            idle,
+            interrupts,
+        } = self;
+        let [user, nice, system, idle, interrupts] = [user, nice, system, idle, interrupts].map(|ns| ns / TICK);
+        write!(f, "{user} {nice} {system} {idle} 0 {interrupts} 0 0 0 0")
+    }
+}
+
 pub(super) fn stat(out: &mut String) -> Result {
-    const TICK: u64 = NANOS / 100;
-    let mut totals = [0; 3];
+    let mut sum = CpuTimes::default();
     let mut lines = String::new();
     for info in rt::executor().cpus() {
-        let idle = info.idle_ns / TICK;
-        // The executor counts user time by task, not by CPU: what is not idle stands under `system`.
-        let user = 0;
-        let system = (rt::now() / TICK).saturating_sub(idle + user);
-        writeln!(lines, "cpu{} {user} 0 {system} {idle} 0 0 0 0 0 0", info.cpu)?;
-        totals[0] += user;
-        totals[1] += system;
-        totals[2] += idle;
+        let times = CpuTimes::of(&info);
+        writeln!(lines, "cpu{} {times}", info.cpu)?;
+        sum.add(&times);
     }
-    writeln!(out, "cpu  {} 0 {} {} 0 0 0 0 0 0", totals[0], totals[1], totals[2])?;
+    writeln!(out, "cpu  {sum}")?;
     out.push_str(&lines);
     let taken: u64 = cpu::online_cpus().map(|cpu| cpu::interrupts(cpu).total()).sum();
     let switches: u64 = rt::executor().cpus().map(|cpu| cpu.polls).sum();

@@ -31,7 +31,7 @@ pub struct Effects {
     pub signals: u64,
     /// There may be something to read now.
     pub readable: bool,
-    /// There may be room to write now.
+    /// There may be room to write now, or no reason any more to wait for it.
     pub writable: bool,
     /// There is something for the device.
     pub output: bool,
@@ -141,6 +141,11 @@ impl LineDiscipline {
     /// Whether output is held back, by `VSTOP` or by `TCXONC`.
     pub fn is_stopped(&self) -> bool {
         self.stopped || self.suspended
+    }
+
+    /// How many bytes have ever been put out, and how many of those have left the buffer.
+    pub fn output_positions(&self) -> (u64, u64) {
+        self.output.positions()
     }
 
     /// Bytes that wait for the device (`TIOCOUTQ`).

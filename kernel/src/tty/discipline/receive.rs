@@ -69,6 +69,7 @@ impl LineDiscipline {
             self.start(effects);
         } else if self.termios.is(byte, raw::VSTOP) {
             self.stopped = true;
+            effects.writable = true;
         } else {
             return false;
         }

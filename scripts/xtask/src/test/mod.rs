@@ -5,6 +5,7 @@
 
 mod guest;
 mod host;
+mod terminal;
 
 use crate::arch::Arch;
 use crate::check;
@@ -100,6 +101,10 @@ impl Test {
                 suites.push((
                     format!("{}: shell scripts", arch.name()),
                     Box::new(move || guest::scripts(arch)),
+                ));
+                suites.push((
+                    format!("{}: terminal", arch.name()),
+                    Box::new(move || terminal::all(arch)),
                 ));
                 suites.push((
                     format!("{}: release boot", arch.name()),

@@ -1,0 +1,95 @@
+//! Time that adds up and can be read while it does.
+//!
+//! A CPU may sleep or be in user mode for hours, and others ask how long it has. So one word says both whether the time
+//! runs and how much there is: while it runs, the sum less the moment it began to run; the moment of the look added to
+//! that is the time. One load sees both or neither.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+const RUNS: u64 = 1 << 63;
+const TIME: u64 = RUNS - 1;
+/// The half of [`TIME`] that stands for less than nothing.
+const NEGATIVE: u64 = 1 << 62;
+
+/// Nanoseconds, up to 146 years. Started and stopped by one party, read by all.
+#[derive(Debug, Default)]
+pub struct Stopwatch(AtomicU64);
+
+impl Stopwatch {
+    /// Nothing yet, not running.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Lets the time run from `now` on.
+    pub fn start(&self, now: u64) {
+        let sum = time_at(self.0.load(Ordering::Relaxed), now);
+        self.0.store(sum.wrapping_sub(now) & TIME | RUNS, Ordering::Relaxed);
+    }
+
+    /// Stops the time at `now`, if it runs.
+    pub fn stop(&self, now: u64) {
+        self.0
+            .store(time_at(self.0.load(Ordering::Relaxed), now), Ordering::Relaxed);
+    }
+
+    /// As [`Stopwatch::stop`], where an interrupt handler does the same: the first of them counts.
+    pub fn stop_once(&self, now: u64) {
+        let word = self.0.load(Ordering::Relaxed);
+        // Fails only if it was stopped in between.
+        let _ = self
+            .0
+            .compare_exchange(word, time_at(word, now), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// The sum at the moment that `clock` gives. It is asked after the watch has been looked at: a time read before might
+    /// lie before a start.
+    pub fn elapsed(&self, clock: impl FnOnce() -> u64) -> u64 {
+        let word = self.0.load(Ordering::Acquire);
+        time_at(word, if word & RUNS == 0 { 0 } else { clock() })
+    }
+}
+
+fn time_at(word: u64, now: u64) -> u64 {
+    if word & RUNS == 0 {
+        return word;
+    }
+    let time = word.wrapping_add(now) & TIME;
+    // The clocks of two CPUs may differ by a little.
+    if time & NEGATIVE == 0 { time } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adds_up_what_it_ran() {
+        let watch = Stopwatch::new();
+        watch.start(100);
+        assert_eq!(watch.elapsed(|| 150), 50);
+        watch.stop(200);
+        assert_eq!(watch.elapsed(|| 1000), 100);
+        watch.start(1000);
+        assert_eq!(watch.elapsed(|| 1000), 100);
+        watch.stop(1001);
+        assert_eq!(watch.elapsed(|| 5000), 101);
+    }
+
+    #[test]
+    fn the_first_stop_counts() {
+        let watch = Stopwatch::new();
+        watch.start(100);
+        watch.stop_once(150);
+        watch.stop_once(160);
+        watch.stop(170);
+        assert_eq!(watch.elapsed(|| 1000), 50);
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_gives_nothing() {
+        let watch = Stopwatch::new();
+        watch.start(100);
+        assert_eq!(watch.elapsed(|| 99), 0);
+    }
+}
