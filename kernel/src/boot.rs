@@ -36,6 +36,7 @@ pub fn main(boot: &'static BootInfo) -> ! {
     if !boot.initramfs.is_some_and(symbols::init) {
         log::info!("no symbol table in the initramfs: backtraces show addresses only");
     }
+    rt::executor().set_timing(true);
     start_secondaries(boot.cpus);
     if let Err(error) = rt::spawn(SpawnOptions::new(Class::Service, "boot"), bring_up(boot)) {
         panic!("no memory for the first task: {error:?}");
