@@ -93,11 +93,6 @@ impl<P: Platform> Executor<P> {
             }
             cpu.running.entered.set(now);
             cpu.note_load(now);
-            if cpu.running.weight.get() < WEIGHT_ONE {
-                cpu.times.low.start(now);
-            } else {
-                cpu.times.user.start(now);
-            }
             cpu.counts.user_entries.add(1);
             return Ok(());
         }
@@ -112,20 +107,32 @@ impl<P: Platform> Executor<P> {
             .with(|queue| queue.first(&self.slab).map(|task| task.vruntime.get()))
     }
 
-    /// Back from user mode: called after every [`Executor::try_enter_user`] that opened, interrupts still masked, before
-    /// the trap is looked at.
-    pub fn leave_user(&self) {
+    /// User mode begins at `now`, for the accounts: called last of all before it, after [`Executor::try_enter_user`] opened.
+    pub fn user_begins(&self, now: u64) {
         let Some((_, cpu)) = self.here() else { return };
+        let task = self.slab.get(cpu.current.get());
+        if task.is_some_and(|task| task.weight.get() < WEIGHT_ONE) {
+            cpu.times.low.start(now);
+        } else {
+            cpu.times.user.start(now);
+        }
+    }
+
+    /// Back from user mode: called after every [`Executor::try_enter_user`] that opened, interrupts still masked, before
+    /// the trap is looked at. When user mode ended.
+    pub fn leave_user(&self) -> u64 {
+        let now = P::now();
+        let Some((_, cpu)) = self.here() else { return now };
         cpu.ready.back(Away::InUser);
         let entered = cpu.running.entered.get();
         cpu.running.entered.set(NEVER);
-        let now = P::now();
         // One of them runs.
         cpu.times.user.stop(now);
         cpu.times.low.stop(now);
         if let Some(task) = self.slab.get(cpu.current.get()) {
             task.user_ns.add(now.saturating_sub(entered));
         }
+        now
     }
 
     /// Whether something waits for the calling CPU that goes before the running task: for a long piece of kernel work to

@@ -33,9 +33,15 @@ fn time_goes_where_it_was_spent() {
     for seed in 0..5 {
         let cpus = Machine::new(seed, 3, 10 * SECOND).run(
             || {
-                let light = options(Class::User).cpu(1).affinity(2).weight(executor::WEIGHT_ONE / 4);
+                let light = options(Class::User).cpu(1).affinity(2);
                 let whole = options(Class::User).cpu(0).affinity(1);
-                executor().spawn(light, spin()).unwrap().detach();
+                // Its share is lowered while it runs alone, with no other turn.
+                let lowered = async {
+                    let me = executor().current().unwrap();
+                    executor().set_weight(me, executor::WEIGHT_ONE / 4);
+                    spin().await
+                };
+                executor().spawn(light, lowered).unwrap().detach();
                 executor().spawn(whole, spin()).unwrap().detach();
             },
             || executor().cpus().collect::<Vec<_>>(),

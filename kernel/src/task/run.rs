@@ -69,6 +69,10 @@ pub(super) fn run(
         let mut on_cpu = OnCpu::new();
         poll_fn(|cx| {
             thread.store_waker(cx.waker());
+            // Before the first instruction, which may come before whoever spawned the task has noted what it is.
+            if let Some(id) = rt::executor().current() {
+                thread.set_task_id(id);
+            }
             Poll::Ready(())
         })
         .await;
@@ -128,10 +132,10 @@ fn visit_user(thread: &Thread, mm: &Arc<AddressSpace>, context: &mut UserContext
     on_cpu.load(context);
     let entered = rt::now();
     thread.user_time.start(entered);
+    rt::executor().user_begins(entered);
     let trap = Cpu::enter_user(context);
-    rt::executor().leave_user();
+    let left = rt::executor().leave_user();
     AddressSpace::tlb_checkpoint();
-    let left = rt::now();
     thread
         .system_ns
         .fetch_add(entered.saturating_sub(on_cpu.since), Ordering::Relaxed);

@@ -122,16 +122,20 @@ fn used() -> [u64; 2] {
 fn cpu_time_stands_where_it_was_spent() {
     const TICK: u64 = 10_000_000;
     const ENOUGH: u64 = 300_000_000;
+    let compute: fn() = || {
+        std::hint::black_box((0..1000_u64).sum::<u64>());
+    };
+    let call: fn() = || {
+        let _parent = syscall!(SYS_getppid);
+    };
     let spin_until = |kind: usize, work: fn()| {
         let before = used()[kind];
         while used()[kind] - before < ENOUGH {
             (0..1000).for_each(|_| work());
         }
     };
-    let compute: fn() = || drop(std::hint::black_box((0..1000_u64).sum::<u64>()));
-    let call: fn() = || drop(syscall!(SYS_getppid));
-    // Less a tick for each look, and what leaving and entering the kernel takes of either side.
-    let least = ENOUGH / TICK * 3 / 4;
+    // Less a tick that each look cuts off on each CPU.
+    let least = ENOUGH / TICK - 2 * sys::cpus().len() as u64;
     let spent = |columns: &[Column], work: &dyn Fn()| {
         let before = ticks(columns).0;
         work();
@@ -144,10 +148,7 @@ fn cpu_time_stands_where_it_was_spent() {
     let nice = spent(&[Column::Nice], &|| {
         sys::in_child(|| {
             syscall!(SYS_setpriority, libc::PRIO_PROCESS, 0, 10).expect("setpriority");
-            let before = used()[0];
-            while used()[0] - before < ENOUGH {
-                (0..1000).for_each(|_| drop(std::hint::black_box((0..1000_u64).sum::<u64>())));
-            }
+            spin_until(0, compute);
         });
     });
     assert!(nice >= least, "{nice} ticks under nice");
