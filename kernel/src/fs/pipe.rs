@@ -58,6 +58,15 @@ impl State {
         self.capacity - self.len
     }
 
+    /// How often the other side of `end` has been opened, and whether it is open now.
+    const fn peer(&self, end: End) -> (u64, bool) {
+        match end {
+            End::Read => (self.writer_opens, self.writers > 0),
+            End::Write => (self.reader_opens, self.readers > 0),
+            End::Both => (0, true),
+        }
+    }
+
     fn page(&mut self) -> Result<&mut Page> {
         if self.pages.back().is_none_or(|page| page.end == PAGE) {
             let bytes = match self.spare.take() {
@@ -178,12 +187,15 @@ impl Pipe {
     /// A pipe's two ends: to read, to write.
     pub fn ends() -> (Arc<PipeEnd>, Arc<PipeEnd>) {
         let pipe = Arc::new(Self::new());
-        (pipe.open(End::Read, None), pipe.open(End::Write, None))
+        (pipe.open(End::Read, None).0, pipe.open(End::Write, None).0)
     }
 
-    /// Opens an end. `fifo` is what `fstat` says of it, where it has an inode.
-    pub fn open(self: &Arc<Self>, end: End, fifo: Option<Attributes>) -> Arc<PipeEnd> {
+    /// Opens an end. `fifo` is what `fstat` says of it, where it has an inode. If the other side is not open: how often it
+    /// has been opened so far, for [`Pipe::has_met`]. That is found out in one step with the opening, which wakes whoever
+    /// waits on the other side: by the next look they may have written, closed and gone.
+    pub fn open(self: &Arc<Self>, end: End, fifo: Option<Attributes>) -> (Arc<PipeEnd>, Option<u64>) {
         let mut state = self.state.lock();
+        let (opens, present) = state.peer(end);
         if end.reads() {
             state.readers += 1;
             state.reader_opens += 1;
@@ -195,21 +207,22 @@ impl Pipe {
         drop(state);
         self.opened.wake_all();
         self.pollers.wake_all();
-        Arc::new(PipeEnd {
+        let opened = Arc::new(PipeEnd {
             pipe: self.clone(),
             end,
             fifo,
-        })
+        });
+        (opened, (!present).then_some(opens))
     }
 
-    /// How often the other side of `end` has been opened, and whether it is open now.
-    pub fn peer(&self, end: End) -> (u64, bool) {
-        let state = self.state.lock();
-        match end {
-            End::Read => (state.writer_opens, state.writers > 0),
-            End::Write => (state.reader_opens, state.readers > 0),
-            End::Both => (0, true),
-        }
+    /// Whether the other side of `end` is open.
+    pub fn has_peer(&self, end: End) -> bool {
+        self.state.lock().peer(end).1
+    }
+
+    /// Whether the other side of `end` has been opened since [`Pipe::open`] gave `seen`.
+    pub fn has_met(&self, end: End, seen: u64) -> bool {
+        self.state.lock().peer(end).0 != seen
     }
 
     /// Woken whenever an end is opened.

@@ -11,7 +11,7 @@ use crate::{
     fs::{
         File, Readiness,
         file::Stop,
-        pipe::{DEFAULT_CAPACITY, PIPE_BUF, Pipe},
+        pipe::{DEFAULT_CAPACITY, End, PIPE_BUF, Pipe},
     },
 };
 
@@ -34,6 +34,25 @@ fn end_of_file_and_broken_pipe() {
     drop(reader);
     assert_eq!(write(&writer, 0, b"abc"), (0, Err(Stop::Errno(Errno::EPIPE))));
     assert!(writer.readiness().contains(Readiness::ERR));
+}
+
+/// The opening wakes whoever waits on the other side, who may be gone by the next look.
+#[test]
+fn a_fifo_s_two_sides_meet_once_and_for_all() {
+    for (first, second) in [(End::Read, End::Write), (End::Write, End::Read)] {
+        let pipe = Arc::new(Pipe::new());
+        let (waiting, alone) = pipe.open(first, None);
+        let seen = alone.expect("nobody is there yet");
+        assert!(!pipe.has_met(first, seen));
+        let (late, alone) = pipe.open(second, None);
+        assert!(pipe.has_met(first, seen));
+        drop(waiting);
+        assert_eq!(alone, None, "has met the one who has gone");
+        drop(late);
+        // What was before does not count.
+        let (_end, alone) = pipe.open(first, None);
+        assert!(!pipe.has_met(first, alone.expect("alone again")));
+    }
 }
 
 #[test]

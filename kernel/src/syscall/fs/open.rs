@@ -1,7 +1,6 @@
 //! Opening and closing.
 
 use alloc::sync::Arc;
-use core::pin::pin;
 
 use linux_raw_sys::general as linux;
 
@@ -145,21 +144,13 @@ async fn open_fifo(t: &Thread, location: &Location, flags: u32) -> Result<Arc<dy
     let pipe = location.inode.fifo()?;
     let end = End::from_flags(flags);
     let nonblocking = flags & linux::O_NONBLOCK != 0;
-    if end == End::Write && nonblocking && !pipe.peer(end).1 {
+    if end == End::Write && nonblocking && !pipe.has_peer(end) {
         return Err(Errno::ENXIO);
     }
-    let (seen, _) = pipe.peer(end);
-    let opened = pipe.open(end, Some(location.inode.attributes()));
-    if !nonblocking {
-        loop {
-            let mut wait = pin!(pipe.opened().wait());
-            wait.as_mut().enable();
-            let (opens, present) = pipe.peer(end);
-            if present || opens != seen {
-                break;
-            }
-            t.interruptible(wait).await?;
-        }
+    let (opened, alone) = pipe.open(end, Some(location.inode.attributes()));
+    if let Some(seen) = alone.filter(|_| !nonblocking) {
+        let met = pipe.opened().wait_until(|| pipe.has_met(end, seen).then_some(()));
+        t.interruptible(met).await?;
     }
     Ok(opened)
 }
