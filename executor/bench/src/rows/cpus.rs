@@ -45,6 +45,7 @@ fn cross(scale: &Scale) -> Row {
             cell::<Smol>(cross_case::<Smol>(hits)),
             cell::<AsyncTask>(cross_case::<AsyncTask>(hits)),
             cell::<local_pool::Pool>(cross_case::<local_pool::Pool>(hits)),
+            maitake!(cross_case(hits)),
         ]
     } else {
         vec![Cell {
@@ -122,6 +123,7 @@ fn scale_to<const CPUS: usize>(scale: &Scale) -> Row {
             cell::<Smol>(scaling_case::<Smol>(CPUS, times)),
             cell::<AsyncTask>(scaling_case::<AsyncTask>(CPUS, times)),
             cell::<local_pool::Pool>(scaling_case::<local_pool::Pool>(CPUS, times)),
+            maitake!(scaling_case(CPUS, times)),
         ],
     }
 }

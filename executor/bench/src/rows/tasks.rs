@@ -42,6 +42,7 @@ macro_rules! every {
             cell::<Smol>($function::<Smol>($($argument),*)),
             cell::<AsyncTask>($function::<AsyncTask>($($argument),*)),
             cell::<local_pool::Pool>($function::<local_pool::Pool>($($argument),*)),
+            maitake!($function($($argument),*)),
         ]
     };
 }

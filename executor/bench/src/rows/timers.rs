@@ -36,6 +36,7 @@ macro_rules! every {
             cell::<Ours>($function::<Ours>($($argument),*)),
             cell::<CurrentThread>($function::<CurrentThread>($($argument),*)),
             cell::<SortedMap>($function::<SortedMap>($($argument),*)),
+            maitake!($function($($argument),*)),
         ]
     };
 }
