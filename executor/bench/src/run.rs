@@ -63,6 +63,8 @@ pub struct Row {
     pub id: &'static str,
     pub name: String,
     pub unit: &'static str,
+    /// Whether it is timed by the wall clock.
+    pub wall: bool,
     pub bar: Bar,
     /// Every how many rounds it takes part.
     pub share: usize,
@@ -153,7 +155,7 @@ fn run_row(mut row: Row, rounds: usize, dice: &mut Dice, failures: &mut Vec<Stri
         Bar::Most(most) => json!({ "most": most }),
         Bar::None => Value::Null,
     };
-    json!({ "id": row.id, "name": row.name, "unit": row.unit, "bar": bar, "cells": cells })
+    json!({ "id": row.id, "name": row.name, "unit": row.unit, "wall": row.wall, "bar": bar, "cells": cells })
 }
 
 /// Numbers for shuffling: a linear congruence, its high bits used. The same every run.
@@ -226,6 +228,7 @@ mod tests {
             id: "row",
             name: "a row".into(),
             unit: "ns",
+            wall: false,
             bar: Bar::Ratio(0.5),
             share: 1,
             cells: vec![

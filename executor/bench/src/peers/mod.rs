@@ -4,6 +4,8 @@ pub mod async_task;
 pub mod btree;
 pub mod embassy;
 pub mod local_pool;
+#[cfg(maitake)]
+pub mod maitake;
 pub mod ours;
 pub mod smol;
 pub mod tokio;

@@ -36,7 +36,8 @@ fn cell<P: Peer>(case: Case) -> Cell {
 }
 
 fn cross(scale: &Scale) -> Row {
-    let hits = scale.operations;
+    // Short rounds: on a busy machine both threads have to be given their CPUs at the same time.
+    let hits = (scale.operations / 20).max(50);
     let mut cells = if cpus().is_ok_and(|cpus| cpus.len() > 1) {
         vec![
             cell::<Ours>(cross_case::<Ours>(hits)),
@@ -45,6 +46,7 @@ fn cross(scale: &Scale) -> Row {
             cell::<Smol>(cross_case::<Smol>(hits)),
             cell::<AsyncTask>(cross_case::<AsyncTask>(hits)),
             cell::<local_pool::Pool>(cross_case::<local_pool::Pool>(hits)),
+            maitake!(cross_case(hits)),
         ]
     } else {
         vec![Cell {
@@ -60,6 +62,7 @@ fn cross(scale: &Scale) -> Row {
         id: "cross",
         name: "wake to poll on another CPU that spins".into(),
         unit: "ns",
+        wall: true,
         bar: Bar::Ratio(0.65),
         share: 1,
         cells,
@@ -112,6 +115,7 @@ fn scale_to<const CPUS: usize>(scale: &Scale) -> Row {
         id: "scaling",
         name: format!("yield, {TASKS} tasks on each of {CPUS} CPUs, one poll of all"),
         unit: "ns",
+        wall: true,
         bar: Bar::None,
         share: 1,
         cells: vec![
@@ -122,6 +126,7 @@ fn scale_to<const CPUS: usize>(scale: &Scale) -> Row {
             cell::<Smol>(scaling_case::<Smol>(CPUS, times)),
             cell::<AsyncTask>(scaling_case::<AsyncTask>(CPUS, times)),
             cell::<local_pool::Pool>(scaling_case::<local_pool::Pool>(CPUS, times)),
+            maitake!(scaling_case(CPUS, times)),
         ],
     }
 }

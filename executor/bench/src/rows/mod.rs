@@ -1,5 +1,27 @@
 //! The rows: one generic program each, run on every peer.
 
+/// maitake's cell, where it is built in.
+#[cfg(maitake)]
+macro_rules! maitake {
+    ($function:ident($($argument:expr),*)) => {
+        crate::run::Cell {
+            peer: "maitake",
+            case: Ok($function::<crate::peers::maitake::Maitake>($($argument),*)),
+        }
+    };
+}
+
+/// maitake's cell: it says why it is empty.
+#[cfg(not(maitake))]
+macro_rules! maitake {
+    ($function:ident($($argument:expr),*)) => {
+        crate::run::Cell {
+            peer: "maitake",
+            case: Err("in no registry, only in a git repository: scripts/bench executor --maitake"),
+        }
+    };
+}
+
 mod cpus;
 mod sharing;
 mod tasks;

@@ -41,6 +41,7 @@ fn channels(scale: &Scale) -> Row {
         id: "channel",
         name: "bounded channel, round trip, each on its own executor".into(),
         unit: "ns",
+        wall: false,
         bar: Bar::Ratio(0.7),
         share: 1,
         cells: vec![
@@ -72,6 +73,7 @@ fn channels_alone(scale: &Scale) -> Row {
         id: "channel-alone",
         name: "bounded channel, round trip, all on async-task".into(),
         unit: "ns",
+        wall: false,
         bar: Bar::None,
         share: 1,
         cells: vec![
@@ -157,6 +159,7 @@ fn locks(scale: &Scale) -> Row {
         id: "lock",
         name: format!("contended lock, {CONTENDERS} tasks"),
         unit: "ns",
+        wall: false,
         bar: Bar::None,
         share: 1,
         cells: lock_cells(scale),
@@ -170,6 +173,7 @@ fn lock_allocations(scale: &Scale) -> Row {
         id: "lock-allocations",
         name: "allocations for a contended lock".into(),
         unit: "calls",
+        wall: false,
         bar: Bar::Most(0.0),
         share: 8,
         cells,

@@ -36,6 +36,7 @@ macro_rules! every {
             cell::<Ours>($function::<Ours>($($argument),*)),
             cell::<CurrentThread>($function::<CurrentThread>($($argument),*)),
             cell::<SortedMap>($function::<SortedMap>($($argument),*)),
+            maitake!($function($($argument),*)),
         ]
     };
 }
@@ -52,6 +53,7 @@ fn arm_thousand(scale: &Scale) -> Row {
         id: "timer-1000",
         name: "arm and disarm a timer, 1000 outstanding".into(),
         unit: "ns",
+        wall: false,
         bar: Bar::Ratio(0.1),
         share: 1,
         cells: every!(arm_case(1000, scale.operations)),
@@ -63,6 +65,7 @@ fn arm_million(scale: &Scale) -> Row {
         id: "timer-million",
         name: format!("arm and disarm a timer, {} outstanding", scale.million),
         unit: "ns",
+        wall: false,
         bar: Bar::Ratio(0.1),
         share: 1,
         cells: every!(arm_case(scale.million, scale.operations)),
@@ -76,6 +79,7 @@ fn allocations(scale: &Scale) -> Row {
         id: "timer-allocations",
         name: "allocations to arm and disarm a timer".into(),
         unit: "calls",
+        wall: false,
         bar: Bar::Most(0.0),
         share: 8,
         cells,
@@ -132,6 +136,7 @@ fn fire_million(scale: &Scale) -> Row {
         id: "timer-fire",
         name: format!("fire a timer, {} due at once", scale.million),
         unit: "ns",
+        wall: false,
         bar: Bar::Ratio(0.3),
         share: scale.million_share,
         cells: every!(fire_case(scale.million)),
@@ -177,6 +182,7 @@ fn bytes(_: &Scale) -> Row {
         id: "timer-bytes",
         name: "memory of a sleeping timer".into(),
         unit: "bytes",
+        wall: false,
         bar: Bar::None,
         share: 8,
         cells: every!(bytes_case()),

@@ -31,6 +31,9 @@ pub struct Bench {
     /// Small and short: whether it works, not how fast it is
     #[arg(long)]
     quick: bool,
+    /// The executor against maitake too, whose git repository must be in reach
+    #[arg(long)]
+    maitake: bool,
     /// Only rows whose short name contains this
     #[arg(long)]
     only: Option<String>,
@@ -73,6 +76,10 @@ impl Bench {
     fn executor(&self, samples: &Path) -> Result<bool> {
         let mut build = project::cargo();
         build.args(["build", "--package", "executor-bench", "--profile", "measure"]);
+        if self.maitake {
+            build.args(["--manifest-path", "executor/bench/maitake/Cargo.toml", "--target-dir"]);
+            build.arg(project::target_dir().join("maitake"));
+        }
         let programs = project::build(&mut build)?;
         let program = programs.into_iter().find(|program| program.name == "executor-bench");
         let program = program.context("cargo named no benchmark")?;

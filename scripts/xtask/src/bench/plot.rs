@@ -32,8 +32,8 @@ fn comparable(suite: &Suite) -> Vec<(&Row, f64)> {
     let best = |row: &Row| {
         row.verdict()?
             .best
-            .map(|(_, best)| best.median)
-            .filter(|median| *median > 0.0)
+            .map(|(_, best)| row.decisive(&best))
+            .filter(|figure| *figure > 0.0)
     };
     suite.rows.iter().filter_map(|row| Some((row, best(row)?))).collect()
 }
@@ -58,7 +58,7 @@ fn render(suite: &Suite, text: &mut String) -> Result<(), Box<dyn std::error::Er
         style.pos(Pos::new(to, VPos::Center))
     };
     let title = format!(
-        "{}: time as a multiple of the best peer's (median of {} rounds)",
+        "{}: time as a multiple of the best peer's ({} rounds)",
         suite.suite, suite.rounds
     );
     root.draw(&Text::new(title, (20, 20), font(16, BLACK, HPos::Left)))?;
@@ -81,7 +81,11 @@ fn render(suite: &Suite, text: &mut String) -> Result<(), Box<dyn std::error::Er
         ))?;
         for cell in row.cells.iter().filter(|cell| cell.peer != OURS) {
             if let Some(figures) = cell.figures() {
-                root.draw(&Circle::new((place(figures.median / best), y), 3, GREY.filled()))?;
+                root.draw(&Circle::new(
+                    (place(row.decisive(&figures) / best), y),
+                    3,
+                    GREY.filled(),
+                ))?;
             }
         }
         let Some(verdict) = row.verdict() else { continue };
@@ -90,7 +94,8 @@ fn render(suite: &Suite, text: &mut String) -> Result<(), Box<dyn std::error::Er
             root.draw(&PathElement::new([(x, y - 9), (x, y + 9)], BLUE.stroke_width(2)))?;
         }
         let color = if verdict.kept == Some(false) { ORANGE } else { GREEN };
-        if let Some((ratio, _)) = verdict.ratios() {
+        if let Some((median, minimum)) = verdict.ratios() {
+            let ratio = if row.wall { minimum } else { median };
             root.draw(&Circle::new((place(ratio), y), 6, color.filled()))?;
             root.draw(&Text::new(
                 format!("{ratio:.2}"),

@@ -27,6 +27,10 @@ pub struct Row {
     pub name: String,
     /// What the samples are in.
     pub unit: String,
+    /// Whether it was timed by the wall clock. Then whatever else ran on the machine is in the samples, and it is the
+    /// minimum that says how long the operation takes; else the median does.
+    #[serde(default)]
+    pub wall: bool,
     /// What is asked of it.
     pub bar: Option<Bar>,
     /// The contenders.
@@ -37,9 +41,9 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bar {
-    /// Our median divided by the best peer's is at most this.
+    /// Our figure divided by the best peer's is at most this.
     Ratio(f64),
-    /// Our median is at most this.
+    /// Our figure is at most this.
     Most(f64),
 }
 
@@ -96,7 +100,7 @@ impl Figures {
 pub struct Verdict {
     /// Ours.
     pub ours: Figures,
-    /// The peer with the least median, and its figures.
+    /// The peer with the least figure, and its figures.
     pub best: Option<(String, Figures)>,
     /// Whether the bar is kept; `None` without a bar.
     pub kept: Option<bool>,
@@ -115,17 +119,24 @@ impl Verdict {
 }
 
 impl Row {
+    /// The figure that counts.
+    pub fn decisive(&self, figures: &Figures) -> f64 {
+        if self.wall { figures.minimum } else { figures.median }
+    }
+
     /// How ours did against the best of the others; `None` if ours was not measured.
     pub fn verdict(&self) -> Option<Verdict> {
         let ours = self.cells.iter().find(|cell| cell.peer == OURS)?.figures()?;
         let peers = self.cells.iter().filter(|cell| cell.peer != OURS);
         let best = peers
             .filter_map(|cell| Some((cell.peer.clone(), cell.figures()?)))
-            .min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
+            .min_by(|(_, a), (_, b)| self.decisive(a).total_cmp(&self.decisive(b)));
         let mut verdict = Verdict { ours, best, kept: None };
         verdict.kept = match self.bar {
-            Some(Bar::Ratio(most)) => verdict.ratios().map(|(ratio, _)| ratio <= most),
-            Some(Bar::Most(most)) => Some(ours.median <= most),
+            Some(Bar::Ratio(most)) => verdict
+                .ratios()
+                .map(|(median, minimum)| if self.wall { minimum } else { median } <= most),
+            Some(Bar::Most(most)) => Some(self.decisive(&ours) <= most),
             None => None,
         };
         Some(verdict)
@@ -149,6 +160,7 @@ pub mod tests {
             id: "id".into(),
             name: "some operation".into(),
             unit: "ns".into(),
+            wall: false,
             bar,
             cells,
         }
@@ -173,6 +185,21 @@ pub mod tests {
         let verdict = row(Some(Bar::Ratio(0.5)), cells).verdict().expect("ours is there");
         assert_eq!(verdict.best.as_ref().map(|(peer, _)| peer.as_str()), Some("a"));
         assert_eq!(verdict.ratios(), Some((5.0 / 11.0, 0.4)));
+        assert_eq!(verdict.kept, Some(true));
+    }
+
+    #[test]
+    fn by_the_wall_clock_it_is_the_minimum_that_counts() {
+        let cells = vec![
+            cell("a", &[10.0, 11.0]),
+            cell(OURS, &[4.0, 90.0]),
+            cell("b", &[8.0, 50.0]),
+        ];
+        let mut row = row(Some(Bar::Ratio(0.5)), cells);
+        assert_eq!(row.verdict().and_then(|verdict| verdict.kept), Some(false));
+        row.wall = true;
+        let verdict = row.verdict().expect("ours is there");
+        assert_eq!(verdict.best.as_ref().map(|(peer, _)| peer.as_str()), Some("b"));
         assert_eq!(verdict.kept, Some(true));
     }
 

@@ -38,7 +38,7 @@ pub fn verdicts(suite: &Suite) -> String {
         table.add_row(verdict(row));
     }
     format!(
-        "{}: medians of {} rounds, minima in brackets; ratio: ours to the best peer\n{table}",
+        "{}: medians of {} rounds, minima in brackets; ratio: ours to the best peer (*: wall clock, minima count)\n{table}",
         suite.suite, suite.rounds
     )
 }
@@ -49,11 +49,16 @@ fn verdict(row: &Row) -> [String; 8] {
         Some(Bar::Most(most)) => format!("at most {most}"),
         None => String::new(),
     };
+    let unit = if row.wall {
+        format!("{}*", row.unit)
+    } else {
+        row.unit.clone()
+    };
     let Some(verdict) = row.verdict() else {
         let dash = || "-".to_owned();
         return [
             row.name.clone(),
-            row.unit.clone(),
+            unit,
             dash(),
             dash(),
             dash(),
@@ -77,7 +82,7 @@ fn verdict(row: &Row) -> [String; 8] {
     };
     [
         row.name.clone(),
-        row.unit.clone(),
+        unit,
         figures(verdict.ours),
         peer,
         best,
