@@ -23,5 +23,6 @@ pub mod rt;
 pub mod symbols;
 pub mod sync;
 pub mod syscall;
+pub mod tally;
 pub mod task;
 pub mod tty;

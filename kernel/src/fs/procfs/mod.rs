@@ -4,8 +4,10 @@
 //! shows, and a process that has ended meanwhile answers `ENOENT` or `ESRCH`. The text of a file is made when it is read
 //! at position 0 and kept in the open file until it is read there again.
 //!
-//! [`global`] makes the files about the machine, [`process`] those about one process; [`listing`] the directories.
+//! [`global`] makes the files about the machine, [`process`] those about one process, [`allocations`] one about a thread;
+//! [`listing`] the directories.
 
+mod allocations;
 mod global;
 mod listing;
 mod process;
@@ -60,6 +62,8 @@ enum Kind {
     Descriptor(Pid, i32),
     /// `/proc/<pid>/task`.
     Threads(Pid),
+    /// What was allocated for a thread.
+    Allocations(Pid),
     /// `exe`, `cwd`, `root`.
     Place(Pid, process::Place),
 }
@@ -102,6 +106,7 @@ impl Node {
             | Kind::Descriptors(pid)
             | Kind::Descriptor(pid, _)
             | Kind::Threads(pid)
+            | Kind::Allocations(pid)
             | Kind::Place(pid, _) => process::find(pid).ok(),
             _ => None,
         }
@@ -114,7 +119,7 @@ impl Inode for Node {
             Kind::Root | Kind::Directory(_) | Kind::Process(_) | Kind::Threads(_) => 0o555,
             Kind::Descriptors(_) => 0o500,
             Kind::Setting(..) => 0o644,
-            Kind::Global(_) | Kind::About(..) => 0o444,
+            Kind::Global(_) | Kind::About(..) | Kind::Allocations(_) => 0o444,
             Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => 0o777,
         };
         let mut attributes = Attributes::synthetic(self.device, self.number, self.kind(), permissions);
@@ -133,7 +138,7 @@ impl Inode for Node {
             Kind::Root | Kind::Directory(_) | Kind::Process(_) | Kind::Descriptors(_) | Kind::Threads(_) => {
                 FileKind::Directory
             }
-            Kind::Global(_) | Kind::Setting(..) | Kind::About(..) => FileKind::Regular,
+            Kind::Global(_) | Kind::Setting(..) | Kind::About(..) | Kind::Allocations(_) => FileKind::Regular,
             Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => {
                 FileKind::Symlink
             }
@@ -169,8 +174,9 @@ impl Inode for Node {
     }
 
     fn open(self: Arc<Self>, _: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
-        Ok(match self.kind() {
-            FileKind::Directory => Arc::new(listing::Directory::new(self)),
+        Ok(match (self.kind, self.kind()) {
+            (_, FileKind::Directory) => Arc::new(listing::Directory::new(self)),
+            (Kind::Allocations(tid), _) => Arc::new(allocations::Allocations::new(self, tid)),
             _ => Arc::new(Text {
                 node: self,
                 made: SpinLock::new(Rank::Inode, Vec::new()),
