@@ -11,6 +11,7 @@ pub mod boot;
 pub mod build_id;
 pub mod command_line;
 pub mod cpu;
+pub mod crash;
 pub mod drivers;
 pub mod errno;
 pub mod fs;

@@ -14,7 +14,10 @@ use core::{
 use hal::{MAX_CPUS, arch::PerCpu, traits::PerCpuOps};
 use pin_project_lite::pin_project;
 
-use super::{Pid, thread::Thread};
+use super::{
+    Pid,
+    thread::{Comm, Thread},
+};
 use crate::{cpu, tally};
 
 const NOBODY: Pid = 0;
@@ -27,6 +30,12 @@ pub fn tid() -> Option<Pid> {
         NOBODY => None,
         tid => Some(tid),
     }
+}
+
+/// Shows a thread's name as what the calling CPU runs.
+pub(super) fn show_name(name: &Comm) {
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    cpu::set_status(core::str::from_utf8(&name[..end]).unwrap_or("?"));
 }
 
 /// Whether the future may still be polled. Also what lets the executor's cell tell its states apart without a word of its
@@ -65,9 +74,7 @@ impl<F: Future> Future for Scope<F> {
         debug_assert_eq!(*this.life, Life::Runs, "polled after its end");
         let current = &CURRENT[PerCpu::cpu_id() as usize];
         current.store(this.thread.tid(), Ordering::Relaxed);
-        let name = this.thread.comm();
-        let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-        cpu::set_status(core::str::from_utf8(&name[..end]).unwrap_or("?"));
+        show_name(&this.thread.comm());
         tally::book_to_nobody();
         let result = this.future.poll(cx);
         this.thread.account.book();

@@ -238,6 +238,9 @@ impl Thread {
             *to = *from;
         }
         *self.comm.lock() = comm;
+        if super::current::tid() == Some(self.tid()) {
+            super::current::show_name(&comm);
+        }
     }
 
     /// Its signal mask.

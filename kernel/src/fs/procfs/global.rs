@@ -9,7 +9,7 @@ use core::{
 use hal::{PAGE_SIZE, arch::Cpu, traits::CpuOps};
 
 use crate::{
-    command_line, cpu,
+    command_line, cpu, crash,
     errno::{self, Errno},
     irq, mm, random, rt,
     syscall::system,
@@ -145,6 +145,26 @@ pub(super) fn drop_caches(line: &[u8]) -> errno::Result<()> {
         mm::frame::trim();
     }
     DROPPED.store(what, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Of Linux's letters the one that crashes the machine.
+pub(super) fn sysrq(line: &[u8]) -> errno::Result<()> {
+    match line.first() {
+        Some(b'c') => crash::panic(),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+#[cfg(debug_assertions)]
+pub(super) fn crash(line: &[u8]) -> errno::Result<()> {
+    match line {
+        b"null-pointer" => crash::null_pointer(),
+        b"stack-overflow" => {
+            crash::stack_overflow(0);
+        }
+        _ => return Err(Errno::EINVAL),
+    }
     Ok(())
 }
 

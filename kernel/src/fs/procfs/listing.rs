@@ -30,12 +30,15 @@ const ROOT: &[(&str, Kind)] = &[
     ("meminfo", text(global::memory_info)),
     ("mounts", Kind::Link("self/mounts")),
     ("stat", text(global::stat)),
+    ("sysrq-trigger", Kind::Command(global::sysrq)),
     ("sys", Kind::Directory(SYS)),
     ("uptime", text(global::uptime)),
     ("version", text(global::version)),
 ];
 
 const BREENIX: &[(&str, Kind)] = &[
+    #[cfg(debug_assertions)]
+    ("crash", Kind::Command(global::crash)),
     ("cpus", text(global::executor_cpus)),
     ("interrupt_context", text(global::interrupt_context)),
     ("memory", text(global::memory_in_use)),

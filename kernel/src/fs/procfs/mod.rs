@@ -15,7 +15,7 @@ mod process;
 use alloc::{string::String, sync::Arc, vec::Vec};
 
 use super::{
-    attributes::{Attributes, DeviceNumber, FileKind},
+    attributes::{Attributes, DeviceNumber, FileKind, SetAttributes},
     file::{Attempt, File, Positioning, Transfer, Whence},
     inode::{FileSystemStatus, Inode, OpenRequest, Target},
     io::Sink,
@@ -46,6 +46,8 @@ enum Kind {
     Global(GlobalText),
     /// A file to write one line to, with the text it shows.
     Setting(GlobalText, fn(&[u8]) -> Result<()>),
+    /// A file to write one line to and not to be read.
+    Command(fn(&[u8]) -> Result<()>),
     /// A fixed link.
     Link(&'static str),
     /// `self`.
@@ -119,6 +121,7 @@ impl Inode for Node {
             Kind::Root | Kind::Directory(_) | Kind::Process(_) | Kind::Threads(_) => 0o555,
             Kind::Descriptors(_) => 0o500,
             Kind::Setting(..) => 0o644,
+            Kind::Command(_) => 0o200,
             Kind::Global(_) | Kind::About(..) | Kind::Allocations(_) => 0o444,
             Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => 0o777,
         };
@@ -138,10 +141,31 @@ impl Inode for Node {
             Kind::Root | Kind::Directory(_) | Kind::Process(_) | Kind::Descriptors(_) | Kind::Threads(_) => {
                 FileKind::Directory
             }
-            Kind::Global(_) | Kind::Setting(..) | Kind::About(..) | Kind::Allocations(_) => FileKind::Regular,
+            Kind::Global(_) | Kind::Setting(..) | Kind::Command(_) | Kind::About(..) | Kind::Allocations(_) => {
+                FileKind::Regular
+            }
             Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => {
                 FileKind::Symlink
             }
+        }
+    }
+
+    /// A file that can be written may be cut to any length, which changes nothing, as on Linux: a shell's `>` does that.
+    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+        let SetAttributes {
+            permissions: None,
+            uid: None,
+            gid: None,
+            size: Some(_),
+            accessed: _,
+            modified: _,
+        } = change
+        else {
+            return Err(Errno::EPERM);
+        };
+        match self.kind {
+            Kind::Setting(..) | Kind::Command(_) => Ok(()),
+            _ => Err(Errno::EPERM),
         }
     }
 
@@ -208,6 +232,7 @@ impl Text {
                 Ok(text.into_bytes())
             }
             Kind::About(pid, make) => make(&process::find(pid).map_err(|_| Errno::ESRCH)?),
+            Kind::Command(_) => Err(Errno::EIO),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -236,7 +261,7 @@ impl File for Text {
     }
 
     fn write(&self, transfer: &mut Transfer<'_>, source: &mut super::io::Source<'_>) -> Attempt<()> {
-        let Kind::Setting(_, set) = self.node.kind else {
+        let (Kind::Setting(_, set) | Kind::Command(set)) = self.node.kind else {
             return Err(Errno::EINVAL.into());
         };
         let mut line = [0; 256];
