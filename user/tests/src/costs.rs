@@ -69,10 +69,20 @@ fn calls_that_do_not_block_allocate_nothing() {
     let event = syscall!(SYS_eventfd2, 0, libc::EFD_NONBLOCK).expect("eventfd2");
     let copy = syscall!(SYS_dup, null).expect("dup");
     let (pid, tid) = (std::process::id(), syscall!(SYS_gettid).expect("gettid"));
-    let now = [0u64; 2];
-    let now = now.as_ptr() as usize;
+    let mut now = [0u64; 2];
+    let now = now.as_mut_ptr() as usize;
     let wake = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let mut polled = [reader, writer, null as i32].map(|fd| libc::pollfd {
+        fd,
+        events: libc::POLLIN | libc::POLLOUT,
+        revents: 0,
+    });
+    let polled = polled.as_mut_ptr() as usize;
+    let no_signal = [0u64; 1];
+    let no_signal = no_signal.as_ptr() as usize;
+    let mut no_time = [0u64; 2];
+    let no_time = no_time.as_mut_ptr() as usize;
     let through_pipe = |length: usize| {
         syscall!(SYS_write, writer, buffer, length)?;
         syscall!(SYS_read, reader, buffer, length)
@@ -103,7 +113,7 @@ fn calls_that_do_not_block_allocate_nothing() {
         ("sched_yield", &|| syscall!(SYS_sched_yield)),
         ("sched_getaffinity", &|| syscall!(SYS_sched_getaffinity, 0, 64, buffer)),
         ("rt_sigprocmask", &|| {
-            syscall!(SYS_rt_sigprocmask, libc::SIG_BLOCK, now, buffer, 8)
+            syscall!(SYS_rt_sigprocmask, libc::SIG_BLOCK, no_signal, buffer, 8)
         }),
         ("rt_sigaction", &|| {
             syscall!(SYS_rt_sigaction, libc::SIGUSR1, 0, buffer, 8)
@@ -137,6 +147,12 @@ fn calls_that_do_not_block_allocate_nothing() {
         ("writev of /dev/null", &|| syscall!(SYS_writev, null, pieces, 2)),
         ("a byte through a pipe", &|| through_pipe(1)),
         ("a page through a pipe", &|| through_pipe(4096)),
+        ("ppoll of what is ready", &|| {
+            syscall!(SYS_ppoll, polled, 3, no_time, 0, 8).inspect(|ready| assert_eq!(*ready, 2))
+        }),
+        ("ppoll of what is not", &|| {
+            syscall!(SYS_ppoll, polled, 1, no_time, no_signal, 8).inspect(|ready| assert_eq!(*ready, 0))
+        }),
         ("FIONREAD of a pipe", &|| {
             syscall!(SYS_ioctl, reader, libc::FIONREAD, buffer)
         }),
