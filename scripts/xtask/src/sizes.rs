@@ -31,6 +31,8 @@ impl Sections {
             let kind = match section.kind() {
                 SectionKind::UninitializedData | SectionKind::UninitializedTls => &mut sizes.bss,
                 _ if has(elf::SHF_EXECINSTR) => &mut sizes.text,
+                // Constants that are addresses make the linker call the whole section writable; the kernel maps it read-only.
+                _ if section.name()?.starts_with(".rodata") => &mut sizes.rodata,
                 _ if has(elf::SHF_WRITE) => &mut sizes.data,
                 _ => &mut sizes.rodata,
             };
