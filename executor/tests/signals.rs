@@ -227,8 +227,9 @@ fn event() {
     EVENTS.fetch_add(1, SeqCst);
     for waker in WOKEN_BY_INTERRUPTS.iter().filter_map(OnceLock::get) {
         waker.wake_by_ref();
-        waker.clone().wake();
+        let copy = waker.clone();
         drop(waker.clone());
+        copy.wake();
     }
     CELL.signal();
 }
@@ -270,10 +271,8 @@ fn tick(microseconds: libc::suseconds_t) {
         it_value: time,
     };
     // SAFETY: the timer is valid, its signal handled.
-    assert_eq!(
-        unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) },
-        0
-    );
+    let result = unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) };
+    assert_eq!(result, 0);
 }
 
 fn run_cpu(cpu: usize) {

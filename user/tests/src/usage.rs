@@ -65,17 +65,26 @@ impl fmt::Display for Memory {
 }
 
 /// Tells how much memory is in use.
-pub struct Meter(Text);
+pub struct Meter {
+    text: Text,
+    drop_caches: i32,
+}
 
 impl Meter {
     /// Only on Breenix.
     pub fn new() -> Self {
-        Self(Text::open("/proc/breenix/memory"))
+        let (name, flags) = (c"/proc/sys/vm/drop_caches", libc::O_WRONLY | libc::O_CLOEXEC);
+        let drop_caches = syscall!(SYS_openat, libc::AT_FDCWD, name.as_ptr(), flags).expect("drop_caches");
+        Self {
+            text: Text::open("/proc/breenix/memory"),
+            drop_caches: drop_caches as i32,
+        }
     }
 
-    /// What is in use now.
+    /// What is in use now, and not just kept for the next that wants it.
     pub fn now(&self) -> Memory {
-        self.0.read(|text| Memory {
+        assert_eq!(sys::write(self.drop_caches, b"3"), Ok(1));
+        self.text.read(|text| Memory {
             frames: number(text, "frames") - number(text, "frames_free") - number(text, "frames_slab"),
             objects: number(text, "heap_objects"),
             bytes: number(text, "heap_bytes"),
@@ -113,5 +122,11 @@ impl Meter {
             last = now;
         }
         last
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        sys::close(self.drop_caches);
     }
 }

@@ -131,8 +131,8 @@ pub(super) fn dropped_caches(out: &mut String) -> Result {
     writeln!(out, "{}", DROPPED.load(Ordering::Relaxed))
 }
 
-/// 1 is the page cache, of which there is none that could be read again from anywhere; 2 is what the heap and the CPUs'
-/// magazines hold without using it; 3 is both.
+/// 1 is the page cache, of which there is none that could be read again from anywhere; 2 is what the futex table, the heap and
+/// the CPUs' magazines hold without using it; 3 is both.
 pub(super) fn drop_caches(line: &[u8]) -> errno::Result<()> {
     let what = match line {
         b"1" => 1,
@@ -141,6 +141,7 @@ pub(super) fn drop_caches(line: &[u8]) -> errno::Result<()> {
         _ => return Err(Errno::EINVAL),
     };
     if what & 2 != 0 {
+        task::futex::trim();
         mm::heap::trim();
         mm::frame::trim();
     }
