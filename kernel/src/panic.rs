@@ -92,14 +92,28 @@ fn print(frame_pointer: u64, this: u32, what: impl FnOnce(&mut Polled) -> fmt::R
     writeln!(out)?;
     what(&mut out)?;
     writeln!(out, "build {}, CPU {this}; backtrace:", BuildId)?;
-    let mut depth = 0;
+    let (mut depth, mut last, mut same) = (0, 0, 0);
     Cpu::backtrace(frame_pointer, &mut |address| {
-        // A return address may be the next function's start; the call lies before it.
-        let _ = writeln!(Polled, "  {depth:2}: {}", Address(address.saturating_sub(1)));
+        if address == last {
+            same += 1;
+        } else {
+            print_repeats(same);
+            (last, same) = (address, 0);
+            // A return address may be the next function's start; the call lies before it.
+            let _ = writeln!(Polled, "  {depth:2}: {}", Address(address.saturating_sub(1)));
+        }
         depth += 1;
     });
+    print_repeats(same);
     for cpu in cpu::online_cpus() {
         writeln!(out, "CPU {cpu}: {}", cpu::Status(cpu))?;
     }
     Ok(())
+}
+
+/// Says that the frame printed last stands on the stack so many times more: a stack overflow has hundreds of them.
+fn print_repeats(times: u32) {
+    if times > 0 {
+        let _ = writeln!(Polled, "      the same {times} times more");
+    }
 }

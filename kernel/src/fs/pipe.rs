@@ -1,7 +1,7 @@
 //! Pipes and fifos: a bounded run of bytes between writers and readers.
 //!
-//! Bytes stand in pages that come with the first byte and go with the last, so an idle pipe costs next to nothing. A write of
-//! at most [`PIPE_BUF`] bytes goes in whole or not at all.
+//! Bytes stand in pages. A pipe that was never written to has none; one that has been emptied keeps one (as Linux's does), so
+//! that a byte now and then allocates nothing. A write of at most [`PIPE_BUF`] bytes goes in whole or not at all.
 //!
 //! **Who is woken.** Blocked readers wait for one byte, blocked writers for room of `PIPE_BUF` bytes (so that whoever is woken
 //! can go on, whatever the length of its write). Each is woken alone: by the operation that makes the condition true, and
@@ -133,9 +133,6 @@ impl State {
                 self.spare = self.pages.pop_front().map(|page| page.bytes);
             }
             result?;
-        }
-        if self.len == 0 {
-            self.spare = None;
         }
         Ok(())
     }

@@ -7,12 +7,10 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use hal::{
-    arch::{Cpu, PerCpu},
-    traits::{CpuOps, PerCpuOps},
-};
+use hal::{arch::Cpu, traits::CpuOps};
 
 use super::rank::{self, Rank};
+use crate::tally;
 
 /// A raw spin lock that masks interrupts on its holder's CPU. `RANK` is a [`Rank`] as a number.
 pub struct RawIrqLock<const RANK: u8> {
@@ -47,11 +45,7 @@ unsafe impl<const RANK: u8> lock_api::RawMutex for RawIrqLock<RANK> {
 
     fn lock(&self) {
         let state = Cpu::mask_interrupts();
-        debug_assert!(
-            !PerCpu::in_interrupt(),
-            "lock of rank {:?} taken in interrupt context",
-            Self::RANK
-        );
+        tally::locking();
         while self
             .locked
             .compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed)
@@ -66,6 +60,7 @@ unsafe impl<const RANK: u8> lock_api::RawMutex for RawIrqLock<RANK> {
 
     fn try_lock(&self) -> bool {
         let state = Cpu::mask_interrupts();
+        tally::locking();
         let got = self
             .locked
             .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)

@@ -5,13 +5,11 @@ use core::{
     ops::{Deref, DerefMut},
 };
 
-use hal::{
-    arch::{Cpu, PerCpu},
-    traits::{CpuOps, PerCpuOps},
-};
+use hal::{arch::Cpu, traits::CpuOps};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use super::rank::{self, Rank};
+use crate::tally;
 
 /// A spin lock that masks interrupts on its holder's CPU and knows its [`Rank`].
 ///
@@ -44,11 +42,7 @@ impl<T: ?Sized> SpinLock<T> {
     /// In debug builds: in interrupt context, and where a lock of the same or a later rank is held by this CPU.
     pub fn lock(&self) -> SpinLockGuard<'_, T> {
         let interrupts = Cpu::mask_interrupts();
-        debug_assert!(
-            !PerCpu::in_interrupt(),
-            "lock of rank {:?} taken in interrupt context",
-            self.rank
-        );
+        tally::locking();
         rank::acquire(self.rank);
         SpinLockGuard {
             guard: Some(self.inner.lock()),

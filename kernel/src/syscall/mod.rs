@@ -21,7 +21,10 @@ pub mod types;
 use alloc::{boxed::Box, sync::Arc};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use hal::{arch::UserContext, traits::SyscallFrame};
+use hal::{
+    arch::UserContext,
+    traits::{InterruptFrame, SyscallFrame},
+};
 
 use crate::{
     errno::{Errno, Result},
@@ -59,6 +62,13 @@ pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_c
         context.set_return_value(Errno::ENOSYS.as_return_value());
         return None;
     };
+    if call == table::Call::sigaltstack {
+        // Of the registers it needs only one.
+        let (stack_pointer, arguments) = (context.stack_pointer(), context.syscall_arguments());
+        let made = signal::sigaltstack(thread, stack_pointer, arguments[0], arguments[1]);
+        let result = Away::new(thread, context, on_cpu, made).await;
+        return finish_call(context, result);
+    }
     if call.changes_context() {
         on_cpu.save(context);
         on_cpu.forget();

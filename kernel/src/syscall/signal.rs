@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use hal::{arch::UserContext, signal::AltStack, traits::InterruptFrame};
+use hal::signal::AltStack;
 use zerocopy::IntoBytes;
 
 use super::types::{Timespec, Timeval};
@@ -308,13 +308,13 @@ pub async fn alarm(t: &Thread, seconds: u32) -> Result<u64> {
 ///
 /// # Errors
 /// `EPERM` while on the alternate stack, `EINVAL`, `ENOMEM` if it is too small, `EFAULT`.
-pub async fn sigaltstack(t: &Thread, context: &UserContext, new: u64, old: u64) -> Result<u64> {
+pub async fn sigaltstack(t: &Thread, stack_pointer: u64, new: u64, old: u64) -> Result<u64> {
     const MINSIGSTKSZ: u64 = 2048;
     // SS_AUTODISARM
     const FLAGS: i32 = i32::MIN;
     let mm = t.mm();
     let before = t.alt_stack();
-    let on_stack = on_alt_stack(&before, context.stack_pointer());
+    let on_stack = on_alt_stack(&before, stack_pointer);
     if new != 0 {
         // stack_t: ss_sp, ss_flags and padding, ss_size.
         let [sp, flags, size]: [u64; 3] = mm.read(new).await?;

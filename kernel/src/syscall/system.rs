@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::{fmt::Write, sync::atomic::Ordering};
 
+use arrayvec::ArrayString;
 use hal::{
     PAGE_SIZE,
     arch::{Cpu, PerCpu},
@@ -60,19 +61,25 @@ static NAMES: SpinLock<Names> = SpinLock::new(
     },
 );
 
+/// What stands for a name that was never set.
+const NO_NAME: &[u8] = b"(none)";
+
 /// The host name.
 pub fn host_name() -> Vec<u8> {
     let names = NAMES.lock();
     if names.host.is_empty() {
-        b"(none)".to_vec()
+        NO_NAME.to_vec()
     } else {
         names.host.clone()
     }
 }
 
 /// `utsname.version`: which build this is.
-pub fn version() -> alloc::string::String {
-    alloc::format!("#1 SMP Breenix build {BuildId}")
+pub fn version() -> ArrayString<FIELD> {
+    let mut text = ArrayString::new();
+    // A build id of 20 bytes fits; a longer one is cut off, as the field would.
+    let _ = write!(text, "#1 SMP Breenix build {BuildId}");
+    text
 }
 
 fn field(text: &[u8]) -> [u8; FIELD] {
@@ -82,26 +89,26 @@ fn field(text: &[u8]) -> [u8; FIELD] {
     field
 }
 
+fn name_field(name: &[u8]) -> [u8; FIELD] {
+    field(if name.is_empty() { NO_NAME } else { name })
+}
+
 /// `uname(2)`.
 ///
 /// # Errors
 /// `EFAULT`.
 pub async fn uname(t: &Thread, buffer: u64) -> Result<u64> {
-    let domain = {
+    let (nodename, domainname) = {
         let names = NAMES.lock();
-        if names.domain.is_empty() {
-            field(b"(none)")
-        } else {
-            field(&names.domain)
-        }
+        (name_field(&names.host), name_field(&names.domain))
     };
     let name = Utsname {
         sysname: field(b"Linux"),
-        nodename: field(&host_name()),
+        nodename,
         release: field(RELEASE.as_bytes()),
         version: field(version().as_bytes()),
         machine: field(Cpu::MACHINE.as_bytes()),
-        domainname: domain,
+        domainname,
     };
     t.mm().write_bytes(buffer, name.as_bytes()).await?;
     Ok(0)

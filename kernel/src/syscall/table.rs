@@ -333,8 +333,8 @@ calls! {
     open, 2, -, call(fs::open; 3);
     openat, 257, 56, call(fs::openat; 4);
     openat2, 437, 437, call(fs::openat2; 4);
-    poll, 7, -, large(fs::poll; 3);
-    ppoll, 271, 73, large(fs::ppoll; 5);
+    poll, 7, -, call(fs::poll; 3);
+    ppoll, 271, 73, call(fs::ppoll; 5);
     pselect6, 270, 72, large(fs::pselect6; 6);
     select, 23, -, large(fs::select; 5);
     access, 21, -, call(fs::access; 2);

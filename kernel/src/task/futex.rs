@@ -197,6 +197,16 @@ fn shrink(bucket: &mut VecDeque<Waiter>) {
     }
 }
 
+/// Gives the memory of all empty buckets back, of which each keeps a little for its next waiter.
+pub fn trim() {
+    for bucket in &TABLE {
+        let mut bucket = bucket.lock();
+        if bucket.is_empty() {
+            *bucket = VecDeque::new();
+        }
+    }
+}
+
 /// Waits until the word at `address` is woken, if it holds `expected`. `deadline` is monotonic.
 ///
 /// # Errors

@@ -48,7 +48,7 @@ pub(super) fn start(thread: &Arc<Thread>, context: UserContext, set_child_tid: u
         .weight(super::schedule::weight(thread.nice.load(Ordering::Relaxed)));
     let task = rt::executor().spawn(
         options,
-        super::current::scope(thread.tid(), thread.comm(), run(thread.clone(), context, set_child_tid)),
+        super::current::scope(thread.clone(), run(thread.clone(), context, set_child_tid)),
     )?;
     thread.set_task_id(task.id());
     task.detach();

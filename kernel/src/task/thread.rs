@@ -33,6 +33,7 @@ use crate::{
     mm::AddressSpace,
     rt,
     sync::{Rank, SpinLock},
+    tally::{Account, Operations},
 };
 
 /// Bits of [`Thread::attention`].
@@ -136,6 +137,7 @@ pub struct Thread {
     /// Whether the thread is inside a wait rather than running; for `/proc`.
     pub(super) blocked: AtomicBool,
     pub(super) last_cpu: AtomicU32,
+    pub(super) account: Account,
 }
 
 /// What a new thread starts with.
@@ -176,6 +178,7 @@ impl Thread {
             exiting: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             last_cpu: AtomicU32::new(0),
+            account: Account::default(),
         }
     }
 
@@ -235,6 +238,9 @@ impl Thread {
             *to = *from;
         }
         *self.comm.lock() = comm;
+        if super::current::tid() == Some(self.tid()) {
+            super::current::show_name(&comm);
+        }
     }
 
     /// Its signal mask.
@@ -290,6 +296,15 @@ impl Thread {
 
     pub(super) fn set_task_id(&self, id: executor::TaskId) {
         *self.task.lock() = Some(id);
+    }
+
+    /// What was allocated and freed on its behalf: exact for the calling thread itself, of another one what it had done when
+    /// it last waited.
+    pub fn allocations(&self) -> Operations {
+        if super::current::tid() == Some(self.tid()) {
+            self.account.book();
+        }
+        self.account.get()
     }
 
     /// Its alternate signal stack; size 0 where there is none.

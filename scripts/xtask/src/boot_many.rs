@@ -46,8 +46,14 @@ pub struct BootMany {
     words: Vec<String>,
 }
 
+/// Seconds from QEMU's start.
+struct Times {
+    prompt: f64,
+    end: f64,
+}
+
 struct Results {
-    seconds: Vec<f64>,
+    times: Vec<Times>,
     failures: Vec<String>,
 }
 
@@ -70,7 +76,7 @@ impl BootMany {
             .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} {elapsed}")?);
         let next = AtomicU32::new(0);
         let results = Mutex::new(Results {
-            seconds: Vec::new(),
+            times: Vec::new(),
             failures: Vec::new(),
         });
         thread::scope(|scope| {
@@ -85,7 +91,7 @@ impl BootMany {
                         // Nothing panics while it is held.
                         let Ok(mut results) = results.lock() else { return };
                         match result {
-                            Ok(seconds) => results.seconds.push(seconds),
+                            Ok(times) => results.times.push(times),
                             Err(error) => {
                                 bar.suspend(|| println!("boot {number}: {error:#}"));
                                 results.failures.push(format!("boot {number}: {error:#}"));
@@ -112,7 +118,7 @@ impl BootMany {
         })
     }
 
-    fn one(&self, boot: &Boot, number: u32, logs: &Path) -> Result<f64> {
+    fn one(&self, boot: &Boot, number: u32, logs: &Path) -> Result<Times> {
         let mut words = vec!["script".to_owned()];
         words.extend(self.words.iter().cloned());
         let machine = Machine {
@@ -123,12 +129,16 @@ impl BootMany {
         };
         let limit = Duration::from_secs(self.timeout);
         let outcome = session::run(&machine, boot, Input::Bytes(SCRIPT.into()), limit, |_| {})?;
-        let result = check(&outcome, &boot.build_id);
+        let result = check(&outcome, &boot.build_id).map(|()| Times {
+            // There was a shell, so there was a prompt.
+            prompt: outcome.ready.unwrap_or(outcome.elapsed).as_secs_f64(),
+            end: outcome.elapsed.as_secs_f64(),
+        });
         if result.is_err() {
             let log = format!("{}{}", outcome.text(), outcome.diagnosis.as_deref().unwrap_or_default());
             fs::write(logs.join(format!("{number}.log")), log)?;
         }
-        result.map(|()| outcome.elapsed.as_secs_f64())
+        result
     }
 }
 
@@ -142,23 +152,28 @@ fn check(outcome: &Outcome, build_id: &str) -> Result<()> {
 }
 
 fn summary(arch: Arch, build_id: &str, results: &Results) -> String {
-    let mut seconds = results.seconds.clone();
-    seconds.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        seconds
-            .get(((seconds.len().max(1) - 1) as f64 * share).round() as usize)
-            .copied()
-            .unwrap_or(0.0)
+    let row = |name: &str, pick: fn(&Times) -> f64| {
+        let mut seconds: Vec<f64> = results.times.iter().map(pick).collect();
+        seconds.sort_by(f64::total_cmp);
+        let at = |share: f64| {
+            let index = (seconds.len().max(1) - 1) as f64 * share;
+            seconds.get(index.round() as usize).copied().unwrap_or(0.0)
+        };
+        format!(
+            "seconds to the {name}: least {:.2}, median {:.2}, 95 % {:.2}, most {:.2}",
+            at(0.0),
+            at(0.5),
+            at(0.95),
+            at(1.0)
+        )
     };
     format!(
-        "{} build {build_id}: {} booted, {} failed; seconds: least {:.1}, median {:.1}, 95 % {:.1}, most {:.1}",
+        "{} build {build_id}: {} booted, {} failed\n{}\n{}",
         arch.name(),
-        seconds.len(),
+        results.times.len(),
         results.failures.len(),
-        at(0.0),
-        at(0.5),
-        at(0.95),
-        at(1.0)
+        row("prompt", |times| times.prompt),
+        row("end", |times| times.end)
     )
 }
 
@@ -169,17 +184,20 @@ mod tests {
 
     #[test]
     fn statistics_are_of_what_booted() {
+        let times = [(0.5, 3.0), (0.7, 1.0), (0.25, 2.0)].map(|(prompt, end)| Times { prompt, end });
         let results = Results {
-            seconds: vec![3.0, 1.0, 2.0],
+            times: times.into(),
             failures: vec!["x".into()],
         };
         let text = summary(Arch::X86_64, "ab", &results);
         assert_eq!(
             text,
-            "x86_64 build ab: 3 booted, 1 failed; seconds: least 1.0, median 2.0, 95 % 3.0, most 3.0"
+            "x86_64 build ab: 3 booted, 1 failed\n\
+             seconds to the prompt: least 0.25, median 0.50, 95 % 0.70, most 0.70\n\
+             seconds to the end: least 1.00, median 2.00, 95 % 3.00, most 3.00"
         );
         let none = Results {
-            seconds: Vec::new(),
+            times: Vec::new(),
             failures: Vec::new(),
         };
         assert!(summary(Arch::X86_64, "ab", &none).contains("0 booted"));

@@ -15,6 +15,7 @@ mod machine;
 mod project;
 mod run;
 mod session;
+mod sizes;
 mod symbols;
 mod test;
 mod verdict;
@@ -50,6 +51,14 @@ enum Task {
     Check,
     /// Build kernel and initramfs; print what was made
     Build {
+        /// Architecture; both if left out
+        arch: Option<Arch>,
+        /// Profile
+        #[arg(long, default_value = "release")]
+        profile: Profile,
+    },
+    /// Build kernel and initramfs; print the sizes of images and sections
+    Sizes {
         /// Architecture; both if left out
         arch: Option<Arch>,
         /// Profile
@@ -93,7 +102,7 @@ fn run(task: Task) -> Result<ExitCode> {
             anyhow::ensure!(problems.is_empty(), "{} problems", problems.len());
         }
         Task::Build { arch, profile } => {
-            for arch in arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]) {
+            for arch in chosen(arch) {
                 let boot = Boot::build(arch, profile)?;
                 println!(
                     "{} {}\n{}\n{}",
@@ -102,6 +111,11 @@ fn run(task: Task) -> Result<ExitCode> {
                     boot.image.display(),
                     boot.initramfs.display()
                 );
+            }
+        }
+        Task::Sizes { arch, profile } => {
+            for arch in chosen(arch) {
+                println!("{}", sizes::of(arch, profile)?);
             }
         }
         Task::Initramfs { arch, kernel } => {
@@ -114,4 +128,9 @@ fn run(task: Task) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The architecture that was named, or both.
+fn chosen(arch: Option<Arch>) -> Vec<Arch> {
+    arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch])
 }

@@ -170,7 +170,11 @@ fn piped(mut machine: Machine, boot: &Boot, verbose: bool, limit: Duration) -> R
     });
     let failed = !matches!(result, Ok(status) if status != verdict::PANIC && shell_ran);
     if failed && !verbose {
-        eprint!("{text}");
+        // What came after that line has been shown.
+        eprint!(
+            "{}",
+            text.split_once(READY).map_or(text.as_str(), |(held_back, _)| held_back)
+        );
     }
     if let Some(diagnosis) = outcome.diagnosis {
         eprint!("{diagnosis}");

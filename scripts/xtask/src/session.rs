@@ -42,6 +42,8 @@ pub struct Outcome {
     pub log: Vec<u8>,
     /// Of a hang: where every CPU was.
     pub diagnosis: Option<String>,
+    /// From QEMU's start to the line with [`READY`], if there was one: to the shell's prompt.
+    pub ready: Option<Duration>,
     /// From QEMU's start to its end.
     pub elapsed: Duration,
 }
@@ -120,15 +122,15 @@ fn run_command(
     thread::spawn(move || feed(stdin, input, is_ready));
     let (done, finished) = channel();
     thread::spawn(move || {
-        let log = listen(stdout, sink, ready);
+        let heard = listen(stdout, sink, ready, start);
         // The receiver is gone only if the caller gave up.
-        let _ = done.send(log);
+        let _ = done.send(heard);
     });
 
     // The end of the console is the end of QEMU, or the time is up.
     let mut diagnosis = None;
-    let (exit, log) = match finished.recv_timeout(limit).ok() {
-        Some(log) => (Some(guest.exit(boot)?), log),
+    let (exit, heard) = match finished.recv_timeout(limit).ok() {
+        Some(heard) => (Some(guest.exit(boot)?), heard),
         None => {
             diagnosis = Some(hang::diagnose(boot, monitor));
             guest.kill();
@@ -137,7 +139,8 @@ fn run_command(
     };
     Ok(Outcome {
         exit,
-        log,
+        log: heard.log,
+        ready: heard.ready,
         diagnosis,
         elapsed: start.elapsed(),
     })
@@ -176,8 +179,18 @@ impl Drop for Guest {
     }
 }
 
-fn listen(mut console: impl Read, mut sink: impl FnMut(&[u8]), ready: Sender<()>) -> Vec<u8> {
-    let mut log: Vec<u8> = Vec::new();
+/// What came over the console.
+#[derive(Default)]
+struct Heard {
+    log: Vec<u8>,
+    ready: Option<Duration>,
+}
+
+fn listen(mut console: impl Read, mut sink: impl FnMut(&[u8]), ready: Sender<()>, start: Instant) -> Heard {
+    let Heard {
+        mut log,
+        ready: mut ready_after,
+    } = Heard::default();
     let mut ready = Some(ready);
     let mut chunk = [0; 4096];
     while let Ok(length @ 1..) = console.read(&mut chunk) {
@@ -189,11 +202,15 @@ fn listen(mut console: impl Read, mut sink: impl FnMut(&[u8]), ready: Sender<()>
                 .windows(READY.len())
                 .any(|window| window == READY.as_bytes())
         {
+            ready_after = Some(start.elapsed());
             // The feeder may have ended.
             let _ = ready.take().map(|ready| ready.send(()));
         }
     }
-    log
+    Heard {
+        log,
+        ready: ready_after,
+    }
 }
 
 /// Feeds the guest's shell, to QEMU's end: closing the pipe would not reach the guest.
@@ -251,6 +268,7 @@ pub mod tests {
     fn the_status_comes_out() {
         let outcome = fake("echo hello; exit 7", Input::None, LIMIT);
         assert_eq!(outcome.exit, Some(GuestExit::Status(3)));
+        assert_eq!(outcome.ready, None);
         assert_eq!(outcome.text(), "hello\n");
         assert_eq!(fake("exit 0", Input::None, LIMIT).exit, Some(GuestExit::WithoutStatus));
         assert_eq!(
@@ -264,6 +282,8 @@ pub mod tests {
         // A real pipe has no line discipline: the guest sees the ^D itself.
         let script = format!("sleep 0.2; echo {READY}; head -c 4 | od -An -c; exit 1");
         let outcome = fake(&script, Input::Bytes(b"hi".to_vec()), LIMIT);
+        let ready = outcome.ready.unwrap();
+        assert!(Duration::from_millis(200) <= ready && ready <= outcome.elapsed);
         assert!(outcome.text().contains("h   i  \\n 004"), "{}", outcome.text());
     }
 

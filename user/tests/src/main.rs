@@ -7,6 +7,7 @@
 
 mod arch;
 mod breenix;
+mod costs;
 mod files;
 mod floating;
 mod hostile;
@@ -19,6 +20,7 @@ mod sched;
 mod signals;
 mod sys;
 mod threads;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -51,7 +53,7 @@ pub enum On {
 pub enum Leaves {
     /// Nothing is checked.
     Unchecked,
-    /// As much free memory as there was (checked on Breenix).
+    /// Memory in use, to the last frame and heap object (checked on Breenix).
     Memory,
 }
 
@@ -91,6 +93,7 @@ fn all() -> impl Iterator<Item = Test> {
         sched::TESTS,
         floating::TESTS,
         hostile::TESTS,
+        costs::TESTS,
         breenix::TESTS,
     ]
     .into_iter()

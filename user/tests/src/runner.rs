@@ -2,10 +2,15 @@
 
 use std::{fs, process::ExitCode, time::Instant};
 
-use crate::{Leaves, On, Test, all, programs, sys, syscall};
+use crate::{Leaves, On, Test, all, programs, sys, syscall, usage::Meter};
 
-/// Bytes by which free memory may differ after a test that frees all: caches of frames and slabs on each CPU.
-const SLACK: u64 = 256 << 10;
+/// How a line of a test's output begins that belongs into its report.
+const NOTE: &str = "NOTE ";
+
+/// Adds something that was measured to the running test's report, should it succeed.
+pub fn note(text: &str) {
+    println!("{NOTE}{text}");
+}
 
 /// Whether the kernel below is Breenix, and its build.
 pub fn breenix_build() -> Option<String> {
@@ -38,10 +43,10 @@ pub fn run(filters: &[&str]) -> ExitCode {
     let build = breenix_build();
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
     let (mut passed, mut failed) = (0, 0);
-    let mut report = |name: &str, started: Instant, result: Result<(), String>| match result {
-        Ok(()) => {
+    let mut report = |name: &str, started: Instant, result: Result<String, String>| match result {
+        Ok(notes) => {
             passed += 1;
-            println!("TEST {name} ok ({} ms)", started.elapsed().as_millis());
+            println!("TEST {name} ok ({} ms{notes})", started.elapsed().as_millis());
         }
         Err(why) => {
             failed += 1;
@@ -54,7 +59,7 @@ pub fn run(filters: &[&str]) -> ExitCode {
     }
     for script in programs::scripts().into_iter().filter(|script| wanted(&script.name)) {
         let started = Instant::now();
-        report(&script.name, started, script.run());
+        report(&script.name, started, script.run().map(|()| String::new()));
     }
     println!(
         "KERNEL_POST_TESTS_COMPLETE build={} passed={passed} failed={failed}",
@@ -63,27 +68,30 @@ pub fn run(filters: &[&str]) -> ExitCode {
     ExitCode::from(u8::from(failed > 0))
 }
 
-fn run_one(test: &Test, breenix: bool) -> Result<(), String> {
-    let check_memory = breenix && test.leaves == Leaves::Memory;
-    if check_memory {
-        // Once to fill the caches that the test fills.
-        one_process(test)?;
+/// Runs a test; what it noted, each note after a semicolon.
+fn run_one(test: &Test, breenix: bool) -> Result<String, String> {
+    if !breenix || test.leaves == Leaves::Unchecked {
+        return one_process(test);
     }
-    let before = sys::free_memory();
+    let meter = Meter::new();
+    // Once for what is made the first time and stays.
     one_process(test)?;
-    let after = sys::free_memory();
-    if check_memory && after + SLACK < before {
-        return Err(format!("{} KiB of memory are gone", (before - after) >> 10));
-    }
-    Ok(())
+    let before = meter.settled();
+    let notes = one_process(test)?;
+    meter.check(before)?;
+    Ok(notes)
 }
 
-fn one_process(test: &Test) -> Result<(), String> {
+fn one_process(test: &Test) -> Result<String, String> {
     match limited(test.limit, || {
         let me = programs::myself();
         programs::execute(&me, &[&me, test.name])
     })? {
-        (0, _) => Ok(()),
+        (0, said) => Ok(said
+            .lines()
+            .filter_map(|line| line.strip_prefix(NOTE))
+            .flat_map(|note| ["; ", note])
+            .collect()),
         (status, said) => Err(format!("{}: {}", describe(status), said.trim())),
     }
 }

@@ -3,18 +3,18 @@
 use alloc::string::String;
 use core::{
     fmt::{Display, Formatter, Result, Write},
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicU8, Ordering},
 };
 
 use executor::{CpuInfo, LOAD_SHIFT};
 use hal::{PAGE_SIZE, arch::Cpu, traits::CpuOps};
 
 use crate::{
-    command_line, cpu,
+    command_line, cpu, crash,
     errno::{self, Errno},
     irq, mm, random, rt,
     syscall::system,
-    task,
+    tally, task,
 };
 
 const NANOS: u64 = 1_000_000_000;
@@ -103,7 +103,7 @@ pub(super) fn memory_info(out: &mut String) -> Result {
         ("SwapTotal", 0),
         ("SwapFree", 0),
         ("Shmem", 0),
-        ("Slab", 0),
+        ("Slab", kib(mm::heap::slab_frames())),
         ("SReclaimable", 0),
         ("PageTables", kib(mm::frame::page_tables())),
     ];
@@ -163,6 +163,73 @@ impl Display for CpuTimes {
         let [user, nice, system, idle, interrupts] = [user, nice, system, idle, interrupts].map(|ns| ns / TICK);
         write!(f, "{user} {nice} {system} {idle} 0 {interrupts} 0 0 0 0")
     }
+}
+
+/// Every frame and every heap object, to the last one: what a test compares to find a leak.
+///
+/// Free frames and frames of slabs belong together: which slabs hold the objects in use is chance.
+pub(super) fn memory_in_use(out: &mut String) -> Result {
+    // First of all: making the text takes memory.
+    let (heap, frames, slabs) = (tally::heap(), mm::frame::stats(), mm::heap::slab_frames());
+    let rows = [
+        ("frames", frames.total as u64),
+        ("frames_free", frames.free as u64),
+        ("frames_slab", slabs as u64),
+        ("frames_page_tables", mm::frame::page_tables() as u64),
+        ("heap_objects", heap.objects),
+        ("heap_bytes", heap.bytes),
+    ];
+    rows.iter()
+        .try_for_each(|(name, value)| writeln!(out, "{name} {value}"))
+}
+
+/// What was written last; as on Linux, nothing follows from reading it.
+static DROPPED: AtomicU8 = AtomicU8::new(0);
+
+pub(super) fn dropped_caches(out: &mut String) -> Result {
+    writeln!(out, "{}", DROPPED.load(Ordering::Relaxed))
+}
+
+/// 1 is the page cache, of which there is none that could be read again from anywhere; 2 is what the futex table, the heap and
+/// the CPUs' magazines hold without using it; 3 is both.
+pub(super) fn drop_caches(line: &[u8]) -> errno::Result<()> {
+    let what = match line {
+        b"1" => 1,
+        b"2" => 2,
+        b"3" => 3,
+        _ => return Err(Errno::EINVAL),
+    };
+    if what & 2 != 0 {
+        task::futex::trim();
+        mm::heap::trim();
+        mm::frame::trim();
+    }
+    DROPPED.store(what, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Of Linux's letters the one that crashes the machine.
+pub(super) fn sysrq(line: &[u8]) -> errno::Result<()> {
+    match line.first() {
+        Some(b'c') => crash::panic(),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+#[cfg(debug_assertions)]
+pub(super) fn crash(line: &[u8]) -> errno::Result<()> {
+    match line {
+        b"null-pointer" => crash::null_pointer(),
+        b"stack-overflow" => {
+            crash::stack_overflow(0);
+        }
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
+
+pub(super) fn interrupt_context(out: &mut String) -> Result {
+    tally::write_interrupt_context(out)
 }
 
 pub(super) fn stat(out: &mut String) -> Result {

@@ -30,19 +30,28 @@ const ROOT: &[(&str, Kind)] = &[
     ("meminfo", text(global::memory_info)),
     ("mounts", Kind::Link("self/mounts")),
     ("stat", text(global::stat)),
+    ("sysrq-trigger", Kind::Command(global::sysrq)),
     ("sys", Kind::Directory(SYS)),
     ("uptime", text(global::uptime)),
     ("version", text(global::version)),
 ];
 
 const BREENIX: &[(&str, Kind)] = &[
+    #[cfg(debug_assertions)]
+    ("crash", Kind::Command(global::crash)),
     ("cpus", text(global::executor_cpus)),
+    ("interrupt_context", text(global::interrupt_context)),
+    ("memory", text(global::memory_in_use)),
     ("tasks", text(global::executor_tasks)),
 ];
 
 const SYS: &[(&str, Kind)] = &[("kernel", Kind::Directory(SYS_KERNEL)), ("vm", Kind::Directory(SYS_VM))];
 
 const SYS_VM: &[(&str, Kind)] = &[
+    (
+        "drop_caches",
+        Kind::Setting(global::dropped_caches, global::drop_caches),
+    ),
     ("max_map_count", text(global::max_map_count)),
     ("overcommit_memory", text(global::overcommit_memory)),
 ];
@@ -63,9 +72,10 @@ const SYS_KERNEL_RANDOM: &[(&str, Kind)] = &[
 ];
 
 /// `/proc/<pid>`.
-fn of_process(pid: Pid) -> [(&'static str, Kind); 16] {
+fn of_process(pid: Pid) -> [(&'static str, Kind); 17] {
     use process::Place;
     [
+        ("allocations", Kind::Allocations(pid)),
         ("auxv", Kind::About(pid, process::auxiliary_vector)),
         ("cmdline", Kind::About(pid, process::command_line)),
         ("comm", Kind::About(pid, process::name)),

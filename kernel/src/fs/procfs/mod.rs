@@ -4,8 +4,10 @@
 //! shows, and a process that has ended meanwhile answers `ENOENT` or `ESRCH`. The text of a file is made when it is read
 //! at position 0 and kept in the open file until it is read there again.
 //!
-//! [`global`] makes the files about the machine, [`process`] those about one process; [`listing`] the directories.
+//! [`global`] makes the files about the machine, [`process`] those about one process, [`allocations`] one about a thread;
+//! [`listing`] the directories.
 
+mod allocations;
 mod global;
 mod listing;
 mod process;
@@ -13,7 +15,7 @@ mod process;
 use alloc::{string::String, sync::Arc, vec::Vec};
 
 use super::{
-    attributes::{Attributes, DeviceNumber, FileKind},
+    attributes::{Attributes, DeviceNumber, FileKind, SetAttributes},
     file::{Attempt, File, Positioning, Transfer, Whence},
     inode::{FileSystemStatus, Inode, OpenRequest, Target},
     io::Sink,
@@ -44,6 +46,8 @@ enum Kind {
     Global(GlobalText),
     /// A file to write one line to, with the text it shows.
     Setting(GlobalText, fn(&[u8]) -> Result<()>),
+    /// A file to write one line to and not to be read.
+    Command(fn(&[u8]) -> Result<()>),
     /// A fixed link.
     Link(&'static str),
     /// `self`.
@@ -60,6 +64,8 @@ enum Kind {
     Descriptor(Pid, i32),
     /// `/proc/<pid>/task`.
     Threads(Pid),
+    /// What was allocated for a thread.
+    Allocations(Pid),
     /// `exe`, `cwd`, `root`.
     Place(Pid, process::Place),
 }
@@ -102,6 +108,7 @@ impl Node {
             | Kind::Descriptors(pid)
             | Kind::Descriptor(pid, _)
             | Kind::Threads(pid)
+            | Kind::Allocations(pid)
             | Kind::Place(pid, _) => process::find(pid).ok(),
             _ => None,
         }
@@ -114,7 +121,8 @@ impl Inode for Node {
             Kind::Root | Kind::Directory(_) | Kind::Process(_) | Kind::Threads(_) => 0o555,
             Kind::Descriptors(_) => 0o500,
             Kind::Setting(..) => 0o644,
-            Kind::Global(_) | Kind::About(..) => 0o444,
+            Kind::Command(_) => 0o200,
+            Kind::Global(_) | Kind::About(..) | Kind::Allocations(_) => 0o444,
             Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => 0o777,
         };
         let mut attributes = Attributes::synthetic(self.device, self.number, self.kind(), permissions);
@@ -133,10 +141,31 @@ impl Inode for Node {
             Kind::Root | Kind::Directory(_) | Kind::Process(_) | Kind::Descriptors(_) | Kind::Threads(_) => {
                 FileKind::Directory
             }
-            Kind::Global(_) | Kind::Setting(..) | Kind::About(..) => FileKind::Regular,
+            Kind::Global(_) | Kind::Setting(..) | Kind::Command(_) | Kind::About(..) | Kind::Allocations(_) => {
+                FileKind::Regular
+            }
             Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => {
                 FileKind::Symlink
             }
+        }
+    }
+
+    /// A file that can be written may be cut to any length, which changes nothing, as on Linux: a shell's `>` does that.
+    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+        let SetAttributes {
+            permissions: None,
+            uid: None,
+            gid: None,
+            size: Some(_),
+            accessed: _,
+            modified: _,
+        } = change
+        else {
+            return Err(Errno::EPERM);
+        };
+        match self.kind {
+            Kind::Setting(..) | Kind::Command(_) => Ok(()),
+            _ => Err(Errno::EPERM),
         }
     }
 
@@ -169,8 +198,9 @@ impl Inode for Node {
     }
 
     fn open(self: Arc<Self>, _: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
-        Ok(match self.kind() {
-            FileKind::Directory => Arc::new(listing::Directory::new(self)),
+        Ok(match (self.kind, self.kind()) {
+            (_, FileKind::Directory) => Arc::new(listing::Directory::new(self)),
+            (Kind::Allocations(tid), _) => Arc::new(allocations::Allocations::new(self, tid)),
             _ => Arc::new(Text {
                 node: self,
                 made: SpinLock::new(Rank::Inode, Vec::new()),
@@ -202,6 +232,7 @@ impl Text {
                 Ok(text.into_bytes())
             }
             Kind::About(pid, make) => make(&process::find(pid).map_err(|_| Errno::ESRCH)?),
+            Kind::Command(_) => Err(Errno::EIO),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -230,7 +261,7 @@ impl File for Text {
     }
 
     fn write(&self, transfer: &mut Transfer<'_>, source: &mut super::io::Source<'_>) -> Attempt<()> {
-        let Kind::Setting(_, set) = self.node.kind else {
+        let (Kind::Setting(_, set) | Kind::Command(set)) = self.node.kind else {
             return Err(Errno::EINVAL.into());
         };
         let mut line = [0; 256];

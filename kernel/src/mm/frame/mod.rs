@@ -23,7 +23,10 @@ pub use buddy::MAX_ORDER;
 pub use zone::Purpose;
 use zone::Zone;
 
-use crate::errno::{Errno, Result};
+use crate::{
+    errno::{Errno, Result},
+    tally,
+};
 
 static ZONE: Once<Zone> = Once::new();
 static PRESSURE: AtomicUsize = AtomicUsize::new(0);
@@ -106,6 +109,7 @@ fn take(purpose: Purpose) -> Option<Frame> {
         })
     })?;
     zone.info(address).count.store(1, Relaxed);
+    tally::frames_taken();
     Some(Frame(address))
 }
 
@@ -216,6 +220,7 @@ impl Drop for Frame {
         match count.fetch_sub(1, Release) {
             1 => {
                 count.load(Acquire);
+                tally::frames_given();
                 zone.give(self.0);
             }
             0 | OVERFLOW.. => count.store(SATURATED, Relaxed),
@@ -224,7 +229,7 @@ impl Drop for Frame {
     }
 }
 
-/// Contiguous frames, the block aligned to its size; given back when dropped.
+/// Contiguous frames, the block aligned to its size; given back when dropped. They are the heap's: nobody else takes blocks.
 #[derive(Debug)]
 pub struct FrameBlock {
     start: PhysAddr,

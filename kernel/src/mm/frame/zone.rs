@@ -20,7 +20,10 @@ use hal::{
 };
 
 use super::buddy::{Buddy, FrameInfo, MAX_ORDER};
-use crate::sync::{Rank, SpinLock};
+use crate::{
+    sync::{Rank, SpinLock},
+    tally,
+};
 
 /// What a frame is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +133,7 @@ impl Zone {
 
     /// Takes one frame, from the calling CPU's magazine if it has one.
     pub fn take(&self, purpose: Purpose) -> Option<PhysAddr> {
-        assert_outside_interrupt();
+        tally::allocating();
         let index = {
             let mut magazine = MAGAZINES[PerCpu::cpu_id() as usize].lock();
             if magazine.is_empty() {
@@ -168,7 +171,7 @@ impl Zone {
 
     /// Gives one frame back.
     pub fn give(&self, address: PhysAddr) {
-        assert_outside_interrupt();
+        tally::freeing();
         let mut magazine = MAGAZINES[PerCpu::cpu_id() as usize].lock();
         if magazine.is_full() {
             let mut buddy = self.buddy.lock();
@@ -183,7 +186,7 @@ impl Zone {
 
     /// Takes 2^`order` contiguous frames, past the magazines.
     pub fn take_block(&self, order: u8, purpose: Purpose) -> Option<PhysAddr> {
-        assert_outside_interrupt();
+        tally::allocating();
         let mut buddy = self.buddy.lock();
         if buddy.free_frames() < (1usize << order.min(MAX_ORDER)) + self.floor(purpose) {
             return None;
@@ -193,7 +196,7 @@ impl Zone {
 
     /// Gives back what [`Zone::take_block`] took.
     pub fn give_block(&self, address: PhysAddr, order: u8) {
-        assert_outside_interrupt();
+        tally::freeing();
         self.buddy.lock().free(self.info, self.index(address), order);
     }
 
@@ -211,11 +214,4 @@ impl Zone {
             }
         }
     }
-}
-
-fn assert_outside_interrupt() {
-    debug_assert!(
-        !PerCpu::in_interrupt(),
-        "frames allocated or freed in interrupt context"
-    );
 }

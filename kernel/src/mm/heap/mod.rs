@@ -10,7 +10,7 @@
 //! user allocations leave alone ([`Purpose::Kernel`]). Where a program decides how large an allocation gets, the code uses
 //! `try_reserve` and answers `ENOMEM`.
 //!
-//! Neither allocating nor freeing is possible in interrupt context (invariant I1; asserted in debug builds).
+//! Neither allocating nor freeing is possible in interrupt context (invariant I1; see [`tally`]).
 
 #![expect(unsafe_code, reason = "implements GlobalAlloc")]
 
@@ -28,10 +28,14 @@ use hal::{
     arch::{Cpu, PerCpu},
     traits::{CpuOps, PerCpuOps},
 };
-use slab::{CLASSES, Slabs, class_of};
+pub use slab::slab_frames;
+use slab::{CLASSES, SIZES, Slabs, class_of};
 
 use super::frame::{self, FrameBlock, MAX_ORDER, Purpose};
-use crate::sync::{Rank, SpinLock};
+use crate::{
+    sync::{Rank, SpinLock},
+    tally,
+};
 
 /// Objects of one size that one CPU keeps at most.
 pub const CACHED: usize = 16;
@@ -63,17 +67,24 @@ pub struct KernelHeap;
 // are given back.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        assert_outside_interrupt();
-        match class_of(layout.size(), layout.align()) {
+        tally::allocating();
+        let class = class_of(layout.size(), layout.align());
+        let pointer = match class {
             Some(class) => allocate_small(class),
             None => allocate_large(layout),
+        };
+        if !pointer.is_null() {
+            tally::heap_allocated(room(class, layout));
         }
+        pointer
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        assert_outside_interrupt();
+        tally::freeing();
         let Some(object) = NonNull::new(pointer) else { return };
-        match class_of(layout.size(), layout.align()) {
+        let class = class_of(layout.size(), layout.align());
+        tally::heap_freed(room(class, layout));
+        match class {
             Some(class) => free_small(class, object),
             None => {
                 let Some(order) = order_of(layout) else { return };
@@ -158,8 +169,12 @@ fn to_physical(pointer: *mut u8) -> PhysAddr {
     PhysAddr(anchor.0 + (pointer.addr() - Cpu::phys_to_virt(anchor).addr()) as u64)
 }
 
-fn assert_outside_interrupt() {
-    debug_assert!(!PerCpu::in_interrupt(), "heap used in interrupt context");
+/// The bytes that an allocation takes up, by its class.
+fn room(class: Option<usize>, layout: Layout) -> usize {
+    match class {
+        Some(class) => SIZES[class],
+        None => order_of(layout).map_or(0, |order| PAGE_SIZE << order),
+    }
 }
 
 /// Gives memory that the heap holds but does not use back to the frame allocator.

@@ -5,7 +5,10 @@
 
 #![expect(unsafe_code, reason = "threads lists through free memory")]
 
-use core::ptr::{self, NonNull};
+use core::{
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use hal::{PAGE_SIZE, arch::Cpu, traits::CpuOps};
 
@@ -21,6 +24,14 @@ pub const SIZES: [usize; 15] = [
 pub const CLASSES: usize = SIZES.len();
 
 const HEADER: usize = 64;
+
+/// Frames in slabs.
+static FRAMES: AtomicUsize = AtomicUsize::new(0);
+
+/// How many frames stand in slabs, whether their objects are in use or not.
+pub fn slab_frames() -> usize {
+    FRAMES.load(Relaxed)
+}
 
 /// The class for an allocation, or `None` where it is too large for slabs.
 pub fn class_of(size: usize, align: usize) -> Option<usize> {
@@ -153,6 +164,7 @@ impl Slabs {
 
     fn make(&self) -> Option<*mut Header> {
         let block = frame::allocate_order(order_of(self.class), Purpose::Kernel).ok()?;
+        FRAMES.fetch_add(block.len() / PAGE_SIZE, Relaxed);
         let start = Cpu::phys_to_virt(block.into_raw());
         let size = SIZES[self.class];
         let mut free = ptr::null_mut();
@@ -219,6 +231,7 @@ impl Slabs {
 // Safety: `slab` is a block of this order that nobody uses any more.
 unsafe fn release(slab: *mut Header, order: u8) {
     let physical = super::to_physical(slab.cast());
+    FRAMES.fetch_sub(1 << order, Relaxed);
     // SAFETY: the block was given up by `into_raw` in `make`.
     drop(unsafe { FrameBlock::from_raw(physical, order) });
 }

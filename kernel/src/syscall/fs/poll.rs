@@ -1,6 +1,6 @@
 //! Waiting for several files at once: `poll`, `select` and their variants.
 //!
-//! The first look waits for nothing and registers nowhere. Only where nothing is ready does the call enter every file's poll
+//! The first look waits for nothing, registers nowhere and, for `poll` of a few files, allocates nothing. Only where nothing is ready does the call enter every file's poll
 //! queue, look again, and await whichever wakes first, or the deadline.
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
@@ -16,7 +16,10 @@ use smallvec::SmallVec;
 use super::user::{get, put, words};
 use crate::{
     errno::{Errno, Result},
-    fs::{OpenFile, Readiness},
+    fs::{
+        OpenFile, Readiness,
+        io::{copy_in, copy_out},
+    },
     rt,
     task::{Restart, Thread, signal::SignalSet},
 };
@@ -28,11 +31,13 @@ struct Watched {
     ready: Readiness,
 }
 
+/// What is reported of a file whether it was asked for or not.
+const ALWAYS: Readiness = Readiness::ERR.union(Readiness::HUP).union(Readiness::NVAL);
+
 impl Watched {
     fn look(&mut self) -> bool {
-        let always = Readiness::ERR | Readiness::HUP | Readiness::NVAL;
         self.ready = match &self.file {
-            Some(file) => file.file().readiness() & (self.wanted | always),
+            Some(file) => file.file().readiness() & (self.wanted | ALWAYS),
             None => self.ready,
         };
         !self.ready.is_empty()
@@ -82,6 +87,45 @@ async fn wait_for(t: &Thread, watched: &mut [Watched], deadline: Option<u64>) ->
 /// The most descriptors of one `poll`.
 const MAX_WATCHED: u32 = 1 << 16;
 
+/// The descriptor and the events of a `struct pollfd`.
+const fn asked_for(word: u64) -> (i32, Readiness) {
+    (
+        word as u32 as i32,
+        Readiness::from_bits_truncate((word >> 32) as u32 & 0xffff),
+    )
+}
+
+/// The answer of a poll that need not wait, found in place and without memory: how many are ready. `None` if the call has to
+/// wait, is wrong, is about many descriptors, or reaches a page that is not there: then it takes the long way from the start.
+fn at_once(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Option<u64> {
+    const FEW: usize = 16;
+    let mut events = [Readiness::empty(); FEW];
+    let events = events.get_mut(..count as usize)?;
+    if u64::from(count) > super::open::descriptor_limit(t) {
+        return None;
+    }
+    let files = t.files();
+    let entry = |index: usize| array.wrapping_add(index as u64 * 8);
+    for (index, ready) in events.iter_mut().enumerate() {
+        let mut word = [0; 8];
+        copy_in(&mut word, entry(index)).ok()?;
+        let (fd, wanted) = asked_for(u64::from_ne_bytes(word));
+        *ready = match files.get(fd) {
+            _ if fd < 0 => Readiness::empty(),
+            Ok(file) if !file.is_path() => file.file().readiness() & (wanted | ALWAYS),
+            _ => Readiness::NVAL,
+        };
+    }
+    let ready = events.iter().filter(|ready| !ready.is_empty()).count();
+    if ready == 0 && deadline.is_none_or(|deadline| rt::now() < deadline) {
+        return None;
+    }
+    for (index, ready) in events.iter().enumerate() {
+        copy_out(entry(index) + 6, &(ready.bits() as u16).to_ne_bytes()).ok()?;
+    }
+    Some(ready as u64)
+}
+
 async fn poll_until(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Result<u64> {
     if u64::from(count) > super::open::descriptor_limit(t).min(u64::from(MAX_WATCHED)) {
         return Err(Errno::EINVAL);
@@ -91,10 +135,7 @@ async fn poll_until(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -
     watched.try_reserve(count as usize).map_err(|_| Errno::ENOMEM)?;
     for index in 0..u64::from(count) {
         let [word] = words(t, array.wrapping_add(index * 8)).await?;
-        let (fd, wanted) = (
-            word as u32 as i32,
-            Readiness::from_bits_truncate((word >> 32) as u32 & 0xffff),
-        );
+        let (fd, wanted) = asked_for(word);
         watched.push(match files.get(fd) {
             _ if fd < 0 => Watched {
                 file: None,
@@ -140,6 +181,13 @@ fn from_parts([seconds, parts]: [u64; 2], unit: u64) -> Result<u64> {
 /// `poll(2)`.
 pub async fn poll(t: &Thread, array: u64, count: u32, timeout: i32) -> Result<u64> {
     let deadline = milliseconds(timeout);
+    match at_once(t, array, count, deadline) {
+        Some(ready) => Ok(ready),
+        None => Box::pin(poll_or_wait(t, array, count, deadline)).await,
+    }
+}
+
+async fn poll_or_wait(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Result<u64> {
     let result = poll_until(t, array, count, deadline).await;
     if result == Err(Errno::ERESTARTSYS) {
         // Without a handler the rest of the time is waited, not the whole again.
@@ -197,14 +245,44 @@ async fn signal_mask(t: &Thread, address: u64, size: u64) -> Result<Option<u64>>
 /// Tells the caller what is left of its time, as Linux does; a bad address is not an error any more.
 async fn put_rest(t: &Thread, address: u64, deadline: Option<u64>, unit: u64) {
     if let Some(deadline) = deadline.filter(|_| address != 0) {
-        let left = deadline.saturating_sub(rt::now());
-        let parts = [left / 1_000_000_000, left % 1_000_000_000 / unit].map(u64::to_ne_bytes);
-        let _ = put(t, address, parts.as_flattened()).await;
+        let _ = put(t, address, rest(deadline, unit).as_flattened()).await;
     }
+}
+
+/// What is left until `deadline`, in seconds and parts of `unit` nanoseconds, as they stand in memory.
+fn rest(deadline: u64, unit: u64) -> [[u8; 8]; 2] {
+    let left = deadline.saturating_sub(rt::now());
+    [left / 1_000_000_000, left % 1_000_000_000 / unit].map(u64::to_ne_bytes)
 }
 
 /// `ppoll(2)`.
 pub async fn ppoll(t: &Thread, array: u64, count: u32, timeout: u64, mask: u64, size: u64) -> Result<u64> {
+    match ppoll_at_once(t, array, count, timeout, (mask, size)) {
+        Some(ready) => Ok(ready),
+        None => Box::pin(ppoll_or_wait(t, array, count, timeout, mask, size)).await,
+    }
+}
+
+/// As [`at_once`]. The mask is for the time of the wait, of which there is none.
+fn ppoll_at_once(t: &Thread, array: u64, count: u32, timeout: u64, (mask, size): (u64, u64)) -> Option<u64> {
+    if mask != 0 {
+        copy_in(&mut [0; 8], mask).ok().filter(|()| size == 8)?;
+    }
+    let mut deadline = None;
+    if timeout != 0 {
+        let mut parts = [[0; 8]; 2];
+        copy_in(parts.as_flattened_mut(), timeout).ok()?;
+        deadline = Some(from_parts(parts.map(u64::from_ne_bytes), 1).ok()?);
+    }
+    let ready = at_once(t, array, count, deadline)?;
+    if let Some(deadline) = deadline {
+        // A page that cannot be written is no error any more.
+        let _ = copy_out(timeout, rest(deadline, 1).as_flattened());
+    }
+    Some(ready)
+}
+
+async fn ppoll_or_wait(t: &Thread, array: u64, count: u32, timeout: u64, mask: u64, size: u64) -> Result<u64> {
     let deadline = if timeout == 0 {
         None
     } else {

@@ -3,6 +3,7 @@
 //! Each suite counts; a suite that could not run counts as one failure, so that nothing is green for having been skipped.
 //! The last line is `N passed, N failed`.
 
+mod crash;
 mod guest;
 mod host;
 mod terminal;
@@ -105,6 +106,10 @@ impl Test {
                 suites.push((
                     format!("{}: terminal", arch.name()),
                     Box::new(move || terminal::all(arch)),
+                ));
+                suites.push((
+                    format!("{}: crashes", arch.name()),
+                    Box::new(move || crash::crashes(arch)),
                 ));
                 suites.push((
                     format!("{}: release boot", arch.name()),

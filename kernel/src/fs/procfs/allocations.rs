@@ -1,0 +1,82 @@
+//! `/proc/<tid>/allocations`: what was allocated and freed on behalf of a thread.
+//!
+//! Made for a thread that looks at itself: it is written afresh at every read, into memory of the reader's own poll, so that
+//! looking changes nothing of what is seen. Its length never changes.
+
+use alloc::sync::Arc;
+use core::fmt::Write;
+
+use arrayvec::ArrayString;
+
+use super::{Node, seek};
+use crate::{
+    errno::{Errno, Result},
+    fs::{
+        attributes::Attributes,
+        file::{Attempt, File, Positioning, Transfer, Whence},
+        inode::Inode,
+        io::Sink,
+    },
+    tally::{OPERATION_NAMES, Operations},
+    task::{self, Pid},
+};
+
+/// The open file.
+pub(super) struct Allocations {
+    node: Arc<Node>,
+    tid: Pid,
+}
+
+impl Allocations {
+    pub(super) const fn new(node: Arc<Node>, tid: Pid) -> Self {
+        Self { node, tid }
+    }
+}
+
+fn text(counts: Operations) -> ArrayString<256> {
+    let mut text = ArrayString::new();
+    for (name, count) in OPERATION_NAMES.iter().zip(counts) {
+        // Four lines of 40 bytes: they fit.
+        let _ = writeln!(text, "{name:<18} {count:>20}");
+    }
+    text
+}
+
+impl File for Allocations {
+    fn read(&self, transfer: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
+        let thread = task::thread(self.tid).ok_or(Errno::ESRCH)?;
+        let text = text(thread.allocations());
+        let rest = usize::try_from(*transfer.position)
+            .ok()
+            .and_then(|position| text.as_bytes().get(position..))
+            .unwrap_or(&[]);
+        let before = sink.done();
+        let result = sink.put(rest);
+        *transfer.position += (sink.done() - before) as u64;
+        result?;
+        Ok(())
+    }
+
+    fn positioning(&self) -> Positioning {
+        Positioning::Offsets
+    }
+
+    fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {
+        seek(position, offset, whence)
+    }
+
+    fn attributes(&self) -> Attributes {
+        self.node.attributes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_of_one_length() {
+        assert_eq!(text([u64::MAX; 4]).len(), text([0; 4]).len());
+        assert_eq!(text([0; 4]).lines().count(), 4);
+    }
+}
