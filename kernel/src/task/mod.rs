@@ -28,6 +28,8 @@ pub mod signal;
 mod stop;
 mod stopwatch;
 pub mod table;
+#[cfg(test)]
+pub mod testing;
 pub mod thread;
 pub mod timers;
 pub mod wait;

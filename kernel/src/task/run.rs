@@ -45,10 +45,10 @@ pub(super) fn start(thread: &Arc<Thread>, context: UserContext, set_child_tid: u
     let name = core::str::from_utf8(&comm[..end]).unwrap_or("user");
     let options = SpawnOptions::new(Class::User, name)
         .affinity(thread.affinity.load(Ordering::Relaxed))
-        .weight(super::schedule::weight(thread.nice.load(Ordering::Relaxed)));
+        .weight(super::schedule::weight(thread));
     let task = rt::executor().spawn(
         options,
-        super::current::scope(thread.tid(), thread.comm(), run(thread.clone(), context, set_child_tid)),
+        super::current::scope(thread.clone(), run(thread.clone(), context, set_child_tid)),
     )?;
     thread.set_task_id(task.id());
     task.detach();

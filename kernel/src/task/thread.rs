@@ -185,7 +185,8 @@ impl Thread {
     }
 
     pub(super) fn set_tid(&self, tid: Pid) {
-        self.tid.store(tid, Ordering::Relaxed);
+        let old = self.tid.swap(tid, Ordering::Relaxed);
+        super::current::renamed(self, old);
     }
 
     /// The process it belongs to.
@@ -235,6 +236,7 @@ impl Thread {
             *to = *from;
         }
         *self.comm.lock() = comm;
+        super::current::renamed(self, self.tid());
     }
 
     /// Its signal mask.
