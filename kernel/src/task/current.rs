@@ -14,8 +14,8 @@ use core::{
 use hal::{MAX_CPUS, arch::PerCpu, traits::PerCpuOps};
 use pin_project_lite::pin_project;
 
-use super::{Pid, thread::Thread};
-use crate::cpu;
+use super::{Pid, oom, thread::Thread};
+use crate::{cpu, mm::frame};
 
 const NOBODY: Pid = 0;
 
@@ -81,7 +81,9 @@ impl<F: Future> Future for Scope<F> {
         let current = &CURRENT[PerCpu::cpu_id() as usize];
         current.store(this.thread.tid(), Ordering::Relaxed);
         show(this.thread);
+        frame::entitle(oom::may_use_reserve(this.thread));
         let result = this.future.poll(cx);
+        frame::entitle(false);
         current.store(NOBODY, Ordering::Relaxed);
         if result.is_ready() {
             *this.life = Life::Over;

@@ -17,7 +17,7 @@ mod fault;
 pub(crate) mod fp;
 pub mod futex;
 pub mod limits;
-mod oom;
+pub mod oom;
 pub mod pid;
 pub mod process;
 mod robust;

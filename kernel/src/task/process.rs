@@ -302,6 +302,11 @@ impl Process {
         self.shared.lock().threads.len()
     }
 
+    /// Whether all its threads have been told to end.
+    pub fn is_ending(&self) -> bool {
+        self.shared.lock().group_exit.is_some()
+    }
+
     /// Whether a signal has stopped it.
     pub fn is_stopped(&self) -> bool {
         self.shared.lock().stop.is_some()

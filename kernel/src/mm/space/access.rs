@@ -12,6 +12,7 @@ use super::{AddressSpace, FaultError, PAGE, page_floor};
 use crate::{
     errno::{Errno, Result},
     mm::user::{self, UserFault},
+    task::oom::Patience,
 };
 
 impl From<UserFault> for Errno {
@@ -30,12 +31,27 @@ impl From<FaultError> for Errno {
 }
 
 impl AddressSpace {
+    /// As [`AddressSpace::fault`], on a thread's behalf: where memory is exhausted it waits until there is some, for which
+    /// the OOM killer may end a process.
+    ///
+    /// # Errors
+    /// [`FaultError`]; `Oom` if the caller is no thread, has to end itself, or nobody is left to be killed.
+    pub async fn fault_in(&self, address: u64, access: Access) -> core::result::Result<(), FaultError> {
+        let mut patience = Patience::new();
+        loop {
+            match self.fault(address, access).await {
+                Err(FaultError::Oom) if patience.wait().await => {}
+                result => return result,
+            }
+        }
+    }
+
     /// Makes the access that failed work, so that the attempt is worth repeating.
     ///
     /// # Errors
-    /// `EFAULT`, or `ENOMEM` when memory is exhausted.
+    /// `EFAULT`; `ENOMEM` as [`AddressSpace::fault_in`] says `Oom`.
     pub async fn resolve(&self, fault: UserFault) -> Result<()> {
-        Ok(self.fault(fault.address, fault.access).await?)
+        Ok(self.fault_in(fault.address, fault.access).await?)
     }
 
     /// Copies `to.len()` bytes from the program.
@@ -159,7 +175,7 @@ impl AddressSpace {
                     frame.read(offset, &mut to[done..done + length]);
                     done += length;
                 }
-                None if self.fault(at, Access::Read).await.is_err() => break,
+                None if self.fault_in(at, Access::Read).await.is_err() => break,
                 None => {}
             }
         }

@@ -326,7 +326,7 @@ pub async fn ioctl(t: &Thread, fd: i32, command: u32, argument: u64) -> Result<u
         match result {
             Ok(value) => return Ok(value),
             Err(Stop::Errno(errno)) => return Err(errno),
-            Err(Stop::Fault(fault)) => t.mm().resolve(fault).await.map_err(|_| Errno::EFAULT)?,
+            Err(Stop::Fault(fault)) => t.mm().resolve(fault).await?,
             Err(Stop::WouldBlock) => match wait.as_mut().as_pin_mut() {
                 Some(wait) => t.interruptible(wait).await?,
                 None => return Err(Errno::EAGAIN),

@@ -66,7 +66,7 @@ async fn complete<S>(
             Err(Stop::Errno(errno)) => errno,
             Err(Stop::Fault(fault)) => match t.mm().resolve(fault).await {
                 Ok(()) => continue,
-                Err(_) => Errno::EFAULT,
+                Err(errno) => errno,
             },
             Err(Stop::WouldBlock) => {
                 let stream_done = done > 0 && direction == Direction::Read;
