@@ -94,7 +94,11 @@ pub async fn wait(need: Need, mut ends: impl FnMut(&mut Context<'_>) -> bool) ->
             let refused = REFUSALS.load(SeqCst) != refusals;
             return Poll::Ready(if refused { Verdict::Hopeless } else { Verdict::TryAgain });
         }
-        if ends(cx) { Poll::Ready(Verdict::Ended) } else { Poll::Pending }
+        if ends(cx) {
+            Poll::Ready(Verdict::Ended)
+        } else {
+            Poll::Pending
+        }
     })
     .await
 }

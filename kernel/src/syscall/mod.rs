@@ -70,18 +70,18 @@ pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_c
             context::Made::Registers => None,
         };
     }
-    if core::mem::take(&mut on_cpu.restarting) {
-        let restart = Box::pin(restart(thread));
-        let result = Away::new(thread, context, on_cpu, restart).await;
-        return finish_call(context, result);
-    }
     let arguments = context.syscall_arguments();
     let result = Away::new(thread, context, on_cpu, table::dispatch(thread, call, arguments)).await;
     finish_call(context, result)
 }
 
-/// Goes on with a call that was interrupted without a handler, from the deadline that it had.
-async fn restart(thread: &Arc<Thread>) -> Result<u64> {
+/// `restart_syscall(2)`: goes on with a call that was interrupted without a handler, from the deadline that it had. The
+/// kernel has a thread make this call where the interrupted one returned `ERESTART_RESTARTBLOCK`; a handler that runs in
+/// between leaves nothing to restart.
+///
+/// # Errors
+/// `EINTR` if there is nothing to restart; the call's own.
+pub async fn restart_syscall(thread: &Arc<Thread>) -> Result<u64> {
     match thread.take_restart() {
         Restart::None => Err(Errno::EINTR),
         Restart::Sleep { deadline, remaining } => time::sleep(thread, deadline, remaining).await,

@@ -31,6 +31,7 @@ crate::tests! { "memory":
     the_stack_grows_and_ends;
     too_large_is_enomem;
     a_memory_hog_is_killed_and_nobody_else (180) [breenix];
+    a_hog_by_calls_is_killed_and_other_calls_wait (180) [breenix];
     a_fork_bomb_eats_memory_and_the_kernel_lives (240) [breenix];
 }
 
@@ -336,6 +337,42 @@ fn a_memory_hog_is_killed_and_nobody_else() {
         libc::WTERMSIG(status)
     );
     assert_eq!(sys::wait_exit(bystander), 5, "somebody else was killed");
+}
+
+/// Fills fresh memory by a call; what the call answers.
+fn fill_by_call(zero: i32, length: usize) -> (usize, sys::Sys) {
+    let address = memory(length);
+    (address, syscall!(SYS_read, zero, address, length))
+}
+
+fn a_hog_by_calls_is_killed_and_other_calls_wait() {
+    let zero = syscall!(SYS_openat, libc::AT_FDCWD, c"/dev/zero".as_ptr(), libc::O_RDONLY).expect("open") as i32;
+    let over = &sys::shared_counters(1)[0];
+    let bystander = fork(|| {
+        while over.load(SeqCst) == 0 {
+            let (address, answer) = fill_by_call(zero, 1 << 16);
+            if answer != Ok(1 << 16) {
+                return answer.err().unwrap_or(1);
+            }
+            syscall!(SYS_munmap, address, 1 << 16).expect("munmap");
+        }
+        0
+    });
+    let hog = fork(|| {
+        loop {
+            let (_, answer) = fill_by_call(zero, 1 << 20);
+            if answer != Ok(1 << 20) {
+                return answer.err().unwrap_or(1);
+            }
+        }
+    });
+    assert_eq!(
+        wait_killed(hog),
+        libc::SIGKILL,
+        "who takes all memory by calls is killed too"
+    );
+    over.store(1, SeqCst);
+    assert_eq!(sys::wait_exit(bystander), 0, "a call that met exhausted memory failed");
 }
 
 /// Takes memory, forks on, and again.
