@@ -370,6 +370,14 @@ impl AddressSpace {
         Ok(())
     }
 
+    /// Moves the place of mappings that are put nowhere in particular down by `bytes` (a multiple of the page size), so that a
+    /// program cannot know it.
+    pub fn lower_mappings(&self, bytes: u64) {
+        debug_assert!(bytes.is_multiple_of(PAGE));
+        let mut inner = self.inner.lock();
+        inner.layout.mmap_top = inner.layout.mmap_top.saturating_sub(bytes);
+    }
+
     /// `munmap`. Returns when no CPU can use what was there.
     ///
     /// # Errors

@@ -44,8 +44,16 @@ const PAGE: u64 = PAGE_SIZE as u64;
 const MAX_NESTING: usize = 4;
 /// The new stack's first part, which grows on demand.
 const STACK_SIZE: u64 = 132 << 10;
-/// Where position-independent programs go, without randomisation.
+/// Where position-independent programs go, without randomisation. A third of the address space is below the mappings, so
+/// that what follows has room.
 const PIE_BASE: u64 = (STACK_TOP / 3 * 2) & !(PAGE - 1);
+/// Where their linkers go, past the farthest that a program is moved.
+const LINKER_BASE: u64 = PIE_BASE + (4 << 40);
+/// Random bits of page numbers, as on x86_64 Linux: of programs, linkers and mappings (`mmap_rnd_bits`), of the stack
+/// (`STACK_RND_MASK`), of the heap (32 MiB).
+const MAPPING_BITS: u32 = 28;
+const STACK_BITS: u32 = 22;
+const HEAP_BITS: u32 = 13;
 /// `ADDR_NO_RANDOMIZE` of `personality(2)`.
 const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
 
@@ -140,20 +148,20 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
     let shift = |bits: u32| if randomise { random_bits(bits) * PAGE } else { 0 };
 
     let base = if program.header.relocatable {
-        // A third of the address space is below, so that what follows has room.
-        (PIE_BASE + shift(20)).wrapping_sub(program.span().0)
+        (PIE_BASE + shift(MAPPING_BITS)).wrapping_sub(program.span().0)
     } else {
         0
     };
     load::map(&mm, &request.file, &program, base).await?;
-    mm.set_heap_start((base + program.end()).next_multiple_of(PAGE) + shift(11));
-    let stack_top = STACK_TOP - shift(18);
+    mm.set_heap_start((base + program.end()).next_multiple_of(PAGE) + shift(HEAP_BITS));
+    let stack_top = STACK_TOP - shift(STACK_BITS);
     let limit = process.limit(Resource::Stack);
     let size = (request.arguments.size() + request.environment.size()) as u64 + STACK_SIZE;
     mm.map_stack(stack_top, size, limit.max(size))?;
+    mm.lower_mappings(shift(MAPPING_BITS));
     let (start, interpreter_base) = match &interpreter {
         Some((file, linker)) => {
-            let base = (PIE_BASE + (64 << 30) + shift(20)).wrapping_sub(linker.span().0);
+            let base = (LINKER_BASE + shift(MAPPING_BITS)).wrapping_sub(linker.span().0);
             load::map(&mm, file, linker, base).await?;
             (base.wrapping_add(linker.header.entry), base)
         }
