@@ -3,6 +3,7 @@
 use alloc::{sync::Arc, vec::Vec};
 
 use super::{locks, open_file::OpenFile};
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     sync::{Rank, SpinLock},
@@ -45,7 +46,7 @@ impl Slots {
     fn put(&mut self, fd: usize, entry: Entry) -> Result<Option<Entry>> {
         if fd >= self.entries.len() {
             let more = fd + 1 - self.entries.len();
-            self.entries.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
+            self.entries.try_room(more)?;
             self.entries.resize_with(fd + 1, || None);
         }
         if fd == self.lowest_free {
@@ -101,7 +102,7 @@ impl FdTable {
         let mut entries = Vec::new();
         loop {
             let wanted = self.slots.lock().entries.len();
-            entries.try_reserve(wanted).map_err(|_| Errno::ENOMEM)?;
+            entries.try_room(wanted)?;
             let slots = self.slots.lock();
             if slots.entries.len() <= entries.capacity() {
                 entries.extend_from_slice(&slots.entries);

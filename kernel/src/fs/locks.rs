@@ -11,6 +11,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::{attributes::DeviceNumber, fd_table::FdTable, open_file::OpenFile};
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     sync::{Rank, SpinLock, WaitQueue},
@@ -113,7 +114,7 @@ pub fn conflict(file: &OpenFile, wanted: &Lock) -> Result<Option<Lock>> {
 
 /// Cuts `range` out of what its owner holds.
 fn cut(table: &mut Vec<(Key, Lock)>, key: Key, range: &Lock) -> Result<bool> {
-    table.try_reserve(2).map_err(|_| Errno::ENOLCK)?;
+    table.try_room(2).map_err(|_| Errno::ENOLCK)?;
     let mut changed = false;
     let mut rest = None;
     table.retain_mut(|(at, held)| {

@@ -3,10 +3,8 @@
 
 use alloc::vec::Vec;
 
-use crate::{
-    errno::{Errno, Result},
-    mm::frame::Frame,
-};
+use crate::mm::fallible::TryRoomExact;
+use crate::{errno::Result, mm::frame::Frame};
 
 const BITS: u32 = 6;
 const WAYS: usize = 1 << BITS;
@@ -19,7 +17,7 @@ enum Slot {
 
 fn new_node() -> Result<Vec<Slot>> {
     let mut node = Vec::new();
-    node.try_reserve_exact(WAYS).map_err(|_| Errno::ENOMEM)?;
+    node.try_room_exact(WAYS)?;
     node.resize_with(WAYS, || Slot::Empty);
     Ok(node)
 }

@@ -1,5 +1,6 @@
 //! Memory: frames, the heap, address spaces, copies from and to user mode.
 //!
+//! - [`fallible`]: growing that can be refused.
 //! - [`frame`]: physical frames, counted.
 //! - [`heap`]: the kernel's own small and large allocations, on frames.
 //! - [`space`]: what a process sees; page faults, mapping calls, fork, TLB shootdown.
@@ -7,6 +8,7 @@
 //! - [`shortage`]: waiting for frames where there are none.
 //! - [`user`]: attempts to copy from and to the active address space.
 
+pub mod fallible;
 pub mod frame;
 pub mod heap;
 pub mod pager;

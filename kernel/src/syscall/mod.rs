@@ -3,7 +3,8 @@
 //! A handler is `pub async fn name(t: &Thread, arguments…) -> Result<u64>`; its arguments are integers of any width
 //! ([`FromRegister`]), and what it returns is the value of the return register. [`table`] names every call. The few that
 //! change the caller's registers are made by [`context`]. A call that does not block allocates nothing: its future is a
-//! part of the thread's own, and those that would make it large are boxed, one by one, in the table.
+//! part of the thread's own, and those that would make it large are boxed, one by one, in the table. A call begins only
+//! while what is kept for allocations that cannot fail is whole ([`fallible`]).
 
 pub mod context;
 pub mod fs;
@@ -25,10 +26,12 @@ use hal::{arch::UserContext, traits::SyscallFrame};
 
 use crate::{
     errno::{Errno, Result},
+    mm::fallible,
     task::{
         Restart, Thread,
         fp::{Away, OnCpu, count_time},
         futex::Scope,
+        oom,
         run::finish_call,
     },
 };
@@ -59,6 +62,12 @@ pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_c
         context.set_return_value(Errno::ENOSYS.as_return_value());
         return None;
     };
+    if !fallible::has_room() && !matches!(call, table::Call::exit | table::Call::exit_group) {
+        let admitted = Away::new(thread, context, on_cpu, oom::admission()).await;
+        if let Err(errno) = admitted {
+            return finish_call(context, Err(errno));
+        }
+    }
     if call.changes_context() {
         on_cpu.save(context);
         on_cpu.forget();

@@ -15,7 +15,10 @@ use hal::{MAX_CPUS, arch::PerCpu, traits::PerCpuOps};
 use pin_project_lite::pin_project;
 
 use super::{Pid, oom, thread::Thread};
-use crate::{cpu, mm::frame};
+use crate::{
+    cpu,
+    mm::{frame, heap},
+};
 
 const NOBODY: Pid = 0;
 
@@ -82,7 +85,9 @@ impl<F: Future> Future for Scope<F> {
         current.store(this.thread.tid(), Ordering::Relaxed);
         show(this.thread);
         frame::entitle(oom::may_use_reserve(this.thread));
+        heap::begin_poll();
         let result = this.future.poll(cx);
+        heap::end_poll();
         frame::entitle(false);
         current.store(NOBODY, Ordering::Relaxed);
         if result.is_ready() {

@@ -17,9 +17,12 @@ use super::{
     table,
     thread::Thread,
 };
-use crate::mm::{
-    AddressSpace, frame,
-    shortage::{self, Keeper, Need, State, Verdict},
+use crate::{
+    errno::{Errno, Result},
+    mm::{
+        AddressSpace, fallible, frame,
+        shortage::{self, Keeper, Need, State, Verdict},
+    },
 };
 
 /// After so many tries in vain a wait asks for a victim even if the mark is reached.
@@ -71,6 +74,20 @@ impl Patience {
         frame::entitle(true);
         !core::mem::replace(&mut self.entitled, true)
     }
+}
+
+/// Waits until what is kept for allocations that cannot fail is whole again.
+///
+/// # Errors
+/// `ENOMEM` if it will not be.
+pub(crate) async fn admission() -> Result<()> {
+    let mut patience = Patience::new();
+    while !fallible::has_room() {
+        if !patience.wait().await {
+            return Err(Errno::ENOMEM);
+        }
+    }
+    Ok(())
 }
 
 /// The keeper: decides, for as long as the machine runs, what becomes of those who wait for memory.

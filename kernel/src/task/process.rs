@@ -268,9 +268,8 @@ impl Process {
         self.image.lock().clone()
     }
 
-    pub(super) fn set_image(&self, image: Image) {
-        let new = Arc::new(image);
-        let _old = core::mem::replace(&mut *self.image.lock(), new);
+    pub(super) fn set_image(&self, image: Arc<Image>) {
+        let _old = core::mem::replace(&mut *self.image.lock(), image);
     }
 
     /// Its session.

@@ -15,6 +15,7 @@ use super::{
     contents::Contents,
     directory::{Directory, copy_name},
 };
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -140,7 +141,7 @@ impl TmpInode {
         let place = copy_name(name)?;
         let mut tree = self.fs.tree.lock();
         if inode.is_directory() {
-            tree.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            tree.try_room(1)?;
         }
         let directory = self.directory(&mut tree)?;
         if directory.get(name).is_some() {

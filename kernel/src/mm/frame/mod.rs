@@ -351,6 +351,11 @@ fn is_entitled() -> bool {
     ENTITLED[PerCpu::cpu_id() as usize].load(Relaxed)
 }
 
+/// Whether less is free than what is kept for the kernel's allocations that cannot fail.
+pub fn is_low() -> bool {
+    zone().is_some_and(Zone::is_low)
+}
+
 /// Frames for page tables: zeroed, and counted as the user's, so that a program cannot eat the reserve by spreading its pages.
 pub struct TableFrames;
 

@@ -9,6 +9,7 @@ use hal::{PAGE_SIZE, arch::PageTable, traits::PageTableOps, trap::Access};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{AddressSpace, FaultError, PAGE, page_floor};
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     mm::user::{self, UserFault},
@@ -125,7 +126,7 @@ impl AddressSpace {
             self.read_bytes(at, chunk).await?;
             let end = chunk.iter().position(|&byte| byte == 0);
             let bytes = &chunk[..end.unwrap_or(chunk.len())];
-            string.try_reserve(bytes.len()).map_err(|_| Errno::ENOMEM)?;
+            string.try_room(bytes.len())?;
             string.extend_from_slice(bytes);
             if end.is_some() {
                 return Ok(string);
@@ -152,7 +153,7 @@ impl AddressSpace {
             if pointers.len() == max {
                 return Err(Errno::E2BIG);
             }
-            pointers.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            pointers.try_room(1)?;
             pointers.push(pointer);
         }
     }

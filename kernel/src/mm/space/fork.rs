@@ -9,10 +9,13 @@ use hal::{
 
 use super::{
     AddressSpace, Areas, Inner,
-    area::{OnFork, Sharing},
+    area::{Area, OnFork, Sharing},
     table::{Batch, Table},
 };
-use crate::errno::{Errno, Result};
+use crate::{
+    errno::{Errno, Result},
+    mm::fallible,
+};
 
 impl AddressSpace {
     /// A copy with one user. Private pages are shared until one side writes; shared mappings stay shared. Returns when no
@@ -25,6 +28,7 @@ impl AddressSpace {
         let (child, generation) = {
             let mut inner = self.inner.lock();
             let mut areas = Areas::default();
+            fallible::afford(inner.areas.count() * 2 * size_of::<Area>())?;
             let mut result = Ok(());
             let Inner {
                 areas: parents,

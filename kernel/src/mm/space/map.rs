@@ -14,6 +14,7 @@ use super::{
     table::Batch,
     tlb::Generation,
 };
+use crate::mm::fallible::TryRoomExact;
 use crate::{
     errno::{Errno, Result},
     mm::{
@@ -706,7 +707,7 @@ impl Inner {
     fn relocate(&mut self, space: &AddressSpace, old: u64, kept: u64, new: u64, new_length: u64) -> Result<Generation> {
         let mut pages = Vec::new();
         let count = self.table.resident().min(kept / PAGE) as usize;
-        pages.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        pages.try_room_exact(count)?;
         self.table.visit(old, old + kept, |page, _, _| {
             pages.push(page);
             None

@@ -9,6 +9,7 @@ use core::pin::pin;
 use linux_raw_sys::general as linux;
 
 use super::user::{vectors, words};
+use crate::mm::fallible::TryRoomExact;
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -301,9 +302,7 @@ async fn copy(
     count: u64,
 ) -> Result<u64> {
     let mut buffer = alloc::vec::Vec::new();
-    buffer
-        .try_reserve_exact(COPY_CHUNK.min(count as usize))
-        .map_err(|_| Errno::ENOMEM)?;
+    buffer.try_room_exact(COPY_CHUNK.min(count as usize))?;
     buffer.resize(COPY_CHUNK.min(count as usize), 0);
     let mut done = 0;
     while done < count {

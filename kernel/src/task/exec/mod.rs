@@ -35,7 +35,7 @@ use crate::{
     command_line,
     errno::{Errno, Result},
     fs::{OpenFile, path},
-    mm::{AddressSpace, STACK_TOP},
+    mm::{AddressSpace, STACK_TOP, fallible},
     random, syscall,
 };
 
@@ -75,7 +75,7 @@ pub(super) struct Prepared {
     trampoline: u64,
     entry: u64,
     stack: u64,
-    image: Image,
+    image: Arc<Image>,
     comm: Vec<u8>,
     credentials: Credentials,
 }
@@ -139,7 +139,7 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
         trampoline: 0,
         entry: 0,
         stack: 0,
-        image: Image::default(),
+        image: Arc::new(Image::default()),
         comm: base_name(original).to_vec(),
         credentials: new_credentials(process, &request.file),
     };
@@ -186,15 +186,15 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
     mm.write_bytes(built.pointer, &built.bytes).await?;
     prepared.entry = start;
     prepared.stack = built.pointer;
-    prepared.image = Image {
+    prepared.image = Arc::new(Image {
         path: request.file.location().map_or_else(
             || request.path.clone(),
             |location| path::path_of(location, &thread.fs().root()).display(),
         ),
-        arguments: request.arguments.bytes().to_vec(),
-        environment: request.environment.bytes().to_vec(),
+        arguments: fallible::copy(request.arguments.bytes())?,
+        environment: fallible::copy(request.environment.bytes())?,
         auxv: built.auxv,
-    };
+    });
     Ok(prepared)
 }
 
