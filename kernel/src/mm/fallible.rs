@@ -2,8 +2,8 @@
 //!
 //! The rule of the heap has two halves. What a program can make as large as it likes grows by these methods, or asks
 //! [`afford`] first, and fails long before the kernel's own reserve is touched. Everything else (an `Arc`, a node of a
-//! tree, a short list) cannot fail, and is small: one poll of a thread takes at most [`POLL_BOUND`] bytes of it, which debug
-//! builds assert; a call begins only while that much is there for every CPU ([`has_room`]).
+//! tree, a short list) cannot fail, and is small: one call, and one poll of a call that waits, takes at most [`POLL_BOUND`]
+//! bytes of it, which debug builds assert; a call begins only while that much is there for every CPU ([`has_room`]).
 
 use alloc::{collections::VecDeque, vec::Vec};
 use core::hash::{BuildHasher, Hash};
@@ -13,7 +13,7 @@ use hal::PAGE_SIZE;
 use super::{frame, heap};
 use crate::errno::{Errno, Result};
 
-/// Bytes that one poll of a user thread may take without a way to fail. The longest lists are those of all processes or
+/// Bytes that one call, up to its first wait and from each to the next, may take without a way to fail. The longest lists are those of all processes or
 /// threads: eight bytes for each of 32,768.
 pub const POLL_BOUND: usize = 512 << 10;
 

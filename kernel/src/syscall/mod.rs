@@ -26,7 +26,7 @@ use hal::{arch::UserContext, traits::SyscallFrame};
 
 use crate::{
     errno::{Errno, Result},
-    mm::fallible,
+    mm::{fallible, heap},
     task::{
         Restart, Thread,
         fp::{Away, OnCpu, count_time},
@@ -62,6 +62,8 @@ pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_c
         context.set_return_value(Errno::ENOSYS.as_return_value());
         return None;
     };
+    // One poll may make many calls; each begins with all that is kept.
+    heap::begin_poll();
     if !fallible::has_room() && !matches!(call, table::Call::exit | table::Call::exit_group) {
         let admitted = Away::new(thread, context, on_cpu, oom::admission()).await;
         if let Err(errno) = admitted {

@@ -26,6 +26,7 @@ crate::tests! { "memory":
     mremap_moves_grows_and_shrinks [frees];
     brk_grows_and_shrinks [frees];
     file_mappings;
+    what_is_cut_off_a_mapped_file_is_sigbus;
     madvise_dontneed_zeroes;
     faults_tell_the_truth;
     the_stack_grows_and_ends;
@@ -173,6 +174,27 @@ fn brk_grows_and_shrinks() {
         );
         let _ = syscall!(SYS_brk, start);
     });
+}
+
+fn what_is_cut_off_a_mapped_file_is_sigbus() {
+    for sharing in [libc::MAP_SHARED, libc::MAP_PRIVATE] {
+        let file = syscall!(SYS_memfd_create, c"cut".as_ptr(), 0).expect("memfd_create");
+        syscall!(SYS_ftruncate, file, 3 * PAGE).expect("ftruncate");
+        let at = syscall!(SYS_mmap, 0, 3 * PAGE, RW, sharing, file, 0).expect("mmap");
+        (0..3).for_each(|page| poke(at + page * PAGE, 1));
+        let (signo, code, _) = fault(|| {
+            // In the process that has the page, and by its own translation.
+            poke(at + 2 * PAGE, 2);
+            syscall!(SYS_ftruncate, file, PAGE + 1).expect("ftruncate");
+            touch(peek(at + 2 * PAGE));
+        });
+        assert_eq!((signo, code), (libc::SIGBUS, libc::BUS_ADRERR));
+        assert_eq!(peek(at + PAGE), 1, "what is left is as it was");
+        let (signo, ..) = fault(|| touch(peek(at + 2 * PAGE)));
+        assert_eq!(signo, libc::SIGBUS, "in every process");
+        syscall!(SYS_munmap, at, 3 * PAGE).expect("munmap");
+        sys::close(file as i32);
+    }
 }
 
 fn file_mappings() {

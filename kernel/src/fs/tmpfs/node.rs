@@ -23,9 +23,10 @@ use crate::{
         file::{Attempt, DirectoryEntry, File, Positioning, Transfer, Whence, WriteAt},
         inode::{FileSystemStatus, Inode, NewFile, OpenRequest, RenameMode},
         io::{Sink, Source},
+        page_map::Removed,
         pipe::Pipe,
     },
-    mm::{Backing, Pager, frame::Frame},
+    mm::{Backing, Pager, frame::Frame, pager::Mappings},
     sync::{Rank, SpinLock},
 };
 
@@ -39,6 +40,8 @@ struct State {
     changed: Timestamp,
     created: Timestamp,
     contents: Contents,
+    /// Pages that were cut off and are not given back yet.
+    cut_off: Removed,
     fifo: Weak<Pipe>,
     /// The directory that last gave it a name, and the name; directories keep theirs in the tree.
     place: Option<(u64, Box<[u8]>)>,
@@ -52,8 +55,12 @@ pub struct TmpInode {
     kind: FileKind,
     rdev: DeviceNumber,
     target: Box<[u8]>,
+    mappings: Mappings,
     state: SpinLock<State>,
 }
+
+/// Pages allocated for a file with its lock held once.
+const PAGES_PER_HOLD: u64 = 256;
 
 impl TmpInode {
     /// A file without a name.
@@ -71,6 +78,7 @@ impl TmpInode {
             kind: new.kind,
             rdev: new.rdev,
             target,
+            mappings: Mappings::new(),
             state: SpinLock::new(
                 Rank::Inode,
                 State {
@@ -83,6 +91,7 @@ impl TmpInode {
                     changed: now,
                     created: now,
                     contents: Contents::default(),
+                    cut_off: Removed::default(),
                     fifo: Weak::new(),
                     place: None,
                 },
@@ -230,14 +239,14 @@ impl Inode for TmpInode {
     fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
         let now = Timestamp::now();
         let mut state = self.state.lock();
-        let mut removed = None;
         if let Some(size) = change.size {
             match self.kind {
                 FileKind::Regular => {}
                 FileKind::Directory => return Err(Errno::EISDIR),
                 _ => return Err(Errno::EINVAL),
             }
-            removed = Some(state.contents.set_size(&self.fs, size)?);
+            let removed = state.contents.set_size(&self.fs, size)?;
+            state.cut_off.append(removed);
             state.modified = now;
             Self::strip_set_id(&mut state);
         }
@@ -247,9 +256,11 @@ impl Inode for TmpInode {
         state.accessed = change.accessed.unwrap_or(state.accessed);
         state.modified = change.modified.unwrap_or(state.modified);
         state.changed = now;
-        drop(state);
-        drop(removed);
         Ok(())
+    }
+
+    fn pager(&self) -> Option<Arc<dyn Pager>> {
+        File::pager(self).ok()
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
@@ -510,9 +521,11 @@ impl File for TmpInode {
             .ok_or(Errno::EFBIG)?;
         let keep_size = mode & linux::FALLOC_FL_KEEP_SIZE != 0;
         let mut state = self.state.lock();
-        let mut removed = None;
         match mode & !linux::FALLOC_FL_KEEP_SIZE {
-            linux::FALLOC_FL_PUNCH_HOLE if keep_size => removed = Some(state.contents.punch(&self.fs, offset, len)),
+            linux::FALLOC_FL_PUNCH_HOLE if keep_size => {
+                let removed = state.contents.punch(&self.fs, offset, len);
+                state.cut_off.append(removed);
+            }
             linux::FALLOC_FL_ALLOCATE_RANGE => {
                 self.fs.charge_pages(0)?;
                 let pages = offset / 4096..end.div_ceil(4096);
@@ -520,18 +533,22 @@ impl File for TmpInode {
                     return Err(Errno::ENOSPC);
                 }
                 for index in pages {
+                    if index % PAGES_PER_HOLD == 0 {
+                        // Interrupts and readers get a turn.
+                        drop(state);
+                        state = self.state.lock();
+                    }
                     state.contents.page(&self.fs, index)?;
                 }
                 if !keep_size && end > state.contents.size {
-                    removed = Some(state.contents.set_size(&self.fs, end)?);
+                    let removed = state.contents.set_size(&self.fs, end)?;
+                    state.cut_off.append(removed);
                 }
             }
             _ => return Err(Errno::EOPNOTSUPP),
         }
         state.modified = Timestamp::now();
         state.changed = state.modified;
-        drop(state);
-        drop(removed);
         Ok(())
     }
 
@@ -559,6 +576,19 @@ impl Pager for TmpInode {
             return Err(Errno::ENXIO);
         }
         state.contents.page(&self.fs, index)
+    }
+
+    fn mappings(&self) -> Option<&Mappings> {
+        Some(&self.mappings)
+    }
+
+    fn give_back(&self, pages: u64) -> bool {
+        let mut state = self.state.lock();
+        let part = state.cut_off.split(pages);
+        let more = state.cut_off.pages() > 0;
+        drop(state);
+        drop(part);
+        more
     }
 
     fn describe(&self) -> Option<Backing> {

@@ -219,7 +219,7 @@ fn kept_was_taken() {
     PREPARED.store(false, Relaxed);
 }
 
-/// A user thread's poll begins: what it takes without a way to fail is counted.
+/// A user thread's poll begins, or a call within one: what it takes without a way to fail is counted from here.
 pub fn begin_poll() {
     account::begin();
 }

@@ -276,9 +276,10 @@ impl AddressSpace {
                 return Err(Errno::EPERM);
             }
         }
+        self.announce(&area);
         let start = loop {
             let occupied = {
-                let mut inner = self.inner.lock();
+                let mut inner = self.unforked().await;
                 match inner.place(&area, &request) {
                     Ok(start) => {
                         (area.start, area.end) = (start, start + length);
@@ -396,7 +397,7 @@ impl AddressSpace {
         let mut last = Generation::NONE;
         let mut at = start;
         while at < end {
-            let removed = self.inner.lock().remove_step(self, at, end)?;
+            let removed = self.unforked().await.remove_step(self, at, end)?;
             at = removed.next;
             last = last.max(removed.generation);
             drop(removed.areas);
@@ -418,6 +419,24 @@ impl AddressSpace {
         self.tlb.wait(last).await;
     }
 
+    /// No page of `pager` from `first` on is mapped any more when this returns, nor a private copy of one.
+    pub(in crate::mm) async fn forget_object(&self, pager: &Arc<dyn Pager>, first: u64) {
+        let mut at = 0;
+        loop {
+            let found = {
+                let inner = self.unforked().await;
+                inner.areas.overlapping(at, PageTable::USER_END).find_map(|area| {
+                    let (own, page) = area.object_page(area.start)?;
+                    let start = area.start + first.saturating_sub(page).saturating_mul(PAGE).min(area.len());
+                    (Arc::ptr_eq(own, pager) && start < area.end).then_some((start, area.end))
+                })
+            };
+            let Some((start, end)) = found else { return };
+            self.zap(start, end).await;
+            at = end;
+        }
+    }
+
     /// `mprotect`. As on Linux, what lies before the first hole or refusal is changed nevertheless.
     ///
     /// # Errors
@@ -427,7 +446,7 @@ impl AddressSpace {
         if start == end {
             return Ok(());
         }
-        let (result, generation) = self.inner.lock().protect(self, start, end, prot);
+        let (result, generation) = self.unforked().await.protect(self, start, end, prot);
         self.tlb.wait(generation).await;
         result
     }
@@ -435,7 +454,7 @@ impl AddressSpace {
     /// `brk`: moves the end of the heap and returns where it is afterwards, which is where it was if it cannot be moved.
     pub async fn brk(&self, address: u64) -> u64 {
         let (old, new) = {
-            let mut inner = self.inner.lock();
+            let mut inner = self.unforked().await;
             let Inner { areas, layout, .. } = &mut *inner;
             let current = layout.heap_end;
             if address < layout.heap_start || address >= PageTable::USER_END {
@@ -527,7 +546,7 @@ impl AddressSpace {
         }
         let kept = old_length.min(new_length);
         let (new, generation) = {
-            let mut inner = self.inner.lock();
+            let mut inner = self.unforked().await;
             let area = inner
                 .areas
                 .find(old)
@@ -581,7 +600,7 @@ impl AddressSpace {
             return Ok(());
         }
         let covered = {
-            let mut inner = self.inner.lock();
+            let mut inner = self.unforked().await;
             if let Some(on_fork) = on_fork {
                 for mut area in inner.areas.remove(start, end)? {
                     area.on_fork = on_fork;

@@ -8,6 +8,9 @@
 //! count of one (take permission back) or more (copy). Pages of files are always referred to by their page cache as well, so a
 //! private file mapping is the same case.
 //!
+//! **Fork** goes through the pages in steps as well. While it does, areas do not change, and a write to a shared page waits:
+//! another CPU may still write to it by a translation from before.
+//!
 //! **Waiting.** The lock is a short spin lock. What must wait happens between two holds of it and looks again
 //! afterwards: a pager brings a page ([`crate::mm::pager`]), other CPUs forget stale translations ([`tlb`]). Long changes go in
 //! steps of [`table::STEP`] pages, each complete in itself (areas and pages of a piece vanish together), so that interrupts are not
@@ -26,7 +29,7 @@ mod report;
 mod table;
 mod tlb;
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use hal::{
@@ -35,7 +38,7 @@ use hal::{
     traits::{PageFlags, PageTableOps},
 };
 
-use area::{Areas, Role};
+use area::{Area, Areas, Content, Role};
 pub use area::{MAX_AREAS, MIN_ADDRESS, STACK_GAP};
 pub use fault::FaultError;
 pub use map::{Map, MapFlags, RemapFlags};
@@ -45,7 +48,7 @@ use tlb::Tlb;
 
 use crate::{
     errno::{Errno, Result},
-    sync::{Rank, SpinLock},
+    sync::{Rank, SpinLock, SpinLockGuard, WaitQueue},
 };
 
 bitflags::bitflags! {
@@ -78,12 +81,17 @@ pub struct AddressSpace {
     inner: SpinLock<Inner>,
     tlb: Tlb,
     users: AtomicU32,
+    this: Weak<Self>,
+    /// Woken when a fork is over.
+    fork_over: WaitQueue,
 }
 
 struct Inner {
     areas: Areas,
     table: Table,
     layout: Layout,
+    /// Whether a fork goes through the pages: areas stay as they are, and shared pages are not copied, until it is over.
+    forking: bool,
 }
 
 /// Where things are put when nobody says where.
@@ -117,15 +125,46 @@ impl AddressSpace {
             areas: Areas::default(),
             table,
             layout,
+            forking: false,
         }))
     }
 
     fn with(inner: Inner) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
             inner: SpinLock::new(Rank::AddressSpace, inner),
             tlb: Tlb::new(),
             users: AtomicU32::new(1),
+            this: this.clone(),
+            fork_over: WaitQueue::new(),
         })
+    }
+
+    /// The inside, once no fork goes through it: for whoever changes areas.
+    async fn unforked(&self) -> SpinLockGuard<'_, Inner> {
+        loop {
+            {
+                let inner = self.inner.lock();
+                if !inner.forking {
+                    return inner;
+                }
+            }
+            self.wait_for_fork().await;
+        }
+    }
+
+    async fn wait_for_fork(&self) {
+        self.fork_over
+            .wait_until(|| (!self.inner.lock().forking).then_some(()))
+            .await;
+    }
+
+    /// Has the pager of an area know the space. Before the area is there.
+    fn announce(&self, area: &Area) {
+        if let Content::Object { pager, .. } = &area.content
+            && let Some(mappings) = pager.mappings()
+        {
+            mappings.add(self.tlb.id(), &self.this);
+        }
     }
 
     /// The same address space for a further process (`CLONE_VM`). Each [`AddressSpace::share`] and [`AddressSpace::new`] is
@@ -158,6 +197,13 @@ impl AddressSpace {
         // No user is left, so nobody runs on a stale translation: an idle CPU that still has the root touches no user
         // address before it activates another space. Frames can go without waiting for it.
         let areas = core::mem::take(&mut self.inner.lock().areas);
+        for area in areas.iter() {
+            if let Content::Object { pager, .. } = &area.content
+                && let Some(mappings) = pager.mappings()
+            {
+                mappings.remove(self.tlb.id());
+            }
+        }
         drop(areas);
         let mut at = 0;
         while at < PageTable::USER_END {

@@ -182,10 +182,11 @@ async fn open_location(t: &Thread, location: Location, flags: u32) -> Result<Ope
         other => other?,
     };
     if flags & linux::O_TRUNC != 0 && kind == FileKind::Regular {
-        location.inode.set_attributes(&SetAttributes {
+        let change = SetAttributes {
             size: Some(0),
             ..SetAttributes::default()
-        })?;
+        };
+        super::attr::set_size(&location.inode, &change).await?;
     }
     Ok(OpenFile::new(file, location, flags))
 }
