@@ -21,13 +21,18 @@
 //! once, whatever idle CPU still holds the root.
 
 mod access;
+mod advise;
 mod area;
 mod fault;
 mod fork;
+mod heap;
 mod map;
+mod protect;
+mod remap;
 mod report;
 mod table;
 mod tlb;
+mod unmap;
 
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -41,7 +46,8 @@ use hal::{
 use area::{Area, Areas, Content, Role};
 pub use area::{MAX_AREAS, MIN_ADDRESS, STACK_GAP};
 pub use fault::FaultError;
-pub use map::{Map, MapFlags, RemapFlags};
+pub use map::{Map, MapFlags};
+pub use remap::RemapFlags;
 pub use report::MapEntry;
 use table::{Batch, Table};
 use tlb::Tlb;
@@ -231,4 +237,15 @@ fn page_floor(address: u64) -> u64 {
 
 fn page_ceil(address: u64) -> Option<u64> {
     address.checked_add(PAGE - 1).map(page_floor)
+}
+
+/// A range as a call gives it: its first byte and one past its last, rounded up to a page.
+fn check_range(address: u64, length: u64) -> Result<(u64, u64)> {
+    if !address.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let end = page_ceil(length)
+        .and_then(|length| address.checked_add(length))
+        .ok_or(Errno::ENOMEM)?;
+    Ok((address, end))
 }
