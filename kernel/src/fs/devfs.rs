@@ -176,7 +176,7 @@ impl File for MemoryDevice {
         match self {
             Self::Null | Self::Zero => drop(source.skip(source.remaining())),
             Self::Full => {
-                return if source.is_empty() {
+                return if source.is_complete() {
                     Ok(())
                 } else {
                     Err(Errno::ENOSPC.into())

@@ -322,7 +322,7 @@ impl Pipe {
             self.writable.wake_one();
         }
         result?;
-        if !source.is_empty() && full {
+        if !source.is_complete() && full {
             Err(Stop::WouldBlock)
         } else {
             Ok(())

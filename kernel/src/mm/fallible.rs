@@ -13,8 +13,8 @@ use hal::PAGE_SIZE;
 use super::{frame, heap};
 use crate::errno::{Errno, Result};
 
-/// Bytes that one call, up to its first wait and from each to the next, may take without a way to fail. The longest lists are those of all processes or
-/// threads: eight bytes for each of 32,768.
+/// Bytes that one call, up to its first wait and from each to the next, may take without a way to fail. The longest lists
+/// are those of all processes or threads: eight bytes for each of 32,768.
 pub const POLL_BOUND: usize = 512 << 10;
 
 /// Growing that fails rather than use what is kept for allocations which cannot.

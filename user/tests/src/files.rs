@@ -389,7 +389,8 @@ fn record_locks_go_with_any_descriptor_and_any_end() {
         })
     };
     // Each child holds the lock and lets go of it in its own way; `true` if it is still alive then.
-    let ways: [(&str, bool, &dyn Fn(i32)); 6] = [
+    type Way<'a> = (&'a str, bool, &'a dyn Fn(i32));
+    let ways: [Way<'_>; 6] = [
         ("close of another descriptor", true, &|_| {
             sys::close(open(0));
             sleep();

@@ -119,7 +119,7 @@ pub async fn read_into(t: &Thread, file: &OpenFile, at: Option<u64>, sink: &mut 
         |(_, sink)| {
             (
                 sink.done(),
-                if sink.remaining() == 0 && !sink.is_full() {
+                if sink.remaining() == 0 && !sink.is_complete() {
                     Next::Again
                 } else {
                     Next::Return
@@ -154,7 +154,7 @@ pub async fn write_from(
             file.write(Some(t), at.as_mut(), source, write_at)
         },
         |(_, source)| {
-            let again = source.remaining() == 0 && !source.is_empty();
+            let again = source.remaining() == 0 && !source.is_complete();
             (source.done(), if again { Next::Again } else { Next::Return })
         },
     )
