@@ -65,7 +65,7 @@ pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_c
     // One poll may make many calls; each begins with all that is kept.
     heap::begin_poll();
     if !fallible::has_room() && !matches!(call, table::Call::exit | table::Call::exit_group) {
-        let admitted = Away::new(thread, context, on_cpu, oom::admission()).await;
+        let admitted = Away::new(thread, context, on_cpu, Box::pin(oom::admission())).await;
         if let Err(errno) = admitted {
             return finish_call(context, Err(errno));
         }

@@ -28,21 +28,14 @@ use crate::{
 /// After so many tries in vain a wait asks for a victim even if the mark is reached.
 const TRIES: u32 = 4;
 
-/// One fault's waits for memory.
+/// One fault's waits for memory; it has not waited yet by default.
+#[derive(Default)]
 pub struct Patience {
     tries: u32,
     entitled: bool,
 }
 
 impl Patience {
-    /// For a fault that has not waited yet.
-    pub const fn new() -> Self {
-        Self {
-            tries: 0,
-            entitled: false,
-        }
-    }
-
     /// Waits for memory on behalf of the thread that the CPU works for; false if there will be none for it. Dropping it is
     /// safe.
     pub async fn wait(&mut self) -> bool {
@@ -81,7 +74,7 @@ impl Patience {
 /// # Errors
 /// `ENOMEM` if it will not be.
 pub(crate) async fn admission() -> Result<()> {
-    let mut patience = Patience::new();
+    let mut patience = Patience::default();
     while !fallible::has_room() {
         if !patience.wait().await {
             return Err(Errno::ENOMEM);

@@ -3,7 +3,7 @@
 //! Each makes the space active on the calling CPU, tries the copy, lets a fault be resolved, and goes on where it stopped, perhaps on
 //! another CPU.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use hal::{PAGE_SIZE, arch::PageTable, traits::PageTableOps, trap::Access};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -38,10 +38,11 @@ impl AddressSpace {
     /// # Errors
     /// [`FaultError`]; `Oom` if the caller is no thread, has to end itself, or nobody is left to be killed.
     pub async fn fault_in(&self, address: u64, access: Access) -> core::result::Result<(), FaultError> {
-        let mut patience = Patience::new();
+        let mut patience = Patience::default();
         loop {
             match self.fault(address, access).await {
-                Err(FaultError::Oom) if patience.wait().await => {}
+                // Boxed, because it is rare and every thread's future has room for every wait.
+                Err(FaultError::Oom) if Box::pin(patience.wait()).await => {}
                 result => return result,
             }
         }

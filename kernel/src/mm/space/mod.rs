@@ -34,8 +34,15 @@ mod table;
 mod tlb;
 mod unmap;
 
-use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use alloc::{
+    boxed::Box,
+    sync::{Arc, Weak},
+};
+use core::{
+    future::Future,
+    pin::Pin,
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
+};
 
 use hal::{
     PAGE_SIZE,
@@ -158,10 +165,9 @@ impl AddressSpace {
         }
     }
 
-    async fn wait_for_fork(&self) {
-        self.fork_over
-            .wait_until(|| (!self.inner.lock().forking).then_some(()))
-            .await;
+    /// Boxed, because it is rare and every thread's future has room for every wait.
+    fn wait_for_fork(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.fork_over.wait_until(|| (!self.inner.lock().forking).then_some(())))
     }
 
     /// Has the pager of an area know the space. Before the area is there.

@@ -1,6 +1,6 @@
 //! Changing attributes: mode, owner, times, length.
 
-use alloc::sync::Arc;
+use alloc::{boxed::Box, sync::Arc};
 
 use hal::PAGE_SIZE;
 use linux_raw_sys::general as linux;
@@ -278,7 +278,7 @@ pub(super) async fn set_size(inode: &Arc<dyn Inode>, change: &SetAttributes) -> 
 
 async fn forget_past(pager: Option<Arc<dyn Pager>>, size: u64) {
     if let Some(pager) = pager {
-        pager::cut(&pager, size.div_ceil(PAGE_SIZE as u64)).await;
+        Box::pin(pager::cut(&pager, size.div_ceil(PAGE_SIZE as u64))).await;
     }
 }
 
