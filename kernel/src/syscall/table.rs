@@ -358,7 +358,7 @@ calls! {
     stat, 4, -, call(fs::stat; 2);
     statfs, 137, 43, call(fs::statfs; 2);
     statx, 332, 291, large(fs::statx; 5);
-    copy_file_range, 326, 285, call(fs::copy_file_range; 6);
+    copy_file_range, 326, 285, large(fs::copy_file_range; 6);
     lseek, 8, 62, call(fs::lseek; 3);
     pread64, 17, 67, call(fs::pread64; 4);
     preadv, 295, 69, call(fs::preadv; 5);
@@ -368,7 +368,7 @@ calls! {
     pwritev2, 328, 287, call(fs::pwritev2; 6);
     read, 0, 63, call(fs::read; 3);
     readv, 19, 65, call(fs::readv; 3);
-    sendfile, 40, 71, call(fs::sendfile; 4);
+    sendfile, 40, 71, large(fs::sendfile; 4);
     write, 1, 64, call(fs::write; 3);
     writev, 20, 66, call(fs::writev; 3);
 }

@@ -54,7 +54,8 @@ fn a_table_that_loses_a_descriptor_loses_its_locks() {
         end: 10,
     };
     // Each way to lose one of two descriptors of the file.
-    let ways: [fn(Arc<FdTable>) -> Option<Arc<FdTable>>; 4] = [
+    type Way = fn(Arc<FdTable>) -> Option<Arc<FdTable>>;
+    let ways: [Way; 4] = [
         |table| {
             table.remove(0).unwrap();
             Some(table)
