@@ -90,6 +90,8 @@ pub trait SyscallFrame: InterruptFrame {
     fn return_value(&self) -> i64;
     /// Undoes the call, so that the next entry to user mode makes it again with its first arguments (`ERESTARTSYS`).
     fn rewind_syscall(&mut self);
+    /// Undoes the call, so that the next entry to user mode makes call `number` in its place (`ERESTART_RESTARTBLOCK`).
+    fn rewind_syscall_to(&mut self, number: u64);
 }
 
 /// Attributes of one mapped page, for user and kernel mappings alike.

@@ -38,6 +38,11 @@ pub fn main(boot: &'static BootInfo) -> ! {
     }
     rt::executor().set_timing(true);
     start_secondaries(boot.cpus);
+    let keeper = mm::shortage::Keeper::new();
+    let killer = keeper.map(|keeper| rt::spawn(SpawnOptions::new(Class::Service, "oom"), task::oom::run(keeper)));
+    if !matches!(killer, Some(Ok(()))) {
+        panic!("no memory for the first task: {killer:?}");
+    }
     if let Err(error) = rt::spawn(SpawnOptions::new(Class::Service, "boot"), bring_up(boot)) {
         panic!("no memory for the first task: {error:?}");
     }

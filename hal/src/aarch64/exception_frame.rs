@@ -107,4 +107,9 @@ impl SyscallFrame for UserContext {
         self.x[0] = self.orig_x0;
         self.pc = self.pc.wrapping_sub(4);
     }
+
+    fn rewind_syscall_to(&mut self, number: u64) {
+        self.rewind_syscall();
+        self.x[8] = number;
+    }
 }

@@ -172,4 +172,9 @@ impl SyscallFrame for UserContext {
     fn rewind_syscall(&mut self) {
         self.registers.again = 1;
     }
+
+    fn rewind_syscall_to(&mut self, number: u64) {
+        self.rewind_syscall();
+        self.registers.number = number;
+    }
 }

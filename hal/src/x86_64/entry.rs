@@ -84,16 +84,18 @@ global_asm!(
 // Vectors on which the CPU pushes an error code: 8 10 11 12 13 14 17 21 29 30.
 // Vectors that may come between a swapgs and its switch of privilege: 1 (debug), 2 (NMI), 8 (double fault), 18 (machine
 // check).
-.macro stub vector, target
-    .balign 16
-    push 0
+.macro go vector, target
     push \vector
     jmp \target
 .endm
+.macro stub vector, target
+    .balign 16
+    push 0
+    go \vector, \target
+.endm
 .macro stub_with_error vector, target
     .balign 16
-    push \vector
-    jmp \target
+    go \vector, \target
 .endm
 
 .balign 16
@@ -129,10 +131,7 @@ x86_vector_stubs:
     stub 31, x86_trap
     .irp high, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
     .irp low, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-    .balign 16
-    push 0
-    push (\high * 16 + \low)
-    jmp x86_trap
+    stub (\high*16+\low), x86_trap
     .endr
     .endr
 .balign 16
@@ -144,7 +143,8 @@ x86_vector_stubs:
 77:
 .endm
 
-.macro push_registers
+// What a C function may change.
+.macro push_volatile
     push rdi
     push rsi
     push rdx
@@ -154,6 +154,25 @@ x86_vector_stubs:
     push r9
     push r10
     push r11
+.endm
+
+// The way back of every trap from kernel mode, past the vector and the error code.
+.macro pop_volatile_and_return
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rax
+    pop rcx
+    pop rdx
+    pop rsi
+    pop rdi
+    add rsp, 16
+    iretq
+.endm
+
+.macro push_registers
+    push_volatile
     push rbx
     push rbp
     push r12
@@ -171,17 +190,7 @@ x86_vector_stubs:
     pop r12
     pop rbp
     pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    pop rcx
-    pop rdx
-    pop rsi
-    pop rdi
-    add rsp, 16
-    iretq
+    pop_volatile_and_return
 .endm
 
 // rax is the context; the user's rax is in CpuData::scratch.
@@ -265,15 +274,7 @@ x86_kernel_trap:
 
 // Saves what a C function may change, and makes a frame through which a backtrace finds the interrupted function.
 x86_kernel_interrupt:
-    push rdi
-    push rsi
-    push rdx
-    push rcx
-    push rax
-    push r8
-    push r9
-    push r10
-    push r11
+    push_volatile
     push qword ptr [rsp + 88]
     push rbp
     mov rbp, rsp
@@ -283,17 +284,7 @@ x86_kernel_interrupt:
     call {interrupt}
     pop rbp
     add rsp, 8
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    pop rcx
-    pop rdx
-    pop rsi
-    pop rdi
-    add rsp, 16
-    iretq
+    pop_volatile_and_return
 
 // Whatever GS_BASE is, it is put back; meanwhile it is the word at the stack's top.
 x86_paranoid_trap:

@@ -150,4 +150,9 @@ impl SyscallFrame for UserContext {
         self.rax = self.orig_rax;
         self.rip = self.rip.wrapping_sub(2);
     }
+
+    fn rewind_syscall_to(&mut self, number: u64) {
+        self.rewind_syscall();
+        self.rax = number;
+    }
 }

@@ -9,6 +9,7 @@ use super::{
     io::{Sink, Source},
     tmpfs::{Limits, TmpFs, TmpInode},
 };
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     random,
@@ -111,7 +112,7 @@ pub fn register_char(name: &str, number: DeviceNumber, open: OpenChar) -> Result
 pub fn register_char_with_mode(name: &str, number: DeviceNumber, permissions: u16, open: OpenChar) -> Result<()> {
     root()?;
     let mut drivers = DRIVERS.lock();
-    drivers.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+    drivers.try_room(1)?;
     drivers.retain(|(taken, _)| *taken != number);
     drivers.push((number, open));
     drop(drivers);
@@ -175,7 +176,7 @@ impl File for MemoryDevice {
         match self {
             Self::Null | Self::Zero => drop(source.skip(source.remaining())),
             Self::Full => {
-                return if source.is_empty() {
+                return if source.is_complete() {
                     Ok(())
                 } else {
                     Err(Errno::ENOSPC.into())

@@ -2,7 +2,8 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use super::open_file::OpenFile;
+use super::{locks, open_file::OpenFile};
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     sync::{Rank, SpinLock},
@@ -45,7 +46,7 @@ impl Slots {
     fn put(&mut self, fd: usize, entry: Entry) -> Result<Option<Entry>> {
         if fd >= self.entries.len() {
             let more = fd + 1 - self.entries.len();
-            self.entries.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
+            self.entries.try_room(more)?;
             self.entries.resize_with(fd + 1, || None);
         }
         if fd == self.lowest_free {
@@ -63,7 +64,8 @@ impl Slots {
 
 /// A descriptor table, of one process or shared by several (`CLONE_FILES`).
 ///
-/// Files that a call takes out are dropped after the lock is let go, because dropping may wake and free.
+/// Files that a call takes out are dropped after the lock is let go, because dropping may wake and free. A file that loses
+/// a descriptor loses the table's POSIX locks ([`locks`]).
 pub struct FdTable {
     slots: SpinLock<Slots>,
 }
@@ -100,7 +102,7 @@ impl FdTable {
         let mut entries = Vec::new();
         loop {
             let wanted = self.slots.lock().entries.len();
-            entries.try_reserve(wanted).map_err(|_| Errno::ENOMEM)?;
+            entries.try_room(wanted)?;
             let slots = self.slots.lock();
             if slots.entries.len() <= entries.capacity() {
                 entries.extend_from_slice(&slots.entries);
@@ -170,7 +172,7 @@ impl FdTable {
             return Err(Errno::EBADF);
         }
         let old = self.slots.lock().put(fd, Entry { file, on_exec })?;
-        Ok(old.map(|entry| entry.file))
+        Ok(old.map(|entry| self.lost(entry)))
     }
 
     /// Takes a descriptor away. The file is returned, to be dropped by the caller.
@@ -180,7 +182,13 @@ impl FdTable {
     pub fn remove(&self, fd: i32) -> Result<Arc<OpenFile>> {
         let fd = index(fd)?;
         let entry = self.slots.lock().take(fd);
-        entry.map(|entry| entry.file).ok_or(Errno::EBADF)
+        entry.map(|entry| self.lost(entry)).ok_or(Errno::EBADF)
+    }
+
+    /// What an entry leaves as it goes.
+    fn lost(&self, entry: Entry) -> Arc<OpenFile> {
+        locks::release_table(&entry.file, self);
+        entry.file
     }
 
     /// Whether a descriptor survives `execve`.
@@ -223,12 +231,6 @@ impl FdTable {
         });
     }
 
-    /// Closes everything, as the last thread of a process ends.
-    pub fn close_all(&self) {
-        let slots = core::mem::take(&mut *self.slots.lock());
-        drop(slots);
-    }
-
     /// Calls `each` for every descriptor of `first..=last` that was open as its turn came.
     pub fn for_each(&self, first: u32, last: u32, mut each: impl FnMut(&Self, i32)) {
         let mut next = first as usize;
@@ -254,6 +256,15 @@ impl FdTable {
     /// How many slots the table has, for `FDSize` of `/proc/<pid>/status`.
     pub fn size(&self) -> usize {
         self.slots.lock().entries.len()
+    }
+}
+
+impl Drop for FdTable {
+    fn drop(&mut self) {
+        let slots = core::mem::take(self.slots.get_mut());
+        for entry in slots.entries.into_iter().flatten() {
+            drop(self.lost(entry));
+        }
     }
 }
 

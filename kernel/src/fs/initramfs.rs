@@ -187,7 +187,7 @@ fn write(inode: &Arc<dyn Inode>, bytes: &[u8]) -> Result<()> {
     let file: Arc<dyn File> = inode.clone().open(&request)?;
     let mut source = Source::kernel(bytes);
     let mut position = 0;
-    while !source.is_empty() {
+    while !source.is_complete() {
         source.open_window();
         let mut transfer = Transfer {
             position: &mut position,

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     errno::{Errno, Result},
+    mm::Pager,
     task::Thread,
 };
 
@@ -84,6 +85,11 @@ pub trait Inode: Send + Sync + Any {
 
     /// Its type: never changes.
     fn kind(&self) -> FileKind;
+
+    /// The pages of the file, if it has any that can be mapped.
+    fn pager(&self) -> Option<Arc<dyn Pager>> {
+        None
+    }
 
     /// Changes attributes.
     ///

@@ -100,68 +100,74 @@ impl Cursor {
     }
 }
 
-enum SinkMemory<'a> {
-    Kernel(&'a mut [u8]),
+/// The caller's memory: the kernel's, as `K`, or a program's.
+enum Memory<'a, K> {
+    Kernel(K),
     User(&'a [UserSlice]),
     One([UserSlice; 1]),
 }
 
-/// Where a read puts its bytes.
-pub struct Sink<'a> {
-    memory: SinkMemory<'a>,
+impl<K> Memory<'_, K> {
+    /// The runs of user memory; none for the kernel's.
+    const fn slices(&self) -> &[UserSlice] {
+        match self {
+            Self::Kernel(_) => &[],
+            Self::User(slices) => slices,
+            Self::One(slices) => slices,
+        }
+    }
+}
+
+/// A cursor over memory: what [`Sink`] and [`Source`] have in common. They differ in the direction of the copy.
+pub struct Buffer<'a, K> {
+    memory: Memory<'a, K>,
     cursor: Cursor,
 }
 
-impl<'a> Sink<'a> {
-    /// Kernel memory.
-    pub fn kernel(buffer: &'a mut [u8]) -> Self {
-        let cursor = Cursor::new(buffer.len());
-        let mut sink = Self {
-            memory: SinkMemory::Kernel(buffer),
-            cursor,
-        };
-        sink.open_window();
-        sink
-    }
+/// Where a read puts its bytes.
+pub type Sink<'a> = Buffer<'a, &'a mut [u8]>;
 
-    /// Several runs of user memory, filled in order.
-    pub fn user(slices: &'a [UserSlice]) -> Self {
-        let total = slices.iter().fold(0, |sum: usize, slice| sum.saturating_add(slice.len));
-        let mut sink = Self {
-            memory: SinkMemory::User(slices),
+/// Where a write takes its bytes.
+pub type Source<'a> = Buffer<'a, &'a [u8]>;
+
+impl<'a, K> Buffer<'a, K> {
+    fn new(memory: Memory<'a, K>, total: usize) -> Self {
+        let mut buffer = Self {
+            memory,
             cursor: Cursor::new(total),
         };
-        sink.open_window();
-        sink
+        buffer.open_window();
+        buffer
+    }
+
+    /// Several runs of user memory, used in order.
+    pub fn user(slices: &'a [UserSlice]) -> Self {
+        let total = slices.iter().fold(0, |sum: usize, slice| sum.saturating_add(slice.len));
+        Self::new(Memory::User(slices), total)
     }
 
     /// One run of user memory.
     pub fn user_slice(slice: UserSlice) -> Self {
-        let mut sink = Self {
-            memory: SinkMemory::One([slice]),
-            cursor: Cursor::new(slice.len),
-        };
-        sink.open_window();
-        sink
+        Self::new(Memory::One([slice]), slice.len)
     }
 
-    /// Bytes put so far, by all attempts.
+    /// Bytes moved so far, by all attempts.
     pub const fn done(&self) -> usize {
         self.cursor.done
     }
 
-    /// Bytes that the call asked for.
+    /// Bytes of the whole transfer.
     pub const fn total(&self) -> usize {
         self.cursor.total
     }
 
-    /// Room left in this attempt's window.
+    /// Bytes that this attempt's window still admits.
     pub fn remaining(&self) -> usize {
         self.cursor.remaining()
     }
 
-    /// Whether every byte asked for has been put.
-    pub const fn is_full(&self) -> bool {
+    /// Whether every byte asked for has been moved.
+    pub const fn is_complete(&self) -> bool {
         self.cursor.done == self.cursor.total
     }
 
@@ -170,27 +176,54 @@ impl<'a> Sink<'a> {
         self.cursor.open_window();
     }
 
+    /// Forgets what was moved after the first `done` bytes.
+    pub fn rewind(&mut self, done: usize) {
+        self.cursor.rewind(done, self.memory.slices());
+    }
+
+    /// Moves `wanted` bytes, which the window admits: `kernel` moves all of them, given the kernel's memory and where in it;
+    /// `user` moves as many as it is given, from where in the whole to which address.
+    fn transfer(
+        &mut self,
+        wanted: usize,
+        kernel: impl FnOnce(&mut K, usize),
+        mut user: impl FnMut(usize, u64, usize) -> core::result::Result<(), UserFault>,
+    ) -> core::result::Result<usize, UserFault> {
+        if let Memory::Kernel(memory) = &mut self.memory {
+            kernel(memory, self.cursor.done);
+            self.cursor.advance(wanted);
+            return Ok(wanted);
+        }
+        let mut moved = 0;
+        while moved < wanted {
+            let (address, length) = self.cursor.user(self.memory.slices(), wanted - moved);
+            // A fault moves the cursor over what was copied before it.
+            user(moved, address, length).inspect_err(|fault| self.cursor.advance(fault.copied))?;
+            self.cursor.advance(length);
+            moved += length;
+        }
+        Ok(moved)
+    }
+}
+
+impl<'a> Sink<'a> {
+    /// Kernel memory.
+    pub fn kernel(buffer: &'a mut [u8]) -> Self {
+        let total = buffer.len();
+        Self::new(Memory::Kernel(buffer), total)
+    }
+
     /// Puts as many of `bytes` as there is room for, and says how many.
     ///
     /// # Errors
-    /// A fault. What was put before it counts: see [`Sink::done`].
+    /// A fault. What was put before it counts: see [`Buffer::done`].
     pub fn put(&mut self, bytes: &[u8]) -> core::result::Result<usize, UserFault> {
         let wanted = bytes.len().min(self.remaining());
-        let mut put = 0;
-        while put < wanted {
-            let length = match &mut self.memory {
-                SinkMemory::Kernel(buffer) => {
-                    let at = self.cursor.done;
-                    buffer[at..at + wanted].copy_from_slice(&bytes[..wanted]);
-                    wanted
-                }
-                SinkMemory::User(slices) => out(&mut self.cursor, slices, &bytes[put..wanted])?,
-                SinkMemory::One(slices) => out(&mut self.cursor, slices, &bytes[put..wanted])?,
-            };
-            self.cursor.advance(length);
-            put += length;
-        }
-        Ok(put)
+        self.transfer(
+            wanted,
+            |buffer, at| buffer[at..at + wanted].copy_from_slice(&bytes[..wanted]),
+            |moved, address, length| copy_out(address, &bytes[moved..moved + length]),
+        )
     }
 
     /// Puts up to `count` zeroes, and says how many.
@@ -206,144 +239,33 @@ impl<'a> Sink<'a> {
         }
         Ok(put)
     }
-
-    /// Forgets what was put after the first `done` bytes.
-    pub fn rewind(&mut self, done: usize) {
-        match &self.memory {
-            SinkMemory::Kernel(_) => self.cursor.rewind(done, &[]),
-            SinkMemory::User(slices) => self.cursor.rewind(done, slices),
-            SinkMemory::One(slices) => self.cursor.rewind(done, slices),
-        }
-    }
-}
-
-/// Copies one run's worth out; a fault moves the cursor over what was copied before it.
-fn out(cursor: &mut Cursor, slices: &[UserSlice], bytes: &[u8]) -> core::result::Result<usize, UserFault> {
-    let (address, length) = cursor.user(slices, bytes.len());
-    copy_out(address, &bytes[..length]).inspect_err(|fault| cursor.advance(fault.copied))?;
-    Ok(length)
-}
-
-enum SourceMemory<'a> {
-    Kernel(&'a [u8]),
-    User(&'a [UserSlice]),
-    One([UserSlice; 1]),
-}
-
-/// Where a write takes its bytes.
-pub struct Source<'a> {
-    memory: SourceMemory<'a>,
-    cursor: Cursor,
 }
 
 impl<'a> Source<'a> {
     /// Kernel memory.
     pub fn kernel(bytes: &'a [u8]) -> Self {
-        let mut source = Self {
-            memory: SourceMemory::Kernel(bytes),
-            cursor: Cursor::new(bytes.len()),
-        };
-        source.open_window();
-        source
-    }
-
-    /// Several runs of user memory, taken in order.
-    pub fn user(slices: &'a [UserSlice]) -> Self {
-        let total = slices.iter().fold(0, |sum: usize, slice| sum.saturating_add(slice.len));
-        let mut source = Self {
-            memory: SourceMemory::User(slices),
-            cursor: Cursor::new(total),
-        };
-        source.open_window();
-        source
-    }
-
-    /// One run of user memory.
-    pub fn user_slice(slice: UserSlice) -> Self {
-        let mut source = Self {
-            memory: SourceMemory::One([slice]),
-            cursor: Cursor::new(slice.len),
-        };
-        source.open_window();
-        source
-    }
-
-    /// Bytes taken so far, by all attempts.
-    pub const fn done(&self) -> usize {
-        self.cursor.done
-    }
-
-    /// Bytes of the whole transfer.
-    pub const fn total(&self) -> usize {
-        self.cursor.total
-    }
-
-    /// Bytes left in this attempt's window.
-    pub fn remaining(&self) -> usize {
-        self.cursor.remaining()
-    }
-
-    /// Whether every byte has been taken.
-    pub const fn is_empty(&self) -> bool {
-        self.cursor.done == self.cursor.total
-    }
-
-    /// Starts the next attempt's window.
-    pub fn open_window(&mut self) {
-        self.cursor.open_window();
+        Self::new(Memory::Kernel(bytes), bytes.len())
     }
 
     /// Takes bytes until `buffer` is full or the window ends, and says how many.
     ///
     /// # Errors
-    /// A fault. What was taken before it stands in `buffer` and counts: see [`Source::done`].
+    /// A fault. What was taken before it stands in `buffer` and counts: see [`Buffer::done`].
     pub fn take(&mut self, buffer: &mut [u8]) -> core::result::Result<usize, UserFault> {
         let wanted = buffer.len().min(self.remaining());
-        let mut taken = 0;
-        while taken < wanted {
-            let length = match &self.memory {
-                SourceMemory::Kernel(bytes) => {
-                    let at = self.cursor.done;
-                    buffer[..wanted].copy_from_slice(&bytes[at..at + wanted]);
-                    wanted
-                }
-                SourceMemory::User(slices) => bring(&mut self.cursor, slices, &mut buffer[taken..wanted])?,
-                SourceMemory::One(slices) => bring(&mut self.cursor, slices, &mut buffer[taken..wanted])?,
-            };
-            self.cursor.advance(length);
-            taken += length;
-        }
-        Ok(taken)
+        // Lent to one of the two closures at a time.
+        let buffer = core::cell::RefCell::new(buffer);
+        self.transfer(
+            wanted,
+            |bytes, at| buffer.borrow_mut()[..wanted].copy_from_slice(&bytes[at..at + wanted]),
+            |moved, address, length| copy_in(&mut buffer.borrow_mut()[moved..moved + length], address),
+        )
     }
 
     /// Takes and drops up to `count` bytes without looking at them.
     pub fn skip(&mut self, count: usize) -> usize {
-        let mut left = count.min(self.remaining());
-        let skipped = left;
-        while left > 0 {
-            let length = match &self.memory {
-                SourceMemory::Kernel(_) => left,
-                SourceMemory::User(slices) => self.cursor.user(slices, left).1,
-                SourceMemory::One(slices) => self.cursor.user(slices, left).1,
-            };
-            self.cursor.advance(length);
-            left -= length;
-        }
-        skipped
+        let skipped = count.min(self.remaining());
+        // Nothing is copied, so nothing faults.
+        self.transfer(skipped, |_, _| {}, |_, _, _| Ok(())).unwrap_or(0)
     }
-
-    /// Gives back what was taken after the first `done` bytes.
-    pub fn rewind(&mut self, done: usize) {
-        match &self.memory {
-            SourceMemory::Kernel(_) => self.cursor.rewind(done, &[]),
-            SourceMemory::User(slices) => self.cursor.rewind(done, slices),
-            SourceMemory::One(slices) => self.cursor.rewind(done, slices),
-        }
-    }
-}
-
-fn bring(cursor: &mut Cursor, slices: &[UserSlice], buffer: &mut [u8]) -> core::result::Result<usize, UserFault> {
-    let (address, length) = cursor.user(slices, buffer.len());
-    copy_in(&mut buffer[..length], address).inspect_err(|fault| cursor.advance(fault.copied))?;
-    Ok(length)
 }

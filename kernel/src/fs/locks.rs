@@ -1,4 +1,8 @@
-//! Advisory locks: ranges by process or by open file description (`fcntl`), and whole files (`flock`).
+//! Advisory locks: ranges by descriptor table or by open file description (`fcntl`), and whole files (`flock`).
+//!
+//! A classic POSIX lock belongs to a process by way of its descriptor table, as on Linux: the table lets go of the locks of
+//! a file whenever it loses any of its descriptors (`close`, `dup2`, `execve`), and of all as it goes, which is at every way
+//! a process can end.
 //!
 //! One table, by file. The two families do not see each other, as on Linux. Whoever waits is woken when anything is let go and
 //! tries again; a deadlock of waiters is not looked for (Linux' `EDEADLK`), but every wait can be interrupted.
@@ -6,7 +10,8 @@
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{attributes::DeviceNumber, open_file::OpenFile};
+use super::{attributes::DeviceNumber, fd_table::FdTable, open_file::OpenFile};
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     sync::{Rank, SpinLock, WaitQueue},
@@ -16,13 +21,18 @@ use crate::{
 /// Who holds a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// A process: a classic POSIX lock.
-    Process(Pid),
+    /// A descriptor table, by its address: a classic POSIX lock.
+    Table(usize),
     /// An open file description, by its address, and whether it is one of `flock`'s.
     Description(usize),
 }
 
 impl Owner {
+    /// The range locks of a process with this descriptor table.
+    pub fn table(table: &FdTable) -> Self {
+        Self::Table(core::ptr::from_ref(table).addr())
+    }
+
     /// An open file description's range locks.
     pub fn description(file: &OpenFile) -> Self {
         Self::Description(core::ptr::from_ref(file).addr())
@@ -52,6 +62,8 @@ pub enum LockKind {
 pub struct Lock {
     /// Who.
     pub owner: Owner,
+    /// The process that asked for it, for `F_GETLK`.
+    pub pid: Pid,
     /// How.
     pub kind: LockKind,
     /// The first byte.
@@ -102,7 +114,7 @@ pub fn conflict(file: &OpenFile, wanted: &Lock) -> Result<Option<Lock>> {
 
 /// Cuts `range` out of what its owner holds.
 fn cut(table: &mut Vec<(Key, Lock)>, key: Key, range: &Lock) -> Result<bool> {
-    table.try_reserve(2).map_err(|_| Errno::ENOLCK)?;
+    table.try_room(2).map_err(|_| Errno::ENOLCK)?;
     let mut changed = false;
     let mut rest = None;
     table.retain_mut(|(at, held)| {
@@ -187,9 +199,10 @@ pub fn release_description(file: &OpenFile) {
     }
 }
 
-/// Lets go of what a process holds of a file: by POSIX, as it closes any descriptor of it.
-pub fn release_process(file: &OpenFile, pid: Pid) {
+/// Lets go of what a descriptor table holds of a file: by POSIX, as it loses any descriptor of it.
+pub fn release_table(file: &OpenFile, table: &FdTable) {
     if COUNT.load(Relaxed) > 0 {
-        release(key(file), |held| held.owner == Owner::Process(pid));
+        let owner = Owner::table(table);
+        release(key(file), |held| held.owner == owner);
     }
 }

@@ -6,6 +6,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::{attributes::DeviceNumber, inode::Inode};
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     sync::{Rank, SpinLock},
@@ -186,7 +187,7 @@ pub fn mount(
         flags: AtomicU32::new(flags),
     });
     let mut mounts = MOUNTS.lock();
-    mounts.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+    mounts.try_room(1)?;
     mounts.push(mount.clone());
     drop(mounts);
     if covering {

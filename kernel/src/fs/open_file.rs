@@ -222,7 +222,7 @@ impl OpenFile {
             let before = sink.done();
             sink.open_window();
             match self.read(None, Some(&mut offset), &mut sink) {
-                Ok(()) if sink.done() == before || sink.is_full() => return Ok(sink.done()),
+                Ok(()) if sink.done() == before || sink.is_complete() => return Ok(sink.done()),
                 Ok(()) => {}
                 Err(super::file::Stop::Errno(errno)) => return Err(errno),
                 Err(super::file::Stop::WouldBlock) => return Err(Errno::EAGAIN),

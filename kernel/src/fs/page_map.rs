@@ -1,12 +1,10 @@
 //! The pages of a file: a radix tree, 64 ways a level, as high as the largest index needs. Holes cost nothing, and no
 //! allocation here can fail by anything but `ENOMEM`.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
-use crate::{
-    errno::{Errno, Result},
-    mm::frame::Frame,
-};
+use crate::mm::fallible::TryRoomExact;
+use crate::{errno::Result, mm::frame::Frame};
 
 const BITS: u32 = 6;
 const WAYS: usize = 1 << BITS;
@@ -14,14 +12,25 @@ const WAYS: usize = 1 << BITS;
 enum Slot {
     Empty,
     Page(Frame),
-    Node(Vec<Slot>),
+    Node(Node),
 }
 
-fn new_node() -> Result<Vec<Slot>> {
-    let mut node = Vec::new();
-    node.try_reserve_exact(WAYS).map_err(|_| Errno::ENOMEM)?;
-    node.resize_with(WAYS, || Slot::Empty);
-    Ok(node)
+struct Node {
+    ways: Box<[Slot]>,
+    /// Pages below, so that a subtree is taken out without a walk through it.
+    pages: u64,
+}
+
+impl Node {
+    fn new() -> Result<Self> {
+        let mut ways = Vec::new();
+        ways.try_room_exact(WAYS)?;
+        ways.resize_with(WAYS, || Slot::Empty);
+        Ok(Self {
+            ways: ways.into_boxed_slice(),
+            pages: 0,
+        })
+    }
 }
 
 /// Frames by page index.
@@ -39,8 +48,9 @@ impl Default for PageMap {
 }
 
 /// Pages taken out of a map, to be dropped outside of locks.
+#[derive(Default)]
 pub struct Removed {
-    _slots: Vec<Slot>,
+    slots: Vec<Slot>,
     pages: u64,
 }
 
@@ -48,6 +58,35 @@ impl Removed {
     /// How many.
     pub const fn pages(&self) -> u64 {
         self.pages
+    }
+
+    /// Adds others.
+    pub fn append(&mut self, mut other: Self) {
+        self.slots.append(&mut other.slots);
+        self.pages += other.pages;
+    }
+
+    /// Takes at least `pages` of them away from the others, as far as there are so many: whole lowest nodes at a time.
+    pub fn split(&mut self, pages: u64) -> Self {
+        let mut part = Self::default();
+        while part.pages < pages
+            && let Some(slot) = self.slots.pop()
+        {
+            let Slot::Node(node) = slot else {
+                part.pages += count(&slot);
+                part.slots.push(slot);
+                continue;
+            };
+            if node.pages <= WAYS as u64 {
+                part.pages += node.pages;
+                part.slots.push(Slot::Node(node));
+            } else {
+                // A level down: a few dozen slots for each level at most.
+                self.slots.extend(node.ways);
+            }
+        }
+        self.pages -= part.pages;
+        part
     }
 }
 
@@ -89,7 +128,7 @@ impl PageMap {
                 Slot::Page(frame) => return Some(frame),
                 Slot::Node(node) => {
                     level -= 1;
-                    slot = &node[way(index, level)];
+                    slot = &node.ways[way(index, level)];
                 }
             }
         }
@@ -101,10 +140,11 @@ impl PageMap {
     /// `ENOMEM`; the map then holds what it held.
     pub fn insert(&mut self, index: u64, frame: Frame) -> Result<()> {
         while !self.fits(index) {
-            let mut node = new_node()?;
-            core::mem::swap(&mut node[0], &mut self.root);
+            let mut node = Node::new()?;
+            core::mem::swap(&mut node.ways[0], &mut self.root);
+            node.pages = self.pages;
             // An empty tree stays empty at any height.
-            self.root = if matches!(node[0], Slot::Empty) {
+            self.root = if matches!(node.ways[0], Slot::Empty) {
                 Slot::Empty
             } else {
                 Slot::Node(node)
@@ -114,32 +154,42 @@ impl PageMap {
         let mut slot = &mut self.root;
         for level in (0..self.height).rev() {
             if matches!(slot, Slot::Empty) {
-                *slot = Slot::Node(new_node()?);
+                *slot = Slot::Node(Node::new()?);
             }
             let Slot::Node(node) = slot else {
                 unreachable!("a page above the lowest level")
             };
-            slot = &mut node[way(index, level)];
+            slot = &mut node.ways[way(index, level)];
         }
-        if matches!(slot, Slot::Empty) {
-            self.pages += 1;
-        }
+        let is_new = matches!(slot, Slot::Empty);
         *slot = Slot::Page(frame);
+        if is_new {
+            self.count_in(index);
+        }
         Ok(())
+    }
+
+    /// Counts a new page in every node above it. Only now, because a node may have been missing.
+    fn count_in(&mut self, index: u64) {
+        self.pages += 1;
+        let mut slot = &mut self.root;
+        let mut level = self.height;
+        while let Slot::Node(node) = slot {
+            node.pages += 1;
+            level -= 1;
+            slot = &mut node.ways[way(index, level)];
+        }
     }
 
     /// Takes every page of `first..end` out, whole subtrees at a time.
     pub fn remove(&mut self, first: u64, end: u64) -> Removed {
-        let mut removed = Removed {
-            _slots: Vec::new(),
-            pages: 0,
-        };
+        let mut removed = Removed::default();
         if first < end {
             cut(&mut self.root, self.height, 0, first, end, &mut removed);
             self.pages -= removed.pages;
         }
         if self.pages == 0 {
-            removed._slots.push(core::mem::replace(&mut self.root, Slot::Empty));
+            removed.slots.push(core::mem::replace(&mut self.root, Slot::Empty));
             self.height = 0;
         }
         removed
@@ -173,7 +223,7 @@ fn count(slot: &Slot) -> u64 {
     match slot {
         Slot::Empty => 0,
         Slot::Page(_) => 1,
-        Slot::Node(node) => node.iter().map(count).sum(),
+        Slot::Node(node) => node.pages,
     }
 }
 
@@ -185,11 +235,12 @@ fn cut(slot: &mut Slot, level: u32, base: u64, first: u64, end: u64, removed: &m
     if first <= base && last < end {
         let gone = core::mem::replace(slot, Slot::Empty);
         removed.pages += count(&gone);
-        removed._slots.push(gone);
+        removed.slots.push(gone);
         return;
     }
     if let Slot::Node(node) = slot {
-        for (way, child) in node.iter_mut().enumerate() {
+        let before = removed.pages;
+        for (way, child) in node.ways.iter_mut().enumerate() {
             cut(
                 child,
                 level - 1,
@@ -199,6 +250,7 @@ fn cut(slot: &mut Slot, level: u32, base: u64, first: u64, end: u64, removed: &m
                 removed,
             );
         }
+        node.pages -= removed.pages - before;
     }
 }
 
@@ -210,7 +262,7 @@ fn next(slot: &Slot, level: u32, base: u64, index: u64) -> Option<u64> {
         Slot::Empty => None,
         Slot::Page(_) => Some(base),
         Slot::Node(node) => {
-            (0..WAYS).find_map(|way| next(&node[way], level - 1, base + way as u64 * span(level - 1), index))
+            (0..WAYS).find_map(|way| next(&node.ways[way], level - 1, base + way as u64 * span(level - 1), index))
         }
     }
 }
@@ -218,6 +270,34 @@ fn next(slot: &Slot, level: u32, base: u64, index: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn subtrees_know_their_pages() {
+        let mut map = PageMap::new();
+        let frame = crate::mm::frame::allocate().unwrap();
+        let indices: Vec<u64> = (0..300).chain([5000, 1 << 20, 1 << 40]).collect();
+        for &index in &indices {
+            map.insert(index, frame.clone()).unwrap();
+            map.insert(index, frame.clone()).unwrap();
+        }
+        let total = indices.len() as u64;
+        assert_eq!((map.len(), count(&map.root)), (total, total));
+        assert_eq!(map.remove(10, 100).pages(), 90);
+        assert_eq!((map.len(), count(&map.root)), (total - 90, total - 90));
+        let mut removed = map.remove(100, u64::MAX);
+        assert_eq!((removed.pages(), map.len(), count(&map.root)), (203, 10, 10));
+        let mut parts = 0;
+        while removed.pages() > 0 {
+            let before = removed.pages();
+            let part = removed.split(50);
+            assert!((1..50 + WAYS as u64).contains(&part.pages()));
+            assert_eq!(part.pages() + removed.pages(), before);
+            parts += 1;
+        }
+        assert!(parts > 2);
+        drop(map);
+        assert_eq!(frame.count(), 1);
+    }
 
     #[test]
     fn spans() {

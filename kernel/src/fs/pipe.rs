@@ -19,6 +19,7 @@ use super::{
     inode::FileSystemStatus,
     io::{Sink, Source, UserFault, copy_out},
 };
+use crate::mm::fallible::{TryRoom, TryRoomExact};
 use crate::{
     errno::{Errno, Result},
     sync::{Rank, SpinLock, WaitQueue},
@@ -73,12 +74,12 @@ impl State {
                 Some(bytes) => bytes,
                 None => {
                     let mut bytes = Vec::new();
-                    bytes.try_reserve_exact(PAGE).map_err(|_| Errno::ENOMEM)?;
+                    bytes.try_room_exact(PAGE)?;
                     bytes.resize(PAGE, 0);
                     bytes
                 }
             };
-            self.pages.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            self.pages.try_room(1)?;
             self.pages.push_back(Page {
                 bytes,
                 start: 0,
@@ -331,7 +332,7 @@ impl Pipe {
             self.writable.wake_one();
         }
         result?;
-        if !source.is_empty() && full {
+        if !source.is_complete() && full {
             Err(Stop::WouldBlock)
         } else {
             Ok(())

@@ -1,11 +1,21 @@
 //! Where the pages of a mapping come from when it is not private memory alone.
 
-use alloc::{collections::BTreeMap, sync::Arc};
-use core::task::{Context, Poll};
+use alloc::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
+use core::{
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    task::{Context, Poll},
+};
 
-use super::frame::{self, Frame};
+use super::{
+    AddressSpace,
+    frame::{self, Frame},
+};
 use crate::{
     errno::Result,
+    rt,
     sync::{Rank, SpinLock},
 };
 
@@ -42,6 +52,17 @@ pub trait Pager: Send + Sync {
         Ok(())
     }
 
+    /// Who has mapped the object, for objects whose pages can go away. Pages are taken out of the object first, then
+    /// [`cut`] is called.
+    fn mappings(&self) -> Option<&Mappings> {
+        None
+    }
+
+    /// Gives about `pages` of the pages that were cut off back to the frame allocator; true while there are more.
+    fn give_back(&self, _pages: u64) -> bool {
+        false
+    }
+
     /// The file as `/proc/<pid>/maps` shows it: device, inode number, path. `None` for memory without a name.
     fn describe(&self) -> Option<Backing> {
         None
@@ -57,6 +78,90 @@ pub struct Backing {
     pub inode: u64,
     /// Absolute path.
     pub path: alloc::string::String,
+}
+
+/// The address spaces that have mapped an object.
+///
+/// A fault asks the pager for a page with no lock held and maps the answer later. What makes that sound although pages go
+/// away: a cut first takes the pages out of the object, then counts up [`Mappings::cuts`], then goes through the spaces; a
+/// fault reads the count before it asks and compares it, with the space's lock held, before it maps.
+pub struct Mappings {
+    spaces: SpinLock<Spaces>,
+    cuts: AtomicU64,
+}
+
+struct Spaces {
+    by_id: BTreeMap<u64, Weak<AddressSpace>>,
+    /// How many there may be before the dead among them are looked for.
+    limit: usize,
+}
+
+impl Default for Mappings {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Mappings {
+    /// Nobody.
+    pub const fn new() -> Self {
+        let spaces = Spaces {
+            by_id: BTreeMap::new(),
+            limit: 16,
+        };
+        Self {
+            spaces: SpinLock::new(Rank::MemoryObject, spaces),
+            cuts: AtomicU64::new(0),
+        }
+    }
+
+    /// How often pages have been taken out.
+    pub fn cuts(&self) -> u64 {
+        self.cuts.load(SeqCst)
+    }
+
+    /// Adds a space, before an area of it shows the object.
+    pub(super) fn add(&self, id: u64, space: &Weak<AddressSpace>) {
+        let mut spaces = self.spaces.lock();
+        if spaces.by_id.len() >= spaces.limit {
+            spaces.by_id.retain(|_, space| space.strong_count() > 0);
+            spaces.limit = 16.max(spaces.by_id.len() * 2);
+        }
+        spaces.by_id.entry(id).or_insert_with(|| space.clone());
+    }
+
+    /// Forgets a space that has no area left.
+    pub(super) fn remove(&self, id: u64) {
+        let gone = self.spaces.lock().by_id.remove(&id);
+        drop(gone);
+    }
+
+    /// The first living space whose number is at least `id`, and its number.
+    fn next(&self, id: u64) -> Option<(u64, Arc<AddressSpace>)> {
+        let spaces = self.spaces.lock();
+        let mut living = spaces.by_id.range(id..);
+        living.find_map(|(id, space)| Some((*id, space.upgrade()?)))
+    }
+}
+
+/// After the pages of `pager` from `first` on have been taken out: no address space shows them any more (a program that
+/// touches them gets SIGBUS), private copies included, and their memory is given back bit by bit.
+///
+/// Spaces are gone through by number: a child made meanwhile has a higher one than its parent. Dropping the future leaves
+/// the rest undone, except for the memory, which goes with the object at the latest.
+pub async fn cut(pager: &Arc<dyn Pager>, first: u64) {
+    const PAGES_PER_TURN: u64 = 512;
+    if let Some(mappings) = pager.mappings() {
+        mappings.cuts.fetch_add(1, SeqCst);
+        let mut next = 0;
+        while let Some((id, space)) = mappings.next(next) {
+            space.forget_object(pager, first).await;
+            next = id + 1;
+        }
+    }
+    while pager.give_back(PAGES_PER_TURN) {
+        rt::yield_now().await;
+    }
 }
 
 /// Anonymous shared memory: zeroes until written, shared by everybody who inherited the mapping.

@@ -57,6 +57,8 @@ pub enum Rank {
     Frames,
     /// The console's line, for messages.
     Log,
+    /// One CPU's account of the heap.
+    Account,
 }
 
 impl Rank {

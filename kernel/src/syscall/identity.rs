@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::mm::fallible::TryRoomExact;
 use crate::{
     errno::{Errno, Result},
     task::{Credentials, Thread},
@@ -192,7 +193,7 @@ pub async fn setgroups(t: &Thread, size: u32, address: u64) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let mut groups: Vec<u32> = Vec::new();
-    groups.try_reserve_exact(size as usize).map_err(|_| Errno::ENOMEM)?;
+    groups.try_room_exact(size as usize)?;
     let mm = t.mm();
     for i in 0..u64::from(size) {
         groups.push(mm.read(address.wrapping_add(i * 4)).await?);

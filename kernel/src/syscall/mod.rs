@@ -3,7 +3,8 @@
 //! A handler is `pub async fn name(t: &Thread, arguments…) -> Result<u64>`; its arguments are integers of any width
 //! ([`FromRegister`]), and what it returns is the value of the return register. [`table`] names every call. The few that
 //! change the caller's registers are made by [`context`]. A call that does not block allocates nothing: its future is a
-//! part of the thread's own, and those that would make it large are boxed, one by one, in the table.
+//! part of the thread's own, and those that would make it large are boxed, one by one, in the table. A call begins only
+//! while what is kept for allocations that cannot fail is whole ([`fallible`]).
 
 pub mod context;
 pub mod fs;
@@ -28,10 +29,12 @@ use hal::{
 
 use crate::{
     errno::{Errno, Result},
+    mm::{fallible, heap},
     task::{
         Restart, Thread,
         fp::{Away, OnCpu, count_time},
         futex::Scope,
+        oom,
         run::finish_call,
     },
 };
@@ -62,6 +65,14 @@ pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_c
         context.set_return_value(Errno::ENOSYS.as_return_value());
         return None;
     };
+    // One poll may make many calls; each begins with all that is kept.
+    heap::begin_poll();
+    if !fallible::has_room() && !matches!(call, table::Call::exit | table::Call::exit_group) {
+        let admitted = Away::new(thread, context, on_cpu, Box::pin(oom::admission())).await;
+        if let Err(errno) = admitted {
+            return finish_call(context, Err(errno));
+        }
+    }
     if call == table::Call::sigaltstack {
         // Of the registers it needs only one.
         let (stack_pointer, arguments) = (context.stack_pointer(), context.syscall_arguments());
@@ -80,18 +91,18 @@ pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_c
             context::Made::Registers => None,
         };
     }
-    if core::mem::take(&mut on_cpu.restarting) {
-        let restart = Box::pin(restart(thread));
-        let result = Away::new(thread, context, on_cpu, restart).await;
-        return finish_call(context, result);
-    }
     let arguments = context.syscall_arguments();
     let result = Away::new(thread, context, on_cpu, table::dispatch(thread, call, arguments)).await;
     finish_call(context, result)
 }
 
-/// Goes on with a call that was interrupted without a handler, from the deadline that it had.
-async fn restart(thread: &Arc<Thread>) -> Result<u64> {
+/// `restart_syscall(2)`: goes on with a call that was interrupted without a handler, from the deadline that it had. The
+/// kernel has a thread make this call where the interrupted one returned `ERESTART_RESTARTBLOCK`; a handler that runs in
+/// between leaves nothing to restart.
+///
+/// # Errors
+/// `EINTR` if there is nothing to restart; the call's own.
+pub async fn restart_syscall(thread: &Arc<Thread>) -> Result<u64> {
     match thread.take_restart() {
         Restart::None => Err(Errno::EINTR),
         Restart::Sleep { deadline, remaining } => time::sleep(thread, deadline, remaining).await,

@@ -168,33 +168,9 @@ pub async fn sched_rr_get_interval(t: &Arc<Thread>, tid: i32, interval: u64) -> 
     Ok(0)
 }
 
-/// The weight of each nice level from -20 to 19: a step is about a quarter more or less CPU, as on Linux.
-const WEIGHTS: [u32; 40] = {
-    let mut weights = [1024_u32; 40];
-    let mut level = 21;
-    while level < 40 {
-        weights[level] = (weights[level - 1] as u64 * 4 / 5) as u32;
-        level += 1;
-    }
-    let mut level = 20;
-    while level > 0 {
-        level -= 1;
-        weights[level] = weights[level + 1] + weights[level + 1] / 4;
-    }
-    weights
-};
-
-/// The weight of a `SCHED_IDLE` thread.
-const IDLE_WEIGHT: u32 = 3;
-
 fn apply_weight(thread: &Thread) {
-    let weight = if thread.policy.load(Ordering::Relaxed) as u32 == SCHED_IDLE {
-        IDLE_WEIGHT
-    } else {
-        WEIGHTS[(thread.nice.load(Ordering::Relaxed) + 20).clamp(0, 39) as usize]
-    };
     if let Some(id) = thread.task_id() {
-        rt::executor().set_weight(id, weight);
+        rt::executor().set_weight(id, task::schedule::weight(thread));
     }
 }
 
@@ -350,19 +326,4 @@ pub async fn setrlimit(t: &Arc<Thread>, resource: u32, limit: u64) -> Result<u64
         return Err(Errno::EFAULT);
     }
     prlimit64(t, 0, resource, limit, 0).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_of_nice_is_about_a_quarter() {
-        assert_eq!(WEIGHTS[20], 1024);
-        for pair in WEIGHTS.windows(2) {
-            assert!(pair[1] < pair[0]);
-            let ratio = f64::from(pair[0]) / f64::from(pair[1]);
-            assert!((1.15..1.4).contains(&ratio), "{ratio}");
-        }
-    }
 }

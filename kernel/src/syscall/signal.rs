@@ -237,14 +237,6 @@ pub async fn rt_tgsigqueueinfo(t: &Thread, pid: i32, tid: i32, signo: i32, addre
     send_one(t, pid, tid, signo, info)
 }
 
-/// `restart_syscall(2)`: the kernel repeats interrupted calls by their own numbers, so a program never has to.
-///
-/// # Errors
-/// `EINTR` always.
-pub async fn restart_syscall(_: &Thread) -> Result<u64> {
-    Err(Errno::EINTR)
-}
-
 const SECOND: u64 = 1_000_000_000;
 
 fn itimer(setting: Setting) -> [Timeval; 2] {

@@ -17,6 +17,12 @@ use crate::{
     task::Thread,
 };
 
+/// The number of `restart_syscall` on this machine.
+pub const RESTART_SYSCALL: u64 = match ABI {
+    Abi::X86_64 => 219,
+    Abi::Aarch64 => 128,
+};
+
 /// No such call on the architecture.
 const NONE: u16 = u16::MAX;
 /// One past the largest number.
@@ -67,6 +73,9 @@ macro_rules! invoke {
     };
     (call, $handler:path, 6, $t:ident, $a:ident) => {
         $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]), r($a[5])).await
+    };
+    (large, $handler:path, 0, $t:ident, $a:ident) => {
+        Box::pin($handler($t)).await
     };
     (large, $handler:path, 3, $t:ident, $a:ident) => {
         Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]))).await
@@ -214,7 +223,7 @@ calls! {
     tkill, 200, 130, call(signal::tkill; 2);
     tgkill, 234, 131, call(signal::tgkill; 3);
     pause, 34, -, call(signal::pause; 0);
-    restart_syscall, 219, 128, call(signal::restart_syscall; 0);
+    restart_syscall, 219, 128, large(super::restart_syscall; 0);
     getitimer, 36, 102, call(signal::getitimer; 2);
     setitimer, 38, 103, call(signal::setitimer; 3);
     alarm, 37, -, call(signal::alarm; 1);
@@ -349,7 +358,7 @@ calls! {
     stat, 4, -, call(fs::stat; 2);
     statfs, 137, 43, call(fs::statfs; 2);
     statx, 332, 291, large(fs::statx; 5);
-    copy_file_range, 326, 285, call(fs::copy_file_range; 6);
+    copy_file_range, 326, 285, large(fs::copy_file_range; 6);
     lseek, 8, 62, call(fs::lseek; 3);
     pread64, 17, 67, call(fs::pread64; 4);
     preadv, 295, 69, call(fs::preadv; 5);
@@ -359,7 +368,7 @@ calls! {
     pwritev2, 328, 287, call(fs::pwritev2; 6);
     read, 0, 63, call(fs::read; 3);
     readv, 19, 65, call(fs::readv; 3);
-    sendfile, 40, 71, call(fs::sendfile; 4);
+    sendfile, 40, 71, large(fs::sendfile; 4);
     write, 1, 64, call(fs::write; 3);
     writev, 20, 66, call(fs::writev; 3);
 }
@@ -409,6 +418,7 @@ mod tests {
                 assert_eq!(find(number.into()), Some(entry.call));
             }
         }
+        assert_eq!(find(RESTART_SYSCALL), Some(Call::restart_syscall));
         assert_eq!(find(u64::MAX), None);
         assert_eq!(find(511), None);
     }

@@ -14,11 +14,12 @@ use core::{
 use hal::{MAX_CPUS, arch::PerCpu, traits::PerCpuOps};
 use pin_project_lite::pin_project;
 
-use super::{
-    Pid,
-    thread::{Comm, Thread},
+use super::{Pid, oom, thread::Thread};
+use crate::{
+    cpu,
+    mm::{frame, heap},
+    tally,
 };
-use crate::{cpu, tally};
 
 const NOBODY: Pid = 0;
 
@@ -32,10 +33,20 @@ pub fn tid() -> Option<Pid> {
     }
 }
 
-/// Shows a thread's name as what the calling CPU runs.
-pub(super) fn show_name(name: &Comm) {
+/// Shows the thread's name in the status of the calling CPU, which polls the thread.
+fn show(thread: &Thread) {
+    let name = thread.comm();
     let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
     cpu::set_status(core::str::from_utf8(&name[..end]).unwrap_or("?"));
+}
+
+/// After a thread has got another number or name: if the calling CPU polls it, the CPU says so.
+pub(super) fn renamed(thread: &Thread, old: Pid) {
+    let current = &CURRENT[PerCpu::cpu_id() as usize];
+    if current.load(Ordering::Relaxed) == old {
+        current.store(thread.tid(), Ordering::Relaxed);
+        show(thread);
+    }
 }
 
 /// Whether the future may still be polled. Also what lets the executor's cell tell its states apart without a word of its
@@ -74,14 +85,53 @@ impl<F: Future> Future for Scope<F> {
         debug_assert_eq!(*this.life, Life::Runs, "polled after its end");
         let current = &CURRENT[PerCpu::cpu_id() as usize];
         current.store(this.thread.tid(), Ordering::Relaxed);
-        show_name(&this.thread.comm());
+        show(this.thread);
         tally::book_to_nobody();
+        frame::entitle(oom::may_use_reserve(this.thread));
+        heap::begin_poll();
         let result = this.future.poll(cx);
+        heap::end_poll();
+        frame::entitle(false);
         this.thread.account.book();
         current.store(NOBODY, Ordering::Relaxed);
         if result.is_ready() {
             *this.life = Life::Over;
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+    use core::pin::pin;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::task::testing;
+
+    #[test]
+    fn the_status_shows_the_name_of_the_moment() {
+        hal::host::machine().attach(17);
+        let thread = testing::thread(9002);
+        thread.set_comm(b"sh");
+        let seen = || cpu::Status(17).to_string();
+        let named = thread.clone();
+        let scope = scope(thread, async move {
+            assert_eq!((tid(), seen()), (Some(9002), "sh".to_string()));
+            // What execve and PR_SET_NAME do.
+            named.set_comm(b"cat");
+            assert_eq!(seen(), "cat");
+            named.set_tid(9003);
+            assert_eq!(tid(), Some(9003), "execve gives a thread its process's number");
+            crate::rt::yield_now().await;
+            assert_eq!((tid(), seen()), (Some(9003), "cat".to_string()));
+        });
+        let mut scope = pin!(scope);
+        let mut poll = || scope.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(poll().is_pending());
+        cpu::set_status("idle");
+        assert!(poll().is_ready());
+        assert_eq!(tid(), None);
     }
 }

@@ -8,7 +8,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::Ordering;
 
 use super::{
-    futex,
+    futex, oom,
     pid::Pid,
     process::{Process, WaitStatus},
     robust, shutdown,
@@ -122,6 +122,7 @@ fn end_process(process: &Arc<Process>) {
     process.cancel_timers();
     mm.leave();
     drop(mm);
+    oom::memory_left();
     complete_vfork(process);
     if process.pid() == 1 {
         shutdown::on_init_exit(status);

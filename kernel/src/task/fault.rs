@@ -5,7 +5,6 @@ use alloc::sync::Arc;
 use hal::trap::{Access, ExceptionKind};
 
 use super::{
-    oom,
     signal::{SigInfo, force, info::code::*, set::*},
     thread::Thread,
 };
@@ -13,22 +12,16 @@ use crate::mm::{AddressSpace, FaultError};
 
 /// Brings the page in, or raises SIGSEGV or SIGBUS.
 pub(super) async fn page_fault(thread: &Arc<Thread>, mm: &Arc<AddressSpace>, address: u64, access: Access) {
-    loop {
-        let info = match mm.fault(address, access).await {
-            Ok(()) => return,
-            Err(FaultError::Oom) => {
-                if oom::make_room(thread).await {
-                    continue;
-                }
-                return;
-            }
-            Err(FaultError::MapErr) => SigInfo::fault(SIGSEGV, SEGV_MAPERR, address),
-            Err(FaultError::AccErr) => SigInfo::fault(SIGSEGV, SEGV_ACCERR, address),
-            Err(FaultError::Bus) => SigInfo::fault(SIGBUS, BUS_ADRERR, address),
-        };
-        force(thread, info);
-        return;
-    }
+    let info = match mm.fault_in(address, access).await {
+        Ok(()) => return,
+        Err(FaultError::Oom) if thread.must_exit() => return,
+        // Only init is left: it cannot be served, and the machine cannot go on without it.
+        Err(FaultError::Oom) => SigInfo::kernel(SIGBUS),
+        Err(FaultError::MapErr) => SigInfo::fault(SIGSEGV, SEGV_MAPERR, address),
+        Err(FaultError::AccErr) => SigInfo::fault(SIGSEGV, SEGV_ACCERR, address),
+        Err(FaultError::Bus) => SigInfo::fault(SIGBUS, BUS_ADRERR, address),
+    };
+    force(thread, info);
 }
 
 /// Raises the signal of a faulty instruction.

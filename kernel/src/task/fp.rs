@@ -37,8 +37,6 @@ pub(crate) struct OnCpu {
     pub since: u64,
     /// Whether execve has exchanged the address space.
     pub address_space_changed: bool,
-    /// Whether the next call goes on with an interrupted one ([`Restart`](super::Restart)).
-    pub restarting: bool,
 }
 
 impl OnCpu {
@@ -49,7 +47,6 @@ impl OnCpu {
             live: false,
             since: rt::now(),
             address_space_changed: false,
-            restarting: false,
         }
     }
 

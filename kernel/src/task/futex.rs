@@ -20,6 +20,7 @@ use core::{
 use futures_util::task::AtomicWaker;
 
 use super::{Thread, deadline::until};
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     mm::{
@@ -137,7 +138,7 @@ impl Wait {
         if value != expected {
             return Err(NotWaiting::Errno(Errno::EAGAIN));
         }
-        bucket.try_reserve(1).map_err(|_| NotWaiting::Errno(Errno::ENOMEM))?;
+        bucket.try_room(1).map_err(|_| NotWaiting::Errno(Errno::ENOMEM))?;
         let slot = Arc::new(Slot {
             place: AtomicUsize::new(number),
             waker: AtomicWaker::new(),
@@ -306,9 +307,7 @@ pub fn requeue(
                 Err(fault) => return Ok(Err(fault)),
             }
         }
-        moved
-            .try_reserve(bucket.len().min(move_limit))
-            .map_err(|_| Errno::ENOMEM)?;
+        moved.try_room(bucket.len().min(move_limit))?;
         let mut position = 0;
         while position < bucket.len() && (woken < wake_limit || moved.len() < move_limit) {
             if bucket[position].key != from.key {
@@ -329,7 +328,7 @@ pub fn requeue(
     let count = moved.len();
     let number = to.bucket();
     let mut bucket = TABLE[number].lock();
-    if bucket.try_reserve(count).is_err() {
+    if bucket.try_room(count).is_err() {
         // A spurious wake is allowed, a lost waiter is not.
         moved.drain(..).for_each(|waiter| waiter.slot.wake());
     }

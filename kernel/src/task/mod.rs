@@ -17,7 +17,7 @@ mod fault;
 pub(crate) mod fp;
 pub mod futex;
 pub mod limits;
-mod oom;
+pub mod oom;
 pub mod pid;
 pub mod process;
 mod robust;
@@ -27,6 +27,8 @@ pub mod shutdown;
 pub mod signal;
 mod stop;
 pub mod table;
+#[cfg(test)]
+pub mod testing;
 pub mod thread;
 pub mod timers;
 pub mod wait;

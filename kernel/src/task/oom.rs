@@ -1,58 +1,148 @@
 //! When memory is exhausted: somebody has to go.
 //!
-//! A user fault that finds no frame kills the process with the largest resident set, init excepted, and waits for it to
-//! be gone before it tries again. One victim at a time: while one is on its way out, others wait for it too.
+//! A fault that finds no frame, of user mode or of a call's copy, stands in line at [`shortage`] through [`Patience`]. The
+//! line's keeper is [`run`], a task of its own: while too little is free it ends the process with the largest resident set,
+//! init excepted, and with it every process that shares its memory. One victim at a time: while one is on its way out,
+//! nobody else is chosen. Its memory coming back nudges the keeper, which lets the line try again.
+//!
+//! The victim itself does not wait: a thread that has to end may use the reserve (Linux's `TIF_MEMDIE`), because what it
+//! still does, such as clearing its futexes, leads to its memory coming back.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicI32, Ordering};
 
 use super::{
-    pid::Pid,
+    current, exit,
     process::{Process, WaitStatus},
-    signal::{self, SigInfo, set::SIGKILL},
+    signal::set::SIGKILL,
     table,
     thread::Thread,
 };
-use crate::rt;
+use crate::{
+    errno::{Errno, Result},
+    mm::{
+        AddressSpace, fallible, frame,
+        shortage::{self, Keeper, Need, State, Verdict},
+    },
+};
 
-static VICTIM: AtomicI32 = AtomicI32::new(0);
+/// After so many tries in vain a wait asks for a victim even if the mark is reached.
+const TRIES: u32 = 4;
 
-/// Kills the largest process and waits until its memory is back. False if the caller is to end itself.
-pub(super) async fn make_room(thread: &Arc<Thread>) -> bool {
-    let victim = choose();
-    let Some(victim) = victim else {
-        // Only init is left: it cannot be served, and the machine cannot go on without it.
-        signal::force(thread, SigInfo::kernel(signal::set::SIGBUS));
-        return false;
-    };
-    if VICTIM.swap(victim.pid(), Ordering::AcqRel) != victim.pid() {
-        log::error!(
-            "out of memory: killing process {} with {} resident pages",
-            victim.pid(),
-            victim.mm().resident_pages()
-        );
-        super::exit::kill_now(&victim, WaitStatus::killed(SIGKILL));
-    }
-    while is_leaving(victim.pid()) {
-        if thread.must_exit() {
+/// One fault's waits for memory; it has not waited yet by default.
+#[derive(Default)]
+pub struct Patience {
+    tries: u32,
+    entitled: bool,
+}
+
+impl Patience {
+    /// Waits for memory on behalf of the thread that the CPU works for; false if there will be none for it. Dropping it is
+    /// safe.
+    pub async fn wait(&mut self) -> bool {
+        let Some(thread) = current::tid().and_then(table::thread) else {
             return false;
+        };
+        if thread.must_exit() {
+            return self.use_reserve();
         }
-        rt::yield_now().await;
+        self.tries += 1;
+        let need = if self.tries > TRIES {
+            Need::Desperate
+        } else {
+            Need::Ordinary
+        };
+        let verdict = shortage::wait(need, |cx| {
+            thread.store_waker(cx.waker());
+            thread.must_exit()
+        });
+        match verdict.await {
+            Verdict::TryAgain => true,
+            Verdict::Hopeless => false,
+            Verdict::Ended => self.use_reserve(),
+        }
     }
-    !thread.must_exit()
+
+    fn use_reserve(&mut self) -> bool {
+        // Until the end of this poll; `current` says so for those that follow.
+        frame::entitle(true);
+        !core::mem::replace(&mut self.entitled, true)
+    }
 }
 
-fn is_leaving(pid: Pid) -> bool {
-    table::process(pid).is_some_and(|process| process.thread_count() != 0)
+/// Waits until what is kept for allocations that cannot fail is whole again.
+///
+/// # Errors
+/// `ENOMEM` if it will not be.
+pub(crate) async fn admission() -> Result<()> {
+    let mut patience = Patience::default();
+    while !fallible::has_room() {
+        if !patience.wait().await {
+            return Err(Errno::ENOMEM);
+        }
+    }
+    Ok(())
 }
 
+/// The keeper: decides, for as long as the machine runs, what becomes of those who wait for memory.
+pub async fn run(mut keeper: Keeper) {
+    let mut victim: Option<Arc<AddressSpace>> = None;
+    loop {
+        match keeper.look().await {
+            State::Quiet => continue,
+            State::Over => {
+                keeper.let_go();
+                continue;
+            }
+            State::Short => {}
+        }
+        if let Some(space) = victim.take().filter(|space| space.users() != 0) {
+            // It goes, and its end is a nudge. Who came to share its memory meanwhile goes with it.
+            kill_users(&space);
+            victim = Some(space);
+            continue;
+        }
+        match choose() {
+            Some(process) => {
+                let space = process.mm();
+                log::error!(
+                    "out of memory: killing process {} with {} resident pages",
+                    process.pid(),
+                    space.resident_pages()
+                );
+                keeper.acts();
+                kill_users(&space);
+                victim = Some(space);
+            }
+            None => keeper.refuse(),
+        }
+    }
+}
+
+/// The process with the largest resident set, of those that init can do without.
 fn choose() -> Option<Arc<Process>> {
-    let current = VICTIM.load(Ordering::Acquire);
-    if current != 0 && is_leaving(current) {
-        return table::process(current);
+    let init = table::process(1).map(|init| init.mm());
+    table::max_by_key(|process| {
+        let mm = process.mm();
+        let spared = process.pid() == 1 || init.as_ref().is_some_and(|init| Arc::ptr_eq(init, &mm));
+        (!spared && process.thread_count() != 0).then(|| mm.resident_pages())
+    })
+}
+
+fn kill_users(space: &Arc<AddressSpace>) {
+    let alive = |process: &Process| process.thread_count() != 0 && !process.is_ending();
+    while let Some(process) =
+        table::max_by_key(|process| (alive(process) && Arc::ptr_eq(&process.mm(), space)).then_some(()))
+    {
+        exit::kill_now(&process, WaitStatus::killed(SIGKILL));
     }
-    table::processes()
-        .into_iter()
-        .filter(|process| process.pid() != 1 && process.thread_count() != 0)
-        .max_by_key(|process| process.mm().resident_pages())
+}
+
+/// A process has let go of its memory.
+pub(super) fn memory_left() {
+    shortage::nudge();
+}
+
+/// Whether the thread's polls may use the reserve.
+pub(super) fn may_use_reserve(thread: &Thread) -> bool {
+    thread.must_exit()
 }

@@ -268,9 +268,8 @@ impl Process {
         self.image.lock().clone()
     }
 
-    pub(super) fn set_image(&self, image: Image) {
-        let new = Arc::new(image);
-        let _old = core::mem::replace(&mut *self.image.lock(), new);
+    pub(super) fn set_image(&self, image: Arc<Image>) {
+        let _old = core::mem::replace(&mut *self.image.lock(), image);
     }
 
     /// Its session.
@@ -300,6 +299,11 @@ impl Process {
     /// How many threads live.
     pub fn thread_count(&self) -> usize {
         self.shared.lock().threads.len()
+    }
+
+    /// Whether all its threads have been told to end.
+    pub fn is_ending(&self) -> bool {
+        self.shared.lock().group_exit.is_some()
     }
 
     /// Whether a signal has stopped it.

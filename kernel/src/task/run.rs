@@ -45,7 +45,7 @@ pub(super) fn start(thread: &Arc<Thread>, context: UserContext, set_child_tid: u
     let name = core::str::from_utf8(&comm[..end]).unwrap_or("user");
     let options = SpawnOptions::new(Class::User, name)
         .affinity(thread.affinity.load(Ordering::Relaxed))
-        .weight(super::schedule::weight(thread.nice.load(Ordering::Relaxed)));
+        .weight(super::schedule::weight(thread));
     let task = rt::executor().spawn(
         options,
         super::current::scope(thread.clone(), run(thread.clone(), context, set_child_tid)),
@@ -91,20 +91,23 @@ pub(super) fn run(
 /// Turns until the thread has to end.
 async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCpu) {
     let mut mm = thread.mm();
+    // The restart code of a call that a signal interrupted, until a handler or the return to user mode settles it.
     let mut interrupted = None;
+    let mut just_made = false;
     loop {
-        if (thread.attention() != 0 || interrupted.is_some())
-            && deliver::deliver(thread, context, on_cpu, interrupted.take()).await == Outcome::End
+        if (thread.attention() != 0 || core::mem::take(&mut just_made))
+            && deliver::deliver(thread, context, on_cpu, &mut interrupted).await == Outcome::End
         {
             return;
         }
-        let Some(trap) = visit_user(thread, &mm, context, on_cpu) else {
+        let Some(trap) = visit_user(thread, &mm, context, on_cpu, &mut interrupted) else {
             Away::new(thread, context, on_cpu, rt::yield_now()).await;
             continue;
         };
         match trap {
             Trap::Syscall => {
                 interrupted = syscall::handle(thread, context, on_cpu).await;
+                just_made = interrupted.is_some();
                 if core::mem::take(&mut on_cpu.address_space_changed) {
                     mm = thread.mm();
                 }
@@ -120,11 +123,21 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
 }
 
 /// Goes to user mode until the next trap. `None` if something else has to come first: attention, or another task.
-fn visit_user(thread: &Thread, mm: &Arc<AddressSpace>, context: &mut UserContext, on_cpu: &mut OnCpu) -> Option<Trap> {
+fn visit_user(
+    thread: &Thread,
+    mm: &Arc<AddressSpace>,
+    context: &mut UserContext,
+    on_cpu: &mut OnCpu,
+    interrupted: &mut Option<Errno>,
+) -> Option<Trap> {
     let interrupts = Cpu::mask_interrupts();
     if thread.attention() != 0 || rt::executor().try_enter_user().is_err() {
         Cpu::restore_interrupts(interrupts);
         return None;
+    }
+    // Nothing can come in between any more: an interrupted call that no handler has settled is made again.
+    if let Some(errno) = interrupted.take() {
+        deliver::repeat(context, errno);
     }
     thread.last_cpu.store(PerCpu::cpu_id(), Ordering::Relaxed);
     AddressSpace::tlb_checkpoint();

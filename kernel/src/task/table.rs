@@ -259,6 +259,16 @@ pub fn processes() -> Vec<Arc<Process>> {
         .collect()
 }
 
+/// The process, zombies included, for which `key` gives the largest value; `None` where it gives none for any. Takes no
+/// memory. `key` runs under the table's lock.
+pub(super) fn max_by_key<K: Ord>(mut key: impl FnMut(&Process) -> Option<K>) -> Option<Arc<Process>> {
+    let table = TABLE.lock();
+    let nodes = table.processes.values();
+    let best = nodes.filter_map(|node| Some((key(&node.process)?, &node.process)));
+    best.max_by(|(one, _), (other, _)| one.cmp(other))
+        .map(|(_, process)| process.clone())
+}
+
 /// Every process of a group, zombies included.
 pub fn group_members(group: Pid) -> Vec<Arc<Process>> {
     TABLE.lock().members(group)

@@ -188,7 +188,8 @@ impl Thread {
     }
 
     pub(super) fn set_tid(&self, tid: Pid) {
-        self.tid.store(tid, Ordering::Relaxed);
+        let old = self.tid.swap(tid, Ordering::Relaxed);
+        super::current::renamed(self, old);
     }
 
     /// The process it belongs to.
@@ -238,9 +239,7 @@ impl Thread {
             *to = *from;
         }
         *self.comm.lock() = comm;
-        if super::current::tid() == Some(self.tid()) {
-            super::current::show_name(&comm);
-        }
+        super::current::renamed(self, self.tid());
     }
 
     /// Its signal mask.

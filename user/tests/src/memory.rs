@@ -26,11 +26,13 @@ crate::tests! { "memory":
     mremap_moves_grows_and_shrinks [frees];
     brk_grows_and_shrinks [frees];
     file_mappings;
+    what_is_cut_off_a_mapped_file_is_sigbus;
     madvise_dontneed_zeroes;
     faults_tell_the_truth;
     the_stack_grows_and_ends;
     too_large_is_enomem;
     a_memory_hog_is_killed_and_nobody_else (180) [breenix];
+    a_hog_by_calls_is_killed_and_other_calls_wait (180) [breenix];
     a_fork_bomb_eats_memory_and_the_kernel_lives (240) [breenix];
 }
 
@@ -172,6 +174,27 @@ fn brk_grows_and_shrinks() {
         );
         let _ = syscall!(SYS_brk, start);
     });
+}
+
+fn what_is_cut_off_a_mapped_file_is_sigbus() {
+    for sharing in [libc::MAP_SHARED, libc::MAP_PRIVATE] {
+        let file = syscall!(SYS_memfd_create, c"cut".as_ptr(), 0).expect("memfd_create");
+        syscall!(SYS_ftruncate, file, 3 * PAGE).expect("ftruncate");
+        let at = syscall!(SYS_mmap, 0, 3 * PAGE, RW, sharing, file, 0).expect("mmap");
+        (0..3).for_each(|page| poke(at + page * PAGE, 1));
+        let (signo, code, _) = fault(|| {
+            // In the process that has the page, and by its own translation.
+            poke(at + 2 * PAGE, 2);
+            syscall!(SYS_ftruncate, file, PAGE + 1).expect("ftruncate");
+            touch(peek(at + 2 * PAGE));
+        });
+        assert_eq!((signo, code), (libc::SIGBUS, libc::BUS_ADRERR));
+        assert_eq!(peek(at + PAGE), 1, "what is left is as it was");
+        let (signo, ..) = fault(|| touch(peek(at + 2 * PAGE)));
+        assert_eq!(signo, libc::SIGBUS, "in every process");
+        syscall!(SYS_munmap, at, 3 * PAGE).expect("munmap");
+        sys::close(file as i32);
+    }
 }
 
 fn file_mappings() {
@@ -336,6 +359,42 @@ fn a_memory_hog_is_killed_and_nobody_else() {
         libc::WTERMSIG(status)
     );
     assert_eq!(sys::wait_exit(bystander), 5, "somebody else was killed");
+}
+
+/// Fills fresh memory by a call; what the call answers.
+fn fill_by_call(zero: i32, length: usize) -> (usize, sys::Sys) {
+    let address = memory(length);
+    (address, syscall!(SYS_read, zero, address, length))
+}
+
+fn a_hog_by_calls_is_killed_and_other_calls_wait() {
+    let zero = syscall!(SYS_openat, libc::AT_FDCWD, c"/dev/zero".as_ptr(), libc::O_RDONLY).expect("open") as i32;
+    let over = &sys::shared_counters(1)[0];
+    let bystander = fork(|| {
+        while over.load(SeqCst) == 0 {
+            let (address, answer) = fill_by_call(zero, 1 << 16);
+            if answer != Ok(1 << 16) {
+                return answer.err().unwrap_or(1);
+            }
+            syscall!(SYS_munmap, address, 1 << 16).expect("munmap");
+        }
+        0
+    });
+    let hog = fork(|| {
+        loop {
+            let (_, answer) = fill_by_call(zero, 1 << 20);
+            if answer != Ok(1 << 20) {
+                return answer.err().unwrap_or(1);
+            }
+        }
+    });
+    assert_eq!(
+        wait_killed(hog),
+        libc::SIGKILL,
+        "who takes all memory by calls is killed too"
+    );
+    over.store(1, SeqCst);
+    assert_eq!(sys::wait_exit(bystander), 0, "a call that met exhausted memory failed");
 }
 
 /// Takes memory, forks on, and again.

@@ -18,6 +18,7 @@ crate::tests! { "programs":
     descriptors_close_on_exec;
     exec_resets_what_it_must;
     exec_from_a_thread_ends_the_others;
+    addresses_are_random_unless_asked_not_to_be;
 }
 
 /// This program's path.
@@ -101,11 +102,59 @@ pub fn helper(name: &str, rest: &[&str]) -> ExitCode {
                 && disposition(libc::SIGUSR2) == libc::SIG_IGN
                 && sys::mask(libc::SIG_BLOCK, &[]) == sys::set_of(&[libc::SIGHUP])
         }
+        "addresses" => {
+            println!("{}", addresses());
+            true
+        }
         "rounding" => crate::arch::rounding() == 0,
         "ok" => true,
         _ => false,
     };
     ExitCode::from(if fine { 0 } else { 1 })
+}
+
+/// Where this program's stack, heap and mappings are, and its 16 random bytes.
+fn addresses() -> String {
+    let on_stack = 0u8;
+    let heap = syscall!(SYS_brk, 0).expect("brk");
+    let mapping = sys::memory(4096);
+    let random = sys::auxiliary(libc::AT_RANDOM);
+    let bytes: Vec<u8> = (0..16).map(|at| sys::peek(random + at)).collect();
+    // One that is not position-independent has no choice.
+    let code = if fs::read("/proc/self/exe").expect("the program")[16] == 3 {
+        addresses as *const () as usize
+    } else {
+        0
+    };
+    format!(
+        "{:x} {heap:x} {mapping:x} {code:x} {bytes:x?}",
+        &raw const on_stack as usize
+    )
+}
+
+fn addresses_are_random_unless_asked_not_to_be() {
+    const NO_RANDOMIZE: usize = 0x004_0000;
+    let me = myself();
+    let run = |personality: usize| -> Vec<String> {
+        let (status, said) = runner::limited(20, || {
+            syscall!(SYS_personality, personality).expect("personality");
+            execute(&me, &["tests", "helper", "addresses"])
+        })
+        .expect("it runs");
+        assert_eq!(status, 0, "{said}");
+        said.trim().splitn(5, ' ').map(str::to_owned).collect()
+    };
+    let runs: Vec<Vec<String>> = (0..3).map(|_| run(0)).collect();
+    for part in 0..5 {
+        let all_equal = runs.iter().all(|run| run[part] == runs[0][part]);
+        assert!(
+            !all_equal || runs[0][part] == "0",
+            "part {part} never changes: {runs:?}"
+        );
+    }
+    let (first, second) = (run(NO_RANDOMIZE), run(NO_RANDOMIZE));
+    assert_eq!(first[..4], second[..4], "not at random");
+    assert_ne!(first[4], second[4], "AT_RANDOM is random nevertheless");
 }
 
 fn arguments_and_environment_arrive() {

@@ -323,6 +323,12 @@ pub fn page_tables() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
 
+/// A value of this program's auxiliary vector.
+pub fn auxiliary(key: libc::c_ulong) -> usize {
+    // SAFETY: always sound.
+    unsafe { libc::getauxval(key) as usize }
+}
+
 /// How many CPUs this process may use.
 pub fn cpus() -> Vec<usize> {
     let mut words = [0u64; 16];

@@ -6,6 +6,7 @@ use core::{fmt::Write, sync::atomic::Ordering};
 use executor::Activity;
 use hal::PAGE_SIZE;
 
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -184,10 +185,15 @@ pub(super) fn auxiliary_vector(process: &Arc<Process>) -> Result<Vec<u8>> {
         .collect())
 }
 
+/// The longest line of `maps`, without the file's name.
+const MAP_LINE: usize = 160;
+
 pub(super) fn maps(process: &Arc<Process>) -> Result<Vec<u8>> {
     let mut out = String::new();
     if process.first_thread().is_some() {
-        for entry in process.mm().maps() {
+        for entry in process.mm().maps()? {
+            let name = entry.backing.as_ref().map_or(0, |backing| backing.path.len());
+            out.try_room(MAP_LINE + name)?;
             // Written into memory: cannot fail.
             let _ = writeln!(out, "{entry}");
         }

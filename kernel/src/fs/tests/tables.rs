@@ -9,6 +9,7 @@ use crate::{
     fs::{
         DeviceNumber, FdTable, FileKind, Inode, OnExec, OpenFile, initramfs,
         inode::NewFile,
+        locks::{self, Lock, LockKind, Owner},
         mount,
         open_file::PathFile,
         path::{Base, LastLink, Named, path_of, walk},
@@ -39,6 +40,55 @@ fn the_lowest_free_descriptor() {
     assert_eq!(child.descriptors(), [0, 2, 3, 4]);
     assert_eq!(table.descriptors(), [0, 1, 2, 3, 4]);
     assert!(matches!(table.get(-1), Err(Errno::EBADF)));
+}
+
+#[test]
+fn a_table_that_loses_a_descriptor_loses_its_locks() {
+    let open = file();
+    let other = FdTable::new();
+    let lock = |table: &FdTable| Lock {
+        owner: Owner::table(table),
+        pid: 1,
+        kind: LockKind::Exclusive,
+        start: 0,
+        end: 10,
+    };
+    // Each way to lose one of two descriptors of the file.
+    type Way = fn(Arc<FdTable>) -> Option<Arc<FdTable>>;
+    let ways: [Way; 4] = [
+        |table| {
+            table.remove(0).unwrap();
+            Some(table)
+        },
+        |table| {
+            table.replace(1, file(), OnExec::Keep, 10).unwrap();
+            Some(table)
+        },
+        |table| {
+            table.close_on_exec();
+            Some(table)
+        },
+        |table| {
+            drop(table);
+            None
+        },
+    ];
+    for way in ways {
+        let table = Arc::new(FdTable::new());
+        table.insert(open.clone(), OnExec::Close, 10).unwrap();
+        table.insert(open.clone(), OnExec::Keep, 10).unwrap();
+        assert_eq!(locks::lock(&open, &lock(&table)), Ok(true));
+        assert_eq!(locks::lock(&open, &lock(&other)), Ok(false));
+        drop(table.fork().unwrap());
+        assert_eq!(
+            locks::lock(&open, &lock(&other)),
+            Ok(false),
+            "a copy has no locks to let go"
+        );
+        let left = way(table);
+        assert_eq!(locks::conflict(&open, &lock(&other)), Ok(None));
+        drop(left);
+    }
 }
 
 #[test]

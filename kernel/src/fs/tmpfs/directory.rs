@@ -5,7 +5,8 @@ use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use hashbrown::HashMap;
 
 use super::{TmpInode, WeakInode};
-use crate::errno::{Errno, Result};
+use crate::errno::Result;
+use crate::mm::fallible::{TryRoom, TryRoomExact};
 
 /// Cookies 0 to 2 stand for the start, behind `.` and behind `..`.
 const FIRST_COOKIE: u64 = 3;
@@ -35,7 +36,7 @@ pub struct Directory {
 /// `ENOMEM`.
 pub fn copy_name(name: &[u8]) -> Result<Box<[u8]>> {
     let mut copy = Vec::new();
-    copy.try_reserve_exact(name.len()).map_err(|_| Errno::ENOMEM)?;
+    copy.try_room_exact(name.len())?;
     copy.extend_from_slice(name);
     Ok(copy.into_boxed_slice())
 }
@@ -70,7 +71,7 @@ impl Directory {
     /// # Errors
     /// `ENOMEM`.
     pub fn reserve(&mut self) -> Result<()> {
-        self.cookies.try_reserve(1).map_err(|_| Errno::ENOMEM)
+        self.cookies.try_room(1)
     }
 
     /// Adds a name that is not there, given twice because it is kept twice.

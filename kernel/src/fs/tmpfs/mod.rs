@@ -29,6 +29,7 @@ use super::{
     inode::{FileSystemStatus, Inode, NewFile},
     mount,
 };
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     mm::frame,
@@ -91,7 +92,7 @@ impl TmpFs {
         });
         let root = TmpInode::new(&fs, &NewFile::new(FileKind::Directory, permissions, 0, 0))?;
         let mut tree = fs.tree.lock();
-        tree.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        tree.try_room(1)?;
         tree.insert(root.number(), Directory::new(Arc::downgrade(&root), None));
         drop(tree);
         root.links_changed(|links| *links = 2);

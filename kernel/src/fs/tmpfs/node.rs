@@ -1,30 +1,30 @@
 //! The inode: attributes, contents, and the directory operations on the file system's tree.
 
+mod file;
+
 use alloc::{
     boxed::Box,
-    string::String,
     sync::{Arc, Weak},
     vec::Vec,
 };
 use core::{any::Any, sync::atomic::Ordering::Relaxed};
-
-use linux_raw_sys::general as linux;
 
 use super::{
     MAX_LINKS, TmpFs, Tree,
     contents::Contents,
     directory::{Directory, copy_name},
 };
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     fs::{
         attributes::{Attributes, DeviceNumber, FileKind, S_ISGID, S_ISUID, SetAttributes, Timestamp},
-        file::{Attempt, DirectoryEntry, File, Positioning, Transfer, Whence, WriteAt},
+        file::File,
         inode::{FileSystemStatus, Inode, NewFile, OpenRequest, RenameMode},
-        io::{Sink, Source},
+        page_map::Removed,
         pipe::Pipe,
     },
-    mm::{Backing, Pager, frame::Frame},
+    mm::{Pager, pager::Mappings},
     sync::{Rank, SpinLock},
 };
 
@@ -38,6 +38,8 @@ struct State {
     changed: Timestamp,
     created: Timestamp,
     contents: Contents,
+    /// Pages that were cut off and are not given back yet.
+    cut_off: Removed,
     fifo: Weak<Pipe>,
     /// The directory that last gave it a name, and the name; directories keep theirs in the tree.
     place: Option<(u64, Box<[u8]>)>,
@@ -51,6 +53,7 @@ pub struct TmpInode {
     kind: FileKind,
     rdev: DeviceNumber,
     target: Box<[u8]>,
+    mappings: Mappings,
     state: SpinLock<State>,
 }
 
@@ -70,6 +73,7 @@ impl TmpInode {
             kind: new.kind,
             rdev: new.rdev,
             target,
+            mappings: Mappings::new(),
             state: SpinLock::new(
                 Rank::Inode,
                 State {
@@ -82,6 +86,7 @@ impl TmpInode {
                     changed: now,
                     created: now,
                     contents: Contents::default(),
+                    cut_off: Removed::default(),
                     fifo: Weak::new(),
                     place: None,
                 },
@@ -140,7 +145,7 @@ impl TmpInode {
         let place = copy_name(name)?;
         let mut tree = self.fs.tree.lock();
         if inode.is_directory() {
-            tree.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            tree.try_room(1)?;
         }
         let directory = self.directory(&mut tree)?;
         if directory.get(name).is_some() {
@@ -229,14 +234,14 @@ impl Inode for TmpInode {
     fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
         let now = Timestamp::now();
         let mut state = self.state.lock();
-        let mut removed = None;
         if let Some(size) = change.size {
             match self.kind {
                 FileKind::Regular => {}
                 FileKind::Directory => return Err(Errno::EISDIR),
                 _ => return Err(Errno::EINVAL),
             }
-            removed = Some(state.contents.set_size(&self.fs, size)?);
+            let removed = state.contents.set_size(&self.fs, size)?;
+            state.cut_off.append(removed);
             state.modified = now;
             Self::strip_set_id(&mut state);
         }
@@ -246,9 +251,11 @@ impl Inode for TmpInode {
         state.accessed = change.accessed.unwrap_or(state.accessed);
         state.modified = change.modified.unwrap_or(state.modified);
         state.changed = now;
-        drop(state);
-        drop(removed);
         Ok(())
+    }
+
+    fn pager(&self) -> Option<Arc<dyn Pager>> {
+        File::pager(self).ok()
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
@@ -380,193 +387,5 @@ impl Inode for TmpInode {
 
     fn unmounted(&self) {
         self.fs.clear();
-    }
-}
-
-impl File for TmpInode {
-    fn read(&self, transfer: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
-        if self.is_directory() {
-            return Err(Errno::EISDIR.into());
-        }
-        let mut state = self.state.lock();
-        if transfer.flags & linux::O_NOATIME == 0 {
-            state.accessed = Timestamp::now();
-        }
-        state.contents.read(transfer.position, sink)
-    }
-
-    fn write(&self, transfer: &mut Transfer<'_>, source: &mut Source<'_>) -> Attempt<()> {
-        if self.is_directory() {
-            return Err(Errno::EISDIR.into());
-        }
-        let mut state = self.state.lock();
-        if transfer.write_at == WriteAt::End {
-            *transfer.position = state.contents.size;
-        }
-        let before = source.done();
-        let (start, size) = (*transfer.position, state.contents.size);
-        if start > size {
-            // The file is about to grow over what a shared mapping may have written behind its end.
-            drop(state.contents.set_size(&self.fs, size));
-        }
-        let result = state.contents.write(&self.fs, transfer.position, source);
-        if source.done() > before {
-            state.modified = Timestamp::now();
-            state.changed = state.modified;
-            Self::strip_set_id(&mut state);
-        }
-        result
-    }
-
-    fn positioning(&self) -> Positioning {
-        Positioning::Offsets
-    }
-
-    fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {
-        let base = match whence {
-            Whence::Set => 0,
-            Whence::Current => position,
-            Whence::End if self.is_directory() => i64::MAX as u64,
-            Whence::End => self.state.lock().contents.size,
-            Whence::Data | Whence::Hole => {
-                let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
-                let state = self.state.lock();
-                return if whence == Whence::Data {
-                    state.contents.next_data(offset)
-                } else {
-                    state.contents.next_hole(offset)
-                };
-            }
-        };
-        let target = base.checked_add_signed(offset).ok_or(Errno::EINVAL)?;
-        if target > i64::MAX as u64 {
-            Err(Errno::EINVAL)
-        } else {
-            Ok(target)
-        }
-    }
-
-    fn read_directory(
-        &self,
-        position: &mut u64,
-        emit: &mut dyn FnMut(&DirectoryEntry<'_>) -> Attempt<()>,
-    ) -> Attempt<()> {
-        let mut tree = self.fs.tree.lock();
-        if !self.is_directory() {
-            return Err(Errno::ENOTDIR.into());
-        }
-        // A directory that has been removed has not even `.` and `..`.
-        let Ok(directory) = self.directory(&mut tree) else {
-            return Err(Errno::ENOENT.into());
-        };
-        let above = directory.above.as_ref().map_or(self.number, |(above, _)| *above);
-        for (at, name, inode) in [(0, b".".as_slice(), self.number), (1, b"..", above)] {
-            if *position == at {
-                emit(&DirectoryEntry {
-                    name,
-                    inode,
-                    kind: FileKind::Directory,
-                    next: at + 1,
-                })?;
-                *position = at + 1;
-            }
-        }
-        for (next, entry) in directory.entries_from(*position) {
-            emit(&DirectoryEntry {
-                name: &entry.name,
-                inode: entry.inode.number,
-                kind: entry.inode.kind,
-                next,
-            })?;
-            *position = next;
-        }
-        Ok(())
-    }
-
-    fn pager(&self) -> Result<Arc<dyn Pager>> {
-        if self.kind != FileKind::Regular {
-            return Err(Errno::ENODEV);
-        }
-        let pager: Arc<dyn Pager> = self.this()?;
-        Ok(pager)
-    }
-
-    fn sync(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
-        if self.kind != FileKind::Regular {
-            return Err(if self.is_directory() {
-                Errno::EISDIR
-            } else {
-                Errno::ENODEV
-            });
-        }
-        let end = offset
-            .checked_add(len)
-            .filter(|&end| end <= super::MAX_FILE_SIZE)
-            .ok_or(Errno::EFBIG)?;
-        let keep_size = mode & linux::FALLOC_FL_KEEP_SIZE != 0;
-        let mut state = self.state.lock();
-        let mut removed = None;
-        match mode & !linux::FALLOC_FL_KEEP_SIZE {
-            linux::FALLOC_FL_PUNCH_HOLE if keep_size => removed = Some(state.contents.punch(&self.fs, offset, len)),
-            linux::FALLOC_FL_ALLOCATE_RANGE => {
-                self.fs.charge_pages(0)?;
-                let pages = offset / 4096..end.div_ceil(4096);
-                if self.fs.limits.pages != 0 && pages.end - pages.start > self.fs.limits.pages {
-                    return Err(Errno::ENOSPC);
-                }
-                for index in pages {
-                    state.contents.page(&self.fs, index)?;
-                }
-                if !keep_size && end > state.contents.size {
-                    removed = Some(state.contents.set_size(&self.fs, end)?);
-                }
-            }
-            _ => return Err(Errno::EOPNOTSUPP),
-        }
-        state.modified = Timestamp::now();
-        state.changed = state.modified;
-        drop(state);
-        drop(removed);
-        Ok(())
-    }
-
-    fn attributes(&self) -> Attributes {
-        Inode::attributes(self)
-    }
-
-    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
-        Inode::set_attributes(self, change)
-    }
-
-    fn status(&self) -> FileSystemStatus {
-        self.fs.status()
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl Pager for TmpInode {
-    fn page(&self, index: u64) -> Result<Frame> {
-        let mut state = self.state.lock();
-        if index >= state.contents.size.div_ceil(4096) {
-            return Err(Errno::ENXIO);
-        }
-        state.contents.page(&self.fs, index)
-    }
-
-    fn describe(&self) -> Option<Backing> {
-        let this: Arc<dyn Inode> = self.this().ok()?;
-        let path = crate::fs::path::inode_path(&this);
-        Some(Backing {
-            device: (self.fs.device.major, self.fs.device.minor),
-            inode: self.number,
-            path: String::from_utf8_lossy(&path).into_owned(),
-        })
     }
 }

@@ -12,11 +12,17 @@ mod buddy;
 mod zone;
 
 use core::sync::atomic::{
-    AtomicUsize,
+    AtomicBool, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use hal::{PAGE_SIZE, addr::PhysAddr, arch::Cpu, boot_info::PhysRange, traits::CpuOps};
+use hal::{
+    MAX_CPUS, PAGE_SIZE,
+    addr::PhysAddr,
+    arch::{Cpu, PerCpu},
+    boot_info::PhysRange,
+    traits::{CpuOps, PerCpuOps},
+};
 use spin::Once;
 
 pub use buddy::MAX_ORDER;
@@ -30,7 +36,8 @@ use crate::{
 
 static ZONE: Once<Zone> = Once::new();
 static PRESSURE: AtomicUsize = AtomicUsize::new(0);
-static PRESSURE_HANDLER: Once<fn()> = Once::new();
+/// Whether what each CPU does at the moment may use the reserve.
+static ENTITLED: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
 /// Gives the allocator its memory: [`BootInfo::usable`](hal::boot_info::BootInfo::usable), page-aligned, disjoint,
 /// ascending. Called once at boot, before the first allocation; later calls change nothing. On the host it happens by
@@ -70,7 +77,7 @@ const OVERFLOW: u32 = 0x8000_0000;
 /// Takes a frame with whatever it contains, for a user's purposes.
 ///
 /// # Errors
-/// `ENOMEM` when only the kernel's reserve is left; the pressure handler has been called.
+/// `ENOMEM` when only the kernel's reserve is left.
 pub fn allocate() -> Result<Frame> {
     take(Purpose::User).ok_or(Errno::ENOMEM)
 }
@@ -103,8 +110,9 @@ fn take(purpose: Purpose) -> Option<Frame> {
         }
         super::heap::trim();
         zone.drain();
+        let purpose = if is_entitled() { Purpose::Kernel } else { purpose };
         zone.take_block(0, purpose).or_else(|| {
-            report_pressure();
+            PRESSURE.fetch_add(1, Relaxed);
             None
         })
     })?;
@@ -222,6 +230,7 @@ impl Drop for Frame {
                 count.load(Acquire);
                 tally::frames_given();
                 zone.give(self.0);
+                super::shortage::freed();
             }
             0 | OVERFLOW.. => count.store(SATURATED, Relaxed),
             _ => {}
@@ -287,6 +296,7 @@ impl FrameBlock {
 impl Drop for FrameBlock {
     fn drop(&mut self) {
         live_zone().give_block(self.start, self.order);
+        super::shortage::freed();
     }
 }
 
@@ -336,17 +346,19 @@ pub fn trim() {
     }
 }
 
-/// Names the function that is called whenever a user allocation fails. It may be called with locks held and memory exhausted: it
-/// wakes a task (the OOM killer) and does nothing else. Only the first call counts.
-pub fn set_pressure_handler(handler: fn()) {
-    PRESSURE_HANDLER.call_once(|| handler);
+/// Says whether what the calling CPU does from here on may use the reserve for a user's purposes: the last steps of a thread
+/// that ends, because they give memory back.
+pub fn entitle(entitled: bool) {
+    ENTITLED[PerCpu::cpu_id() as usize].store(entitled, Relaxed);
 }
 
-fn report_pressure() {
-    PRESSURE.fetch_add(1, Relaxed);
-    if let Some(handler) = PRESSURE_HANDLER.get() {
-        handler();
-    }
+fn is_entitled() -> bool {
+    ENTITLED[PerCpu::cpu_id() as usize].load(Relaxed)
+}
+
+/// Whether less is free than what is kept for the kernel's allocations that cannot fail.
+pub fn is_low() -> bool {
+    zone().is_some_and(Zone::is_low)
 }
 
 /// Frames for page tables: zeroed, and counted as the user's, so that a program cannot eat the reserve by spreading its pages.

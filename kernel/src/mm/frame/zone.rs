@@ -8,7 +8,7 @@
 
 #![expect(unsafe_code, reason = "places the metadata array in the memory that it describes")]
 
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
 use hal::{
@@ -30,6 +30,8 @@ use crate::{
 pub enum Purpose {
     /// Memory that a program's behaviour asks for: refused early.
     User,
+    /// The kernel's own heap, where it can be refused: leaves half of the reserve.
+    KernelMay,
     /// The kernel's own heap: may use the reserve.
     Kernel,
 }
@@ -51,6 +53,8 @@ pub struct Zone {
     reserve: usize,
     // Frames standing in magazines; may lag behind by what other CPUs are doing.
     cached: AtomicUsize,
+    /// Set when less than half of the reserve stands in the buddy allocator; cleared by whoever finds that it is over.
+    low: AtomicBool,
 }
 
 impl Zone {
@@ -95,6 +99,7 @@ impl Zone {
             total,
             reserve: (total / 64).clamp(64, 4096),
             cached: AtomicUsize::new(0),
+            low: AtomicBool::new(false),
         }
     }
 
@@ -109,6 +114,29 @@ impl Zone {
 
     pub const fn reserve(&self) -> usize {
         self.reserve
+    }
+
+    /// What only allocations that cannot fail may take.
+    const fn half(&self) -> usize {
+        self.reserve / 2
+    }
+
+    /// Whether some of that half has been taken.
+    pub fn is_low(&self) -> bool {
+        if !self.low.load(Relaxed) {
+            return false;
+        }
+        let low = self.free() < self.half();
+        if !low {
+            self.low.store(false, Relaxed);
+        }
+        low
+    }
+
+    fn note(&self, buddy: &Buddy) {
+        if buddy.free_frames() < self.half() {
+            self.low.store(true, Relaxed);
+        }
     }
 
     pub const fn address(&self, index: u32) -> PhysAddr {
@@ -127,6 +155,7 @@ impl Zone {
     const fn floor(&self, purpose: Purpose) -> usize {
         match purpose {
             Purpose::User => self.reserve,
+            Purpose::KernelMay => self.half(),
             Purpose::Kernel => 0,
         }
     }
@@ -167,6 +196,7 @@ impl Zone {
             magazine.push(index);
             self.cached.fetch_add(1, Relaxed);
         }
+        self.note(&buddy);
     }
 
     /// Gives one frame back.
@@ -191,7 +221,9 @@ impl Zone {
         if buddy.free_frames() < (1usize << order.min(MAX_ORDER)) + self.floor(purpose) {
             return None;
         }
-        buddy.allocate(self.info, order).map(|index| self.address(index))
+        let block = buddy.allocate(self.info, order).map(|index| self.address(index));
+        self.note(&buddy);
+        block
     }
 
     /// Gives back what [`Zone::take_block`] took.

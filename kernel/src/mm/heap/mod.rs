@@ -6,9 +6,10 @@
 //! What is cached is bounded: [`CACHED`] objects a size and CPU, one spare slab a size. [`trim`] gives all of it back, and is
 //! called before a user allocation is refused.
 //!
-//! **Failure.** Rust panics where a small allocation fails, so such allocations must not: the heap may take the frames that
-//! user allocations leave alone ([`Purpose::Kernel`]). Where a program decides how large an allocation gets, the code uses
-//! `try_reserve` and answers `ENOMEM`.
+//! **Failure.** Rust panics where a small allocation fails, so such allocations must not: they may take the frames that
+//! all others leave alone ([`Purpose::Kernel`]), and when those are gone or in pieces, a slab of each size that is kept for
+//! them ([`prepare`]). Where a program decides how large an allocation gets, the code says so ([`may_fail`], by way of
+//! [`fallible`](super::fallible)) and answers `ENOMEM`.
 //!
 //! Neither allocating nor freeing is possible in interrupt context (invariant I1; see [`tally`]).
 
@@ -19,6 +20,7 @@ mod slab;
 use core::{
     alloc::{GlobalAlloc, Layout},
     ptr::{self, NonNull},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use arrayvec::ArrayVec;
@@ -60,6 +62,9 @@ static SLABS: [SpinLock<Slabs>; CLASSES] = {
     slabs
 };
 
+/// Whether a slab of each size is kept, as far as is known: cleared by whoever had to take one.
+static PREPARED: AtomicBool = AtomicBool::new(false);
+
 /// The allocator, for `#[global_allocator]`. It has no state of its own; all of them are the same heap.
 pub struct KernelHeap;
 
@@ -68,6 +73,7 @@ pub struct KernelHeap;
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         tally::allocating();
+        account::taken(layout.size());
         let class = class_of(layout.size(), layout.align());
         let pointer = match class {
             Some(class) => allocate_small(class),
@@ -81,6 +87,7 @@ unsafe impl GlobalAlloc for KernelHeap {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         tally::freeing();
+        account::given(layout.size());
         let Some(object) = NonNull::new(pointer) else { return };
         let class = class_of(layout.size(), layout.align());
         tally::heap_freed(room(class, layout));
@@ -123,12 +130,17 @@ unsafe impl GlobalAlloc for KernelHeap {
 }
 
 fn allocate_small(class: usize) -> *mut u8 {
+    let purpose = account::purpose();
     let mut cache = CACHES[PerCpu::cpu_id() as usize].lock();
     let cache = &mut cache[class];
     if cache.is_empty() {
         let mut slabs = SLABS[class].lock();
         while cache.len() < CACHED / 2 {
-            let Some(object) = slabs.allocate() else { break };
+            // Not more than one of those that are kept for the worst case.
+            let purpose = if cache.is_empty() { purpose } else { Purpose::KernelMay };
+            let Some(object) = slabs.allocate(purpose) else {
+                break;
+            };
             cache.push(Object(object));
         }
     }
@@ -159,7 +171,7 @@ fn order_of(layout: Layout) -> Option<u8> {
 }
 
 fn allocate_large(layout: Layout) -> *mut u8 {
-    let block = order_of(layout).and_then(|order| frame::allocate_order(order, Purpose::Kernel).ok());
+    let block = order_of(layout).and_then(|order| frame::allocate_order(order, account::purpose()).ok());
     block.map_or(ptr::null_mut(), |block| Cpu::phys_to_virt(block.into_raw()))
 }
 
@@ -189,6 +201,142 @@ pub fn trim() {
     }
     for slabs in &SLABS {
         slabs.lock().trim();
+    }
+}
+
+/// Runs `allocate`, whose allocations can be refused: they leave alone what is kept for those that cannot.
+pub fn may_fail<T>(allocate: impl FnOnce() -> T) -> T {
+    let before = account::set_fallible(true);
+    let result = allocate();
+    account::set_fallible(before);
+    result
+}
+
+/// Whether an allocation made at this point can be refused: whether it is made within [`may_fail`].
+pub fn can_be_refused() -> bool {
+    account::purpose() == Purpose::KernelMay
+}
+
+/// Sees to it that a slab of each size is kept for allocations that cannot fail; false if there is no memory for that.
+pub fn prepare() -> bool {
+    if PREPARED.load(Relaxed) {
+        return true;
+    }
+    PREPARED.store(true, Relaxed);
+    let whole = SLABS.iter().all(|slabs| slabs.lock().keep());
+    if !whole {
+        PREPARED.store(false, Relaxed);
+    }
+    whole
+}
+
+fn kept_was_taken() {
+    PREPARED.store(false, Relaxed);
+}
+
+/// A user thread's poll begins, or a call within one: what it takes without a way to fail is counted from here.
+pub fn begin_poll() {
+    account::begin();
+}
+
+/// Its end.
+///
+/// # Panics
+/// In debug builds, if the poll held more than [`POLL_BOUND`](super::fallible::POLL_BOUND) at once.
+pub fn end_poll() {
+    account::end();
+}
+
+/// Leaves `bytes` of what this poll takes from here on out of the count: they were asked for beforehand.
+pub(super) fn credit(bytes: usize) {
+    account::credit(bytes);
+}
+
+/// What each CPU is about, and, in debug builds, what its poll has taken. On the host it is each thread.
+mod account {
+    use super::Purpose;
+
+    #[derive(Clone, Copy)]
+    pub struct Account {
+        pub fallible: bool,
+        pub counts: bool,
+        pub held: isize,
+        pub most: isize,
+    }
+
+    const NEW: Account = Account {
+        fallible: false,
+        counts: false,
+        held: 0,
+        most: 0,
+    };
+
+    #[cfg(target_os = "none")]
+    fn with<T>(change: impl FnOnce(&mut Account) -> T) -> T {
+        use hal::{MAX_CPUS, arch::PerCpu, traits::PerCpuOps};
+
+        use crate::sync::{Rank, SpinLock};
+
+        static ACCOUNTS: [SpinLock<Account>; MAX_CPUS] = [const { SpinLock::new(Rank::Account, NEW) }; MAX_CPUS];
+        change(&mut ACCOUNTS[PerCpu::cpu_id() as usize].lock())
+    }
+
+    #[cfg(not(target_os = "none"))]
+    fn with<T>(change: impl FnOnce(&mut Account) -> T) -> T {
+        std::thread_local!(static ACCOUNT: core::cell::RefCell<Account> = const { core::cell::RefCell::new(NEW) });
+        ACCOUNT.with_borrow_mut(change)
+    }
+
+    pub fn set_fallible(fallible: bool) -> bool {
+        with(|account| core::mem::replace(&mut account.fallible, fallible))
+    }
+
+    pub fn purpose() -> Purpose {
+        if with(|account| account.fallible) {
+            Purpose::KernelMay
+        } else {
+            Purpose::Kernel
+        }
+    }
+
+    pub fn begin() {
+        with(|account| (account.counts, account.held, account.most) = (true, 0, 0));
+    }
+
+    pub fn end() {
+        let most = with(|account| {
+            account.counts = false;
+            account.most
+        });
+        debug_assert!(
+            most <= crate::mm::fallible::POLL_BOUND as isize,
+            "a poll held {most} bytes that could not be refused"
+        );
+    }
+
+    pub fn credit(bytes: usize) {
+        with(|account| account.held -= bytes as isize);
+    }
+
+    pub fn taken(bytes: usize) {
+        if cfg!(debug_assertions) {
+            with(|account| {
+                if account.counts && !account.fallible {
+                    account.held += bytes as isize;
+                    account.most = account.most.max(account.held);
+                }
+            });
+        }
+    }
+
+    pub fn given(bytes: usize) {
+        if cfg!(debug_assertions) {
+            with(|account| {
+                if account.counts {
+                    account.held -= bytes as isize;
+                }
+            });
+        }
     }
 }
 

@@ -90,6 +90,8 @@ pub struct Slabs {
     class: usize,
     partial: *mut Header,
     spare: *mut Header,
+    /// A wholly free slab for allocations that cannot fail, when there are no frames, or none that are contiguous.
+    kept: *mut Header,
 }
 
 // SAFETY: the pointers lead to slabs that belong to this list alone; whoever has the list has them.
@@ -102,15 +104,16 @@ impl Slabs {
             class,
             partial: ptr::null_mut(),
             spare: ptr::null_mut(),
+            kept: ptr::null_mut(),
         }
     }
 
-    /// Takes an object; `None` when memory is exhausted.
-    pub fn allocate(&mut self) -> Option<NonNull<u8>> {
+    /// Takes an object; `None` when memory is exhausted. For [`Purpose::Kernel`] the slab that is kept may be used.
+    pub fn allocate(&mut self, purpose: Purpose) -> Option<NonNull<u8>> {
         if self.partial.is_null() {
             let slab = match self.spare.is_null() {
                 false => core::mem::replace(&mut self.spare, ptr::null_mut()),
-                true => self.make()?,
+                true => self.make(purpose).or_else(|| self.take_kept(purpose))?,
             };
             // SAFETY: a slab of this class that stands in no list.
             unsafe { self.link(slab) };
@@ -162,8 +165,29 @@ impl Slabs {
         }
     }
 
-    fn make(&self) -> Option<*mut Header> {
-        let block = frame::allocate_order(order_of(self.class), Purpose::Kernel).ok()?;
+    fn take_kept(&mut self, purpose: Purpose) -> Option<*mut Header> {
+        let kept = (purpose == Purpose::Kernel).then_some(&mut self.kept)?;
+        let slab = core::mem::replace(kept, ptr::null_mut());
+        if slab.is_null() {
+            return None;
+        }
+        super::kept_was_taken();
+        Some(slab)
+    }
+
+    /// Sees to it that a slab is kept; false if there is no memory for it.
+    pub fn keep(&mut self) -> bool {
+        if self.kept.is_null() {
+            self.kept = match self.spare.is_null() {
+                false => core::mem::replace(&mut self.spare, ptr::null_mut()),
+                true => self.make(Purpose::KernelMay).unwrap_or(ptr::null_mut()),
+            };
+        }
+        !self.kept.is_null()
+    }
+
+    fn make(&self, purpose: Purpose) -> Option<*mut Header> {
+        let block = frame::allocate_order(order_of(self.class), purpose).ok()?;
         FRAMES.fetch_add(block.len() / PAGE_SIZE, Relaxed);
         let start = Cpu::phys_to_virt(block.into_raw());
         let size = SIZES[self.class];

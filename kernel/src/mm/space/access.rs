@@ -3,15 +3,17 @@
 //! Each makes the space active on the calling CPU, tries the copy, lets a fault be resolved, and goes on where it stopped, perhaps on
 //! another CPU.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use hal::{PAGE_SIZE, arch::PageTable, traits::PageTableOps, trap::Access};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{AddressSpace, FaultError, PAGE, page_floor};
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     mm::user::{self, UserFault},
+    task::oom::Patience,
 };
 
 impl From<UserFault> for Errno {
@@ -30,12 +32,28 @@ impl From<FaultError> for Errno {
 }
 
 impl AddressSpace {
+    /// As [`AddressSpace::fault`], on a thread's behalf: where memory is exhausted it waits until there is some, for which
+    /// the OOM killer may end a process.
+    ///
+    /// # Errors
+    /// [`FaultError`]; `Oom` if the caller is no thread, has to end itself, or nobody is left to be killed.
+    pub async fn fault_in(&self, address: u64, access: Access) -> core::result::Result<(), FaultError> {
+        let mut patience = Patience::default();
+        loop {
+            match self.fault(address, access).await {
+                // Boxed, because it is rare and every thread's future has room for every wait.
+                Err(FaultError::Oom) if Box::pin(patience.wait()).await => {}
+                result => return result,
+            }
+        }
+    }
+
     /// Makes the access that failed work, so that the attempt is worth repeating.
     ///
     /// # Errors
-    /// `EFAULT`, or `ENOMEM` when memory is exhausted.
+    /// `EFAULT`; `ENOMEM` as [`AddressSpace::fault_in`] says `Oom`.
     pub async fn resolve(&self, fault: UserFault) -> Result<()> {
-        Ok(self.fault(fault.address, fault.access).await?)
+        Ok(self.fault_in(fault.address, fault.access).await?)
     }
 
     /// Copies `to.len()` bytes from the program.
@@ -109,7 +127,7 @@ impl AddressSpace {
             self.read_bytes(at, chunk).await?;
             let end = chunk.iter().position(|&byte| byte == 0);
             let bytes = &chunk[..end.unwrap_or(chunk.len())];
-            string.try_reserve(bytes.len()).map_err(|_| Errno::ENOMEM)?;
+            string.try_room(bytes.len())?;
             string.extend_from_slice(bytes);
             if end.is_some() {
                 return Ok(string);
@@ -136,7 +154,7 @@ impl AddressSpace {
             if pointers.len() == max {
                 return Err(Errno::E2BIG);
             }
-            pointers.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            pointers.try_room(1)?;
             pointers.push(pointer);
         }
     }
@@ -159,7 +177,7 @@ impl AddressSpace {
                     frame.read(offset, &mut to[done..done + length]);
                     done += length;
                 }
-                None if self.fault(at, Access::Read).await.is_err() => break,
+                None if self.fault_in(at, Access::Read).await.is_err() => break,
                 None => {}
             }
         }

@@ -7,7 +7,7 @@ use hal::{PAGE_SIZE, arch::PageTable, traits::PageTableOps};
 use super::Prot;
 use crate::{
     errno::{Errno, Result},
-    mm::{frame::Frame, pager::Pager},
+    mm::{fallible::TryRoomExact, frame::Frame, pager::Pager},
 };
 
 /// The most areas one address space may have (`vm.max_map_count`).
@@ -231,7 +231,7 @@ impl Areas {
     /// Cuts `start..end` out and returns the parts, ascending.
     ///
     /// # Errors
-    /// `ENOMEM` if a split would make too many areas; nothing was changed.
+    /// `ENOMEM` if a split would make too many areas, or without memory for the list; nothing was changed.
     pub fn remove(&mut self, start: u64, end: u64) -> Result<Vec<Area>> {
         let splits = self
             .find(start)
@@ -239,10 +239,13 @@ impl Areas {
         if splits && self.0.len() >= MAX_AREAS {
             return Err(Errno::ENOMEM);
         }
-        let keys: Vec<u64> = self.overlapping(start, end).map(|area| area.start).collect();
-        let mut removed = Vec::with_capacity(keys.len());
-        for key in keys {
-            let Some(area) = self.0.remove(&key) else { continue };
+        let mut removed = Vec::new();
+        removed.try_room_exact(self.overlapping(start, end).count())?;
+        loop {
+            let key = self.overlapping(start, end).next().map(|area| area.start);
+            let Some(area) = key.and_then(|key| self.0.remove(&key)) else {
+                break;
+            };
             if area.start < start {
                 self.0.insert(area.start, area.part(area.start, start));
             }

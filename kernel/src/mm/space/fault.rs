@@ -20,7 +20,7 @@ use crate::{
     errno::Errno,
     mm::{
         frame::{self, Frame},
-        pager::Pager,
+        pager::{Mappings, Pager},
     },
 };
 
@@ -42,6 +42,8 @@ enum Step {
     Done(Generation),
     /// Somebody else has already done it; stale translations may be about.
     Spurious,
+    /// A fork has to be over first.
+    Forking,
     Ask(Question),
 }
 
@@ -50,6 +52,8 @@ struct Question {
     pager: Arc<dyn Pager>,
     index: u64,
     write: bool,
+    /// What [`Mappings::cuts`](crate::mm::pager::Mappings::cuts) said before the pager was asked.
+    cuts: u64,
 }
 
 impl AddressSpace {
@@ -73,6 +77,7 @@ impl AddressSpace {
                     self.tlb.settle().await;
                     return Ok(());
                 }
+                Step::Forking => self.wait_for_fork().await,
                 Step::Ask(question) => {
                     let frame = question.ask().await?;
                     answer = Some((question, frame));
@@ -108,7 +113,10 @@ impl Question {
 
     /// Whether this still is the question to ask, and its answer of use.
     fn answers(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.pager, &other.pager) && self.index == other.index && self.write >= other.write
+        Arc::ptr_eq(&self.pager, &other.pager)
+            && self.index == other.index
+            && self.write >= other.write
+            && self.cuts == other.cuts
     }
 }
 
@@ -186,6 +194,9 @@ impl Inner {
             self.table.protect(page, flags);
             self.table.invalidate(page, page + PAGE);
             return Ok(Step::Done(Generation::NONE));
+        }
+        if self.forking {
+            return Ok(Step::Forking);
         }
         let (old, _) = self.table.frame(page).ok_or(FaultError::MapErr)?;
         let copy = old.duplicate().map_err(|_| FaultError::Oom)?;
@@ -265,6 +276,7 @@ impl Inner {
 fn question(area: &Area, page: u64, write: bool) -> Option<Question> {
     let (pager, index) = area.object_page(page)?;
     Some(Question {
+        cuts: pager.mappings().map_or(0, Mappings::cuts),
         pager: pager.clone(),
         index,
         write,

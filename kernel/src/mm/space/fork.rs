@@ -2,57 +2,91 @@
 
 use alloc::sync::Arc;
 
-use hal::{
-    arch::PageTable,
-    traits::{PageFlags, PageTableOps},
-};
+use hal::{arch::PageTable, traits::PageTableOps};
 
 use super::{
     AddressSpace, Areas, Inner,
-    area::{OnFork, Sharing},
+    area::{Area, OnFork, Sharing},
     table::{Batch, Table},
 };
-use crate::errno::{Errno, Result};
+use crate::{
+    errno::{Errno, Result},
+    mm::fallible,
+    rt,
+};
+
+/// Pages shared between two looks at what else is ready to run.
+const PAGES_PER_TURN: usize = 2048;
+
+/// A fork that goes through the pages of a space.
+struct Forking<'a>(&'a AddressSpace);
+
+impl Drop for Forking<'_> {
+    fn drop(&mut self) {
+        self.0.inner.lock().forking = false;
+        self.0.fork_over.wake_all();
+    }
+}
 
 impl AddressSpace {
     /// A copy with one user. Private pages are shared until one side writes; shared mappings stay shared. Returns when no
-    /// CPU can write a shared page by a stale translation any more.
+    /// CPU can write a shared page by a stale translation any more. Calls that change the parent's areas wait meanwhile.
+    ///
+    /// Dropping the future is safe if no other CPU runs in the space: pages that were shared already are copied or become
+    /// writable again one by one.
     ///
     /// # Errors
     /// `ENOMEM`: the child's tables do not fit. The parent is as it was.
     pub async fn fork(&self) -> Result<Arc<Self>> {
         let mut table = Table::new().map_err(|_| Errno::ENOMEM)?;
-        let (child, generation) = {
-            let mut inner = self.inner.lock();
+        let (forking, areas, layout) = {
+            let mut inner = self.unforked().await;
+            // A node of the tree is at least half full.
+            fallible::afford(inner.areas.count() * 2 * size_of::<Area>())?;
             let mut areas = Areas::default();
-            let mut result = Ok(());
-            let Inner {
-                areas: parents,
-                table: parent,
-                layout,
-            } = &mut *inner;
-            for area in parents.iter().filter(|area| area.on_fork != OnFork::Skip) {
+            for area in inner.areas.iter().filter(|area| area.on_fork != OnFork::Skip) {
                 areas.insert(area.clone());
-                if area.sharing == Sharing::Shared || area.on_fork == OnFork::Wipe {
-                    continue;
-                }
-                parent.visit(area.start, area.end, |page, frame, flags| {
-                    if result.is_err() {
-                        return None;
-                    }
-                    let shared = flags.with_write(false);
-                    result = table.map(page, frame(), shared);
-                    result.is_ok().then_some(shared)
-                });
             }
-            let layout = *layout;
-            let generation = self.tlb.forget(parent, 0, PageTable::USER_END, &mut Batch::new());
-            let child = result.map(|()| Inner { areas, table, layout });
-            (child, generation)
+            inner.forking = true;
+            (Forking(self), areas, inner.layout)
         };
-        // A failed copy is dropped here, outside the lock; the parent's pages become writable again one by one.
-        let child = child.map(Self::with).map_err(|_| Errno::ENOMEM);
+        let shared = self.share_pages(&areas, &mut table).await;
+        let generation = {
+            let inner = self.inner.lock();
+            self.tlb.forget(&inner.table, 0, PageTable::USER_END, &mut Batch::new())
+        };
         self.tlb.wait(generation).await;
-        child
+        // A failed copy is dropped here, outside the lock.
+        shared?;
+        let child = Self::with(Inner {
+            areas: Areas::default(),
+            table,
+            layout,
+            forking: false,
+        });
+        // Whoever cuts a file waits for the fork to be over, and finds the child then.
+        areas.iter().for_each(|area| child.announce(area));
+        child.inner.lock().areas = areas;
+        drop(forking);
+        Ok(child)
+    }
+
+    async fn share_pages(&self, areas: &Areas, table: &mut Table) -> Result<()> {
+        let private = |area: &&Area| area.sharing == Sharing::Private && area.on_fork == OnFork::Copy;
+        let mut since = 0;
+        for area in areas.iter().filter(private) {
+            let mut at = area.start;
+            while at < area.end {
+                let step = self.inner.lock().table.share(table, at, area.end);
+                let (next, copied) = step.map_err(|_| Errno::ENOMEM)?;
+                at = next;
+                since += copied;
+                if since >= PAGES_PER_TURN {
+                    since = 0;
+                    rt::yield_now().await;
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -1,18 +1,13 @@
-//! The mapping calls: what Linux's `mm/mmap.c`, `mprotect.c`, `mremap.c` and `madvise.c` promise, error by error.
+//! `mmap`, as Linux's `mm/mmap.c` promises, error by error, and the mappings that the kernel makes for a program.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::sync::Arc;
 
-use hal::{
-    arch::PageTable,
-    traits::{PageFlags, PageTableOps},
-};
+use hal::{arch::PageTable, traits::PageTableOps};
 
 use super::{
     AddressSpace, Inner, MAX_AREAS, MIN_ADDRESS, PAGE, Prot, Role, STACK_GAP,
     area::{Area, Content, OnFork, Sharing},
     page_ceil, page_floor,
-    table::Batch,
-    tlb::Generation,
 };
 use crate::{
     errno::{Errno, Result},
@@ -43,17 +38,6 @@ bitflags::bitflags! {
         /// `MAP_FIXED_NOREPLACE`: at that address or not at all.
         const FIXED_NOREPLACE = 0x10_0000;
         const _ = !0;
-    }
-
-    /// `MREMAP_*` (`linux/mman.h`).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct RemapFlags: u32 {
-        /// `MREMAP_MAYMOVE`.
-        const MAYMOVE = 1;
-        /// `MREMAP_FIXED`.
-        const FIXED = 2;
-        /// `MREMAP_DONTUNMAP`.
-        const DONTUNMAP = 4;
     }
 }
 
@@ -164,14 +148,6 @@ enum Occupied {
     Replace,
 }
 
-/// What was cut out of a space, to be dropped outside its lock.
-struct Removed {
-    areas: Vec<Area>,
-    batch: Batch,
-    generation: Generation,
-    next: u64,
-}
-
 impl Inner {
     fn place(&self, area: &Area, request: &Map) -> core::result::Result<u64, Occupied> {
         let length = area.len();
@@ -201,56 +177,6 @@ impl Inner {
             .find_gap(length, self.layout.mmap_top)
             .ok_or(Occupied::Error(Errno::ENOMEM))
     }
-
-    /// Cuts areas and pages out of `start..`, up to `end` or as far as one step goes.
-    fn remove_step(&mut self, space: &AddressSpace, start: u64, end: u64) -> Result<Removed> {
-        let mut batch = Batch::new();
-        // The areas first: a failing split changes nothing.
-        let areas = self.areas.remove(start, end)?;
-        let next = self.table.take(start, end, &mut batch);
-        if next < end {
-            // What is left keeps its areas until its pages go.
-            for area in areas.iter().filter(|area| area.end > next) {
-                self.areas.insert(area.part(next, end));
-            }
-        }
-        let generation = match batch.is_empty() {
-            true => Generation::NONE,
-            false => space.tlb.forget(&self.table, start, next, &mut batch),
-        };
-        Ok(Removed {
-            areas,
-            batch,
-            generation,
-            next,
-        })
-    }
-
-    /// Takes pages out and leaves the areas.
-    fn zap_step(&mut self, space: &AddressSpace, start: u64, end: u64) -> Removed {
-        let mut batch = Batch::new();
-        let next = self.table.take(start, end, &mut batch);
-        let generation = match batch.is_empty() {
-            true => Generation::NONE,
-            false => space.tlb.forget(&self.table, start, next, &mut batch),
-        };
-        Removed {
-            areas: Vec::new(),
-            batch,
-            generation,
-            next,
-        }
-    }
-}
-
-fn check_range(address: u64, length: u64) -> Result<(u64, u64)> {
-    if !address.is_multiple_of(PAGE) {
-        return Err(Errno::EINVAL);
-    }
-    let end = page_ceil(length)
-        .and_then(|length| address.checked_add(length))
-        .ok_or(Errno::ENOMEM)?;
-    Ok((address, end))
 }
 
 impl AddressSpace {
@@ -275,9 +201,10 @@ impl AddressSpace {
                 return Err(Errno::EPERM);
             }
         }
+        self.announce(&area);
         let start = loop {
             let occupied = {
-                let mut inner = self.inner.lock();
+                let mut inner = self.unforked().await;
                 match inner.place(&area, &request) {
                     Ok(start) => {
                         (area.start, area.end) = (start, start + length);
@@ -370,374 +297,11 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// `munmap`. Returns when no CPU can use what was there.
-    ///
-    /// # Errors
-    /// `EINVAL` (misaligned, empty, beyond the user half), `ENOMEM` (a split would make too many areas).
-    pub async fn munmap(&self, address: u64, length: u64) -> Result<()> {
-        let end = page_ceil(length).and_then(|length| address.checked_add(length));
-        let end = end.filter(|&end| end <= PageTable::USER_END).ok_or(Errno::EINVAL)?;
-        if !address.is_multiple_of(PAGE) || end == address {
-            return Err(Errno::EINVAL);
-        }
-        self.remove(address, end).await
-    }
-
-    async fn remove(&self, start: u64, end: u64) -> Result<()> {
-        let mut last = Generation::NONE;
-        let mut at = start;
-        while at < end {
-            let removed = self.inner.lock().remove_step(self, at, end)?;
-            at = removed.next;
-            last = last.max(removed.generation);
-            drop(removed.areas);
-            drop(removed.batch);
-        }
-        self.tlb.wait(last).await;
-        Ok(())
-    }
-
-    async fn zap(&self, start: u64, end: u64) {
-        let mut last = Generation::NONE;
-        let mut at = start;
-        while at < end {
-            let removed = self.inner.lock().zap_step(self, at, end);
-            at = removed.next;
-            last = last.max(removed.generation);
-            drop(removed.batch);
-        }
-        self.tlb.wait(last).await;
-    }
-
-    /// `mprotect`. As on Linux, what lies before the first hole or refusal is changed nevertheless.
-    ///
-    /// # Errors
-    /// `EINVAL` (misaligned), `ENOMEM` (a hole, too many areas), `EACCES` (beyond what the mapping may have).
-    pub async fn mprotect(&self, address: u64, length: u64, prot: Prot) -> Result<()> {
-        let (start, end) = check_range(address, length)?;
-        if start == end {
-            return Ok(());
-        }
-        let (result, generation) = self.inner.lock().protect(self, start, end, prot);
-        self.tlb.wait(generation).await;
-        result
-    }
-
-    /// `brk`: moves the end of the heap and returns where it is afterwards, which is where it was if it cannot be moved.
-    pub async fn brk(&self, address: u64) -> u64 {
-        let (old, new) = {
-            let mut inner = self.inner.lock();
-            let Inner { areas, layout, .. } = &mut *inner;
-            let current = layout.heap_end;
-            if address < layout.heap_start || address >= PageTable::USER_END {
-                return current;
-            }
-            let (Some(old), Some(new)) = (page_ceil(current), page_ceil(address)) else {
-                return current;
-            };
-            if new > old {
-                let pages = (new - layout.heap_start) / PAGE;
-                if !areas.is_free(old, new) || areas.count() >= MAX_AREAS || pages > frame::stats().total as u64 {
-                    return current;
-                }
-                areas.insert(Area {
-                    start: old,
-                    end: new,
-                    prot: Prot::READ | Prot::WRITE,
-                    max_prot: Prot::all(),
-                    sharing: Sharing::Private,
-                    content: Content::Anonymous,
-                    role: Role::Heap,
-                    on_fork: OnFork::Copy,
-                });
-            }
-            layout.heap_end = address;
-            (old, new)
-        };
-        if new < old && self.remove(new, old).await.is_err() {
-            // A split that makes too many areas: the heap keeps its pages.
-            self.inner.lock().layout.heap_end = old;
-            return old;
-        }
-        address
-    }
-
-    /// Says where `brk` starts: the end of the program's data. The heap is empty then.
-    pub fn set_heap_start(&self, address: u64) {
+    /// Moves the place of mappings that are put nowhere in particular down by `bytes` (a multiple of the page size), so that a
+    /// program cannot know it.
+    pub fn lower_mappings(&self, bytes: u64) {
+        debug_assert!(bytes.is_multiple_of(PAGE));
         let mut inner = self.inner.lock();
-        inner.layout.heap_start = address;
-        inner.layout.heap_end = address;
-    }
-
-    /// `mremap`: moves, shrinks or grows a mapping and returns its address.
-    ///
-    /// # Errors
-    /// `EINVAL` (misaligned, unknown flags, no new length, overlapping target), `EFAULT` (the old range is not one mapping),
-    /// `ENOMEM` (no room, or not without moving).
-    pub async fn mremap(&self, old: u64, old_length: u64, new_length: u64, flags: u32, target: u64) -> Result<u64> {
-        let flags = RemapFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
-        let (fixed, may_move) = (flags.contains(RemapFlags::FIXED), flags.contains(RemapFlags::MAYMOVE));
-        if (fixed && !may_move) || flags.contains(RemapFlags::DONTUNMAP) || !old.is_multiple_of(PAGE) {
-            return Err(Errno::EINVAL);
-        }
-        let old_length = page_ceil(old_length)
-            .filter(|&length| length != 0)
-            .ok_or(Errno::EINVAL)?;
-        let new_length = page_ceil(new_length)
-            .filter(|&length| length != 0)
-            .ok_or(Errno::EINVAL)?;
-        let old_end = old.checked_add(old_length).ok_or(Errno::EINVAL)?;
-        if new_length > PageTable::USER_END {
-            return Err(Errno::ENOMEM);
-        }
-        if fixed {
-            let fits = target.is_multiple_of(PAGE)
-                && target >= MIN_ADDRESS
-                && target
-                    .checked_add(new_length)
-                    .is_some_and(|end| end <= PageTable::USER_END);
-            if !fits || (target < old_end && old < target + new_length) {
-                return Err(Errno::EINVAL);
-            }
-        }
-        {
-            let inner = self.inner.lock();
-            let area = inner.areas.find(old).ok_or(Errno::EFAULT)?;
-            if old_end > area.end || matches!(area.content, Content::Special(_)) {
-                return Err(Errno::EFAULT);
-            }
-        }
-        if fixed {
-            self.remove(target, target + new_length).await?;
-        }
-        if new_length < old_length {
-            self.remove(old + new_length, old_end).await?;
-        }
-        if !fixed && new_length <= old_length {
-            return Ok(old);
-        }
-        let kept = old_length.min(new_length);
-        let (new, generation) = {
-            let mut inner = self.inner.lock();
-            let area = inner
-                .areas
-                .find(old)
-                .filter(|area| old + kept <= area.end)
-                .ok_or(Errno::EFAULT)?;
-            let (start, end) = (area.start, area.end);
-            let grown = old.checked_add(new_length).filter(|&end| end <= PageTable::USER_END);
-            if let Some(grown) = grown.filter(|_| !fixed && old + kept == end)
-                && inner.areas.is_free(end, grown)
-            {
-                inner.areas.grow_up(start, grown);
-                return Ok(old);
-            }
-            if !may_move {
-                return Err(Errno::ENOMEM);
-            }
-            let new = match fixed {
-                true if inner.areas.overlapping(target, target + new_length).next().is_none() => target,
-                true => return Err(Errno::ENOMEM),
-                false => inner
-                    .areas
-                    .find_gap(new_length, inner.layout.mmap_top)
-                    .ok_or(Errno::ENOMEM)?,
-            };
-            if inner.areas.count() + 2 >= MAX_AREAS {
-                return Err(Errno::ENOMEM);
-            }
-            (new, inner.relocate(self, old, kept, new, new_length)?)
-        };
-        self.tlb.wait(generation).await;
-        Ok(new)
-    }
-
-    /// `madvise`. `MADV_DONTNEED` and `MADV_FREE` drop pages, the fork advice is kept, the rest is advice that nobody needs.
-    ///
-    /// # Errors
-    /// `EINVAL` (misaligned, unknown, not possible for this kind of mapping), `ENOMEM` (a hole; what is mapped has been dealt with).
-    pub async fn madvise(&self, address: u64, length: u64, advice: i32) -> Result<()> {
-        // asm-generic/mman-common.h
-        const DONTNEED: i32 = 4;
-        const FREE: i32 = 8;
-        let (start, end) = check_range(address, length).map_err(|_| Errno::EINVAL)?;
-        let on_fork = match advice {
-            10 => Some(OnFork::Skip),
-            11 | 19 => Some(OnFork::Copy),
-            18 => Some(OnFork::Wipe),
-            0..=4 | 8 | 14..=17 | 20..=25 => None,
-            _ => return Err(Errno::EINVAL),
-        };
-        if start == end {
-            return Ok(());
-        }
-        let covered = {
-            let mut inner = self.inner.lock();
-            if let Some(on_fork) = on_fork {
-                for mut area in inner.areas.remove(start, end)? {
-                    area.on_fork = on_fork;
-                    inner.areas.insert(area);
-                }
-            }
-            let special = |area: &Area| matches!(area.content, Content::Special(_));
-            let freeable = |area: &Area| matches!(area.content, Content::Anonymous);
-            if advice == DONTNEED && inner.areas.overlapping(start, end).any(special)
-                || advice == FREE && !inner.areas.overlapping(start, end).all(freeable)
-            {
-                return Err(Errno::EINVAL);
-            }
-            inner.areas.covers(start, end)
-        };
-        if matches!(advice, DONTNEED | FREE) {
-            self.zap(start, end).await;
-        }
-        if covered { Ok(()) } else { Err(Errno::ENOMEM) }
-    }
-
-    /// `msync`: writes shared file mappings back.
-    ///
-    /// # Errors
-    /// `EINVAL` (misaligned, contradictory flags), `ENOMEM` (a hole), what the file reports.
-    pub fn msync(&self, address: u64, length: u64, flags: u32) -> Result<()> {
-        const ASYNC: u32 = 1;
-        const SYNC: u32 = 4;
-        if flags & !7 != 0 || flags & (ASYNC | SYNC) == ASYNC | SYNC {
-            return Err(Errno::EINVAL);
-        }
-        let (start, end) = check_range(address, length)?;
-        let (parts, covered) = {
-            let inner = self.inner.lock();
-            let shared = inner
-                .areas
-                .overlapping(start, end)
-                .filter(|area| area.sharing == Sharing::Shared);
-            let parts: Vec<Area> = shared.map(|area| area.part(start, end)).collect();
-            (parts, inner.areas.covers(start, end))
-        };
-        for part in parts {
-            if let Some((pager, first)) = part.object_page(part.start) {
-                pager.sync(first, first + part.len() / PAGE)?;
-            }
-        }
-        if covered { Ok(()) } else { Err(Errno::ENOMEM) }
-    }
-
-    /// `mincore`: whether each page from `address` on is there, into `out` (one entry a page).
-    ///
-    /// # Errors
-    /// `EINVAL` (misaligned), `ENOMEM` (a hole).
-    pub fn mincore(&self, address: u64, out: &mut [u8]) -> Result<()> {
-        let (start, end) = check_range(address, out.len() as u64 * PAGE)?;
-        let inner = self.inner.lock();
-        if end > PageTable::USER_END || !inner.areas.covers(start, end) {
-            return Err(Errno::ENOMEM);
-        }
-        for (page, out) in (start..end).step_by(PAGE as usize).zip(out) {
-            *out = inner.table.translate(page).is_some().into();
-        }
-        Ok(())
-    }
-}
-
-impl Inner {
-    fn protect(&mut self, space: &AddressSpace, start: u64, end: u64, prot: Prot) -> (Result<()>, Generation) {
-        // How far it can go, and why not further.
-        let (mut limit, mut result) = (start, Ok(()));
-        for area in self.areas.overlapping(start, end.min(PageTable::USER_END)) {
-            if area.start > limit {
-                break;
-            }
-            if !area.max_prot.contains(prot) || matches!(area.content, Content::Special(_)) {
-                result = Err(Errno::EACCES);
-                break;
-            }
-            limit = area.end;
-        }
-        let limit = limit.min(end);
-        if limit < end && result.is_ok() {
-            result = Err(Errno::ENOMEM);
-        }
-        if limit == start {
-            return (result, Generation::NONE);
-        }
-        let cuts = [start, limit]
-            .iter()
-            .filter(|&&at| self.areas.find(at).is_some_and(|area| area.start < at))
-            .count();
-        if self.areas.count() + cuts > MAX_AREAS {
-            return (Err(Errno::ENOMEM), Generation::NONE);
-        }
-        match self.areas.remove(start, limit) {
-            Err(errno) => return (Err(errno), Generation::NONE),
-            Ok(areas) => {
-                for mut area in areas {
-                    area.prot = prot;
-                    self.areas.insert(area);
-                }
-            }
-        }
-        let mut changed = false;
-        self.table.visit(start, limit, |_, frame, flags| {
-            let new = prot
-                .page_flags()
-                .with_write(flags.writable() && prot.contains(Prot::WRITE));
-            if new.executable() && !flags.executable() {
-                PageTable::sync_instruction_cache(frame().address());
-            }
-            changed |= new != flags;
-            (new != flags).then_some(new)
-        });
-        let generation = match changed {
-            true => space.tlb.forget(&self.table, start, limit, &mut Batch::new()),
-            false => Generation::NONE,
-        };
-        (result, generation)
-    }
-
-    /// Moves areas and pages of `old..old + kept` to `new`, where `new_length` bytes are free. Nothing changes on failure.
-    fn relocate(&mut self, space: &AddressSpace, old: u64, kept: u64, new: u64, new_length: u64) -> Result<Generation> {
-        let mut pages = Vec::new();
-        let count = self.table.resident().min(kept / PAGE) as usize;
-        pages.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
-        self.table.visit(old, old + kept, |page, _, _| {
-            pages.push(page);
-            None
-        });
-        for (index, &page) in pages.iter().enumerate() {
-            if self.move_page(page, page - old + new).is_err() {
-                for &page in &pages[..index] {
-                    // Its table exists: it was there a moment ago.
-                    let _ = self.move_page(page - old + new, page);
-                }
-                return Err(Errno::ENOMEM);
-            }
-        }
-        for area in self.areas.remove(old, old + kept)? {
-            let role = if area.role == Role::Heap {
-                Role::Plain
-            } else {
-                area.role
-            };
-            self.areas.insert(Area {
-                start: new,
-                end: new + new_length,
-                role,
-                ..area
-            });
-        }
-        Ok(space.tlb.forget(&self.table, old, old + kept, &mut Batch::new()))
-    }
-
-    fn move_page(&mut self, from: u64, to: u64) -> Result<()> {
-        let Some((frame, flags)) = self.table.unmap(from) else {
-            return Ok(());
-        };
-        let keep = frame.clone();
-        if self.table.map(to, frame, flags).is_err() {
-            // The entry just emptied has its table still.
-            let _ = self.table.map(from, keep, flags);
-            return Err(Errno::ENOMEM);
-        }
-        Ok(())
+        inner.layout.mmap_top = inner.layout.mmap_top.saturating_sub(bytes);
     }
 }

@@ -8,6 +8,9 @@
 //! count of one (take permission back) or more (copy). Pages of files are always referred to by their page cache as well, so a
 //! private file mapping is the same case.
 //!
+//! **Fork** goes through the pages in steps as well. While it does, areas do not change, and a write to a shared page waits:
+//! another CPU may still write to it by a translation from before.
+//!
 //! **Waiting.** The lock is a short spin lock. What must wait happens between two holds of it and looks again
 //! afterwards: a pager brings a page ([`crate::mm::pager`]), other CPUs forget stale translations ([`tlb`]). Long changes go in
 //! steps of [`table::STEP`] pages, each complete in itself (areas and pages of a piece vanish together), so that interrupts are not
@@ -18,16 +21,28 @@
 //! once, whatever idle CPU still holds the root.
 
 mod access;
+mod advise;
 mod area;
 mod fault;
 mod fork;
+mod heap;
 mod map;
+mod protect;
+mod remap;
 mod report;
 mod table;
 mod tlb;
+mod unmap;
 
-use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use alloc::{
+    boxed::Box,
+    sync::{Arc, Weak},
+};
+use core::{
+    future::Future,
+    pin::Pin,
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
+};
 
 use hal::{
     PAGE_SIZE,
@@ -35,17 +50,18 @@ use hal::{
     traits::{PageFlags, PageTableOps},
 };
 
-use area::{Areas, Role};
+use area::{Area, Areas, Content, Role};
 pub use area::{MAX_AREAS, MIN_ADDRESS, STACK_GAP};
 pub use fault::FaultError;
-pub use map::{Map, MapFlags, RemapFlags};
+pub use map::{Map, MapFlags};
+pub use remap::RemapFlags;
 pub use report::MapEntry;
 use table::{Batch, Table};
 use tlb::Tlb;
 
 use crate::{
     errno::{Errno, Result},
-    sync::{Rank, SpinLock},
+    sync::{Rank, SpinLock, SpinLockGuard, WaitQueue},
 };
 
 bitflags::bitflags! {
@@ -78,12 +94,17 @@ pub struct AddressSpace {
     inner: SpinLock<Inner>,
     tlb: Tlb,
     users: AtomicU32,
+    this: Weak<Self>,
+    /// Woken when a fork is over.
+    fork_over: WaitQueue,
 }
 
 struct Inner {
     areas: Areas,
     table: Table,
     layout: Layout,
+    /// Whether a fork goes through the pages: areas stay as they are, and shared pages are not copied, until it is over.
+    forking: bool,
 }
 
 /// Where things are put when nobody says where.
@@ -117,15 +138,45 @@ impl AddressSpace {
             areas: Areas::default(),
             table,
             layout,
+            forking: false,
         }))
     }
 
     fn with(inner: Inner) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
             inner: SpinLock::new(Rank::AddressSpace, inner),
             tlb: Tlb::new(),
             users: AtomicU32::new(1),
+            this: this.clone(),
+            fork_over: WaitQueue::new(),
         })
+    }
+
+    /// The inside, once no fork goes through it: for whoever changes areas.
+    async fn unforked(&self) -> SpinLockGuard<'_, Inner> {
+        loop {
+            {
+                let inner = self.inner.lock();
+                if !inner.forking {
+                    return inner;
+                }
+            }
+            self.wait_for_fork().await;
+        }
+    }
+
+    /// Boxed, because it is rare and every thread's future has room for every wait.
+    fn wait_for_fork(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.fork_over.wait_until(|| (!self.inner.lock().forking).then_some(())))
+    }
+
+    /// Has the pager of an area know the space. Before the area is there.
+    fn announce(&self, area: &Area) {
+        if let Content::Object { pager, .. } = &area.content
+            && let Some(mappings) = pager.mappings()
+        {
+            mappings.add(self.tlb.id(), &self.this);
+        }
     }
 
     /// The same address space for a further process (`CLONE_VM`). Each [`AddressSpace::share`] and [`AddressSpace::new`] is
@@ -158,6 +209,13 @@ impl AddressSpace {
         // No user is left, so nobody runs on a stale translation: an idle CPU that still has the root touches no user
         // address before it activates another space. Frames can go without waiting for it.
         let areas = core::mem::take(&mut self.inner.lock().areas);
+        for area in areas.iter() {
+            if let Content::Object { pager, .. } = &area.content
+                && let Some(mappings) = pager.mappings()
+            {
+                mappings.remove(self.tlb.id());
+            }
+        }
         drop(areas);
         let mut at = 0;
         while at < PageTable::USER_END {
@@ -185,4 +243,15 @@ fn page_floor(address: u64) -> u64 {
 
 fn page_ceil(address: u64) -> Option<u64> {
     address.checked_add(PAGE - 1).map(page_floor)
+}
+
+/// A range as a call gives it: its first byte and one past its last, rounded up to a page.
+fn check_range(address: u64, length: u64) -> Result<(u64, u64)> {
+    if !address.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let end = page_ceil(length)
+        .and_then(|length| address.checked_add(length))
+        .ok_or(Errno::ENOMEM)?;
+    Ok((address, end))
 }

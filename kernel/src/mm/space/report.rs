@@ -6,7 +6,13 @@ use super::{
     AddressSpace, PAGE, Prot, Role,
     area::{Area, Sharing},
 };
-use crate::mm::pager::Backing;
+use crate::{
+    errno::Result,
+    mm::{
+        fallible::{TryRoom, TryRoomExact},
+        pager::Backing,
+    },
+};
 
 /// One line of `/proc/<pid>/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +47,26 @@ impl AddressSpace {
     }
 
     /// The areas, ascending.
-    pub fn maps(&self) -> Vec<MapEntry> {
-        let areas: Vec<Area> = self.inner.lock().areas.iter().cloned().collect();
-        areas.iter().map(entry).collect()
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn maps(&self) -> Result<Vec<MapEntry>> {
+        let areas = {
+            let mut areas = Vec::new();
+            loop {
+                let count = self.inner.lock().areas.count();
+                areas.try_room(count)?;
+                let inner = self.inner.lock();
+                if inner.areas.count() <= areas.capacity() {
+                    areas.extend(inner.areas.iter().cloned());
+                    break areas;
+                }
+            }
+        };
+        let mut entries = Vec::new();
+        entries.try_room_exact(areas.len())?;
+        entries.extend(areas.iter().map(entry));
+        Ok(entries)
     }
 }
 

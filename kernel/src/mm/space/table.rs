@@ -9,7 +9,7 @@ use hal::{
     PAGE_SIZE,
     addr::{PhysAddr, VirtAddr},
     arch::{PageTable, PteFlags},
-    traits::{OutOfFrames, PageTableOps},
+    traits::{OutOfFrames, PageFlags, PageTableOps},
 };
 
 use crate::mm::frame::{Frame, TableFrames};
@@ -145,6 +145,40 @@ impl Table {
             at = done;
         }
         at
+    }
+
+    /// Maps the pages of `start..end` in `child` too, writable in neither, at most [`STEP`] of them; returns up to where that
+    /// is done and how many there were.
+    pub fn share(&mut self, child: &mut Self, start: u64, end: u64) -> Result<(u64, usize), OutOfFrames> {
+        const SMALL: u64 = (STEP * PAGE_SIZE) as u64;
+        const LARGE: u64 = 1 << 30;
+        let (mut at, mut window, mut copied) = (start, SMALL, 0);
+        while at < end && copied < STEP {
+            let stop = end.min(at.saturating_add(window));
+            let mut done = stop;
+            let mut result = Ok(());
+            let before = copied;
+            self.get_mut()
+                .visit(VirtAddr(at), VirtAddr(stop), |page, address, flags| {
+                    if copied == STEP || result.is_err() {
+                        done = done.min(page.0);
+                        return None;
+                    }
+                    let shared = flags.with_write(false);
+                    result = child.map(page.0, borrow(address).clone_frame(), shared);
+                    copied += 1;
+                    result.is_ok().then_some(shared)
+                });
+            result?;
+            // Empty tables are skipped whole, so a wide look costs no more than a narrow one.
+            window = if copied == before {
+                (window * 16).min(LARGE)
+            } else {
+                SMALL
+            };
+            at = done;
+        }
+        Ok((at, copied))
     }
 
     /// Makes the calling CPU translate by this table.

@@ -73,6 +73,11 @@ impl Tlb {
         }
     }
 
+    /// The address space's number: no other has it or has had it.
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Makes every CPU forget `start..end` of `table`. The frames of `batch` stay in it where that has happened by itself, to be
     /// dropped outside the lock; otherwise they are parked until it has. Called with the lock around the table held, which
     /// orders generations.

@@ -1,5 +1,8 @@
 //! Changing attributes: mode, owner, times, length.
 
+use alloc::{boxed::Box, sync::Arc};
+
+use hal::PAGE_SIZE;
 use linux_raw_sys::general as linux;
 
 use super::{
@@ -9,10 +12,11 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     fs::{
-        FileKind, Permission, Timestamp,
+        FileKind, Inode, Permission, Timestamp,
         attributes::{S_ISGID, S_ISUID, SetAttributes, owns, permit},
         path::LastLink,
     },
+    mm::{Pager, pager},
     task::Thread,
 };
 
@@ -261,8 +265,21 @@ pub async fn truncate(t: &Thread, name: u64, length: i64) -> Result<u64> {
     }
     place.mount.writable()?;
     permit(&attributes, &t.credentials(), Permission::WRITE)?;
-    place.inode.set_attributes(&change)?;
+    set_size(&place.inode, &change).await?;
     Ok(0)
+}
+
+/// Changes a file's size. Mappings of what is cut off go, and its memory is given back bit by bit.
+pub(super) async fn set_size(inode: &Arc<dyn Inode>, change: &SetAttributes) -> Result<()> {
+    inode.set_attributes(change)?;
+    forget_past(inode.pager(), change.size.unwrap_or(u64::MAX)).await;
+    Ok(())
+}
+
+async fn forget_past(pager: Option<Arc<dyn Pager>>, size: u64) {
+    if let Some(pager) = pager {
+        Box::pin(pager::cut(&pager, size.div_ceil(PAGE_SIZE as u64))).await;
+    }
 }
 
 /// `ftruncate(2)`.
@@ -273,8 +290,11 @@ pub async fn ftruncate(t: &Thread, fd: i32, length: i64) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     match file.inode() {
-        Some(inode) => inode.set_attributes(&change)?,
-        None => file.file().set_attributes(&change)?,
+        Some(inode) => set_size(inode, &change).await?,
+        None => {
+            file.file().set_attributes(&change)?;
+            forget_past(file.file().pager().ok(), change.size.unwrap_or(u64::MAX)).await;
+        }
     }
     Ok(0)
 }

@@ -30,10 +30,7 @@ pub async fn dup(t: &Thread, fd: i32) -> Result<u64> {
 
 fn duplicate_to(t: &Thread, from: i32, to: i32, on_exec: OnExec) -> Result<u64> {
     let files = t.files();
-    let old = files.replace(to, files.get(from)?, on_exec, descriptor_limit(t))?;
-    if let Some(old) = &old {
-        locks::release_process(old, t.process().pid());
-    }
+    drop(files.replace(to, files.get(from)?, on_exec, descriptor_limit(t))?);
     Ok(to as u64)
 }
 
@@ -141,7 +138,7 @@ pub async fn fcntl(t: &Thread, fd: i32, command: u32, argument: u64) -> Result<u
         }
         linux::F_GETLK | linux::F_OFD_GETLK => get_lock(t, &file, command, argument).await,
         linux::F_SETLK | linux::F_SETLKW | linux::F_OFD_SETLK | linux::F_OFD_SETLKW => {
-            set_lock(t, &file, command, argument).await
+            set_lock(t, fd, &file, command, argument).await
         }
         linux::F_GETPIPE_SZ => Ok(file.file().as_pipe().ok_or(Errno::EBADF)?.pipe().capacity() as u64),
         linux::F_SETPIPE_SZ => {
@@ -189,10 +186,11 @@ async fn parse_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> 
         }
         Owner::description(file)
     } else {
-        Owner::Process(t.process().pid())
+        Owner::table(&t.files())
     };
     let lock = Lock {
         owner,
+        pid: t.process().pid(),
         kind: kind.unwrap_or(LockKind::Shared),
         start: start as u64,
         end: end as u64,
@@ -224,7 +222,7 @@ async fn get_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> Re
                 found.end - found.start
             },
             l_pid: match found.owner {
-                Owner::Process(pid) => i64::from(pid),
+                Owner::Table(_) => i64::from(found.pid),
                 Owner::Description(_) => -1,
             },
         }),
@@ -233,7 +231,7 @@ async fn get_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> Re
     Ok(0)
 }
 
-async fn set_lock(t: &Thread, file: &Arc<OpenFile>, command: u32, address: u64) -> Result<u64> {
+async fn set_lock(t: &Thread, fd: i32, file: &Arc<OpenFile>, command: u32, address: u64) -> Result<u64> {
     let (kind, lock) = parse_lock(t, file, command, address).await?;
     match kind {
         None => locks::unlock(file, &lock)?,
@@ -243,6 +241,12 @@ async fn set_lock(t: &Thread, file: &Arc<OpenFile>, command: u32, address: u64) 
             let lock = Lock { kind, ..lock };
             let wait = matches!(command, linux::F_SETLKW | linux::F_OFD_SETLKW);
             take_lock(t, file, lock, wait.then_some(())).await?;
+            // A close by another thread meanwhile has let go of what was there, and of this lock perhaps not.
+            let is_open = t.files().get(fd).is_ok_and(|now| Arc::ptr_eq(&now, file));
+            if matches!(lock.owner, Owner::Table(_)) && !is_open {
+                locks::release_table(file, &t.files());
+                return Err(Errno::EBADF);
+            }
         }
     }
     Ok(0)
@@ -270,6 +274,7 @@ pub async fn flock(t: &Thread, fd: i32, operation: u32) -> Result<u64> {
     let file = t.files().get_usable(fd)?;
     let lock = |kind| Lock {
         owner: Owner::whole_file(&file),
+        pid: t.process().pid(),
         kind,
         start: 0,
         end: u64::MAX,
@@ -326,7 +331,7 @@ pub async fn ioctl(t: &Thread, fd: i32, command: u32, argument: u64) -> Result<u
         match result {
             Ok(value) => return Ok(value),
             Err(Stop::Errno(errno)) => return Err(errno),
-            Err(Stop::Fault(fault)) => t.mm().resolve(fault).await.map_err(|_| Errno::EFAULT)?,
+            Err(Stop::Fault(fault)) => t.mm().resolve(fault).await?,
             Err(Stop::WouldBlock) => match wait.as_mut().as_pin_mut() {
                 Some(wait) => t.interruptible(wait).await?,
                 None => return Err(Errno::EAGAIN),

@@ -173,10 +173,11 @@ async fn open_location(t: &Thread, location: Location, flags: u32) -> Result<Ope
         other => other?,
     };
     if flags & linux::O_TRUNC != 0 && kind == FileKind::Regular {
-        location.inode.set_attributes(&SetAttributes {
+        let change = SetAttributes {
             size: Some(0),
             ..SetAttributes::default()
-        })?;
+        };
+        super::attr::set_size(&location.inode, &change).await?;
     }
     Ok(OpenFile::new(file, location, flags))
 }
@@ -277,9 +278,7 @@ pub async fn openat2(t: &Thread, dirfd: i32, name: u64, how: u64, size: u64) -> 
 
 /// `close(2)`.
 pub async fn close(t: &Thread, fd: i32) -> Result<u64> {
-    let file = t.files().remove(fd)?;
-    crate::fs::locks::release_process(&file, t.process().pid());
-    drop(file);
+    drop(t.files().remove(fd)?);
     Ok(0)
 }
 
@@ -295,8 +294,8 @@ pub async fn close_range(t: &Thread, first: u32, last: u32, flags: u32) -> Resul
     t.files().for_each(first, last, |table, fd| {
         if flags & CLOSE_RANGE_CLOEXEC != 0 {
             let _ = table.set_on_exec(fd, OnExec::Close);
-        } else if let Ok(file) = table.remove(fd) {
-            crate::fs::locks::release_process(&file, t.process().pid());
+        } else {
+            let _ = table.remove(fd);
         }
     });
     Ok(0)

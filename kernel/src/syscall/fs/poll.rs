@@ -14,6 +14,7 @@ use linux_raw_sys::general as linux;
 use smallvec::SmallVec;
 
 use super::user::{get, put, words};
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -60,7 +61,7 @@ async fn wait_for(t: &Thread, watched: &mut [Watched], deadline: Option<u64>) ->
         let files: SmallVec<[Arc<OpenFile>; 4]> = watched.iter().filter_map(|watched| watched.file.clone()).collect();
         let mut waits = Vec::new();
         for queue in files.iter().filter_map(|file| file.file().poll_queue()) {
-            waits.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            waits.try_room(1)?;
             let mut wait = Box::pin(queue.wait());
             wait.as_mut().enable();
             waits.push(wait);
@@ -132,7 +133,7 @@ async fn poll_until(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -
     }
     let files = t.files();
     let mut watched = Watch::new();
-    watched.try_reserve(count as usize).map_err(|_| Errno::ENOMEM)?;
+    watched.try_room(count as usize)?;
     for index in 0..u64::from(count) {
         let [word] = words(t, array.wrapping_add(index * 8)).await?;
         let (fd, wanted) = asked_for(word);

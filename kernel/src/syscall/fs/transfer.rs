@@ -9,6 +9,7 @@ use core::pin::pin;
 use linux_raw_sys::general as linux;
 
 use super::user::{vectors, words};
+use crate::mm::fallible::TryRoomExact;
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -66,7 +67,7 @@ async fn complete<S>(
             Err(Stop::Errno(errno)) => errno,
             Err(Stop::Fault(fault)) => match t.mm().resolve(fault).await {
                 Ok(()) => continue,
-                Err(_) => Errno::EFAULT,
+                Err(errno) => errno,
             },
             Err(Stop::WouldBlock) => {
                 let stream_done = done > 0 && direction == Direction::Read;
@@ -118,7 +119,7 @@ pub async fn read_into(t: &Thread, file: &OpenFile, at: Option<u64>, sink: &mut 
         |(_, sink)| {
             (
                 sink.done(),
-                if sink.remaining() == 0 && !sink.is_full() {
+                if sink.remaining() == 0 && !sink.is_complete() {
                     Next::Again
                 } else {
                     Next::Return
@@ -153,7 +154,7 @@ pub async fn write_from(
             file.write(Some(t), at.as_mut(), source, write_at)
         },
         |(_, source)| {
-            let again = source.remaining() == 0 && !source.is_empty();
+            let again = source.remaining() == 0 && !source.is_complete();
             (source.done(), if again { Next::Again } else { Next::Return })
         },
     )
@@ -301,9 +302,7 @@ async fn copy(
     count: u64,
 ) -> Result<u64> {
     let mut buffer = alloc::vec::Vec::new();
-    buffer
-        .try_reserve_exact(COPY_CHUNK.min(count as usize))
-        .map_err(|_| Errno::ENOMEM)?;
+    buffer.try_room_exact(COPY_CHUNK.min(count as usize))?;
     buffer.resize(COPY_CHUNK.min(count as usize), 0);
     let mut done = 0;
     while done < count {

@@ -29,7 +29,7 @@ pub async fn with_faults<T>(t: &Thread, mut attempt: impl FnMut() -> Attempt<T>)
             Ok(value) => return Ok(value),
             Err(Stop::Errno(errno)) => return Err(errno),
             Err(Stop::WouldBlock) => return Err(Errno::EAGAIN),
-            Err(Stop::Fault(fault)) => t.mm().resolve(fault).await.map_err(|_| Errno::EFAULT)?,
+            Err(Stop::Fault(fault)) => t.mm().resolve(fault).await?,
         }
     }
 }

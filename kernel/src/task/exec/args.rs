@@ -2,6 +2,7 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     mm::AddressSpace,
@@ -44,7 +45,7 @@ impl Strings {
     /// # Errors
     /// `ENOMEM`.
     pub fn push(&mut self, string: &[u8]) -> Result<()> {
-        self.bytes.try_reserve(string.len() + 1).map_err(|_| Errno::ENOMEM)?;
+        self.bytes.try_room(string.len() + 1)?;
         self.bytes.extend_from_slice(string);
         self.bytes.push(0);
         self.count += 1;
@@ -65,7 +66,7 @@ impl Strings {
             .iter()
             .position(|byte| *byte == 0)
             .map_or(&[][..], |end| &self.bytes[end + 1..]);
-        strings.bytes.try_reserve(rest.len()).map_err(|_| Errno::ENOMEM)?;
+        strings.bytes.try_room(rest.len())?;
         strings.bytes.extend_from_slice(rest);
         strings.count += self.count.saturating_sub(1);
         *self = strings;

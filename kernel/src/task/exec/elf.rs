@@ -18,6 +18,7 @@ use hal::{
     traits::PageTableOps,
 };
 
+use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     mm::Prot,
@@ -135,7 +136,7 @@ pub fn program(header: Header, table: &[u8], file_size: u64) -> Result<Program> 
                     prot: prot(entry.p_flags),
                 };
                 check(&segment, program.segments.last(), file_size)?;
-                program.segments.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                program.segments.try_room(1)?;
                 program.segments.push(segment);
             }
             PT_PHDR => program.headers_address = entry.p_vaddr,

@@ -5,6 +5,7 @@ use alloc::{sync::Arc, vec::Vec};
 use hal::{PAGE_SIZE, addr::VirtAddr};
 
 use super::elf::{self, Program, Segment};
+use crate::mm::fallible::TryRoomExact;
 use crate::{
     errno::{Errno, Result},
     fs::OpenFile,
@@ -22,7 +23,7 @@ pub(super) fn read_program(file: &OpenFile) -> Result<Program> {
     let length = file.read_kernel(0, &mut start)?;
     let header = elf::header(&start[..length])?;
     let mut table = Vec::new();
-    table.try_reserve_exact(header.table.1).map_err(|_| Errno::ENOMEM)?;
+    table.try_room_exact(header.table.1)?;
     table.resize(header.table.1, 0);
     if file.read_kernel(header.table.0, &mut table)? != table.len() {
         return Err(Errno::ENOEXEC);

@@ -35,7 +35,7 @@ use crate::{
     command_line,
     errno::{Errno, Result},
     fs::{OpenFile, path},
-    mm::{AddressSpace, STACK_TOP},
+    mm::{AddressSpace, STACK_TOP, fallible},
     random, syscall,
 };
 
@@ -44,8 +44,16 @@ const PAGE: u64 = PAGE_SIZE as u64;
 const MAX_NESTING: usize = 4;
 /// The new stack's first part, which grows on demand.
 const STACK_SIZE: u64 = 132 << 10;
-/// Where position-independent programs go, without randomisation.
+/// Where position-independent programs go, without randomisation. A third of the address space is below the mappings, so
+/// that what follows has room.
 const PIE_BASE: u64 = (STACK_TOP / 3 * 2) & !(PAGE - 1);
+/// Where their linkers go, past the farthest that a program is moved.
+const LINKER_BASE: u64 = PIE_BASE + (4 << 40);
+/// Random bits of page numbers, as on x86_64 Linux: of programs, linkers and mappings (`mmap_rnd_bits`), of the stack
+/// (`STACK_RND_MASK`), of the heap (32 MiB).
+const MAPPING_BITS: u32 = 28;
+const STACK_BITS: u32 = 22;
+const HEAP_BITS: u32 = 13;
 /// `ADDR_NO_RANDOMIZE` of `personality(2)`.
 const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
 
@@ -67,7 +75,7 @@ pub(super) struct Prepared {
     trampoline: u64,
     entry: u64,
     stack: u64,
-    image: Image,
+    image: Arc<Image>,
     comm: Vec<u8>,
     credentials: Credentials,
 }
@@ -131,7 +139,7 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
         trampoline: 0,
         entry: 0,
         stack: 0,
-        image: Image::default(),
+        image: Arc::new(Image::default()),
         comm: base_name(original).to_vec(),
         credentials: new_credentials(process, &request.file),
     };
@@ -140,20 +148,20 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
     let shift = |bits: u32| if randomise { random_bits(bits) * PAGE } else { 0 };
 
     let base = if program.header.relocatable {
-        // A third of the address space is below, so that what follows has room.
-        (PIE_BASE + shift(20)).wrapping_sub(program.span().0)
+        (PIE_BASE + shift(MAPPING_BITS)).wrapping_sub(program.span().0)
     } else {
         0
     };
     load::map(&mm, &request.file, &program, base).await?;
-    mm.set_heap_start((base + program.end()).next_multiple_of(PAGE) + shift(11));
-    let stack_top = STACK_TOP - shift(18);
+    mm.set_heap_start((base + program.end()).next_multiple_of(PAGE) + shift(HEAP_BITS));
+    let stack_top = STACK_TOP - shift(STACK_BITS);
     let limit = process.limit(Resource::Stack);
     let size = (request.arguments.size() + request.environment.size()) as u64 + STACK_SIZE;
     mm.map_stack(stack_top, size, limit.max(size))?;
+    mm.lower_mappings(shift(MAPPING_BITS));
     let (start, interpreter_base) = match &interpreter {
         Some((file, linker)) => {
-            let base = (PIE_BASE + (64 << 30) + shift(20)).wrapping_sub(linker.span().0);
+            let base = (LINKER_BASE + shift(MAPPING_BITS)).wrapping_sub(linker.span().0);
             load::map(&mm, file, linker, base).await?;
             (base.wrapping_add(linker.header.entry), base)
         }
@@ -178,15 +186,15 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
     mm.write_bytes(built.pointer, &built.bytes).await?;
     prepared.entry = start;
     prepared.stack = built.pointer;
-    prepared.image = Image {
+    prepared.image = Arc::new(Image {
         path: request.file.location().map_or_else(
             || request.path.clone(),
             |location| path::path_of(location, &thread.fs().root()).display(),
         ),
-        arguments: request.arguments.bytes().to_vec(),
-        environment: request.environment.bytes().to_vec(),
+        arguments: fallible::copy(request.arguments.bytes())?,
+        environment: fallible::copy(request.environment.bytes())?,
         auxv: built.auxv,
-    };
+    });
     Ok(prepared)
 }
 

@@ -2,10 +2,11 @@
 //! program's path, environment strings, argument strings, a random gap, the platform's name, sixteen random bytes, then
 //! aligned to 16 bytes and ascending from the stack pointer: argc, argv, null, envp, null, auxv.
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 
 use super::args::Strings;
-use crate::errno::{Errno, Result};
+use crate::errno::Result;
+use crate::mm::fallible::TryRoomExact;
 
 /// `AT_*` (`linux/auxvec.h`, `asm/auxvec.h`).
 #[expect(missing_docs, reason = "the names are Linux's")]
@@ -89,7 +90,7 @@ pub fn build(top: u64, contents: &Contents<'_>) -> Result<Stack> {
 
     let size = (top - pointer) as usize;
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
+    bytes.try_room_exact(size)?;
     bytes.resize(size, 0);
     let mut put = |address: u64, from: &[u8]| {
         let at = (address - pointer) as usize;
@@ -100,7 +101,9 @@ pub fn build(top: u64, contents: &Contents<'_>) -> Result<Stack> {
     put(arguments, contents.arguments.bytes());
     put(platform, contents.platform.as_bytes());
     put(random, &contents.random);
-    let mut vector = vec![contents.arguments.count() as u64];
+    let mut vector = Vec::new();
+    vector.try_room_exact(words)?;
+    vector.push(contents.arguments.count() as u64);
     vector.extend(contents.arguments.offsets().map(|offset| arguments + offset as u64));
     vector.push(0);
     vector.extend(contents.environment.offsets().map(|offset| environment + offset as u64));

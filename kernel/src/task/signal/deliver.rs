@@ -1,8 +1,10 @@
 //! Delivery: what happens between a trap and the next entry to user mode.
 //!
 //! A call that a signal interrupted has left one of the restart codes. Which of `EINTR` and a repeat it becomes depends on
-//! whether a handler runs: the first handler settles it; if none runs, the call is repeated. A call that goes on from a
-//! fixed deadline has left it in the thread ([`Restart`](crate::task::Restart)) and finds it there when it is repeated.
+//! whether a handler runs: the first handler settles it, up to the very return to user mode; if none runs, the call is
+//! repeated there ([`repeat`]). A call that goes on from a fixed deadline has left it in the thread
+//! ([`Restart`](crate::task::Restart)); what is repeated is then `restart_syscall`, which finds it there, unless a handler
+//! that comes before it has run: its `rt_sigreturn` leaves nothing to restart, and the program gets `EINTR`.
 
 use alloc::sync::Arc;
 
@@ -20,6 +22,7 @@ use super::{
 };
 use crate::{
     errno::Errno,
+    syscall::table::RESTART_SYSCALL,
     task::{
         exec::vdso,
         exit,
@@ -44,12 +47,13 @@ pub const SS_ONSTACK: i32 = 1;
 /// `SS_DISABLE`.
 pub const SS_DISABLE: i32 = 2;
 
-/// Acts on everything that asks for the thread's attention. `interrupted` is the restart code of the call just made.
+/// Acts on everything that asks for the thread's attention. `interrupted` is the restart code of a call not settled yet; a
+/// handler takes it.
 pub(in crate::task) async fn deliver(
     thread: &Arc<Thread>,
     context: &mut UserContext,
     on_cpu: &mut OnCpu,
-    mut interrupted: Option<Errno>,
+    interrupted: &mut Option<Errno>,
 ) -> Outcome {
     loop {
         let bits = thread.attention();
@@ -78,7 +82,6 @@ pub(in crate::task) async fn deliver(
         if let Some(errno) = interrupted.take() {
             settle(thread, context, errno, &action);
         }
-        on_cpu.restarting = false;
         on_cpu.save(context);
         on_cpu.forget();
         if run_handler(thread, context, &action, &info).await.is_err() {
@@ -88,12 +91,17 @@ pub(in crate::task) async fn deliver(
             force(thread, SigInfo::kernel(SIGSEGV));
         }
     }
-    if let Some(errno) = interrupted {
-        on_cpu.restarting = errno == Errno::ERESTART_RESTARTBLOCK;
-        context.rewind_syscall();
-    }
     thread.restore_mask();
     Outcome::Continue
+}
+
+/// Has the context make the interrupted call again, or go on with it.
+pub(in crate::task) fn repeat(context: &mut UserContext, errno: Errno) {
+    if errno == Errno::ERESTART_RESTARTBLOCK {
+        context.rewind_syscall_to(RESTART_SYSCALL);
+    } else {
+        context.rewind_syscall();
+    }
 }
 
 /// The action for a signal that is being delivered; `SA_RESETHAND` takes effect.
@@ -234,6 +242,7 @@ pub(crate) async fn sigreturn(thread: &Arc<Thread>, context: &mut UserContext) {
         force(thread, SigInfo::kernel(SIGSEGV));
         return;
     };
+    thread.set_restart(Restart::None);
     thread.set_signal_mask(SignalSet(restored.mask));
     let mut signals = thread.signals.lock();
     if !on_alt_stack(&signals.alt_stack, context.stack_pointer()) {
@@ -247,5 +256,116 @@ pub(crate) async fn sigreturn(thread: &Arc<Thread>, context: &mut UserContext) {
                 ..restored.alt_stack
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::{
+        future::Future,
+        pin::pin,
+        task::{Context, Poll},
+    };
+    use std::task::Waker;
+
+    use super::*;
+    use crate::{
+        mm::{Map, Prot},
+        syscall,
+        task::{
+            signal::{SigInfo, send},
+            testing,
+        },
+    };
+
+    const HANDLER: u64 = 0x4000;
+    const CALL: u64 = 0x1000;
+
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    /// A thread with a stack and a handler for SIGUSR1, at a sleep that something without a handler has interrupted.
+    fn interrupted_sleeper(cpu: u32, pid: i32) -> (Arc<Thread>, UserContext, OnCpu) {
+        hal::host::machine().attach(cpu);
+        let thread = testing::thread(pid);
+        let stack = now(thread.mm().mmap(Map::anonymous(0x10000, Prot::READ | Prot::WRITE))).unwrap();
+        let mut context = UserContext::new_user(CALL, stack + 0x10000);
+        context.registers.number = 35;
+        let action = SigAction {
+            handler: HANDLER,
+            flags: SA_RESTART | SA_RESTORER,
+            ..SigAction::default()
+        };
+        send::set_action(thread.process(), SIGUSR1, action);
+        thread.set_restart(Restart::Sleep {
+            deadline: u64::MAX,
+            remaining: 0,
+        });
+        (thread, context, OnCpu::new())
+    }
+
+    fn deliver_now(
+        thread: &Arc<Thread>,
+        context: &mut UserContext,
+        on_cpu: &mut OnCpu,
+        interrupted: &mut Option<Errno>,
+    ) {
+        assert_eq!(now(deliver(thread, context, on_cpu, interrupted)), Outcome::Continue);
+    }
+
+    #[test]
+    fn a_handler_before_user_mode_settles_the_call() {
+        let (thread, mut context, mut on_cpu) = interrupted_sleeper(18, 9004);
+        let mut interrupted = Some(Errno::ERESTART_RESTARTBLOCK);
+        deliver_now(&thread, &mut context, &mut on_cpu, &mut interrupted);
+        // Nothing ran; the way to user mode is about to open when a signal with a handler comes.
+        send::send_to_thread(&thread, SigInfo::kernel(SIGUSR1)).unwrap();
+        deliver_now(&thread, &mut context, &mut on_cpu, &mut interrupted);
+        assert_eq!((context.instruction_pointer(), interrupted), (HANDLER, None));
+        now(sigreturn(&thread, &mut context));
+        assert_eq!(context.instruction_pointer(), CALL);
+        assert_eq!(context.return_value(), Errno::EINTR.as_return_value());
+        assert_eq!(context.registers.again, 0, "the sleep would start anew");
+    }
+
+    #[test]
+    fn a_handler_before_the_repeated_call_leaves_nothing_to_restart() {
+        let (thread, mut context, mut on_cpu) = interrupted_sleeper(19, 9005);
+        repeat(&mut context, Errno::ERESTART_RESTARTBLOCK);
+        assert_eq!(context.registers.number, RESTART_SYSCALL);
+        // In user mode, at the instruction of the call: the signal's interrupt comes first.
+        send::send_to_thread(&thread, SigInfo::kernel(SIGUSR1)).unwrap();
+        deliver_now(&thread, &mut context, &mut on_cpu, &mut None);
+        assert_eq!(context.instruction_pointer(), HANDLER);
+        now(sigreturn(&thread, &mut context));
+        assert_eq!(
+            (context.registers.again, context.registers.number),
+            (1, RESTART_SYSCALL)
+        );
+        assert_eq!(now(syscall::restart_syscall(&thread)), Err(Errno::EINTR));
+    }
+
+    #[test]
+    fn without_a_handler_the_call_goes_on() {
+        let (thread, mut context, mut on_cpu) = interrupted_sleeper(20, 9006);
+        let mut interrupted = Some(Errno::ERESTART_RESTARTBLOCK);
+        deliver_now(&thread, &mut context, &mut on_cpu, &mut interrupted);
+        assert_eq!(interrupted, Some(Errno::ERESTART_RESTARTBLOCK));
+        let deadline = Restart::Sleep {
+            deadline: u64::MAX,
+            remaining: 0,
+        };
+        assert_eq!(thread.take_restart(), deadline);
+        let mut other = context.clone();
+        repeat(&mut other, Errno::ERESTARTSYS);
+        assert_eq!(
+            (other.registers.again, other.registers.number),
+            (1, 35),
+            "by its own number and arguments"
+        );
     }
 }

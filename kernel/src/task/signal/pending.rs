@@ -11,6 +11,7 @@ use super::{
     set::{SIGRTMIN, SignalSet},
 };
 use crate::errno::{Errno, Result};
+use crate::mm::fallible::TryRoom;
 
 /// A pending set with its queue.
 #[derive(Debug, Default)]
@@ -39,7 +40,7 @@ impl Pending {
         if signo < SIGRTMIN && self.set.contains(signo) {
             return Ok(false);
         }
-        let fits = (signo < SIGRTMIN || (self.queue.len() as u64) < limit) && self.queue.try_reserve(1).is_ok();
+        let fits = (signo < SIGRTMIN || (self.queue.len() as u64) < limit) && self.queue.try_room(1).is_ok();
         if fits {
             self.queue.push_back(info);
         } else if signo >= SIGRTMIN && info.code() != code::SI_USER {

@@ -1,0 +1,108 @@
+//! Room for what a program makes large: growing that can be refused, with `ENOMEM` to follow.
+//!
+//! The rule of the heap has two halves. What a program can make as large as it likes grows by these methods, or asks
+//! [`afford`] first, and fails long before the kernel's own reserve is touched. Everything else (an `Arc`, a node of a
+//! tree, a short list) cannot fail, and is small: one call, and one poll of a call that waits, takes at most [`POLL_BOUND`]
+//! bytes of it, which debug builds assert; a call begins only while that much is there for every CPU ([`has_room`]).
+
+use alloc::{collections::VecDeque, vec::Vec};
+use core::hash::{BuildHasher, Hash};
+
+use hal::PAGE_SIZE;
+
+use super::{frame, heap};
+use crate::errno::{Errno, Result};
+
+/// Bytes that one call, up to its first wait and from each to the next, may take without a way to fail. The longest lists
+/// are those of all processes or threads: eight bytes for each of 32,768.
+pub const POLL_BOUND: usize = 512 << 10;
+
+/// Growing that fails rather than use what is kept for allocations which cannot.
+pub trait TryRoom {
+    /// Room for `additional` more elements.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn try_room(&mut self, additional: usize) -> Result<()>;
+}
+
+/// As [`TryRoom`], without room to spare.
+pub trait TryRoomExact {
+    /// Room for exactly `additional` more elements.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn try_room_exact(&mut self, additional: usize) -> Result<()>;
+}
+
+macro_rules! grows {
+    ($(<$($parameter:ident $(: $bound:path)?),*> $type:ty;)*) => {$(
+        impl<$($parameter $(: $bound)?),*> TryRoom for $type {
+            fn try_room(&mut self, additional: usize) -> Result<()> {
+                #[expect(clippy::disallowed_methods, reason = "this is the place that it is allowed in")]
+                heap::may_fail(|| self.try_reserve(additional)).map_err(|_| Errno::ENOMEM)
+            }
+        }
+    )*};
+}
+
+grows! {
+    <T> Vec<T>;
+    <T> VecDeque<T>;
+}
+
+impl<A: smallvec::Array> TryRoom for smallvec::SmallVec<A> {
+    fn try_room(&mut self, additional: usize) -> Result<()> {
+        heap::may_fail(|| self.try_reserve(additional)).map_err(|_| Errno::ENOMEM)
+    }
+}
+
+impl TryRoom for alloc::string::String {
+    fn try_room(&mut self, additional: usize) -> Result<()> {
+        #[expect(clippy::disallowed_methods, reason = "this is the place that it is allowed in")]
+        heap::may_fail(|| self.try_reserve(additional)).map_err(|_| Errno::ENOMEM)
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> TryRoom for hashbrown::HashMap<K, V, S> {
+    fn try_room(&mut self, additional: usize) -> Result<()> {
+        #[expect(clippy::disallowed_methods, reason = "this is the place that it is allowed in")]
+        heap::may_fail(|| self.try_reserve(additional)).map_err(|_| Errno::ENOMEM)
+    }
+}
+
+impl<T> TryRoomExact for Vec<T> {
+    fn try_room_exact(&mut self, additional: usize) -> Result<()> {
+        #[expect(clippy::disallowed_methods, reason = "this is the place that it is allowed in")]
+        heap::may_fail(|| self.try_reserve_exact(additional)).map_err(|_| Errno::ENOMEM)
+    }
+}
+
+/// A copy of something a program can make large.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn copy<T: Clone>(from: &[T]) -> Result<Vec<T>> {
+    let mut to = Vec::new();
+    to.try_room_exact(from.len())?;
+    to.extend_from_slice(from);
+    Ok(to)
+}
+
+/// Asks for `bytes` to be taken, by what has no way to fail, in the rest of this poll.
+///
+/// # Errors
+/// `ENOMEM` if less than that is free beyond the reserve.
+pub fn afford(bytes: usize) -> Result<()> {
+    let stats = frame::stats();
+    if stats.free < stats.reserve.saturating_add(bytes.div_ceil(PAGE_SIZE)) {
+        return Err(Errno::ENOMEM);
+    }
+    heap::credit(bytes);
+    Ok(())
+}
+
+/// Whether what is kept for allocations that cannot fail is whole, so that a call may begin. Restores what it can.
+pub fn has_room() -> bool {
+    !frame::is_low() && heap::prepare()
+}

@@ -1,0 +1,120 @@
+//! Taking mappings away, and pages out of mappings that stay.
+
+use alloc::{sync::Arc, vec::Vec};
+
+use hal::{arch::PageTable, traits::PageTableOps};
+
+use super::{AddressSpace, Inner, PAGE, area::Area, page_ceil, table::Batch, tlb::Generation};
+use crate::{
+    errno::{Errno, Result},
+    mm::pager::Pager,
+};
+
+/// What was cut out of a space, to be dropped outside its lock.
+struct Removed {
+    areas: Vec<Area>,
+    batch: Batch,
+    generation: Generation,
+    next: u64,
+}
+
+impl Inner {
+    /// Cuts areas and pages out of `start..`, up to `end` or as far as one step goes.
+    fn remove_step(&mut self, space: &AddressSpace, start: u64, end: u64) -> Result<Removed> {
+        let mut batch = Batch::new();
+        // The areas first: a failing split changes nothing.
+        let areas = self.areas.remove(start, end)?;
+        let next = self.table.take(start, end, &mut batch);
+        if next < end {
+            // What is left keeps its areas until its pages go.
+            for area in areas.iter().filter(|area| area.end > next) {
+                self.areas.insert(area.part(next, end));
+            }
+        }
+        let generation = match batch.is_empty() {
+            true => Generation::NONE,
+            false => space.tlb.forget(&self.table, start, next, &mut batch),
+        };
+        Ok(Removed {
+            areas,
+            batch,
+            generation,
+            next,
+        })
+    }
+
+    /// Takes pages out and leaves the areas.
+    fn zap_step(&mut self, space: &AddressSpace, start: u64, end: u64) -> Removed {
+        let mut batch = Batch::new();
+        let next = self.table.take(start, end, &mut batch);
+        let generation = match batch.is_empty() {
+            true => Generation::NONE,
+            false => space.tlb.forget(&self.table, start, next, &mut batch),
+        };
+        Removed {
+            areas: Vec::new(),
+            batch,
+            generation,
+            next,
+        }
+    }
+}
+
+impl AddressSpace {
+    /// `munmap`. Returns when no CPU can use what was there.
+    ///
+    /// # Errors
+    /// `EINVAL` (misaligned, empty, beyond the user half), `ENOMEM` (a split would make too many areas).
+    pub async fn munmap(&self, address: u64, length: u64) -> Result<()> {
+        let end = page_ceil(length).and_then(|length| address.checked_add(length));
+        let end = end.filter(|&end| end <= PageTable::USER_END).ok_or(Errno::EINVAL)?;
+        if !address.is_multiple_of(PAGE) || end == address {
+            return Err(Errno::EINVAL);
+        }
+        self.remove(address, end).await
+    }
+
+    pub(super) async fn remove(&self, start: u64, end: u64) -> Result<()> {
+        let mut last = Generation::NONE;
+        let mut at = start;
+        while at < end {
+            let removed = self.unforked().await.remove_step(self, at, end)?;
+            at = removed.next;
+            last = last.max(removed.generation);
+            drop(removed.areas);
+            drop(removed.batch);
+        }
+        self.tlb.wait(last).await;
+        Ok(())
+    }
+
+    pub(super) async fn zap(&self, start: u64, end: u64) {
+        let mut last = Generation::NONE;
+        let mut at = start;
+        while at < end {
+            let removed = self.inner.lock().zap_step(self, at, end);
+            at = removed.next;
+            last = last.max(removed.generation);
+            drop(removed.batch);
+        }
+        self.tlb.wait(last).await;
+    }
+
+    /// No page of `pager` from `first` on is mapped any more when this returns, nor a private copy of one.
+    pub(in crate::mm) async fn forget_object(&self, pager: &Arc<dyn Pager>, first: u64) {
+        let mut at = 0;
+        loop {
+            let found = {
+                let inner = self.unforked().await;
+                inner.areas.overlapping(at, PageTable::USER_END).find_map(|area| {
+                    let (own, page) = area.object_page(area.start)?;
+                    let start = area.start + first.saturating_sub(page).saturating_mul(PAGE).min(area.len());
+                    (Arc::ptr_eq(own, pager) && start < area.end).then_some((start, area.end))
+                })
+            };
+            let Some((start, end)) = found else { return };
+            self.zap(start, end).await;
+            at = end;
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Files that shrink while they are mapped, and forks in steps: what each lets the other see. A process of its own, so that
+//! frames can be counted.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use hal::trap::Access;
+use kernel::{
+    errno::Result,
+    fs::{
+        FileKind, Inode,
+        attributes::SetAttributes,
+        inode::NewFile,
+        tmpfs::{Limits, TmpFs},
+    },
+    mm::{
+        AddressSpace, FaultError, Frame, Map, MapFlags, Pager, Prot, frame,
+        pager::{self, Mappings},
+    },
+};
+
+const PAGE: u64 = 4096;
+const RW: Prot = Prot::READ.union(Prot::WRITE);
+
+/// One test at a time, which leaves as many frames free as it found.
+struct Accounting {
+    free: usize,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Accounting {
+    fn start() -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        AddressSpace::deactivate_current();
+        Self {
+            free: frame::stats().free,
+            _turn: turn,
+        }
+    }
+}
+
+impl Drop for Accounting {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            AddressSpace::deactivate_current();
+            assert_eq!(frame::stats().free, self.free, "frames are lost or doubled");
+        }
+    }
+}
+
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Polls to the end; how many polls it took.
+fn finish<T>(future: impl Future<Output = T>) -> (T, u32) {
+    let mut future = pin!(future);
+    let mut polls = 1;
+    loop {
+        match poll(future.as_mut()) {
+            Poll::Ready(value) => return (value, polls),
+            Poll::Pending => polls += 1,
+        }
+    }
+}
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let (value, polls) = finish(future);
+    assert_eq!(polls, 1, "it waited");
+    value
+}
+
+/// A file of so many pages.
+fn file(pages: u64) -> (Arc<dyn Inode>, Arc<dyn Pager>) {
+    let root: Arc<dyn Inode> = TmpFs::create(Limits::default(), 0o755).unwrap();
+    let inode = root
+        .create_unnamed(&NewFile::new(FileKind::Regular, 0o600, 0, 0))
+        .unwrap();
+    resize(&inode, pages * PAGE);
+    let pager = inode.pager().unwrap();
+    (inode, pager)
+}
+
+fn resize(inode: &Arc<dyn Inode>, size: u64) {
+    let change = SetAttributes {
+        size: Some(size),
+        ..SetAttributes::default()
+    };
+    inode.set_attributes(&change).unwrap();
+}
+
+fn map(space: &Arc<AddressSpace>, pager: &Arc<dyn Pager>, first: u64, pages: u64, sharing: MapFlags) -> u64 {
+    now(space.mmap(Map {
+        flags: sharing,
+        object: Some((pager.clone(), first * PAGE)),
+        ..Map::anonymous(pages * PAGE, RW)
+    }))
+    .unwrap()
+}
+
+fn write(space: &Arc<AddressSpace>, address: u64, byte: u8) -> Result<()> {
+    now(space.write(address, &byte))
+}
+
+fn access(space: &Arc<AddressSpace>, address: u64) -> core::result::Result<(), FaultError> {
+    now(space.fault(address, Access::Read))
+}
+
+#[test]
+fn what_is_cut_off_is_gone_from_every_space() {
+    let _accounting = Accounting::start();
+    let (inode, pager) = file(4);
+    let (one, two) = (AddressSpace::new().unwrap(), AddressSpace::new().unwrap());
+    let shared = map(&one, &pager, 0, 4, MapFlags::SHARED);
+    let later = map(&one, &pager, 2, 2, MapFlags::SHARED);
+    let private = map(&two, &pager, 0, 4, MapFlags::PRIVATE);
+    let anonymous = now(two.mmap(Map::anonymous(PAGE, RW))).unwrap();
+    write(&two, anonymous, 1).unwrap();
+    for page in 0..4 {
+        write(&one, shared + page * PAGE, 7).unwrap();
+        write(&two, private + page * PAGE, 8).unwrap();
+    }
+    write(&one, shared + PAGE + 100, 9).unwrap();
+    access(&one, later).unwrap();
+    let child = now(one.fork()).unwrap();
+    write(&child, shared + 3 * PAGE, 7).unwrap();
+
+    resize(&inode, PAGE + 50);
+    now(pager::cut(&pager, 2));
+    for space in [&one, &child] {
+        assert_eq!(access(space, shared + PAGE), Ok(()));
+        assert_eq!(now(space.read::<u8>(shared + PAGE + 100)), Ok(0), "the tail is zero");
+        assert_eq!(access(space, shared + 2 * PAGE), Err(FaultError::Bus));
+        assert_eq!(access(space, shared + 3 * PAGE), Err(FaultError::Bus));
+        assert_eq!(access(space, later), Err(FaultError::Bus));
+    }
+    assert_eq!(
+        access(&two, private + 3 * PAGE),
+        Err(FaultError::Bus),
+        "private copies go as well"
+    );
+    assert_eq!(now(two.read::<u8>(private + PAGE)), Ok(8));
+    assert_eq!(now(two.read::<u8>(anonymous)), Ok(1));
+    // Grown again it is zeroes, for everybody.
+    resize(&inode, 4 * PAGE);
+    assert_eq!(now(one.read::<u8>(shared + 3 * PAGE)), Ok(0));
+    [one, two, child].iter().for_each(|space| space.leave());
+}
+
+/// A file that is cut just after it has answered: the answer is stale when the fault goes on.
+struct Racing {
+    inode: Arc<dyn Inode>,
+    pager: Arc<dyn Pager>,
+    armed: AtomicBool,
+}
+
+impl Pager for Racing {
+    fn page(&self, index: u64) -> Result<Frame> {
+        let answer = self.pager.page(index);
+        if self.armed.swap(false, SeqCst) {
+            resize(&self.inode, 0);
+            now(pager::cut(&self.pager, 0));
+        }
+        answer
+    }
+
+    fn mappings(&self) -> Option<&Mappings> {
+        self.pager.mappings()
+    }
+}
+
+#[test]
+fn a_page_that_was_cut_off_meanwhile_is_not_mapped() {
+    let _accounting = Accounting::start();
+    for sharing in [MapFlags::SHARED, MapFlags::PRIVATE] {
+        for wanted in [Access::Read, Access::Write] {
+            let (inode, pager) = file(1);
+            let racing: Arc<dyn Pager> = Arc::new(Racing {
+                inode,
+                pager,
+                armed: AtomicBool::new(true),
+            });
+            let space = AddressSpace::new().unwrap();
+            let at = map(&space, &racing, 0, 1, sharing);
+            assert_eq!(
+                now(space.fault(at, wanted)),
+                Err(FaultError::Bus),
+                "{sharing:?} {wanted:?}"
+            );
+            space.leave();
+        }
+    }
+}
+
+#[test]
+fn memory_comes_back_bit_by_bit() {
+    let _accounting = Accounting::start();
+    let (inode, pager) = file(5000);
+    let before = frame::stats().free;
+    for index in 0..5000 {
+        drop(pager.page(index).unwrap());
+    }
+    resize(&inode, PAGE);
+    let ((), polls) = finish(pager::cut(&pager, 1));
+    assert!(polls > 5, "{polls} polls for 5000 pages");
+    assert!(frame::stats().free + 16 > before, "all but a page and its nodes");
+    // Dropped half-way, the rest goes with the file.
+    for index in 1..5000 {
+        resize(&inode, 5000 * PAGE);
+        drop(pager.page(index).unwrap());
+    }
+    resize(&inode, 0);
+    let mut cut = Box::pin(pager::cut(&pager, 0));
+    assert!(poll(cut.as_mut()).is_pending());
+}
+
+/// Pages enough for a fork to let others run in between.
+const MANY: u64 = 5000;
+
+fn large() -> (Arc<AddressSpace>, u64) {
+    let space = AddressSpace::new().unwrap();
+    let at = now(space.mmap(Map::anonymous(MANY * PAGE, RW))).unwrap();
+    for page in 0..MANY {
+        write(&space, at + page * PAGE, page as u8).unwrap();
+    }
+    (space, at)
+}
+
+#[test]
+fn calls_that_change_areas_wait_for_a_fork() {
+    let _accounting = Accounting::start();
+    let (space, at) = large();
+    let child = {
+        let mut fork = pin!(space.fork());
+        assert!(poll(fork.as_mut()).is_pending());
+        let mut unmap = pin!(space.munmap(at + 4999 * PAGE, PAGE));
+        let mut map = pin!(space.mmap(Map::anonymous(PAGE, RW).fixed(at)));
+        let mut second = pin!(space.fork());
+        // Shared already: another CPU may still write to it by a translation from before.
+        let mut write_shared = pin!(space.fault(at, Access::Write));
+        assert!(poll(unmap.as_mut()).is_pending() && poll(map.as_mut()).is_pending());
+        assert!(poll(second.as_mut()).is_pending() && poll(write_shared.as_mut()).is_pending());
+        assert_eq!(now(space.read::<u8>(at)), Ok(0), "reads do not wait");
+        write(&space, at + 4998 * PAGE, 77).unwrap();
+        let (child, polls) = finish(fork);
+        assert!(polls > 1);
+        let child = child.unwrap();
+        assert_eq!(poll(write_shared.as_mut()), Poll::Ready(Ok(())));
+        assert_eq!(poll(unmap.as_mut()), Poll::Ready(Ok(())));
+        assert_eq!(poll(map.as_mut()), Poll::Ready(Ok(at)));
+        let (second, _) = finish(second);
+        second.unwrap().leave();
+        child
+    };
+    for page in [0, 1, 2047, 2048, 4997, 4999] {
+        assert_eq!(now(child.read::<u8>(at + page * PAGE)), Ok(page as u8), "page {page}");
+    }
+    // A write that does not wait is seen or not, as on Linux.
+    assert!([77, 4998_u64 as u8].contains(&now(child.read::<u8>(at + 4998 * PAGE)).unwrap()));
+    space.leave();
+    child.leave();
+}
+
+#[test]
+fn a_fork_that_is_dropped_lets_everybody_go_on() {
+    let _accounting = Accounting::start();
+    let (space, at) = large();
+    {
+        let mut fork = Box::pin(space.fork());
+        assert!(poll(fork.as_mut()).is_pending());
+        let mut wait = pin!(space.fault(at, Access::Write));
+        assert!(poll(wait.as_mut()).is_pending());
+        drop(fork);
+        assert_eq!(poll(wait.as_mut()), Poll::Ready(Ok(())));
+    }
+    write(&space, at + PAGE, 1).unwrap();
+    space.leave();
+}
+
+#[test]
+fn a_file_cut_during_a_fork_is_cut_in_the_child() {
+    let _accounting = Accounting::start();
+    let (space, _) = large();
+    let (inode, pager) = file(2);
+    // Below the large area, so that the fork has passed it when the file shrinks.
+    let at = map(&space, &pager, 0, 2, MapFlags::PRIVATE);
+    write(&space, at + PAGE, 5).unwrap();
+    let child = {
+        let mut fork = pin!(space.fork());
+        assert!(poll(fork.as_mut()).is_pending());
+        resize(&inode, PAGE);
+        let mut cut = pin!(pager::cut(&pager, 1));
+        assert!(poll(cut.as_mut()).is_pending(), "it waits for the fork");
+        let (child, _) = finish(fork);
+        finish(cut);
+        child.unwrap()
+    };
+    assert_eq!(access(&space, at + PAGE), Err(FaultError::Bus));
+    assert_eq!(access(&child, at + PAGE), Err(FaultError::Bus));
+    space.leave();
+    child.leave();
+}

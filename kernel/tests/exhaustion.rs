@@ -1,0 +1,414 @@
+//! Memory that gives out at every point at which it can: system calls with the n-th allocation refused, for each n, and with
+//! n frames left. Nothing aborts, nothing panics, nothing leaks. A process of its own, because it counts all memory.
+
+#![expect(unsafe_code, reason = "an allocator that refuses")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use kernel::{
+    errno::{Errno, Result},
+    fs::{FdTable, FsContext, boot::mount_root},
+    mm::{
+        AddressSpace, Frame, Map, Prot,
+        fallible::{self, POLL_BOUND},
+        frame,
+        heap::{self, KernelHeap},
+    },
+    syscall::{self, fs, memory, signal},
+    task::{
+        Credentials, Process, Session, Thread,
+        limits::Limits,
+        process::{Image, ProcessParts, new_actions},
+        signal::action::Actions,
+        thread::ThreadParts,
+    },
+};
+
+/// The host's allocator, which this thread can have refuse.
+struct Refusing;
+
+thread_local! {
+    /// Refusable allocations that still succeed.
+    static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
+    /// Bytes that this thread's allocations hold.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    /// Bytes held by allocations that cannot be refused, and the most of it.
+    static FIRM: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
+}
+
+fn admits(bytes: usize) -> bool {
+    if !heap::can_be_refused() {
+        let (firm, most) = FIRM.get();
+        let firm = firm + bytes as isize;
+        FIRM.set((firm, most.max(firm)));
+        return true;
+    }
+    match LEFT.get() {
+        0 => false,
+        u64::MAX => true,
+        left => {
+            LEFT.set(left - 1);
+            true
+        }
+    }
+}
+
+// SAFETY: hands everything on to the system's allocator, or refuses.
+unsafe impl GlobalAlloc for Refusing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !admits(layout.size()) {
+            return core::ptr::null_mut();
+        }
+        LIVE.set(LIVE.get() + layout.size() as isize);
+        // SAFETY: as promised by the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.set(LIVE.get() - layout.size() as isize);
+        let (firm, most) = FIRM.get();
+        FIRM.set(((firm - layout.size() as isize).max(0), most));
+        // SAFETY: as promised by the caller.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static REFUSING: Refusing = Refusing;
+
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+/// A thread that makes calls, with a page of strings and a page to read into.
+struct Caller {
+    thread: Arc<Thread>,
+    page: u64,
+}
+
+impl Caller {
+    fn new(root: &FsContext) -> Self {
+        let process = Arc::new(Process::new(ProcessParts {
+            pid: 9100,
+            mm: AddressSpace::new().unwrap(),
+            credentials: Arc::new(Credentials::root()),
+            limits: Limits::initial(),
+            actions: new_actions(Actions::new()),
+            image: Arc::new(Image::default()),
+            session: Session::new(9100),
+            group: 9100,
+            parent: 0,
+            start_ns: 0,
+        }));
+        let thread = Arc::new(Thread::new(ThreadParts {
+            tid: 9100,
+            process,
+            files: Arc::new(FdTable::new()),
+            fs: Arc::new(root.fork()),
+            comm: [0; 16],
+        }));
+        let page = now(thread.mm().mmap(Map::anonymous(8192, Prot::READ | Prot::WRITE))).unwrap();
+        now(thread.mm().write_bytes(page, &[0; 8192])).unwrap();
+        Self { thread, page }
+    }
+
+    /// The address of a string.
+    fn name(&self, name: &[u8]) -> u64 {
+        now(self.thread.mm().write_bytes(self.page, name)).unwrap();
+        now(self.thread.mm().write_bytes(self.page + name.len() as u64, &[0])).unwrap();
+        self.page
+    }
+
+    /// The address of another string.
+    fn other(&self, name: &[u8]) -> u64 {
+        now(self.thread.mm().write_bytes(self.page + 512, name)).unwrap();
+        now(self.thread.mm().write_bytes(self.page + 512 + name.len() as u64, &[0])).unwrap();
+        self.page + 512
+    }
+}
+
+const HERE: i32 = -100;
+const CREATE: u32 = 0o102;
+
+type Call = fn(&Caller) -> Result<u64>;
+
+fn open(c: &Caller) -> Result<u64> {
+    now(fs::openat(&c.thread, HERE, c.name(b"/a-file"), CREATE, 0o600))
+}
+
+/// Calls, each to be made on a fresh thread, after an [`open`] that may have failed.
+const CALLS: &[(&str, Call)] = &[
+    ("openat", |c| {
+        now(fs::openat(&c.thread, HERE, c.name(b"/another-file"), CREATE, 0o600))
+    }),
+    ("mkdirat", |c| now(fs::mkdirat(&c.thread, HERE, c.name(b"/dir"), 0o700))),
+    ("symlinkat", |c| {
+        now(fs::symlinkat(
+            &c.thread,
+            c.other(&[b't'; 300]),
+            HERE,
+            c.name(b"/symlink"),
+        ))
+    }),
+    ("linkat", |c| {
+        now(fs::linkat(
+            &c.thread,
+            HERE,
+            c.name(b"/a-file"),
+            HERE,
+            c.other(b"/link"),
+            0,
+        ))
+    }),
+    ("renameat2", |c| {
+        now(fs::renameat2(
+            &c.thread,
+            HERE,
+            c.name(b"/a-file"),
+            HERE,
+            c.other(b"/renamed"),
+            0,
+        ))
+    }),
+    ("write", |c| {
+        let large = now(c.thread.mm().mmap(Map::anonymous(1 << 18, Prot::READ | Prot::WRITE)))?;
+        now(fs::pwrite64(&c.thread, 0, large, 1 << 18, 1 << 30))
+    }),
+    ("fallocate", |c| now(fs::fallocate(&c.thread, 0, 0, 0, 1 << 20))),
+    ("sendfile", |c| {
+        now(fs::ftruncate(&c.thread, 0, 4096))?;
+        let out = now(fs::openat(&c.thread, HERE, c.name(b"/copy"), CREATE, 0o600))?;
+        now(fs::sendfile(&c.thread, out as i32, 0, 0, 4096))
+    }),
+    ("getdents64", |c| {
+        let root = now(fs::openat(&c.thread, HERE, c.name(b"/"), 0o200_000, 0))?;
+        now(fs::getdents64(&c.thread, root as i32, c.page + 4096, 4096))
+    }),
+    ("memfd_create", |c| {
+        now(fs::memfd_create(&c.thread, c.name(b"memory"), 0))
+    }),
+    ("pipe2 and write", |c| {
+        now(fs::pipe2(&c.thread, c.page, 0))?;
+        let [_, write]: [i32; 2] = now(c.thread.mm().read(c.page))?;
+        now(fs::write(&c.thread, write, c.page, 8192))
+    }),
+    ("eventfd2", |c| now(fs::eventfd2(&c.thread, 1, 0))),
+    ("fcntl F_DUPFD", |c| now(fs::fcntl(&c.thread, 0, 0, 500))),
+    ("fcntl F_SETLK", |c| {
+        // struct flock: F_WRLCK, SEEK_SET, bytes 5 to 9.
+        now(c.thread.mm().write(c.page, &[1_u64, 5, 5, 0]))?;
+        now(fs::fcntl(&c.thread, 0, 6, c.page))
+    }),
+    ("stat", |c| {
+        now(fs::newfstatat(&c.thread, HERE, c.name(b"/a-file"), c.page + 4096, 0))
+    }),
+    ("getcwd", |c| now(fs::getcwd(&c.thread, c.page + 4096, 4096))),
+    ("poll", |c| {
+        let entries = [[0_i32, 1]; 64];
+        now(c.thread.mm().write(c.page + 4096, &entries))?;
+        now(fs::poll(&c.thread, c.page + 4096, 64, 0))
+    }),
+    ("mmap and munmap", |c| {
+        let at = now(memory::mmap(&c.thread, 0, 64 << 12, 3, 0x22, -1, 0))?;
+        for page in 0..64 {
+            now(c.thread.mm().write(at + (page << 12), &1_u8))?;
+        }
+        // Every second page goes: the area splits again and again.
+        for page in (0..64).step_by(2) {
+            now(memory::munmap(&c.thread, at + (page << 12), 4096))?;
+        }
+        now(memory::mremap(&c.thread, at + 4096, 4096, 8192, 1, 0))
+    }),
+    ("a shared mapping of a file", |c| {
+        now(fs::ftruncate(&c.thread, 0, 8192))?;
+        let at = now(memory::mmap(&c.thread, 0, 8192, 3, 1, 0, 0))?;
+        now(c.thread.mm().write(at + 4096, &1_u8))?;
+        Ok(0)
+    }),
+    ("the copy of an address space", |c| {
+        now(c.thread.mm().fork()).map(|child| {
+            child.leave();
+            0
+        })
+    }),
+    ("setgroups", |c| {
+        now(syscall::identity::setgroups(&c.thread, 200, c.page))
+    }),
+    ("rt_sigqueueinfo to itself", |c| {
+        let _ = now(signal::rt_sigpending(&c.thread, c.page, 8))?;
+        kernel::task::signal::send_to_thread(&c.thread, kernel::task::signal::SigInfo::kernel(40)).map(|()| 0)
+    }),
+];
+
+/// Makes one call on a root of its own; how it went.
+fn attempt(root: &FsContext, call: Call) -> Result<u64> {
+    let caller = Caller::new(root);
+    let result = open(&caller).and_then(|_| call(&caller));
+    let budget = LEFT.replace(u64::MAX);
+    for name in [
+        &b"/a-file"[..],
+        b"/another-file",
+        b"/symlink",
+        b"/link",
+        b"/renamed",
+        b"/copy",
+    ] {
+        let _ = now(fs::unlinkat(&caller.thread, HERE, caller.name(name), 0));
+    }
+    let _ = now(fs::unlinkat(&caller.thread, HERE, caller.name(b"/dir"), 0x200));
+    LEFT.set(budget);
+    let mm = caller.thread.mm();
+    drop(caller);
+    AddressSpace::deactivate_current();
+    mm.leave();
+    result
+}
+
+fn free_frames() -> usize {
+    frame::trim();
+    frame::stats().free
+}
+
+#[test]
+fn every_allocation_that_can_be_refused_may_be() {
+    let _turn = turn();
+    let root = mount_root(None).unwrap();
+    for &(name, call) in CALLS {
+        // The first time fills what the kernel keeps for ever.
+        attempt(&root, call).unwrap_or_else(|errno| panic!("{name}: {errno:?} with all memory there"));
+        let mut refused = 0;
+        for allowed in 0.. {
+            let (live, free) = (LIVE.get(), free_frames());
+            FIRM.set((0, 0));
+            // The thread itself is there before the call that is tested.
+            LEFT.set(allowed);
+            let result = attempt(&root, call);
+            let left = LEFT.replace(u64::MAX);
+            let (_, firm) = FIRM.get();
+            assert_eq!(
+                LIVE.get() - live,
+                0,
+                "{name}: bytes lost after {allowed} allocations: {result:?}"
+            );
+            assert_eq!(
+                free_frames(),
+                free,
+                "{name}: frames lost after {allowed} allocations: {result:?}"
+            );
+            assert!(
+                firm <= POLL_BOUND as isize,
+                "{name}: {firm} bytes that cannot be refused"
+            );
+            match result {
+                Ok(_) if left > 0 => break,
+                Ok(_) => {}
+                Err(Errno::ENOMEM | Errno::ENOLCK | Errno::EAGAIN | Errno::ENOSPC) => refused += 1,
+                Err(errno) => panic!("{name}: {errno:?} after {allowed} allocations"),
+            }
+        }
+        assert!(
+            refused > 0 || matches!(name, "eventfd2"),
+            "{name}: nothing was ever refused"
+        );
+    }
+}
+
+/// All frames, down to the last.
+fn take_all() -> Vec<Frame> {
+    frame::entitle(true);
+    let mut taken = Vec::with_capacity(frame::stats().total);
+    taken.extend(core::iter::from_fn(|| frame::allocate().ok()));
+    frame::entitle(false);
+    taken
+}
+
+#[test]
+fn every_frame_may_be_missing() {
+    let _turn = turn();
+    let root = mount_root(None).unwrap();
+    // Most of memory stays away all the time: taking it frame by frame takes long.
+    let mut away = take_all();
+    away.truncate(away.len() - frame::stats().reserve - 600);
+    for &(name, call) in CALLS {
+        attempt(&root, call).unwrap();
+        for spare in 0.. {
+            let free = free_frames();
+            let caller = Caller::new(&root);
+            let mut taken = take_all();
+            let keep = taken.len() - (frame::stats().reserve + spare);
+            taken.truncate(keep);
+            frame::trim();
+            let result = open(&caller).and_then(|_| call(&caller));
+            drop(taken);
+            let mm = caller.thread.mm();
+            for name in [
+                &b"/a-file"[..],
+                b"/another-file",
+                b"/symlink",
+                b"/link",
+                b"/renamed",
+                b"/copy",
+            ] {
+                let _ = now(fs::unlinkat(&caller.thread, HERE, caller.name(name), 0));
+            }
+            let _ = now(fs::unlinkat(&caller.thread, HERE, caller.name(b"/dir"), 0x200));
+            drop(caller);
+            AddressSpace::deactivate_current();
+            mm.leave();
+            drop(mm);
+            assert_eq!(free_frames(), free, "{name}: frames lost with {spare} left: {result:?}");
+            match result {
+                Ok(_) => break,
+                Err(Errno::ENOMEM | Errno::ENOSPC) => {}
+                Err(errno) => panic!("{name}: {errno:?} with {spare} frames left"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_refused_is_there_when_nothing_else_is() {
+    const SIZES: [usize; 15] = [
+        16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 2368, 3072,
+    ];
+    let _turn = turn();
+    heap::trim();
+    assert!(fallible::has_room() && heap::prepare());
+    let mut taken = take_all();
+    assert_eq!(frame::stats().free, 0);
+    assert!(!fallible::has_room(), "no call begins now");
+    let mut held = Vec::with_capacity(SIZES.len() * 12);
+    for size in SIZES {
+        let layout = Layout::from_size_align(size, 8).unwrap();
+        // SAFETY: not empty; freed below.
+        let may = || unsafe { KernelHeap.alloc(layout) };
+        assert!(heap::may_fail(may).is_null(), "{size} bytes for whoever can be refused");
+        for _ in 0..12 {
+            let pointer = may();
+            assert!(!pointer.is_null(), "{size} bytes that cannot be refused");
+            held.push((pointer, layout));
+        }
+    }
+    taken.clear();
+    frame::trim();
+    assert!(fallible::has_room(), "what is kept is made whole again");
+    // SAFETY: allocated above with these layouts.
+    held.into_iter()
+        .for_each(|(pointer, layout)| unsafe { KernelHeap.dealloc(pointer, layout) });
+    heap::trim();
+}
