@@ -35,9 +35,10 @@ pub fn cache_dir() -> PathBuf {
         .join("breenix")
 }
 
-/// `cargo` in the workspace's root, with no flags of the caller's environment: they would replace the configured ones.
+/// The cargo of the compiler in use, in the workspace's root, with no flags of the caller's environment: they would replace the
+/// configured ones.
 pub fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(root().join("scripts/cargo"));
     command
         .current_dir(root())
         .env_remove("RUSTFLAGS")

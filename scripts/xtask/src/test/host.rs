@@ -28,26 +28,16 @@ fn logged(name: &str, command: &mut Command) -> Result<(bool, String)> {
     Ok((status.success(), text))
 }
 
-/// cargo with the clippy and rustfmt that belong to the compiler, and a target directory of its own.
-fn lint_cargo() -> Command {
-    let mut command = Command::new(project::root().join("scripts/cargo"));
-    command
-        .current_dir(project::root())
-        .env("CARGO_TARGET_DIR", project::target_dir().join("lint"));
-    command.env_remove("RUSTFLAGS");
-    command
-}
-
 /// rustfmt agrees.
 pub fn format() -> Result<Tally> {
     Ok(Tally::of(
-        logged("format", lint_cargo().args(["fmt", "--all", "--check"]))?.0,
+        logged("format", project::cargo().args(["fmt", "--all", "--check"]))?.0,
     ))
 }
 
 /// clippy has nothing to say about any crate on the host, nor about the kernel's crates on both targets.
 pub fn lints() -> Result<Tally> {
-    let mut host = lint_cargo();
+    let mut host = project::cargo();
     host.args([
         "clippy",
         "--quiet",
@@ -59,7 +49,7 @@ pub fn lints() -> Result<Tally> {
     ]);
     let mut tally = Tally::of(logged("lints-host", &mut host)?.0);
     for arch in Arch::ALL {
-        let mut command = lint_cargo();
+        let mut command = project::cargo();
         command.args(["clippy", "--quiet", "--target", arch.kernel_target()]);
         command.args([
             "--package",
