@@ -106,7 +106,14 @@ pub fn build_kernel(arch: Arch, profile: Profile) -> Result<PathBuf> {
     if profile == Profile::Release {
         command.arg("--release");
     }
-    let programs = build(&mut command)?;
+    kernel_of(build(&mut command)?)
+}
+
+/// The kernel's ELF file among what a build made.
+///
+/// # Errors
+/// It is not there.
+pub fn kernel_of(programs: Vec<Program>) -> Result<PathBuf> {
     let kernel = programs.into_iter().find(|program| program.name == "kernel");
     Ok(kernel.context("cargo named no kernel")?.path)
 }

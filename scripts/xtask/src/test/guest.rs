@@ -3,6 +3,7 @@
 use super::Tally;
 use crate::arch::Arch;
 use crate::machine::{Boot, Machine};
+use crate::own_target;
 use crate::project::{self, Profile};
 use crate::session::{self, Input, Outcome, READY};
 use crate::verdict;
@@ -48,6 +49,7 @@ pub fn programs(arch: Arch) -> Result<Tally> {
             Ok(Tally {
                 passed: counts.passed,
                 failed: counts.failed,
+                skipped: 0,
             })
         }
         Err(error) => {
@@ -55,6 +57,7 @@ pub fn programs(arch: Arch) -> Result<Tally> {
             Ok(Tally {
                 passed: verdict::seen(&outcome.text()).passed,
                 failed: 1,
+                skipped: 0,
             })
         }
     }
@@ -80,11 +83,23 @@ pub fn scripts(arch: Arch) -> Result<Tally> {
 
 /// The release build reaches its shell and comes back.
 pub fn release(arch: Arch) -> Result<Tally> {
-    let boot = Boot::build(arch, Profile::Release)?;
-    let outcome = script_boot(&boot, b"grep -c processor /proc/cpuinfo\n".to_vec())?;
+    reaches_its_shell("release", &Boot::build(arch, Profile::Release)?)
+}
+
+/// So does the release build for the project's own target file.
+pub fn target_file(arch: Arch) -> Result<Tally> {
+    let Some(cargo) = own_target::cargo() else {
+        return Ok(Tally::skip(own_target::NEEDS));
+    };
+    let elf = own_target::build_kernel(cargo, arch)?;
+    reaches_its_shell("target-file", &Boot::from_elf(arch, &elf)?)
+}
+
+fn reaches_its_shell(name: &str, boot: &Boot) -> Result<Tally> {
+    let outcome = script_boot(boot, b"grep -c processor /proc/cpuinfo\n".to_vec())?;
     let result = verdict::check_success(&outcome, &boot.build_id).and_then(|()| compare(&outcome, "4\n"));
     if let Err(error) = &result {
-        report(&format!("{}-release", arch.name()), &outcome, error)?;
+        report(&format!("{}-{name}", boot.arch.name()), &outcome, error)?;
     }
     Ok(Tally::of(result.is_ok()))
 }

@@ -128,6 +128,7 @@ fn count(text: &str) -> Tally {
         tally.add(&Tally {
             passed: before("passed;").unwrap_or(0),
             failed: before("failed;").unwrap_or(0),
+            skipped: 0,
         });
     }
     tally
@@ -141,7 +142,12 @@ mod unit {
     fn results_are_added_up() {
         let text =
             "test result: ok. 3 passed; 0 failed; 0 ignored\nx\ntest result: FAILED. 2 passed; 1 failed; 0 ignored\n";
-        assert_eq!(count(text), Tally { passed: 5, failed: 1 });
+        let expected = Tally {
+            passed: 5,
+            failed: 1,
+            skipped: 0,
+        };
+        assert_eq!(count(text), expected);
         assert_eq!(count("error: could not compile"), Tally::default());
     }
 }
