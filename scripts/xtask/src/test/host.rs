@@ -67,18 +67,56 @@ pub fn lints() -> Result<Tally> {
     Ok(tally)
 }
 
-/// The workflows agree with the public schema, where check-jsonschema (from PyPI) is installed; it brings the schema along.
+/// The workflows agree with the public schema; check-jsonschema (from PyPI) brings it along.
 pub fn workflows() -> Result<Tally> {
-    let mut command = Command::new("check-jsonschema");
+    let Some(checker) = tool("check-jsonschema") else {
+        return Ok(Tally::skip(
+            "check-jsonschema is not installed (pip install check-jsonschema)",
+        ));
+    };
+    let mut command = Command::new(checker);
     command.args(["--builtin-schema", "vendor.github-workflows"]);
     for entry in fs::read_dir(project::root().join(".github/workflows"))? {
         command.arg(entry?.path());
     }
-    if Command::new("check-jsonschema").arg("--version").output().is_err() {
-        println!("not checked: check-jsonschema is not installed (pip install check-jsonschema)");
-        return Ok(Tally::default());
-    }
     Ok(Tally::of(logged("workflows", &mut command)?.0))
+}
+
+/// shellcheck has nothing to say about the scripts.
+pub fn shell() -> Result<Tally> {
+    let Some(checker) = tool("shellcheck") else {
+        return Ok(Tally::skip("shellcheck is not installed"));
+    };
+    let scripts = shell_scripts()?;
+    ensure!(!scripts.is_empty(), "there are no scripts");
+    let mut command = Command::new(checker);
+    command.arg("--external-sources").args(scripts);
+    Ok(Tally::of(logged("shell", &mut command)?.0))
+}
+
+/// The files in `scripts/` and `.ci/` that a shell reads.
+fn shell_scripts() -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for directory in ["scripts", ".ci"] {
+        for entry in fs::read_dir(project::root().join(directory))? {
+            let path = entry?.path();
+            if path.is_file() && fs::read(&path)?.starts_with(b"#!") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A program on the search path, or where `scripts/setup` puts those of PyPI.
+fn tool(name: &str) -> Option<PathBuf> {
+    let places = [PathBuf::from(name), project::cache_dir().join("python/bin").join(name)];
+    let starts = |program: &PathBuf| {
+        let version = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+        version.is_ok_and(|output| output.status.success())
+    };
+    places.into_iter().find(starts)
 }
 
 /// Unit, property and integration tests of the crates.
@@ -137,6 +175,14 @@ fn count(text: &str) -> Tally {
 #[cfg(test)]
 mod unit {
     use super::*;
+
+    #[test]
+    fn shell_scripts_are_found_by_their_first_line() {
+        let scripts = shell_scripts().unwrap();
+        assert!(scripts.contains(&project::root().join("scripts/setup")));
+        assert!(scripts.contains(&project::root().join(".ci/run")));
+        assert!(!scripts.contains(&project::root().join("scripts/unsafe-modules")));
+    }
 
     #[test]
     fn results_are_added_up() {

@@ -105,6 +105,7 @@ impl Test {
             ("structure".into(), Box::new(structure)),
             ("format".into(), Box::new(host::format)),
             ("lints".into(), Box::new(host::lints)),
+            ("shell lints".into(), Box::new(host::shell)),
             ("workflows".into(), Box::new(host::workflows)),
             ("host tests".into(), Box::new(host::tests)),
             ("loom models".into(), Box::new(host::models)),
