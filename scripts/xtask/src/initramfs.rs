@@ -144,9 +144,9 @@ fn user_target(arch: Arch) -> String {
 
 /// Whether the workspace's compiler has a standard library for `target`.
 fn has_std(target: &str) -> bool {
-    let mut rustc = Command::new(project::root().join("scripts/rustc"));
+    let mut rustc = Command::new(project::root().join("scripts/compiler"));
     rustc
-        .args(["--print", "target-libdir", "--target", target])
+        .args(["rustc", "--print", "target-libdir", "--target", target])
         .current_dir(project::root());
     let Ok(output) = rustc.output() else { return false };
     let directory = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());

@@ -12,6 +12,7 @@ mod hang;
 mod image;
 mod initramfs;
 mod machine;
+mod own_target;
 mod project;
 mod run;
 mod session;

@@ -35,9 +35,10 @@ pub fn cache_dir() -> PathBuf {
         .join("breenix")
 }
 
-/// `cargo` in the workspace's root, with no flags of the caller's environment: they would replace the configured ones.
+/// The cargo of the compiler in use, in the workspace's root, with no flags of the caller's environment: they would replace the
+/// configured ones.
 pub fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(root().join("scripts/cargo"));
     command
         .current_dir(root())
         .env_remove("RUSTFLAGS")
@@ -105,7 +106,14 @@ pub fn build_kernel(arch: Arch, profile: Profile) -> Result<PathBuf> {
     if profile == Profile::Release {
         command.arg("--release");
     }
-    let programs = build(&mut command)?;
+    kernel_of(build(&mut command)?)
+}
+
+/// The kernel's ELF file among what a build made.
+///
+/// # Errors
+/// It is not there.
+pub fn kernel_of(programs: Vec<Program>) -> Result<PathBuf> {
     let kernel = programs.into_iter().find(|program| program.name == "kernel");
     Ok(kernel.context("cargo named no kernel")?.path)
 }

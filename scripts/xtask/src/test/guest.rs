@@ -3,6 +3,7 @@
 use super::Tally;
 use crate::arch::Arch;
 use crate::machine::{Boot, Machine};
+use crate::own_target;
 use crate::project::{self, Profile};
 use crate::session::{self, Input, Outcome, READY};
 use crate::verdict;
@@ -49,6 +50,7 @@ pub fn programs(arch: Arch) -> Result<Tally> {
             Ok(Tally {
                 passed: counts.passed,
                 failed: counts.failed,
+                skipped: 0,
             })
         }
         Err(error) => {
@@ -56,6 +58,7 @@ pub fn programs(arch: Arch) -> Result<Tally> {
             Ok(Tally {
                 passed: verdict::seen(&outcome.text()).passed,
                 failed: 1,
+                skipped: 0,
             })
         }
     }
@@ -79,6 +82,21 @@ fn script_test(boot: &Boot, script: &Path, kind: &str) -> Result<Tally> {
     let result = verdict::check_success(&outcome, &boot.build_id).and_then(|()| compare(&outcome, &expected));
     if let Err(error) = &result {
         report(&format!("{}-{kind}{name}", boot.arch.name()), &outcome, error)?;
+    }
+    Ok(Tally::of(result.is_ok()))
+}
+
+/// The release build for the project's own target file reaches its shell and comes back.
+pub fn target_file(arch: Arch) -> Result<Tally> {
+    let Some(cargo) = own_target::cargo() else {
+        return Ok(Tally::skip(own_target::NEEDS));
+    };
+    let elf = own_target::build_kernel(cargo, arch)?;
+    let boot = Boot::from_elf(arch, &elf)?;
+    let outcome = script_boot(&boot, b"grep -c processor /proc/cpuinfo\n".to_vec())?;
+    let result = verdict::check_success(&outcome, &boot.build_id).and_then(|()| compare(&outcome, "4\n"));
+    if let Err(error) = &result {
+        report(&format!("{}-target-file", boot.arch.name()), &outcome, error)?;
     }
     Ok(Tally::of(result.is_ok()))
 }

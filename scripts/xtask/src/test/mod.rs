@@ -1,7 +1,8 @@
 //! `scripts/test`: everything there is to show that the tree is good, in one command.
 //!
-//! Each suite counts; a suite that could not run counts as one failure, so that nothing is green for having been skipped.
-//! The last line is `N passed, N failed`.
+//! Each suite counts; a suite that could not run counts as one failure. Only what needs a tool that `scripts/setup` may find no way
+//! to install is skipped without it: it says so in one line and is counted. The last line is `N passed, N failed`, with
+//! `, N skipped` if anything was.
 
 mod crash;
 mod guest;
@@ -34,6 +35,7 @@ pub struct Test {
 pub struct Tally {
     passed: u64,
     failed: u64,
+    skipped: u64,
 }
 
 impl Tally {
@@ -41,12 +43,23 @@ impl Tally {
         Self {
             passed: passed.into(),
             failed: (!passed).into(),
+            skipped: 0,
+        }
+    }
+
+    /// Says what is not tried, and why.
+    fn skip(why: &str) -> Self {
+        println!("skipped: {why}");
+        Self {
+            skipped: 1,
+            ..Self::default()
         }
     }
 
     fn add(&mut self, other: &Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.skipped += other.skipped;
     }
 }
 
@@ -69,9 +82,10 @@ impl Test {
             });
             total.add(&tally);
             let line = format!(
-                "{name:<28} {:>5} passed {:>4} failed {:>5} s",
+                "{name:<28} {:>5} passed {:>4} failed {:>2} skipped {:>5} s",
                 tally.passed,
                 tally.failed,
+                tally.skipped,
                 start.elapsed().as_secs()
             );
             println!("{line}");
@@ -79,7 +93,11 @@ impl Test {
         }
         println!("\n== summary");
         lines.iter().for_each(|line| println!("{line}"));
-        println!("{} passed, {} failed", total.passed, total.failed);
+        let skipped = match total.skipped {
+            0 => String::new(),
+            count => format!(", {count} skipped"),
+        };
+        println!("{} passed, {} failed{skipped}", total.passed, total.failed);
         let good = total.failed == 0 && total.passed > 0;
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -89,6 +107,7 @@ impl Test {
             ("structure".into(), Box::new(structure)),
             ("format".into(), Box::new(host::format)),
             ("lints".into(), Box::new(host::lints)),
+            ("shell lints".into(), Box::new(host::shell)),
             ("workflows".into(), Box::new(host::workflows)),
             ("host tests".into(), Box::new(host::tests)),
             ("loom models".into(), Box::new(host::models)),
@@ -114,6 +133,10 @@ impl Test {
                 suites.push((
                     format!("{}: release boot", arch.name()),
                     Box::new(move || guest::release(arch)),
+                ));
+                suites.push((
+                    format!("{}: target file", arch.name()),
+                    Box::new(move || guest::target_file(arch)),
                 ));
             }
         }
