@@ -48,6 +48,8 @@ pub fn number(text: &str, name: &str) -> u64 {
 pub struct Memory {
     /// Frames that are neither free nor in slabs of the kernel's heap: which slabs hold its objects is chance.
     pub frames: u64,
+    /// Of those, frames of programs' page tables.
+    pub tables: u64,
     /// Objects of the kernel's heap.
     pub objects: u64,
     /// Their bytes.
@@ -58,8 +60,8 @@ impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} frames, {} heap objects, {} heap bytes",
-            self.frames, self.objects, self.bytes
+            "{} frames ({} of page tables), {} heap objects, {} heap bytes",
+            self.frames, self.tables, self.objects, self.bytes
         )
     }
 }
@@ -86,6 +88,7 @@ impl Meter {
         assert_eq!(sys::write(self.drop_caches, b"3"), Ok(1));
         self.text.read(|text| Memory {
             frames: number(text, "frames") - number(text, "frames_free") - number(text, "frames_slab"),
+            tables: number(text, "frames_page_tables"),
             objects: number(text, "heap_objects"),
             bytes: number(text, "heap_bytes"),
         })

@@ -232,6 +232,17 @@ impl AddressSpace {
         }
     }
 
+    /// Calls the CPUs that sleep and keep the tables of an address space which no process uses any more. On its way back to
+    /// sleep each of them passes [`AddressSpace::idle_checkpoint`] and lets go.
+    pub fn release_unused() {
+        for (cpu, active) in (0..).zip(&ACTIVE) {
+            let unused = active.lock().as_ref().is_some_and(|active| active.users() == 0);
+            if unused {
+                controller().send_ipi(cpu);
+            }
+        }
+    }
+
     /// Forgets what other CPUs have unmapped. Called by every CPU before it enters user mode and after it left it, with
     /// interrupts masked; [`AddressSpace::idle_checkpoint`] is its counterpart for idle CPUs.
     pub fn tlb_checkpoint() {
