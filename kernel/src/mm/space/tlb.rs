@@ -31,7 +31,10 @@ use super::{
     AddressSpace,
     table::{Batch, Table},
 };
-use crate::sync::{Rank, SpinLock};
+use crate::{
+    sync::{Rank, SpinLock},
+    tally,
+};
 
 static ACTIVE: [SpinLock<Option<Arc<AddressSpace>>>; MAX_CPUS] =
     [const { SpinLock::new(Rank::PageTable, None) }; MAX_CPUS];
@@ -198,7 +201,11 @@ impl AddressSpace {
         if let Some(previous) = previous
             && !Arc::ptr_eq(&previous, self)
         {
-            previous.left_by(cpu);
+            // It may be the last that keeps the tables of a program that has ended.
+            tally::for_nobody(|| {
+                previous.left_by(cpu);
+                drop(previous);
+            });
         }
     }
 
