@@ -77,6 +77,7 @@ mod gate;
 #[cfg(all(not(target_os = "none"), not(loom)))]
 pub mod host;
 mod join;
+mod latency;
 mod load;
 mod options;
 mod platform;

@@ -240,6 +240,10 @@ impl Thread {
         }
         *self.comm.lock() = comm;
         super::current::renamed(self, self.tid());
+        if let Some(id) = self.task_id() {
+            let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+            rt::executor().set_name(id, core::str::from_utf8(&comm[..end]).unwrap_or("?"));
+        }
     }
 
     /// Its signal mask.
