@@ -315,7 +315,24 @@ impl<P: Platform> Executor<P> {
     /// Polls a task, or drops its future if it was aborted.
     #[inline]
     fn poll(&self, cpu: &PerCpu<P>, task: &Header, number: u64, start: Start, timed: bool) -> Poll<()> {
-        let measured = timed.then(|| Self::note_start(cpu, task));
+        if timed {
+            self.poll_timed(cpu, task, number, start)
+        } else {
+            self.poll_future(cpu, task, number, start)
+        }
+    }
+
+    /// Apart, so that what is not timed is short.
+    #[inline(never)]
+    fn poll_timed(&self, cpu: &PerCpu<P>, task: &Header, number: u64, start: Start) -> Poll<()> {
+        let (began, in_user) = Self::note_start(cpu, task);
+        let result = self.poll_future(cpu, task, number, start);
+        Self::note_poll(cpu, task, began, in_user);
+        result
+    }
+
+    #[inline(always)]
+    fn poll_future(&self, cpu: &PerCpu<P>, task: &Header, number: u64, start: Start) -> Poll<()> {
         cpu.current.set(task.slot);
         let result = if start == Start::Abort && task.holds.get() == 0 {
             // SAFETY: the task was taken from its queue by this CPU, and `start` said that it has not ended.
@@ -329,9 +346,6 @@ impl<P: Platform> Executor<P> {
         cpu.current.set(NONE);
         task.polls.add(1);
         cpu.counts.polls.add(1);
-        if let Some((began, in_user)) = measured {
-            Self::note_poll(cpu, task, began, in_user);
-        }
         P::checkpoint();
         result
     }
