@@ -2,7 +2,8 @@
 //!
 //! Such a target has no ready-made core and alloc: cargo builds them too, which needs their sources and unstable options. The
 //! compiler in use does it where its sources are installed, told by `RUSTC_BOOTSTRAP` to take such options; else a nightly one
-//! with sources. Only here is that variable set, so that elsewhere no unstable feature can slip in.
+//! with sources. Only here is that variable set, so that elsewhere no unstable feature can slip in. The form of target files is
+//! not stable either: rustc 1.95 refuses the softfloat ABI for aarch64 that 1.96 demands. So a compiler is asked first.
 
 use crate::arch::Arch;
 use crate::project;
@@ -11,17 +12,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What must be installed for [`cargo`] to find a way.
-pub const NEEDS: &str = "no compiler here has the sources of core (rustup component add rust-src)";
+pub const NEEDS: &str = "no compiler here both has the sources of core and takes this target file \
+    (rustup toolchain install nightly --component rust-src)";
 
-/// A cargo that can build core and alloc, if there is one.
-pub fn cargo() -> Option<Command> {
-    let compiler = project::root().join("scripts/compiler");
-    if has_sources(Command::new(&compiler).arg("rustc")) {
+/// A cargo that can build core and alloc for `arch`'s target file, if there is one.
+pub fn cargo(arch: Arch) -> Option<Command> {
+    if serves(&["rustc"], arch) {
         let mut cargo = project::cargo();
         cargo.env("RUSTC_BOOTSTRAP", "1");
         return Some(cargo);
     }
-    if has_sources(Command::new(&compiler).args(["rustup", "run", "nightly", "rustc"])) {
+    if serves(&["rustup", "run", "nightly", "rustc"], arch) {
         let mut cargo = project::cargo();
         cargo.arg("+nightly");
         return Some(cargo);
@@ -29,12 +30,26 @@ pub fn cargo() -> Option<Command> {
     None
 }
 
-fn has_sources(rustc: &mut Command) -> bool {
-    let output = rustc.args(["--print", "sysroot"]).current_dir(project::root()).output();
-    output.is_ok_and(|output| {
-        let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        output.status.success() && Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").exists()
-    })
+/// Whether the compiler called by `rustc` has the sources of core and takes the target file.
+fn serves(rustc: &[&str], arch: Arch) -> bool {
+    let says = |arguments: &[&str]| {
+        let mut command = Command::new(project::root().join("scripts/compiler"));
+        command
+            .args(rustc)
+            .args(arguments)
+            .current_dir(project::root())
+            .env("RUSTC_BOOTSTRAP", "1");
+        let output = command.output().ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let has_sources = |sysroot: String| Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").exists();
+    let target = target(arch).to_string_lossy().into_owned();
+    says(&["--print", "sysroot"]).is_some_and(has_sources)
+        && says(&["-Z", "unstable-options", "--print", "cfg", "--target", &target]).is_some()
+}
+
+fn target(arch: Arch) -> PathBuf {
+    project::root().join(format!("{}-breenix.json", arch.name()))
 }
 
 /// Builds the kernel, optimised, for `arch`'s target file; returns its ELF file.
@@ -42,7 +57,6 @@ fn has_sources(rustc: &mut Command) -> bool {
 /// # Errors
 /// The build failed.
 pub fn build_kernel(mut cargo: Command, arch: Arch) -> Result<PathBuf> {
-    let target = project::root().join(format!("{}-breenix.json", arch.name()));
     cargo
         .args([
             "build",
@@ -53,7 +67,7 @@ pub fn build_kernel(mut cargo: Command, arch: Arch) -> Result<PathBuf> {
             "--release",
             "--target",
         ])
-        .arg(target)
+        .arg(target(arch))
         .args(["-Z", "build-std=core,alloc"]);
     project::kernel_of(project::build(&mut cargo)?)
 }

@@ -88,7 +88,7 @@ fn script_test(boot: &Boot, script: &Path, kind: &str) -> Result<Tally> {
 
 /// The release build for the project's own target file reaches its shell and comes back.
 pub fn target_file(arch: Arch) -> Result<Tally> {
-    let Some(cargo) = own_target::cargo() else {
+    let Some(cargo) = own_target::cargo(arch) else {
         return Ok(Tally::skip(own_target::NEEDS));
     };
     let elf = own_target::build_kernel(cargo, arch)?;
