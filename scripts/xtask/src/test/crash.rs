@@ -38,7 +38,7 @@ const CRASHES: [Crash; 4] = [
             "kernel::syscall::table::dispatch",
             "<kernel::task::current::Scope<F> as core::future::future::Future>::poll",
             "executor::task::Of<F>::poll",
-            "::poll_task",
+            "executor::run::",
             "kernel::rt::run",
             "kernel::boot::",
         ],
@@ -51,8 +51,8 @@ const CRASHES: [Crash; 4] = [
         names: &[
             "kernel::crash::panic",
             "<kernel::fs::procfs::Text as kernel::fs::file::File>::write",
-            "<kernel::task::current::Scope<F> as core::future::future::Future>::poll",
-            "executor::",
+            "executor::task::Of<F>::poll",
+            "kernel::rt::run",
         ],
     },
     Crash {
