@@ -6,7 +6,10 @@ use crate::console::Console;
 use crate::machine::{Boot, Machine};
 use anyhow::{Result, ensure};
 
-pub const TESTS: &[(&str, fn(&Boot) -> Result<(), Failure>)] = &[
+/// A test with a boot of its own.
+type Test = (&'static str, fn(&Boot) -> Result<(), Failure>);
+
+pub const TESTS: &[Test] = &[
     ("exit_powers_off_with_the_status", exit_powers_off_with_the_status),
     ("poweroff_sends_what_was_written", poweroff_sends_what_was_written),
     (
