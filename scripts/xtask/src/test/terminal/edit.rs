@@ -68,7 +68,10 @@ fn control_c_interrupts(shell: &mut Shell) -> Result<()> {
 }
 
 fn control_backslash_quits(shell: &mut Shell) -> Result<()> {
-    shell.start("sleep 1000")?;
+    // A shell ignores this signal until it has become its command, which shows that it has by reading.
+    shell.start("cat")?;
+    shell.keys("here\n")?;
+    shell.console.expect("here\nhere\n")?;
     shell.keys("\x1c")?;
     shell.console.expect("Quit")?;
     shell.prompt()?;

@@ -6,7 +6,7 @@ use crate::console::Console;
 use crate::machine::{Boot, Machine};
 use anyhow::{Result, ensure};
 
-/// A test that boots a guest of its own and sees it off.
+/// A test with a boot of its own.
 type Test = (&'static str, fn(&Boot) -> Result<(), Failure>);
 
 pub const TESTS: &[Test] = &[

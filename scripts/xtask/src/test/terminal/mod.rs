@@ -22,8 +22,8 @@ use std::time::Instant;
 /// What the login shell prints when it wants a command.
 const PROMPT: &str = "~ # ";
 
-/// With the prompt it asks where the cursor is. What is typed before the answer is sent would go ahead of it, and a program
-/// that is started so soon would read the answer.
+/// Whoever lets a line be edited, the shell at its prompt above all, asks where the cursor is. What is typed before the answer
+/// is sent would go ahead of it, and a program that is started so soon would read the answer.
 const QUESTION: &str = "\x1b[6n";
 
 /// A test in a shell that other tests go on to use: leaves it at its prompt.

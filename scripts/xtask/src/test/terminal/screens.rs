@@ -91,10 +91,8 @@ fn less_shows_pages(shell: &mut Shell) -> Result<()> {
     shell.screen("the second page", page(24))?;
     shell.keys("b")?;
     shell.screen("the first page again", page(1))?;
-    shell.keys("/^77\n")?;
-    shell.screen("what was looked for, or the end", |screen| screen.row(0) == "77")?;
+    // With one line behind the last and the mark of no more, as this less shows it on Linux.
     shell.keys("G")?;
-    // With the last line where it was looked for, one line behind it and the mark of no more, as this less has it on Linux.
     shell.screen("the end", |screen| {
         let lines: Vec<String> = (80..=100).map(|line| line.to_string()).collect();
         (0..).zip(&lines).all(|(row, line)| screen.row(row) == *line)
