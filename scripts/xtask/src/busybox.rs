@@ -2,26 +2,29 @@
 
 use crate::arch::Arch;
 use crate::project;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// The binary that `scripts/setup` unpacked for this architecture.
 ///
 /// # Errors
-/// It is not there.
+/// It is not there, or has no applets.
 pub fn binary(arch: Arch) -> Result<Vec<u8>> {
     let path = project::cache_dir().join("busybox").join(arch.name()).join("busybox");
-    std::fs::read(&path).with_context(|| format!("no busybox at {}: run scripts/setup", path.display()))
+    let bytes = std::fs::read(&path).with_context(|| format!("no busybox at {}: run scripts/setup", path.display()))?;
+    ensure!(!applets(&bytes).is_empty(), "no table of applets in {}", path.display());
+    Ok(bytes)
 }
 
 /// The applets' names, read from the binary's own table, so that a foreign architecture's needs no emulator.
 ///
-/// Busybox keeps them sorted and separated by NUL, `[` and `[[` first, and an empty name behind the last.
+/// Busybox keeps them sorted and separated by NUL, `[` and `[[` first, and an empty name behind the last. What stands before the
+/// first is anything: up to 1.35 a NUL, in 1.37 the end of another table.
 pub fn applets(binary: &[u8]) -> Vec<String> {
-    let start = b"\0[\0[[\0";
+    let start = b"[\0[[\0";
     let Some(at) = binary.windows(start.len()).position(|window| window == start) else {
         return Vec::new();
     };
-    let names = binary[at + 1..]
+    let names = binary[at..]
         .split(|byte| *byte == 0)
         .take_while(|name| !name.is_empty());
     names
@@ -39,6 +42,7 @@ mod tests {
     fn names_end_at_the_empty_one() {
         let binary = b"\x7fELF...\0[\0[[\0ash\0cat\0\0other\0";
         assert_eq!(applets(binary), ["[", "[[", "ash", "cat"]);
+        assert_eq!(applets(b"\x002[\x002[[\0\xae [\0[[\0ash\0\0"), ["[", "[[", "ash"]);
         assert!(applets(b"no table").is_empty());
     }
 
