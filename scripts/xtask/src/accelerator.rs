@@ -4,7 +4,7 @@
 //! kernel is booted under it, and has a few seconds to reach `/init` and power off. The answer is kept in the cache.
 
 use crate::arch::{Arch, GuestExit};
-use crate::machine::{Boot, Machine};
+use crate::machine::{Boot, Machine, Messages};
 use crate::project;
 use crate::session::{self, Input};
 use crate::verdict;
@@ -70,6 +70,7 @@ impl Accelerator {
         let machine = Machine {
             accelerator: self,
             words: vec!["script".into()],
+            messages: Messages::Hidden,
             ..Machine::default()
         };
         let outcome = session::run(&machine, boot, Input::Bytes(b"exit 0\n".to_vec()), LIMIT, |_| {});

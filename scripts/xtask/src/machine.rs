@@ -8,7 +8,7 @@ use crate::project::{self, Profile};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// How the guest's serial port is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,17 @@ pub struct Machine {
     pub monitor: Option<PathBuf>,
     /// Whether QEMU waits for gdb on port 1234.
     pub debugger: Debugger,
+    /// What becomes of QEMU's own messages.
+    pub messages: Messages,
+}
+
+/// What becomes of QEMU's own messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Messages {
+    /// They go to standard error.
+    Shown,
+    /// Nobody sees them: the boot is a question, and no is an answer.
+    Hidden,
 }
 
 /// Whether a debugger is waited for.
@@ -108,6 +119,7 @@ impl Default for Machine {
             console: Console::Pipe,
             monitor: None,
             debugger: Debugger::None,
+            messages: Messages::Shown,
         }
     }
 }
@@ -150,6 +162,9 @@ impl Machine {
         if let Some(path) = &self.monitor {
             qemu.arg("-qmp")
                 .arg(format!("unix:{},server=on,wait=off", path.display()));
+        }
+        if self.messages == Messages::Hidden {
+            qemu.stderr(Stdio::null());
         }
         if self.debugger == Debugger::Gdb {
             qemu.args(["-gdb", "tcp::1234", "-S"]);

@@ -6,7 +6,7 @@
 
 use crate::accelerator::Accelerator;
 use crate::arch::Arch;
-use crate::machine::{Boot, Console, Debugger, Machine};
+use crate::machine::{Boot, Console, Debugger, Machine, Messages};
 use crate::project::Profile;
 use crate::session::{self, Input, READY};
 use crate::verdict;
@@ -110,6 +110,7 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
         console: if at_terminal { Console::Terminal } else { Console::Pipe },
         monitor: None,
         debugger: if options.gdb { Debugger::Gdb } else { Debugger::None },
+        messages: Messages::Shown,
     };
     if options.gdb {
         eprintln!("waiting for: gdb {} -ex 'target remote :1234'", boot.elf.display());

@@ -107,10 +107,7 @@ fn run_command(
 ) -> Result<Outcome> {
     let start = Instant::now();
     let program = command.get_program().to_string_lossy().into_owned();
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let child = command
         .spawn()
         .with_context(|| format!("cannot start {program}: run scripts/setup"))?;
