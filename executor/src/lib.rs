@@ -111,8 +111,11 @@ pub use stopwatch::Stopwatch;
 pub use task::INLINE_BYTES;
 pub use timer::{Elapsed, Sleep, Timeout, YieldNow, sleep_until, timeout, yield_now};
 
+/// Bytes of a timer entry, one of which every armed [`Sleep`] uses, besides itself.
+pub const TIMER_ENTRY_BYTES: usize = size_of::<wheel::Entry>();
+
 #[cfg(not(loom))]
 const _: () = assert!(
-    size_of::<task::Header>() == 256 && size_of::<wheel::Entry>() == 64,
+    size_of::<task::Header>() == 256 && TIMER_ENTRY_BYTES == 64,
     "a task's header is four cache lines, a timer entry one"
 );

@@ -101,6 +101,9 @@ pub trait Timers: 'static {
     /// As the table calls it.
     const NAME: &'static str;
 
+    /// Bytes that an armed sleep takes from a pool, which earlier rows have filled and which never shrinks.
+    const POOLED: usize = 0;
+
     /// Ready when its time has come.
     type Sleep: Future<Output = ()> + 'static;
 

@@ -192,6 +192,8 @@ impl Lock for Ours {
 impl Timers for Ours {
     const NAME: &'static str = "ours";
 
+    const POOLED: usize = executor::TIMER_ENTRY_BYTES;
+
     type Sleep = Sleep<Bench>;
 
     fn enter() -> impl Sized {

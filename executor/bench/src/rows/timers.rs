@@ -201,7 +201,7 @@ fn bytes_case<T: Timers>() -> Case {
         let spent = count::live_bytes() - before;
         ensure!(spent >= 0, "sleeping frees memory");
         Ok(Sample {
-            value: spent as f64 / MEASURED as f64,
+            value: spent as f64 / MEASURED as f64 + T::POOLED as f64,
             allocations: None,
         })
     })
