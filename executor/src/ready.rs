@@ -178,7 +178,7 @@ impl Ready {
     pub fn push(&self, task: &Header) {
         let mut head = self.inbox.load(Relaxed);
         loop {
-            task.inbox_next.set(head);
+            task.inbox_next.store(head, Relaxed);
             match self.inbox.compare_exchange_weak(head, task.slot, Release, Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -191,8 +191,8 @@ impl Ready {
         let mut stack = self.inbox.swap(NONE, Acquire);
         let mut list = NONE;
         while let Some(task) = slab.get(stack) {
-            stack = task.inbox_next.get();
-            task.inbox_next.set(list);
+            stack = task.inbox_next.load(Relaxed);
+            task.inbox_next.store(list, Relaxed);
             list = task.slot;
         }
         list

@@ -183,7 +183,7 @@ impl<P: Platform> Executor<P> {
         let mut list = cpu.ready.take_inbox(&self.slab);
         let mut now = None;
         while let Some(task) = self.slab.get(list) {
-            list = task.inbox_next.get();
+            list = task.inbox_next.load(Relaxed);
             match cpu.fifo(task.class()) {
                 Some(fifo) => self.receive(fifo, task),
                 None => {

@@ -26,7 +26,7 @@ use core::{
 use crate::{
     latency::Latencies,
     options::{Class, Name, SpawnOptions, TaskId},
-    prim::{ExclusiveCell, Ordering::Relaxed, OwnedU32, OwnedU64},
+    prim::{AtomicU32, ExclusiveCell, Ordering::Relaxed, OwnedU32, OwnedU64},
     slab::{Cache, Slab, Slot},
     state::State,
     waker::Target,
@@ -157,7 +157,7 @@ pub struct Header {
     /// The link of its CPU's list, or of the free slots.
     pub next: OwnedU32,
     /// The link of its CPU's inbox.
-    pub inbox_next: OwnedU32,
+    pub inbox_next: AtomicU32,
     /// 1 while it stands in its home CPU's list, of the timer or service class. That CPU's own.
     pub queued: OwnedU32,
     /// The CPU in whose queues the task stands when it is ready. Written by the owner of the link.
@@ -214,7 +214,7 @@ impl Slot for Header {
             cell: ExclusiveCell::new(None),
             slot,
             next: OwnedU32::new(NONE),
-            inbox_next: OwnedU32::new(NONE),
+            inbox_next: AtomicU32::new(NONE),
             queued: OwnedU32::new(0),
             home: OwnedU32::new(0),
             class: OwnedU32::new(0),

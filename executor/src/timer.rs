@@ -46,7 +46,7 @@ impl<P: Platform> Executor<P> {
         }
         let mut list = cpu.cancelled.swap(NONE, Acquire);
         while let Some(entry) = self.entries.get(list) {
-            list = entry.mail.get();
+            list = entry.mail.load(Relaxed);
             cpu.wheel.remove(&self.entries, entry);
             entry.retire();
             self.entries.free(entry, Some(&cpu.entries));
@@ -65,7 +65,7 @@ impl<P: Platform> Executor<P> {
     fn mail_cancelled(&self, cpu: &PerCpu<P>, entry: &Entry) {
         let mut head = cpu.cancelled.load(Relaxed);
         loop {
-            entry.mail.set(head);
+            entry.mail.store(head, Relaxed);
             match cpu
                 .cancelled
                 .compare_exchange_weak(head, entry.slot(), Release, Relaxed)

@@ -24,7 +24,7 @@ use core::task::Waker;
 
 use crate::{
     prim::{
-        AtomicU64, ExclusiveCell,
+        AtomicU32, AtomicU64, ExclusiveCell,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
         OwnedU32, OwnedU64,
     },
@@ -58,7 +58,7 @@ pub struct Entry {
     next: OwnedU32,
     previous: OwnedU32,
     /// The mailbox's link.
-    pub mail: OwnedU32,
+    pub mail: AtomicU32,
     foreign: ExclusiveCell<Option<Waker>>,
 }
 
@@ -89,7 +89,7 @@ impl Slot for Entry {
             place: OwnedU32::new(NOWHERE),
             next: OwnedU32::new(NONE),
             previous: OwnedU32::new(NONE),
-            mail: OwnedU32::new(NONE),
+            mail: AtomicU32::new(NONE),
             foreign: ExclusiveCell::new(None),
         }
     }

@@ -6,16 +6,23 @@
 //! lost wake is therefore a deadlock, which loom reports. Payloads are relaxed atomics: that a poll sees them is the
 //! executor's doing.
 //!
-//! That the models can fail was tried by breaking the code, one place at a time; each made the named model fail:
+//! That the models can fail was tried by breaking the code, one place at a time; each made the named model fail (the first
+//! that did):
 //!
 //! | broken | model |
 //! |---|---|
-//! | `Ready::leave` sleeps without looking at the word | `a_wake_reaches_a_driver_falling_asleep` |
-//! | `State::park` drops a wake that came in the poll | `two_wakers_of_one_task_poll_it_and_queue_it_once` |
+//! | `Ready::leave` sleeps without looking at the word | `a_driver_woken_interrupts_user_mode` |
 //! | `Ready::push` publishes relaxed | `the_inbox_keeps_what_two_producers_push` |
-//! | `poke_idle` looks at the first task alone, or has no fence | `an_idle_cpu_steals_what_another_cannot_run` |
-//! | `enter_idle` has no fence | `an_idle_cpu_steals_what_another_cannot_run` |
-//! | `serve_queues` does nothing about `POKE` | `a_widened_mask_calls_an_idle_cpu` |
+//! | `State::wake` is relaxed | `a_wake_at_home_and_one_from_elsewhere_are_both_answered` |
+//! | `State::start` takes `READY` relaxed | `two_wakers_of_one_task_poll_it_and_queue_it_once` |
+//! | `State::unlink` takes an answered wake for an open one, and the reverse | `a_held_abort_waits_for_the_task` |
+//! | an abort drops a future that holds it off | `a_held_abort_waits_for_the_task` |
+//! | dropping `HoldAbort` does not wake | `a_held_abort_waits_for_the_task` |
+//! | `State::leave_joiner` does not see that the task has ended | `a_join_by_a_task_of_another_cpu_is_woken` |
+//! | `Entry::fire` stores instead of exchanging | `a_timer_dropped_on_another_cpu_fires_or_is_cancelled` |
+//!
+//! Two that no model has caught yet: `State::complete` releasing a task that is still linked (it takes a slot that is used
+//! again at once to see it), and the joiner's number stored after `JOINER` (the store is no operation of loom's).
 #![cfg(loom)]
 
 use std::{
