@@ -9,8 +9,8 @@ use crate::{
     platform::Platform,
     prim::{
         AtomicU64,
-        Ordering::{Acquire, Relaxed},
-        OwnedU32, array, const_fn,
+        Ordering::{Acquire, Relaxed, SeqCst},
+        OwnedU32, array, const_fn, fence,
     },
     ready::{self, DIRECT, Interrupt},
     slab::{Cache, Slab},
@@ -151,7 +151,12 @@ impl<P: Platform> Executor<P> {
     /// The calling CPU, if the caller is a CPU in task context: then what is the CPU's own may be touched.
     #[inline]
     pub(crate) fn task_cpu(&self) -> Option<(u32, &PerCpu<P>)> {
-        if P::in_interrupt() { None } else { self.here() }
+        let here = if P::in_interrupt() { None } else { self.here() };
+        debug_assert!(
+            here.is_none_or(|(_, cpu)| !cpu.ready.is_away()),
+            "a CPU that says that it leaves does no more in task context: nothing would bring it back for that"
+        );
+        here
     }
 
     /// The calling CPU's caches of free slots.
@@ -348,7 +353,12 @@ impl<P: Platform> Executor<P> {
             return false;
         }
         self.with_live(id, |task| {
+            if task.affinity.get() == mask {
+                return;
+            }
             task.affinity.set(mask);
+            // The mask first, then where the task is; whoever moves it writes where first, and looks at the mask second.
+            fence(SeqCst);
             // After it has taken this bit, the gate looks at the mask, and the loop for idle CPUs that it admits.
             self.mark(task.home.get(), ready::POKE);
         })

@@ -41,6 +41,10 @@ impl<P: Platform> Executor<P> {
     /// Opens the way to user mode for the user task that the calling CPU polls. Interrupts are masked, and stay so until
     /// user mode is entered directly afterwards; [`Executor::leave_user`] follows the trap.
     ///
+    /// In between the CPU counts as being in user mode. It must wake nothing, spawn nothing and arm no timer there: a wake
+    /// by a CPU that is away interrupts nobody, and hides the need to from those that follow. Whatever may wake comes before
+    /// the gate; a debug build panics if it does not.
+    ///
     /// From here on a wake on this CPU, of a higher class or of another user task, interrupts user mode; so does a wake or
     /// an abort of the running task itself, so that a signal is delivered at once. The one-shot timer is armed for the
     /// next sleeper, and for the end of the slice if another user task waits; with neither it is disarmed, and user mode

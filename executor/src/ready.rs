@@ -159,6 +159,11 @@ impl Ready {
         }
     }
 
+    /// Whether the CPU is away, or has said that it goes.
+    pub fn is_away(&self) -> bool {
+        self.word.load(Relaxed) & (ASLEEP | IN_USER) != 0
+    }
+
     /// Goes away if nothing is ready. Interrupts are masked.
     pub fn leave(&self, to: Away) -> bool {
         self.word.compare_exchange(0, to.bit(), AcqRel, Acquire).is_ok()

@@ -411,6 +411,26 @@ fn a_signal_reaches_user_mode() {
     }
 }
 
+/// Between the gate and user mode a CPU wakes nothing: its word says that it is away, and so nobody would call it for what it
+/// has just made ready.
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "says that it leaves")]
+fn a_wake_after_the_gate_is_refused() {
+    Machine::new(0, 1, MS).run(
+        || {
+            let waiter = executor().spawn(options(Class::Service), std::future::pending::<()>());
+            let id = waiter.unwrap().id();
+            let thread = async move {
+                executor().try_enter_user().unwrap();
+                executor().wake_task(id);
+            };
+            executor().spawn(options(Class::User).cpu(0), thread).unwrap().detach();
+        },
+        || (),
+    );
+}
+
 /// A spinner that is told to run elsewhere goes there at once and stays.
 #[test]
 fn affinity_is_obeyed() {

@@ -72,6 +72,8 @@ pub(super) fn run(
             // Before the first instruction, which may come before whoever spawned the task has noted what it is.
             if let Some(id) = rt::executor().current() {
                 thread.set_task_id(id);
+                // What was changed since it was spawned, by whoever could not know the task yet.
+                super::schedule::apply(&thread);
             }
             Poll::Ready(())
         })
@@ -131,6 +133,10 @@ fn visit_user(
     interrupted: &mut Option<Errno>,
 ) -> Option<Trap> {
     let interrupts = Cpu::mask_interrupts();
+    // Both may wake whoever waits for this CPU to forget a translation, on this very CPU, so they come before the gate: once
+    // that is open only an interrupt brings the CPU back. A shootdown from here on is an interrupt.
+    AddressSpace::tlb_checkpoint();
+    mm.activate();
     if thread.attention() != 0 || rt::executor().try_enter_user().is_err() {
         Cpu::restore_interrupts(interrupts);
         return None;
@@ -140,8 +146,6 @@ fn visit_user(
         deliver::repeat(context, errno);
     }
     thread.last_cpu.store(PerCpu::cpu_id(), Ordering::Relaxed);
-    AddressSpace::tlb_checkpoint();
-    mm.activate();
     on_cpu.load(context);
     let entered = rt::now();
     thread.user_time.start(entered);
