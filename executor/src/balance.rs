@@ -23,6 +23,12 @@
 //! - A mask that is widened is a task queued for those whom it admits: [`Executor::set_affinity`] pokes the task's CPU,
 //!   which pokes on.
 //!
+//! # A mask is obeyed wherever the task is
+//!
+//! [`Executor::set_affinity`] writes the mask, then reads the task's CPU and pokes it; who moves a task writes its CPU, then
+//! has the mask looked at (by the gate, or when it is queued); a full fence between on either side. So the poke goes to the
+//! CPU that has the task, or that CPU sees the new mask.
+//!
 //! Two cases are left to the end of the running task's slice, which is armed whenever another task waits: a heap in which
 //! the bounded look passes the task by, and a task that is stolen while its mask is being widened.
 
@@ -76,6 +82,7 @@ impl<P: Platform> Executor<P> {
         from.runnable.fetch_sub(1, Relaxed);
         from.counts.pushes.add(1);
         task.home.set(target);
+        fence(SeqCst);
         to.ready.push(task);
         self.mark(target, INBOX);
     }
@@ -124,6 +131,7 @@ impl<P: Platform> Executor<P> {
             // It may be in user mode, and stay there.
             victim.note_load(P::now());
             task.home.set(me);
+            fence(SeqCst);
             cpu.user
                 .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, None));
             cpu.counts.steals.add(1);

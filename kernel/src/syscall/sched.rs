@@ -60,9 +60,7 @@ pub async fn sched_setaffinity(t: &Arc<Thread>, tid: i32, length: usize, mask: u
         return Err(Errno::EINVAL);
     }
     other.affinity.store(wanted, Ordering::Relaxed);
-    if let Some(id) = other.task_id() {
-        rt::executor().set_affinity(id, wanted);
-    }
+    task::schedule::apply(&other);
     if tid == 0 || other.tid() == t.tid() {
         // The caller moves before it goes on.
         rt::yield_now().await;
@@ -102,7 +100,7 @@ pub async fn sched_setscheduler(t: &Arc<Thread>, tid: i32, policy: i32, paramete
         SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE if priority != 0 => Err(Errno::EINVAL),
         SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE if may_change(t, &other) => {
             other.policy.store(policy, Ordering::Relaxed);
-            apply_weight(&other);
+            task::schedule::apply(&other);
             Ok(0)
         }
         SCHED_FIFO | SCHED_RR if !(1..=99).contains(&priority) => Err(Errno::EINVAL),
@@ -168,12 +166,6 @@ pub async fn sched_rr_get_interval(t: &Arc<Thread>, tid: i32, interval: u64) -> 
     Ok(0)
 }
 
-fn apply_weight(thread: &Thread) {
-    if let Some(id) = thread.task_id() {
-        rt::executor().set_weight(id, task::schedule::weight(thread));
-    }
-}
-
 /// The threads that `which` and `who` name.
 fn priority_targets(t: &Arc<Thread>, which: u32, who: i32) -> Result<Vec<Arc<Thread>>> {
     let of = |processes: Vec<Arc<Process>>| processes.iter().flat_map(|process| process.threads()).collect();
@@ -228,7 +220,7 @@ pub async fn setpriority(t: &Arc<Thread>, which: u32, who: i32, nice: i32) -> Re
             return Err(Errno::EACCES);
         }
         thread.nice.store(nice, Ordering::Relaxed);
-        apply_weight(&thread);
+        task::schedule::apply(&thread);
     }
     Ok(0)
 }

@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 use linux_raw_sys::general::SCHED_IDLE;
 
 use super::thread::Thread;
+use crate::rt;
 
 /// The weight of each nice level from -20 to 19: a level is about a tenth more or less CPU (`sched_prio_to_weight` of
 /// Linux's `kernel/sched/core.c`).
@@ -24,6 +25,15 @@ pub fn weight(thread: &Thread) -> u32 {
         return IDLE_WEIGHT;
     }
     WEIGHTS[(thread.nice.load(Ordering::Relaxed) + 20).clamp(0, 39) as usize]
+}
+
+/// Tells the executor a thread's share and the CPUs it may run on, as they are now. Before its task is known it does nothing:
+/// the task's first poll does it again.
+pub fn apply(thread: &Thread) {
+    if let Some(id) = thread.task_id() {
+        rt::executor().set_weight(id, weight(thread));
+        rt::executor().set_affinity(id, thread.affinity.load(Ordering::Relaxed));
+    }
 }
 
 #[cfg(test)]
