@@ -83,7 +83,6 @@ fn environment() {
         ("USER", "root"),
         ("LOGNAME", "root"),
         ("SHELL", "/bin/sh"),
-        ("PS1", "\\h:\\w\\$ "),
     ] {
         // The kernel itself says `HOME=/`.
         if env::var_os(name).is_none() || name == "HOME" {
