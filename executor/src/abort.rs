@@ -26,14 +26,14 @@ impl<P: Platform> Executor<P> {
         let task = self.current_task()?;
         task.holds.set(task.holds.get() + 1);
         Some(HoldAbort {
-            task: TaskId::new(task.slot, task.state.generation()),
+            task: TaskId::new(task.slot, task.state().generation()),
             platform: PhantomData,
         })
     }
 
     /// Whether the calling task is to end: it was aborted and has held that off. Task context.
     pub fn is_aborted(&self) -> bool {
-        self.current_task().is_some_and(|task| task.state.is_aborted())
+        self.current_task().is_some_and(|task| task.state().is_aborted())
     }
 
     /// Ready when the task that awaits it is to end; to be raced with what a [`HoldAbort`] protects. Every abort wakes the
@@ -56,11 +56,11 @@ impl<P: Platform> Drop for HoldAbort<P> {
         let Some(task) = executor.slab.get(self.task.slot()) else {
             return;
         };
-        if !task.state.is(self.task.generation()) {
+        if !task.state().is(self.task.generation()) {
             return;
         }
         task.holds.set(task.holds.get().saturating_sub(1));
-        if task.state.is_aborted() {
+        if task.state().is_aborted() {
             // The abort's own wake has been used up.
             executor.wake(Target::of(task.number(self.task.generation())));
         }

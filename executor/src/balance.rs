@@ -41,7 +41,7 @@ use crate::{
     prim::Ordering::{AcqRel, Relaxed, SeqCst},
     prim::fence,
     ready::{INBOX, POKE},
-    task::Header,
+    task::Task,
 };
 
 fn bits(mut mask: u64) -> impl Iterator<Item = u32> {
@@ -67,7 +67,7 @@ impl<P: Platform> Executor<P> {
 
     /// Sends a task, whose link is the caller's and which is counted here, to a CPU where it may run. False if there is
     /// none.
-    pub(crate) fn forward(&self, me: u32, cpu: &PerCpu<P>, task: &Header) -> bool {
+    pub(crate) fn forward(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>) -> bool {
         let mask = task.affinity.get() & self.online.load(Relaxed) & !(1 << me);
         let Some(target) = self.least_loaded(mask).filter(|_| mask != 0) else {
             return false;
@@ -76,12 +76,12 @@ impl<P: Platform> Executor<P> {
         true
     }
 
-    fn send(&self, from: &PerCpu<P>, task: &Header, target: u32) {
+    fn send(&self, from: &PerCpu<P>, task: Task<'_>, target: u32) {
         let to = &self.cpus[target as usize];
         to.runnable.fetch_add(1, Relaxed);
         from.runnable.fetch_sub(1, Relaxed);
         from.counts.pushes.add(1);
-        task.home.set(target);
+        task.set_home(target);
         fence(SeqCst);
         to.ready.push(task);
         self.mark(target, INBOX);
@@ -130,7 +130,7 @@ impl<P: Platform> Executor<P> {
             victim.runnable.fetch_sub(1, Relaxed);
             // It may be in user mode, and stay there.
             victim.note_load(P::now());
-            task.home.set(me);
+            task.set_home(me);
             fence(SeqCst);
             cpu.user
                 .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, None));

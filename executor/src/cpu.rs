@@ -9,7 +9,7 @@ use crate::{
     ready::{DIRECT, GROUPS, Group, Ready},
     slab::{Cache, Slab},
     stopwatch::Stopwatch,
-    task::{Header, NONE},
+    task::{Head, NONE, Task},
     wheel::Wheel,
 };
 
@@ -33,10 +33,10 @@ impl Fifo {
     }
 
     #[inline]
-    pub fn push(&self, slab: &Slab<Header>, task: &Header) {
-        task.next.set(NONE);
+    pub fn push(&self, slab: &Slab<Head>, task: Task<'_>) {
+        task.head.next.set(NONE);
         match slab.get(self.tail.get()) {
-            Some(tail) => tail.next.set(task.slot),
+            Some(tail) => tail.head.next.set(task.slot),
             None => self.head.set(task.slot),
         }
         self.tail.set(task.slot);
@@ -44,9 +44,9 @@ impl Fifo {
     }
 
     #[inline]
-    pub fn pop<'a>(&self, slab: &'a Slab<Header>) -> Option<&'a Header> {
+    pub fn pop<'a>(&self, slab: &'a Slab<Head>) -> Option<Task<'a>> {
         let task = slab.get(self.head.get())?;
-        self.head.set(task.next.get());
+        self.head.set(task.head.next.get());
         if self.head.get() == NONE {
             self.tail.set(NONE);
         }

@@ -13,7 +13,7 @@ use crate::{
     },
     ready::{DIRECT, GROUP_DRIVERS, GROUPS, Group, group_bit, group_driver},
     slab::Slab,
-    task::{Header, NONE},
+    task::{Head, NONE, Task},
 };
 
 /// Where a number of the second level stands.
@@ -119,7 +119,7 @@ impl<P: Platform> PerCpu<P> {
 
     /// The task that a number of the first level stands for.
     #[inline]
-    pub fn driver<'a>(&self, slab: &'a Slab<Header>, driver: usize) -> Option<&'a Header> {
+    pub fn driver<'a>(&self, slab: &'a Slab<Head>, driver: usize) -> Option<Task<'a>> {
         slab.get(self.drivers.get(driver)?.load(Acquire))
     }
 

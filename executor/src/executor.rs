@@ -15,7 +15,7 @@ use crate::{
     ready::{self, DIRECT, Interrupt},
     slab::{Cache, Slab},
     state::Wake,
-    task::Header,
+    task::{Head, Task},
     waker::Target,
     wheel::Entry,
 };
@@ -28,7 +28,7 @@ pub const MAX_CPUS: usize = if cfg!(loom) { 2 } else { 64 };
 /// What each function may be called from is said there: *any context* includes interrupt handlers; *task context* is the
 /// code of a task, or of a CPU that does not run its loop yet, never an interrupt handler.
 pub struct Executor<P: Platform> {
-    pub(crate) slab: Slab<Header>,
+    pub(crate) slab: Slab<Head>,
     pub(crate) entries: Slab<Entry>,
     pub(crate) cpus: [PerCpu<P>; MAX_CPUS],
     /// CPUs that have begun to turn.
@@ -102,21 +102,20 @@ impl<P: Platform> Executor<P> {
     {
         let home = self.choose_cpu(options).ok_or(SpawnError::NoSuchCpu)?;
         let me = self.task_cpu();
-        let task = Header::allocate(&self.slab, me.map(|(_, cpu)| &cpu.tasks), future);
+        let task = Task::allocate(&self.slab, me.map(|(_, cpu)| &cpu.tasks), future);
         let task = task.ok_or(SpawnError::OutOfMemory)?;
         task.prepare(options, home, location);
-        task.queued.set(0);
-        let id = TaskId::new(task.slot, task.state.generation());
+        let id = TaskId::new(task.slot, task.state().generation());
         if options.class == Class::Driver {
             return self.start_driver(task, id, home, handle);
         }
         let fifo = me
             .filter(|(number, _)| *number == home)
             .and_then(|(_, cpu)| cpu.fifo(options.class));
-        task.state.init(fifo.is_none(), handle);
+        task.state().init(fifo.is_none(), handle);
         match fifo {
             Some(fifo) => {
-                task.queued.set(1);
+                task.set_queued(true);
                 fifo.push(&self.slab, task);
             }
             None => self.send_home(task, home),
@@ -124,14 +123,14 @@ impl<P: Platform> Executor<P> {
         Ok(id)
     }
 
-    fn start_driver(&self, task: &Header, id: TaskId, home: u32, handle: bool) -> Result<TaskId, SpawnError> {
+    fn start_driver(&self, task: Task<'_>, id: TaskId, home: u32, handle: bool) -> Result<TaskId, SpawnError> {
         let cpu = &self.cpus[home as usize];
         let Some(driver) = cpu.reserve_driver() else {
             self.free(task);
             return Err(SpawnError::NoDriverSlot);
         };
         task.set_driver(driver);
-        task.state.init(false, handle);
+        task.state().init(false, handle);
         cpu.set_driver(driver, task.slot);
         self.mark_driver(home, driver);
         Ok(id)
@@ -165,7 +164,7 @@ impl<P: Platform> Executor<P> {
     }
 
     /// Puts a task, whose link is the caller's, into its CPU's inbox, and calls the CPU if it is away.
-    fn send_home(&self, task: &Header, home: u32) {
+    fn send_home(&self, task: Task<'_>, home: u32) {
         let Some(cpu) = self.cpus.get(home as usize) else {
             return;
         };
@@ -232,9 +231,9 @@ impl<P: Platform> Executor<P> {
     #[inline]
     fn wake_queued(&self, id: TaskId) {
         let Some(task) = self.slab.get(id.slot()) else { return };
-        let here = self.task_cpu().filter(|(me, _)| *me == task.home.get());
+        let here = self.task_cpu().filter(|(me, _)| *me == task.home());
         let Some((_, cpu)) = here else {
-            if task.state.wake(id.generation()) == Wake::Link {
+            if task.state().wake(id.generation()) == Wake::Link {
                 self.link(task);
             }
             return;
@@ -242,15 +241,15 @@ impl<P: Platform> Executor<P> {
         match cpu.fifo(task.class()) {
             // At home and in task context: what follows is the CPU's own. The task cannot end meanwhile.
             Some(fifo) => {
-                if task.queued.get() == 0 && task.state.is_wakeable(id.generation()) {
+                if !task.is_queued() && task.state().is_wakeable(id.generation()) {
                     self.note_wake(task);
-                    task.queued.set(1);
+                    task.set_queued(true);
                     P::checkpoint();
                     fifo.push(&self.slab, task);
                 }
             }
             None => {
-                if task.state.wake(id.generation()) == Wake::Link {
+                if task.state().wake(id.generation()) == Wake::Link {
                     self.link_user(task, cpu);
                 }
             }
@@ -258,13 +257,13 @@ impl<P: Platform> Executor<P> {
     }
 
     /// The caller made `LINKED` appear.
-    fn link(&self, task: &Header) {
+    fn link(&self, task: Task<'_>) {
         self.note_wake(task);
-        self.send_home(task, task.home.get());
+        self.send_home(task, task.home());
     }
 
     /// As [`Executor::link`], for a user task at home in task context.
-    fn link_user(&self, task: &Header, cpu: &PerCpu<P>) {
+    fn link_user(&self, task: Task<'_>, cpu: &PerCpu<P>) {
         if cpu.current.get() == task.slot {
             // Its poller queues it.
             self.note_wake(task);
@@ -275,8 +274,8 @@ impl<P: Platform> Executor<P> {
     }
 
     #[inline]
-    fn note_wake(&self, task: &Header) {
-        task.last_waker.set(P::cpu());
+    fn note_wake(&self, task: Task<'_>) {
+        task.set_last_waker(P::cpu());
         if self.is_timed() {
             task.woken_at.set(P::now());
         }
@@ -288,7 +287,7 @@ impl<P: Platform> Executor<P> {
             return;
         };
         if let Some(task) = target.driver(&self.slab, driver as usize) {
-            task.last_waker.set(P::cpu());
+            task.set_last_waker(P::cpu());
             if task.woken_at.get() == 0 {
                 task.woken_at.set(P::now());
             }
@@ -301,10 +300,10 @@ impl<P: Platform> Executor<P> {
     pub fn abort(&self, id: TaskId) {
         let Some(task) = self.slab.get(id.slot()) else { return };
         if task.class() == Class::Driver {
-            if task.state.abort_driver(id.generation()) {
-                self.mark_driver(task.home.get(), task.driver());
+            if task.state().abort_driver(id.generation()) {
+                self.mark_driver(task.home(), task.driver());
             }
-        } else if task.state.abort(id.generation()) == Wake::Link {
+        } else if task.state().abort(id.generation()) == Wake::Link {
             self.link(task);
         }
     }
@@ -313,7 +312,7 @@ impl<P: Platform> Executor<P> {
     /// for it. Any context.
     pub fn wake_task(&self, id: TaskId) {
         if let Some(task) = self.slab.get(id.slot())
-            && task.state.is(id.generation())
+            && task.state().is(id.generation())
         {
             self.wake(Target::of(task.number(id.generation())));
         }
@@ -322,10 +321,10 @@ impl<P: Platform> Executor<P> {
     /// The task that the calling CPU polls. Any context.
     pub fn current(&self) -> Option<TaskId> {
         let task = self.current_task()?;
-        Some(TaskId::new(task.slot, task.state.generation()))
+        Some(TaskId::new(task.slot, task.state().generation()))
     }
 
-    pub(crate) fn current_task(&self) -> Option<&Header> {
+    pub(crate) fn current_task(&self) -> Option<Task<'_>> {
         let cpu = self.cpus.get(P::cpu() as usize)?;
         self.slab.get(cpu.current.get())
     }
@@ -360,7 +359,7 @@ impl<P: Platform> Executor<P> {
             // The mask first, then where the task is; whoever moves it writes where first, and looks at the mask second.
             fence(SeqCst);
             // After it has taken this bit, the gate looks at the mask, and the loop for idle CPUs that it admits.
-            self.mark(task.home.get(), ready::POKE);
+            self.mark(task.home(), ready::POKE);
         })
     }
 
@@ -374,9 +373,9 @@ impl<P: Platform> Executor<P> {
         self.with_live(id, |task| task.set_name(Name::new(name)))
     }
 
-    fn with_live(&self, id: TaskId, change: impl FnOnce(&Header)) -> bool {
+    fn with_live(&self, id: TaskId, change: impl FnOnce(Task<'_>)) -> bool {
         match self.slab.get(id.slot()) {
-            Some(task) if task.state.is(id.generation()) => {
+            Some(task) if task.state().is(id.generation()) => {
                 change(task);
                 true
             }

@@ -11,7 +11,7 @@
 use crate::{
     options::WEIGHT_ONE,
     slab::Slab,
-    task::{Header, NONE},
+    task::{Head, NONE, Task},
 };
 
 /// How many tasks a thief looks at before it gives up.
@@ -50,12 +50,12 @@ impl FairQueue {
     }
 
     /// The task with the least virtual time.
-    pub fn first<'a>(&self, slab: &'a Slab<Header>) -> Option<&'a Header> {
+    pub fn first<'a>(&self, slab: &'a Slab<Head>) -> Option<Task<'a>> {
         slab.get(self.root)
     }
 
     /// Brings the virtual clock up to the least of the running task's time (if one runs) and the queue's.
-    pub fn advance(&mut self, slab: &Slab<Header>, running: Option<u64>) {
+    pub fn advance(&mut self, slab: &Slab<Head>, running: Option<u64>) {
         let queued = self.first(slab).map(|task| task.vruntime.get());
         if let Some(least) = [running, queued].into_iter().flatten().min() {
             self.clock = self.clock.max(least);
@@ -63,8 +63,8 @@ impl FairQueue {
     }
 
     /// Queues a task that has been here before and only gave way.
-    pub fn push(&mut self, slab: &Slab<Header>, task: &Header) {
-        task.child.set(NONE);
+    pub fn push(&mut self, slab: &Slab<Head>, task: Task<'_>) {
+        task.set_child(NONE);
         task.sibling.set(NONE);
         task.previous.set(NONE);
         self.root = meld(slab, self.root, task.slot);
@@ -73,7 +73,7 @@ impl FairQueue {
 
     /// Queues a task that slept or comes from elsewhere, at most `window` away from the clock. `empty` says that no user
     /// task runs here: then the clock takes the newcomer's time.
-    pub fn place(&mut self, slab: &Slab<Header>, task: &Header, window: u64, running: Option<u64>) {
+    pub fn place(&mut self, slab: &Slab<Head>, task: Task<'_>, window: u64, running: Option<u64>) {
         self.advance(slab, running);
         if running.is_none() && self.length == 0 {
             self.clock = self.clock.max(task.vruntime.get());
@@ -85,7 +85,7 @@ impl FairQueue {
     }
 
     /// Takes the most deserving task.
-    pub fn pop<'a>(&mut self, slab: &'a Slab<Header>) -> Option<&'a Header> {
+    pub fn pop<'a>(&mut self, slab: &'a Slab<Head>) -> Option<Task<'a>> {
         let task = self.first(slab)?;
         self.clock = self.clock.max(task.vruntime.get());
         self.take(slab, task);
@@ -93,14 +93,14 @@ impl FairQueue {
     }
 
     /// Takes a deserving task that may run on a CPU of `mask`.
-    pub fn steal<'a>(&mut self, slab: &'a Slab<Header>, mask: u64) -> Option<&'a Header> {
+    pub fn steal<'a>(&mut self, slab: &'a Slab<Head>, mask: u64) -> Option<Task<'a>> {
         let task = self.find(slab, mask)?;
         self.take(slab, task);
         Some(task)
     }
 
     /// A deserving task that may run on a CPU of `mask`; looks at a bounded number.
-    pub fn find<'a>(&self, slab: &'a Slab<Header>, mask: u64) -> Option<&'a Header> {
+    pub fn find<'a>(&self, slab: &'a Slab<Head>, mask: u64) -> Option<Task<'a>> {
         // The root, then its children, then theirs down the left edge: deserving enough, and bounded.
         let mut level = self.root;
         let mut looked = 0;
@@ -116,21 +116,21 @@ impl FairQueue {
                 }
                 next = slab.get(task.sibling.get());
             }
-            level = head.child.get();
+            level = head.child();
         }
         None
     }
 
-    fn take(&mut self, slab: &Slab<Header>, task: &Header) {
-        let children = merge_pairs(slab, task.child.get());
+    fn take(&mut self, slab: &Slab<Head>, task: Task<'_>) {
+        let children = merge_pairs(slab, task.child());
         if task.slot == self.root {
             self.root = children;
         } else {
             // Out of its parent's list: `previous` is the parent for a first child.
             let (previous, sibling) = (task.previous.get(), task.sibling.get());
             if let Some(left) = slab.get(previous) {
-                if left.child.get() == task.slot {
-                    left.child.set(sibling);
+                if left.child() == task.slot {
+                    left.set_child(sibling);
                 } else {
                     left.sibling.set(sibling);
                 }
@@ -145,7 +145,7 @@ impl FairQueue {
 }
 
 /// Joins two heaps; of equals the first stays on top.
-fn meld(slab: &Slab<Header>, a: u32, b: u32) -> u32 {
+fn meld(slab: &Slab<Head>, a: u32, b: u32) -> u32 {
     let (Some(first), Some(second)) = (slab.get(a), slab.get(b)) else {
         return if a == NONE { b } else { a };
     };
@@ -155,18 +155,18 @@ fn meld(slab: &Slab<Header>, a: u32, b: u32) -> u32 {
         (second, first)
     };
     under.previous.set(top.slot);
-    under.sibling.set(top.child.get());
-    if let Some(child) = slab.get(top.child.get()) {
+    under.sibling.set(top.child());
+    if let Some(child) = slab.get(top.child()) {
         child.previous.set(under.slot);
     }
-    top.child.set(under.slot);
+    top.set_child(under.slot);
     top.sibling.set(NONE);
     top.previous.set(NONE);
     top.slot
 }
 
 /// Joins a list of siblings to one heap: pairs from the left, then all from the right.
-fn merge_pairs(slab: &Slab<Header>, mut list: u32) -> u32 {
+fn merge_pairs(slab: &Slab<Head>, mut list: u32) -> u32 {
     let mut pairs = NONE;
     while let Some(first) = slab.get(list) {
         let second = first.sibling.get();
@@ -185,7 +185,7 @@ fn merge_pairs(slab: &Slab<Header>, mut list: u32) -> u32 {
     heap
 }
 
-fn detach(slab: &Slab<Header>, slot: u32) -> u32 {
+fn detach(slab: &Slab<Head>, slot: u32) -> u32 {
     if let Some(task) = slab.get(slot) {
         task.sibling.set(NONE);
         task.previous.set(NONE);
@@ -204,7 +204,7 @@ mod tests {
         /// Against a sorted model: pops come in order, steals respect the mask, nothing is lost.
         #[test]
         fn heap_matches_model(operations in prop::collection::vec((0u8..4, 0u64..50, 1u64..4), 1..200)) {
-            let slab = Slab::<Header>::new();
+            let slab = Slab::<Head>::new();
             let mut queue = FairQueue::new();
             let mut model: Vec<(u64, u32, u64)> = Vec::new();
             for (operation, time, mask) in operations {

@@ -72,7 +72,7 @@ impl<P: Platform> Executor<P> {
             let bits = cpu.ready.take(TIMER | INBOX | POKE);
             self.serve_queues(me, cpu, bits);
             let elsewhere = task.affinity.get() & self.online.load(Relaxed);
-            if task.state.is_woken() || (elsewhere != 0 && elsewhere >> me & 1 == 0) {
+            if task.state().is_woken() || (elsewhere != 0 && elsewhere >> me & 1 == 0) {
                 return Err(Preempted);
             }
             let now = P::now();

@@ -18,7 +18,7 @@ use crate::{
     options::{JoinError, TaskId},
     platform::Platform,
     state::Ended,
-    task::Header,
+    task::Task,
     waker,
 };
 
@@ -57,7 +57,7 @@ impl<T, P: Platform> JoinHandle<T, P> {
         }
     }
 
-    fn task(&self) -> &'static Header {
+    fn task(&self) -> Task<'static> {
         // The slot exists, and stays this task's as long as the handle has not joined it.
         P::executor()
             .slab
@@ -81,12 +81,12 @@ impl<T, P: Platform> JoinHandle<T, P> {
 
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
-        self.registered == Registered::Over || self.task().state.ended() != Ended::No
+        self.registered == Registered::Over || self.task().state().ended() != Ended::No
     }
 
     /// Has the completer wake `waker`, unless the task has ended.
     #[inline]
-    fn register(&mut self, task: &Header, waker: &Waker) -> Ended {
+    fn register(&mut self, task: Task<'_>, waker: &Waker) -> Ended {
         let Some(number) = waker::number::<P>(waker) else {
             return self.register_foreign(task, waker);
         };
@@ -95,28 +95,29 @@ impl<T, P: Platform> JoinHandle<T, P> {
         }
         self.registered = Registered::Number(number);
         task.joiner.set(number);
-        task.state.leave_joiner()
+        task.state().leave_joiner()
     }
 
-    fn register_foreign(&mut self, task: &Header, waker: &Waker) -> Ended {
-        let ended = task.state.withdraw_foreign();
+    fn register_foreign(&mut self, task: Task<'_>, waker: &Waker) -> Ended {
+        let ended = task.state().withdraw_foreign();
         if ended != Ended::No {
             return ended;
         }
         // SAFETY: `FOREIGN` and `COMPLETE` are clear, and only this handle sets `FOREIGN`.
         drop(unsafe { task.replace_foreign(Some(waker.clone())) });
         self.registered = Registered::Foreign;
-        task.state.leave_foreign()
+        task.state().leave_foreign()
     }
 
     /// The task has ended: gives the slot back, or leaves it to who still uses it.
-    fn leave(&mut self, task: &Header, ended: Ended) {
-        if self.registered == Registered::Foreign && ended == Ended::No && task.state.withdraw_foreign() == Ended::No {
+    fn leave(&mut self, task: Task<'_>, ended: Ended) {
+        if self.registered == Registered::Foreign && ended == Ended::No && task.state().withdraw_foreign() == Ended::No
+        {
             // SAFETY: as in `register_foreign`.
             drop(unsafe { task.replace_foreign(None) });
         }
         self.registered = Registered::Over;
-        if ended == Ended::Alone || task.state.drop_handle() {
+        if ended == Ended::Alone || task.state().drop_handle() {
             P::executor().free(task);
         }
     }
@@ -131,7 +132,7 @@ impl<T, P: Platform> Future for JoinHandle<T, P> {
             return Poll::Ready(Err(JoinError::Aborted));
         }
         let task = this.task();
-        let mut ended = task.state.ended();
+        let mut ended = task.state().ended();
         if ended == Ended::No {
             ended = this.register(task, context.waker());
         }
@@ -149,7 +150,7 @@ impl<T, P: Platform> Drop for JoinHandle<T, P> {
     fn drop(&mut self) {
         if self.registered != Registered::Over {
             let task = self.task();
-            self.leave(task, task.state.ended());
+            self.leave(task, task.state().ended());
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Three kinds of shared state, and only three:
 //! - *Contended* atomics (`AtomicU64`, …): words that CPUs race on. Under loom these are loom's.
-//! - *Owned* cells ([`OwnedU64`], [`OwnedU32`]): written by one party at a time, which some contended word appoints, and
+//! - *Owned* cells ([`OwnedU64`] and its smaller kin): written by one party at a time, which some contended word appoints, and
 //!   read by others as a statistic at most. They are relaxed atomics, so that a platform that lies about its CPU number
 //!   breaks the logic and not the memory. Loom has no business with them.
 //! - *Locked* state ([`Lock`]): what one CPU must be able to take from another. Held for a few dozen instructions, never
@@ -39,44 +39,39 @@ macro_rules! array {
 
 pub(crate) use {array, const_fn};
 
-/// A 64-bit cell that one party writes at a time.
-#[derive(Debug)]
-pub struct OwnedU64(core::sync::atomic::AtomicU64);
+macro_rules! owned {
+    ($name:ident, $integer:ty, $atomic:ident) => {
+        /// A cell that one party writes at a time.
+        #[derive(Debug)]
+        pub struct $name(core::sync::atomic::$atomic);
+
+        impl $name {
+            pub const fn new(value: $integer) -> Self {
+                Self(core::sync::atomic::$atomic::new(value))
+            }
+
+            #[inline]
+            pub fn get(&self) -> $integer {
+                self.0.load(Ordering::Relaxed)
+            }
+
+            #[inline]
+            pub fn set(&self, value: $integer) {
+                self.0.store(value, Ordering::Relaxed);
+            }
+        }
+    };
+}
+
+owned!(OwnedU8, u8, AtomicU8);
+owned!(OwnedU16, u16, AtomicU16);
+owned!(OwnedU32, u32, AtomicU32);
+owned!(OwnedU64, u64, AtomicU64);
 
 impl OwnedU64 {
-    pub const fn new(value: u64) -> Self {
-        Self(core::sync::atomic::AtomicU64::new(value))
-    }
-
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
     /// Adds, by the one writer: not an atomic addition.
     pub fn add(&self, value: u64) {
         self.set(self.get().wrapping_add(value));
-    }
-}
-
-/// A 32-bit cell that one party writes at a time.
-#[derive(Debug)]
-pub struct OwnedU32(core::sync::atomic::AtomicU32);
-
-impl OwnedU32 {
-    pub const fn new(value: u32) -> Self {
-        Self(core::sync::atomic::AtomicU32::new(value))
-    }
-
-    pub fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub fn set(&self, value: u32) {
-        self.0.store(value, Ordering::Relaxed);
     }
 }
 

@@ -34,7 +34,7 @@ use crate::{
         array, const_fn,
     },
     slab::Slab,
-    task::{Header, NONE},
+    task::{Head, NONE, Task},
 };
 
 /// Drivers whose bits stand in the word itself.
@@ -180,7 +180,7 @@ impl Ready {
     }
 
     /// Pushes a task whose link is the caller's. [`INBOX`] is to be marked next.
-    pub fn push(&self, task: &Header) {
+    pub fn push(&self, task: Task<'_>) {
         let mut head = self.inbox.load(Relaxed);
         loop {
             task.inbox_next.store(head, Relaxed);
@@ -192,7 +192,7 @@ impl Ready {
     }
 
     /// Takes the inbox whole; the first of the returned list, linked by `inbox_next`, was pushed first. By the owner.
-    pub fn take_inbox(&self, slab: &Slab<Header>) -> u32 {
+    pub fn take_inbox(&self, slab: &Slab<Head>) -> u32 {
         let mut stack = self.inbox.swap(NONE, Acquire);
         let mut list = NONE;
         while let Some(task) = slab.get(stack) {

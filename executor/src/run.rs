@@ -27,7 +27,7 @@ use crate::{
     },
     ready::{Away, DIRECT, DRIVERS, GROUP_BITS, GROUPS, INBOX, POKE, READY, TIMER, group_bit, group_driver},
     state::{Start, Unlinked},
-    task::{Header, NONE},
+    task::{NONE, Task},
     waker::{self, Target},
 };
 
@@ -198,19 +198,19 @@ impl<P: Platform> Executor<P> {
     }
 
     /// A task of the timer or service class from the inbox.
-    fn receive(&self, fifo: &Fifo, task: &Header) {
-        match task.state.unlink() {
-            Unlinked::Queue if task.queued.get() == 0 => {
-                task.queued.set(1);
+    fn receive(&self, fifo: &Fifo, task: Task<'_>) {
+        match task.state().unlink() {
+            Unlinked::Queue if !task.is_queued() => {
+                task.set_queued(true);
                 fifo.push(&self.slab, task);
             }
-            Unlinked::Ended if task.queued.get() == 0 => self.release(task),
+            Unlinked::Ended if !task.is_queued() => self.release(task),
             _ => {}
         }
     }
 
     /// A user task from the inbox, counted as runnable.
-    fn receive_user(&self, me: u32, cpu: &PerCpu<P>, task: &Header, now: u64) {
+    fn receive_user(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>, now: u64) {
         if cpu.current.get() == task.slot {
             // Woken while it runs: it must not be taken by a thief, and is counted already.
             cpu.running.woken.set(1);
@@ -261,9 +261,9 @@ impl<P: Platform> Executor<P> {
 
     /// Polls a task of the timer or service class, which was taken from its list.
     #[inline]
-    fn poll_queued(&self, cpu: &PerCpu<P>, task: &Header) {
-        task.queued.set(0);
-        let (start, generation) = task.state.start();
+    fn poll_queued(&self, cpu: &PerCpu<P>, task: Task<'_>) {
+        task.set_queued(false);
+        let (start, generation) = task.state().start();
         if let Start::Ended { linked } = start {
             if !linked {
                 self.release(task);
@@ -277,8 +277,10 @@ impl<P: Platform> Executor<P> {
     }
 
     #[inline]
-    fn poll_driver(&self, cpu: &PerCpu<P>, task: &Header, me: u32, driver: u32) {
-        let Some(start) = task.state.start_driver() else { return };
+    fn poll_driver(&self, cpu: &PerCpu<P>, task: Task<'_>, me: u32, driver: u32) {
+        let Some(start) = task.state().start_driver() else {
+            return;
+        };
         let number = Target::driver(me, driver);
         if self.poll(cpu, task, number, start, self.is_timed()).is_ready() {
             cpu.release_driver(driver);
@@ -286,8 +288,8 @@ impl<P: Platform> Executor<P> {
         }
     }
 
-    fn poll_user(&self, me: u32, cpu: &PerCpu<P>, task: &Header) {
-        let (start, generation) = task.state.start_user();
+    fn poll_user(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>) {
+        let (start, generation) = task.state().start_user();
         if let Start::Ended { .. } = start {
             cpu.runnable.fetch_sub(1, Relaxed);
             return self.release(task);
@@ -314,7 +316,7 @@ impl<P: Platform> Executor<P> {
 
     /// Polls a task, or drops its future if it was aborted.
     #[inline]
-    fn poll(&self, cpu: &PerCpu<P>, task: &Header, number: u64, start: Start, timed: bool) -> Poll<()> {
+    fn poll(&self, cpu: &PerCpu<P>, task: Task<'_>, number: u64, start: Start, timed: bool) -> Poll<()> {
         if timed {
             self.poll_timed(cpu, task, number, start)
         } else {
@@ -324,7 +326,7 @@ impl<P: Platform> Executor<P> {
 
     /// Apart, so that what is not timed is short.
     #[inline(never)]
-    fn poll_timed(&self, cpu: &PerCpu<P>, task: &Header, number: u64, start: Start) -> Poll<()> {
+    fn poll_timed(&self, cpu: &PerCpu<P>, task: Task<'_>, number: u64, start: Start) -> Poll<()> {
         let (began, in_user) = Self::note_start(cpu, task);
         let result = self.poll_future(cpu, task, number, start);
         Self::note_poll(cpu, task, began, in_user);
@@ -332,7 +334,7 @@ impl<P: Platform> Executor<P> {
     }
 
     #[inline(always)]
-    fn poll_future(&self, cpu: &PerCpu<P>, task: &Header, number: u64, start: Start) -> Poll<()> {
+    fn poll_future(&self, cpu: &PerCpu<P>, task: Task<'_>, number: u64, start: Start) -> Poll<()> {
         cpu.current.set(task.slot);
         let result = if start == Start::Abort && task.holds.get() == 0 {
             // SAFETY: the task was taken from its queue by this CPU, and `start` said that it has not ended.
@@ -351,7 +353,7 @@ impl<P: Platform> Executor<P> {
     }
 
     /// When the poll begins, and how long the task has been in user mode.
-    fn note_start(cpu: &PerCpu<P>, task: &Header) -> (u64, u64) {
+    fn note_start(cpu: &PerCpu<P>, task: Task<'_>) -> (u64, u64) {
         let began = cpu.clock.get();
         task.set_measured();
         let woken_at = task.woken_at.get();
@@ -362,17 +364,17 @@ impl<P: Platform> Executor<P> {
         (began, task.user_ns.get())
     }
 
-    fn note_poll(cpu: &PerCpu<P>, task: &Header, began: u64, in_user: u64) {
+    fn note_poll(cpu: &PerCpu<P>, task: Task<'_>, began: u64, in_user: u64) {
         let now = P::now();
         cpu.clock.set(now);
         let spent = now.saturating_sub(began);
         task.run_ns.add(spent);
         let kernel = spent.saturating_sub(task.user_ns.get() - in_user);
-        task.longest_poll_ns.set(task.longest_poll_ns.get().max(kernel));
+        task.note_poll_ns(kernel);
     }
 
     /// A user task that was woken while it was polled goes back to its queue.
-    fn requeue_user(&self, me: u32, cpu: &PerCpu<P>, task: &Header) {
+    fn requeue_user(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>) {
         if task.affinity.get() >> me & 1 == 0 && self.forward(me, cpu, task) {
             return;
         }
@@ -381,8 +383,8 @@ impl<P: Platform> Executor<P> {
     }
 
     #[inline]
-    fn complete(&self, task: &Header) {
-        let left = task.state.complete(task.queued.get() != 0);
+    fn complete(&self, task: Task<'_>) {
+        let left = task.state().complete(task.is_queued());
         if left.wake_joiner {
             // Of this task, or of the slot's next: see `join`.
             self.wake(Target::of(task.joiner.get()));
@@ -402,14 +404,14 @@ impl<P: Platform> Executor<P> {
     }
 
     /// Nothing refers to the ended task any more but its handle.
-    fn release(&self, task: &Header) {
-        if task.state.release() {
+    fn release(&self, task: Task<'_>) {
+        if task.state().release() {
             self.free(task);
         }
     }
 
     /// Frees the slot of an ended task, or of one that never began.
-    pub(crate) fn free(&self, task: &Header) {
+    pub(crate) fn free(&self, task: Task<'_>) {
         // SAFETY: called once, by the one that the state word appointed: `complete`, `release` or the join handle.
         unsafe { task.retire() };
         self.slab.free(task, self.task_cache());

@@ -1,14 +1,19 @@
-//! Type-stable slabs: of task headers and of timer entries. Grown by chunks, never shrunk.
+//! Type-stable slabs: of tasks and of timer entries. Grown by chunks, never shrunk.
 //!
 //! A slot number is all that a waker or a sleeping future carries. Chunks are published once and stay for the life of the
 //! machine, so that looking a slot up is two loads and is safe in an interrupt with any number, stale or not.
+//!
+//! A slot has two parts, which stand in two arrays of its chunk: what every wake touches, packed densely, so that the wakes
+//! of many tasks find it in a cache; and the rest. A number is the chunk's in the high bits, and below it the index, which
+//! does not reach the next power of two: a chunk fills its block of memory, whose size is one.
 //!
 //! Free slots stand on a list of the CPU that freed them last ([`Cache`]), which costs no atomic operation, and beyond
 //! [`CACHED`] on one common stack, whose head carries a tag against re-use (ABA). Neither is touched by a wake.
 
 #![expect(unsafe_code, reason = "chunks are published by pointer and live for ever")]
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::alloc::{alloc, dealloc};
+use core::{alloc::Layout, ptr};
 
 use crate::{
     prim::{
@@ -19,25 +24,50 @@ use crate::{
     task::NONE,
 };
 
-/// Slots in a chunk.
-const CHUNK: usize = if cfg!(loom) { 4 } else { 256 };
-/// Most chunks: two million slots.
-const CHUNKS: usize = if cfg!(loom) { 2 } else { 8192 };
+/// Bytes of a chunk, at most.
+const CHUNK_BYTES: usize = 128 << 10;
+/// Most chunks.
+const CHUNKS: usize = if cfg!(loom) { 2 } else { 4096 };
 /// Free slots that a CPU keeps to itself.
 const CACHED: u32 = 64;
 
 /// What a slab holds.
-pub trait Slot {
+pub trait Slot: Sized {
+    /// The part that is not packed.
+    type Rest;
+    /// A slot, found by its number.
+    type Ref<'a>: Copy
+    where
+        Self: 'a;
+
     /// A free slot of this number.
-    fn new(slot: u32) -> Self;
+    fn new(number: u32) -> (Self, Self::Rest);
+    /// The slot of this number, whose parts these are.
+    fn at<'a>(number: u32, slot: &'a Self, rest: &'a Self::Rest) -> Self::Ref<'a>;
     /// Its number.
-    fn slot(&self) -> u32;
+    fn number(slot: Self::Ref<'_>) -> u32;
     /// The link of the lists of free slots; the slot's owner's otherwise.
-    fn next(&self) -> &OwnedU32;
+    fn link<'a>(slot: Self::Ref<'a>) -> &'a OwnedU32
+    where
+        Self: 'a;
+}
+
+/// Slots in a chunk of `T`.
+const fn capacity<T: Slot>() -> usize {
+    if cfg!(loom) {
+        4
+    } else {
+        CHUNK_BYTES / (size_of::<T>() + size_of::<T::Rest>())
+    }
+}
+
+/// By how many bits the chunk's number is shifted.
+const fn shift<T: Slot>() -> u32 {
+    capacity::<T>().next_power_of_two().trailing_zeros()
 }
 
 /// The slab.
-pub struct Slab<T> {
+pub struct Slab<T: Slot> {
     chunks: [AtomicPtr<T>; CHUNKS],
     /// Tag in the high half, slot in the low half.
     free: AtomicU64,
@@ -59,30 +89,58 @@ impl Cache {
 }
 
 impl<T: Slot> Slab<T> {
+    const CAPACITY: usize = capacity::<T>();
+    const SHIFT: u32 = shift::<T>();
+    /// Where in a chunk the other array begins, and the chunk's layout.
+    const PARTS: (usize, Layout) = {
+        let (Ok(slots), Ok(rest)) = (
+            Layout::array::<T>(Self::CAPACITY),
+            Layout::array::<T::Rest>(Self::CAPACITY),
+        ) else {
+            panic!("a chunk is small");
+        };
+        match slots.extend(rest) {
+            Ok((layout, offset)) => (offset, layout),
+            Err(_) => panic!("a chunk is small"),
+        }
+    };
+
     const_fn! {
         pub fn new() -> Self {
             Self { chunks: array!(AtomicPtr::new(core::ptr::null_mut())), free: AtomicU64::new(NONE as u64) }
         }
     }
 
-    /// The slot of a number, if its chunk exists.
+    /// The slot of a number, if there is one.
     #[inline]
-    pub fn get(&self, slot: u32) -> Option<&T> {
-        let chunk = self.chunks.get(slot as usize / CHUNK)?.load(Acquire);
-        if chunk.is_null() {
+    pub fn get(&self, number: u32) -> Option<T::Ref<'_>> {
+        let index = number as usize & ((1 << Self::SHIFT) - 1);
+        let chunk = self.chunks.get(number as usize >> Self::SHIFT)?.load(Acquire);
+        if chunk.is_null() || index >= Self::CAPACITY {
             return None;
         }
-        // SAFETY: a chunk holds CHUNK slots, is published whole, and is freed with the slab only.
-        Some(unsafe { &*chunk.add(slot as usize % CHUNK) })
+        // SAFETY: a chunk holds CAPACITY slots and as many other parts, is published whole, and is freed with the slab only.
+        let (slot, rest) = unsafe { (&*chunk.add(index), &*Self::rest(chunk).add(index)) };
+        Some(T::at(number, slot, rest))
+    }
+
+    /// The other parts of a chunk.
+    ///
+    /// # Safety
+    /// The chunk was allocated by [`Slab::grow`].
+    #[inline]
+    const unsafe fn rest(chunk: *mut T) -> *mut T::Rest {
+        // SAFETY: within the chunk's allocation, by its layout.
+        unsafe { chunk.byte_add(Self::PARTS.0).cast() }
     }
 
     /// Takes a free slot, growing the slab if there is none; `None` if there is no memory. `cache` is the calling CPU's.
     #[inline]
-    pub fn allocate(&self, cache: Option<&Cache>) -> Option<&T> {
+    pub fn allocate(&self, cache: Option<&Cache>) -> Option<T::Ref<'_>> {
         if let Some(cache) = cache
             && let Some(slot) = self.get(cache.head.get())
         {
-            cache.head.set(slot.next().get());
+            cache.head.set(T::link(slot).get());
             cache.length.set(cache.length.get().wrapping_sub(1));
             return Some(slot);
         }
@@ -90,14 +148,14 @@ impl<T: Slot> Slab<T> {
     }
 
     #[cold]
-    fn allocate_common(&self) -> Option<&T> {
+    fn allocate_common(&self) -> Option<T::Ref<'_>> {
         loop {
             let head = self.free.load(Acquire);
             let Some(slot) = self.get(head as u32) else {
                 self.grow()?;
                 continue;
             };
-            let new = (head >> 32).wrapping_add(1) << 32 | u64::from(slot.next().get());
+            let new = (head >> 32).wrapping_add(1) << 32 | u64::from(T::link(slot).get());
             if self.free.compare_exchange(head, new, AcqRel, Relaxed).is_ok() {
                 return Some(slot);
             }
@@ -106,23 +164,23 @@ impl<T: Slot> Slab<T> {
 
     /// Gives a slot back that [`Slab::allocate`] gave and whose generation has been ended. `cache` is the calling CPU's.
     #[inline]
-    pub fn free(&self, slot: &T, cache: Option<&Cache>) {
+    pub fn free(&self, slot: T::Ref<'_>, cache: Option<&Cache>) {
         if let Some(cache) = cache
             && cache.length.get() < CACHED
         {
-            slot.next().set(cache.head.get());
-            cache.head.set(slot.slot());
+            T::link(slot).set(cache.head.get());
+            cache.head.set(T::number(slot));
             cache.length.set(cache.length.get() + 1);
             return;
         }
         self.free_common(slot);
     }
 
-    fn free_common(&self, slot: &T) {
+    fn free_common(&self, slot: T::Ref<'_>) {
         let mut head = self.free.load(Relaxed);
         loop {
-            slot.next().set(head as u32);
-            let new = (head >> 32).wrapping_add(1) << 32 | u64::from(slot.slot());
+            T::link(slot).set(head as u32);
+            let new = (head >> 32).wrapping_add(1) << 32 | u64::from(T::number(slot));
             match self.free.compare_exchange(head, new, AcqRel, Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -131,38 +189,63 @@ impl<T: Slot> Slab<T> {
     }
 
     fn grow(&self) -> Option<()> {
-        let index = self.chunks.iter().position(|chunk| chunk.load(Acquire).is_null())?;
-        let mut slots = Vec::new();
-        slots.try_reserve_exact(CHUNK).ok()?;
-        slots.extend((0..CHUNK).map(|n| T::new((index * CHUNK + n) as u32)));
-        let chunk: *mut [T] = Box::into_raw(slots.into_boxed_slice());
-        let published = self.chunks[index]
-            .compare_exchange(core::ptr::null_mut(), chunk.cast(), AcqRel, Acquire)
+        let number = self.chunks.iter().position(|chunk| chunk.load(Acquire).is_null())?;
+        let slots = (0..Self::CAPACITY).map(|index| (number << Self::SHIFT | index) as u32);
+        // SAFETY: a chunk is larger than nothing.
+        let chunk = unsafe { alloc(Self::PARTS.1) }.cast::<T>();
+        if chunk.is_null() {
+            return None;
+        }
+        for (index, slot) in slots.clone().enumerate() {
+            let (slot, rest) = T::new(slot);
+            // SAFETY: within the chunk, by its layout; nobody else has seen it.
+            unsafe {
+                chunk.add(index).write(slot);
+                Self::rest(chunk).add(index).write(rest);
+            }
+        }
+        let published = self.chunks[number]
+            .compare_exchange(ptr::null_mut(), chunk, AcqRel, Acquire)
             .is_ok();
         if published {
-            // SAFETY: just published; slots are shared by reference only from here on.
-            let slots = unsafe { &*chunk };
-            slots.iter().rev().for_each(|slot| self.free_common(slot));
+            slots
+                .rev()
+                .filter_map(|slot| self.get(slot))
+                .for_each(|slot| self.free_common(slot));
         } else {
-            // SAFETY: nobody else has seen the chunk.
-            drop(unsafe { Box::from_raw(chunk) });
+            // SAFETY: made just now, and nobody else has seen it.
+            unsafe { Self::drop_chunk(chunk) };
         }
         Some(())
     }
 
+    /// # Safety
+    /// The chunk was made by [`Slab::grow`], and nobody looks at it any more.
+    unsafe fn drop_chunk(chunk: *mut T) {
+        // SAFETY: by this function's contract; both arrays are whole.
+        unsafe {
+            ptr::slice_from_raw_parts_mut(chunk, Self::CAPACITY).drop_in_place();
+            ptr::slice_from_raw_parts_mut(Self::rest(chunk), Self::CAPACITY).drop_in_place();
+            dealloc(chunk.cast(), Self::PARTS.1);
+        }
+    }
+
     /// Every slot that exists.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        (0..(CHUNKS * CHUNK) as u32).map_while(|slot| self.get(slot))
+    pub fn iter(&self) -> impl Iterator<Item = T::Ref<'_>> {
+        (0..CHUNKS)
+            .take_while(|chunk| !self.chunks[*chunk].load(Acquire).is_null())
+            .flat_map(|chunk| (0..Self::CAPACITY).map(move |index| (chunk << Self::SHIFT | index) as u32))
+            .filter_map(|number| self.get(number))
     }
 }
 
-impl<T> Drop for Slab<T> {
+impl<T: Slot> Drop for Slab<T> {
     fn drop(&mut self) {
         for chunk in &self.chunks {
             let chunk = chunk.load(Acquire);
             if !chunk.is_null() {
-                // SAFETY: made from a boxed slice of CHUNK slots; `&mut self` says nobody looks any more.
-                drop(unsafe { Box::from_raw(core::ptr::slice_from_raw_parts_mut(chunk, CHUNK)) });
+                // SAFETY: made by `grow`; `&mut self` says nobody looks any more.
+                unsafe { Self::drop_chunk(chunk) };
             }
         }
     }

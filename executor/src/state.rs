@@ -20,7 +20,7 @@
 //!   until it is taken to be polled ([`State::start`]): one queue, one poller. Woken during its poll it stays where that
 //!   poll can see it.
 //! - A task of the timer or service class stays on its CPU. A wake in task context on that CPU needs no atomic operation
-//!   at all: it marks the header ([`Header::queued`](crate::task::Header)) and puts the task into the CPU's list. The inbox
+//!   at all: it marks the task ([`Head`](crate::task::Head)) and puts the task into the CPU's list. The inbox
 //!   has a link of its own, so that neither side waits for the other. Emptying the inbox takes `LINKED` away and puts the
 //!   task into the list unless it is marked already; polling takes the mark away, and `READY` if it is there. A wake from
 //!   elsewhere that a poll has answered before its link was taken from the inbox has no further effect. So it is polled
@@ -164,10 +164,13 @@ impl State {
         self.0.store(generation | LIVE | ready | handle, Release);
     }
 
-    /// Ends the slot's generation. The caller owns the slot.
-    pub fn retire(&self) {
-        let generation = generation_of(self.0.load(Relaxed)).wrapping_add(1);
+    /// Ends the slot's generation; whether the task had ended. The caller owns the slot.
+    #[inline]
+    pub fn retire(&self) -> bool {
+        let word = self.0.load(Relaxed);
+        let generation = generation_of(word).wrapping_add(1);
         self.0.store((generation as u64) << 32, Release);
+        word & COMPLETE != 0
     }
 
     /// Sets `bits` in a live task of this generation that has not ended; the word before.

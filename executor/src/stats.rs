@@ -9,7 +9,7 @@ use crate::{
     platform::Platform,
     prim::Ordering::Relaxed,
     state::Activity,
-    task::{Header, NONE},
+    task::Task,
 };
 
 /// What is known of a task.
@@ -89,34 +89,33 @@ pub struct CpuInfo {
     pub ipis_saved: u64,
 }
 
-fn describe(task: &Header, polled: bool) -> Option<TaskInfo> {
-    let (generation, activity) = task.state.snapshot()?;
+fn describe(task: Task<'_>, polled: bool) -> Option<TaskInfo> {
+    let (generation, activity) = task.state().snapshot()?;
     let activity = if polled && activity != Activity::Finished {
         Activity::Running
-    } else if activity == Activity::Waiting && task.queued.get() != 0 {
+    } else if activity == Activity::Waiting && task.is_queued() {
         Activity::Ready
     } else {
         activity
     };
-    let last_waker = task.last_waker.get();
     let info = TaskInfo {
         id: TaskId::new(task.slot, generation),
         name: task.name(),
         class: task.class(),
         activity,
         spawned_at: task.location(),
-        cpu: task.home.get(),
-        last_waker: (last_waker != NONE).then_some(last_waker),
+        cpu: task.home(),
+        last_waker: task.last_waker(),
         polls: task.polls.get(),
         run_ns: task.run_ns.get(),
         user_ns: task.user_ns.get(),
-        longest_poll_ns: task.longest_poll_ns.get(),
+        longest_poll_ns: task.longest_poll_ns(),
         weight: task.weight.get(),
         affinity: task.affinity.get(),
         latencies: task.latencies.counts(),
     };
     // Still the same task: else what was read may be of two.
-    task.state.is(generation).then_some(info)
+    task.state().is(generation).then_some(info)
 }
 
 impl<P: Platform> Executor<P> {
@@ -125,8 +124,8 @@ impl<P: Platform> Executor<P> {
         self.slab.iter().filter_map(|task| self.describe(task))
     }
 
-    fn describe(&self, task: &Header) -> Option<TaskInfo> {
-        let home = self.cpus.get(task.home.get() as usize)?;
+    fn describe(&self, task: Task<'_>) -> Option<TaskInfo> {
+        let home = self.cpus.get(task.home() as usize)?;
         describe(task, home.current.get() == task.slot)
     }
 

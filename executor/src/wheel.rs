@@ -80,8 +80,11 @@ pub enum Look {
 }
 
 impl Slot for Entry {
-    fn new(slot: u32) -> Self {
-        Self {
+    type Rest = ();
+    type Ref<'a> = &'a Self;
+
+    fn new(slot: u32) -> (Self, ()) {
+        let entry = Self {
             state: AtomicU64::new(0),
             deadline: OwnedU64::new(0),
             number: OwnedU64::new(0),
@@ -91,15 +94,26 @@ impl Slot for Entry {
             previous: OwnedU32::new(NONE),
             mail: AtomicU32::new(NONE),
             foreign: ExclusiveCell::new(None),
-        }
+        };
+        (entry, ())
     }
 
-    fn slot(&self) -> u32 {
-        self.slot
+    #[inline]
+    fn at<'a>(_: u32, slot: &'a Self, (): &'a ()) -> &'a Self {
+        slot
     }
 
-    fn next(&self) -> &OwnedU32 {
-        &self.next
+    #[inline]
+    fn number(slot: &Self) -> u32 {
+        slot.slot
+    }
+
+    #[inline]
+    fn link<'a>(slot: &'a Self) -> &'a OwnedU32
+    where
+        Self: 'a,
+    {
+        &slot.next
     }
 }
 
