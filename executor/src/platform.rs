@@ -50,6 +50,11 @@ pub trait Platform: Sized + Send + Sync + 'static {
     #[inline]
     fn checkpoint() {}
 
+    /// A hint that the memory there is read soon: many tasks in a queue are in no cache. Does nothing where a machine has no
+    /// such hint.
+    #[inline]
+    fn prefetch<T>(_: &T) {}
+
     /// A hint that the caller spins.
     fn relax() {
         core::hint::spin_loop();

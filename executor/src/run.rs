@@ -105,7 +105,7 @@ impl<P: Platform> Executor<P> {
         let bits = self.serve(me, cpu, READY);
         for fifo in &cpu.fifos {
             for _ in 0..BATCH {
-                let Some(task) = fifo.pop(&self.slab) else { break };
+                let Some(task) = fifo.pop::<P>(&self.slab) else { break };
                 self.poll_queued(cpu, task);
                 self.serve(me, cpu, READY & !GROUP_BITS);
             }

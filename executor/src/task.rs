@@ -21,6 +21,7 @@ use crate::{
     cell::{Of, Space, Vtable},
     latency::Latencies,
     options::{Class, Name, SpawnOptions, TaskId},
+    platform::Platform,
     prim::{AtomicU32, ExclusiveCell, Ordering::Relaxed, OwnedU8, OwnedU16, OwnedU32, OwnedU64},
     slab::{Cache, Slab, Slot},
     state::State,
@@ -341,6 +342,13 @@ impl<'a> Task<'a> {
     pub fn note_poll_ns(self, ns: u64) {
         let ns = u32::try_from(ns).unwrap_or(u32::MAX);
         self.longest_poll_ns.set(self.longest_poll_ns.get().max(ns));
+    }
+
+    /// It is polled soon.
+    #[inline]
+    pub fn prefetch<P: Platform>(self) {
+        P::prefetch(self.head);
+        P::prefetch(self.body);
     }
 
     /// # Safety

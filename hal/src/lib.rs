@@ -15,6 +15,7 @@ pub mod abi;
 pub mod addr;
 pub mod boot_info;
 pub mod image;
+mod prefetch;
 pub mod serial;
 pub mod signal;
 pub mod traits;
@@ -35,6 +36,8 @@ pub use self::x86_64 as arch;
 pub mod host;
 #[cfg(not(target_os = "none"))]
 pub use host as arch;
+
+pub use prefetch::prefetch;
 
 /// The most CPUs one kernel image drives; a machine with more runs on the first this many. One `u64` holds a set of them.
 pub const MAX_CPUS: usize = 64;

@@ -76,6 +76,11 @@ impl Platform for Machine {
     fn relax() {
         Cpu::relax();
     }
+
+    #[inline]
+    fn prefetch<T>(at: &T) {
+        hal::prefetch(at);
+    }
 }
 
 impl From<SpawnError> for Errno {

@@ -56,6 +56,11 @@ impl Platform for Bench {
 
     fn relax() {}
 
+    #[inline]
+    fn prefetch<T>(at: &T) {
+        hal::prefetch(at);
+    }
+
     fn idle(check: impl FnOnce() -> bool) {
         check();
     }
