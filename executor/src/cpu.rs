@@ -49,7 +49,7 @@ impl Fifo {
         if pushed.wrapping_sub(self.popped.get()) < LANES {
             self.heads[lane].set(task.slot);
         } else if let Some(tail) = slab.get(self.tails[lane].get()) {
-            tail.head.next.set(task.slot);
+            tail.head().next.set(task.slot);
         }
         self.tails[lane].set(task.slot);
         self.pushed.set(pushed.wrapping_add(1));
@@ -66,7 +66,7 @@ impl Fifo {
         let task = slab.get(lane.get())?;
         self.popped.set(popped.wrapping_add(1));
         if length > LANES {
-            let next = task.head.next.get();
+            let next = task.head().next.get();
             lane.set(next);
             if let Some(next) = slab.get(next) {
                 next.prefetch::<P>();

@@ -13,7 +13,10 @@
 #![expect(unsafe_code, reason = "chunks are published by pointer and live for ever")]
 
 use alloc::alloc::{alloc, dealloc};
-use core::{alloc::Layout, ptr};
+use core::{
+    alloc::Layout,
+    ptr::{self, NonNull},
+};
 
 use crate::{
     prim::{
@@ -42,8 +45,13 @@ pub trait Slot: Sized {
 
     /// A free slot of this number.
     fn new(number: u32) -> (Self, Self::Rest);
-    /// The slot of this number, whose parts these are.
-    fn at<'a>(number: u32, slot: &'a Self, rest: &'a Self::Rest) -> Self::Ref<'a>;
+    /// The slot of this number.
+    ///
+    /// # Safety
+    /// `slot` was found under `number` in a slab that outlives `'a`.
+    unsafe fn at<'a>(number: u32, slot: NonNull<Self>) -> Self::Ref<'a>
+    where
+        Self: 'a;
     /// Its number.
     fn number(slot: Self::Ref<'_>) -> u32;
     /// The link of the lists of free slots; the slot's owner's otherwise.
@@ -119,19 +127,20 @@ impl<T: Slot> Slab<T> {
         if chunk.is_null() || index >= Self::CAPACITY {
             return None;
         }
-        // SAFETY: a chunk holds CAPACITY slots and as many other parts, is published whole, and is freed with the slab only.
-        let (slot, rest) = unsafe { (&*chunk.add(index), &*Self::rest(chunk).add(index)) };
-        Some(T::at(number, slot, rest))
+        // SAFETY: a chunk holds CAPACITY slots, is published whole, and is freed with the slab only.
+        Some(unsafe { T::at(number, NonNull::new_unchecked(chunk.add(index))) })
     }
 
-    /// The other parts of a chunk.
+    /// The other part of a slot.
     ///
     /// # Safety
-    /// The chunk was allocated by [`Slab::grow`].
+    /// `slot` was found under `number` in a slab, or is that of a chunk in the making.
     #[inline]
-    const unsafe fn rest(chunk: *mut T) -> *mut T::Rest {
-        // SAFETY: within the chunk's allocation, by its layout.
-        unsafe { chunk.byte_add(Self::PARTS.0).cast() }
+    pub const unsafe fn rest(number: u32, slot: NonNull<T>) -> NonNull<T::Rest> {
+        let index = number as usize & ((1 << Self::SHIFT) - 1);
+        let offset = Self::PARTS.0 + index * size_of::<T::Rest>() - index * size_of::<T>();
+        // SAFETY: from the slot back to its chunk, and on to the other array, by the chunk's layout.
+        unsafe { slot.byte_add(offset).cast() }
     }
 
     /// Takes a free slot, growing the slab if there is none; `None` if there is no memory. `cache` is the calling CPU's.
@@ -192,20 +201,18 @@ impl<T: Slot> Slab<T> {
         let number = self.chunks.iter().position(|chunk| chunk.load(Acquire).is_null())?;
         let slots = (0..Self::CAPACITY).map(|index| (number << Self::SHIFT | index) as u32);
         // SAFETY: a chunk is larger than nothing.
-        let chunk = unsafe { alloc(Self::PARTS.1) }.cast::<T>();
-        if chunk.is_null() {
-            return None;
-        }
-        for (index, slot) in slots.clone().enumerate() {
-            let (slot, rest) = T::new(slot);
+        let chunk = NonNull::new(unsafe { alloc(Self::PARTS.1) })?.cast::<T>();
+        for (index, number) in slots.clone().enumerate() {
+            let (slot, rest) = T::new(number);
             // SAFETY: within the chunk, by its layout; nobody else has seen it.
             unsafe {
-                chunk.add(index).write(slot);
-                Self::rest(chunk).add(index).write(rest);
+                let place = chunk.add(index);
+                place.write(slot);
+                Self::rest(number, place).write(rest);
             }
         }
         let published = self.chunks[number]
-            .compare_exchange(ptr::null_mut(), chunk, AcqRel, Acquire)
+            .compare_exchange(ptr::null_mut(), chunk.as_ptr(), AcqRel, Acquire)
             .is_ok();
         if published {
             slots
@@ -221,12 +228,13 @@ impl<T: Slot> Slab<T> {
 
     /// # Safety
     /// The chunk was made by [`Slab::grow`], and nobody looks at it any more.
-    unsafe fn drop_chunk(chunk: *mut T) {
+    unsafe fn drop_chunk(chunk: NonNull<T>) {
         // SAFETY: by this function's contract; both arrays are whole.
         unsafe {
-            ptr::slice_from_raw_parts_mut(chunk, Self::CAPACITY).drop_in_place();
-            ptr::slice_from_raw_parts_mut(Self::rest(chunk), Self::CAPACITY).drop_in_place();
-            dealloc(chunk.cast(), Self::PARTS.1);
+            let rest = Self::rest(0, chunk);
+            NonNull::slice_from_raw_parts(chunk, Self::CAPACITY).drop_in_place();
+            NonNull::slice_from_raw_parts(rest, Self::CAPACITY).drop_in_place();
+            dealloc(chunk.as_ptr().cast(), Self::PARTS.1);
         }
     }
 
@@ -242,8 +250,7 @@ impl<T: Slot> Slab<T> {
 impl<T: Slot> Drop for Slab<T> {
     fn drop(&mut self) {
         for chunk in &self.chunks {
-            let chunk = chunk.load(Acquire);
-            if !chunk.is_null() {
+            if let Some(chunk) = NonNull::new(chunk.load(Acquire)) {
                 // SAFETY: made by `grow`; `&mut self` says nobody looks any more.
                 unsafe { Self::drop_chunk(chunk) };
             }

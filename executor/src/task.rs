@@ -10,6 +10,7 @@
 
 use core::{
     future::Future,
+    marker::PhantomData,
     ops::Deref,
     panic::Location,
     ptr::NonNull,
@@ -137,11 +138,14 @@ impl Slot for Head {
     }
 
     #[inline]
-    fn at<'a>(number: u32, slot: &'a Self, rest: &'a Body) -> Task<'a> {
+    unsafe fn at<'a>(number: u32, slot: NonNull<Self>) -> Task<'a>
+    where
+        Self: 'a,
+    {
         Task {
             slot: number,
-            head: slot,
-            body: rest,
+            place: slot,
+            slab: PhantomData,
         }
     }
 
@@ -155,18 +159,17 @@ impl Slot for Head {
     where
         Self: 'a,
     {
-        &slot.head.next
+        &slot.head().next
     }
 }
 
-/// A slot of the slab of tasks: its number and both its parts. As the [`Body`] it derefs to.
+/// A slot of the slab of tasks, of which it is a reference to both parts. As the [`Body`] it derefs to.
 #[derive(Clone, Copy)]
 pub struct Task<'a> {
     /// The slot's number.
     pub slot: u32,
-    /// The packed part.
-    pub head: &'a Head,
-    body: &'a Body,
+    place: NonNull<Head>,
+    slab: PhantomData<&'a Slab<Head>>,
 }
 
 impl Deref for Task<'_> {
@@ -174,11 +177,25 @@ impl Deref for Task<'_> {
 
     #[inline]
     fn deref(&self) -> &Body {
-        self.body
+        self.body()
     }
 }
 
 impl<'a> Task<'a> {
+    /// The packed part.
+    #[inline]
+    pub fn head(self) -> &'a Head {
+        // SAFETY: found in a slab that outlives `'a`, and shared by reference only.
+        unsafe { self.place.as_ref() }
+    }
+
+    /// The rest.
+    #[inline]
+    fn body(self) -> &'a Body {
+        // SAFETY: as above, under that number.
+        unsafe { Slab::<Head>::rest(self.slot, self.place).as_ref() }
+    }
+
     /// Allocates a slot for a future and moves it to its place: into the slot if it is small, else into an allocation.
     /// `None`, the future dropped, if there is no memory. `cache` is the calling CPU's.
     #[inline]
@@ -189,25 +206,25 @@ impl<'a> Task<'a> {
     {
         let task = slab.allocate(cache)?;
         // SAFETY: the slot is the caller's alone until the state says otherwise. A free one holds nothing.
-        let filled = unsafe { Of::<F>::fill(&task.body.space, future) };
+        let filled = unsafe { Of::<F>::fill(&task.body().space, future) };
         if !filled {
             slab.free(task, cache);
             return None;
         }
         // SAFETY: as above.
-        unsafe { task.body.vtable.with(|vtable| *vtable = Some(Of::<F>::VTABLE)) };
+        unsafe { task.body().vtable.with(|vtable| *vtable = Some(Of::<F>::VTABLE)) };
         Some(task)
     }
 
     /// Fills in the rest of a slot whose future has been placed. [`State::init`] then makes it a task.
     #[inline]
     pub fn prepare(self, options: &SpawnOptions, home: u32, at: &'static Location<'static>) {
-        if self.head.class.get() & MEASURED != 0 {
+        if self.head().class.get() & MEASURED != 0 {
             self.forget_measurements();
         }
-        self.head.class.set(options.class as u8);
-        self.head.queued.set(0);
-        self.head.last_waker.set(NO_CPU);
+        self.head().class.set(options.class as u8);
+        self.head().queued.set(0);
+        self.head().last_waker.set(NO_CPU);
         self.set_home(home);
         self.set_weight(options.weight);
         self.affinity.set(options.affinity);
@@ -230,43 +247,43 @@ impl<'a> Task<'a> {
     /// The state word.
     #[inline]
     pub fn state(self) -> &'a State {
-        &self.head.state
+        &self.head().state
     }
 
     /// The CPU in whose queues the task stands when it is ready.
     #[inline]
     pub fn home(self) -> u32 {
-        self.head.home.get().into()
+        self.head().home.get().into()
     }
 
     /// Moves the task, by the owner of its link. A CPU's number is below 64.
     #[inline]
     pub fn set_home(self, cpu: u32) {
-        self.head.home.set(cpu as u8);
+        self.head().home.set(cpu as u8);
     }
 
     /// Whether it stands in its CPU's list; see [`Head`].
     #[inline]
     pub fn is_queued(self) -> bool {
-        self.head.queued.get() != 0
+        self.head().queued.get() != 0
     }
 
     /// Notes that it stands in its CPU's list, or no longer does.
     #[inline]
     pub fn set_queued(self, queued: bool) {
-        self.head.queued.set(queued.into());
+        self.head().queued.set(queued.into());
     }
 
     /// The CPU of the last wake, if a CPU it was.
     pub fn last_waker(self) -> Option<u32> {
-        let cpu = self.head.last_waker.get();
+        let cpu = self.head().last_waker.get();
         (cpu != NO_CPU).then_some(cpu.into())
     }
 
     /// Notes who wakes it.
     #[inline]
     pub fn set_last_waker(self, cpu: u32) {
-        self.head.last_waker.set(cpu.min(NO_CPU.into()) as u8);
+        self.head().last_waker.set(cpu.min(NO_CPU.into()) as u8);
     }
 
     /// Its first child in the user queue's heap, under that queue's lock.
@@ -281,13 +298,13 @@ impl<'a> Task<'a> {
 
     /// Something is written to what is measured of the task. By its poller.
     pub fn set_measured(self) {
-        self.head.class.set(self.head.class.get() | MEASURED);
+        self.head().class.set(self.head().class.get() | MEASURED);
     }
 
     /// The task's class.
     #[inline]
     pub fn class(self) -> Class {
-        Class::from_bits((self.head.class.get() & !MEASURED).into())
+        Class::from_bits((self.head().class.get() & !MEASURED).into())
     }
 
     /// The number of its waker, see [`crate::waker`].
@@ -347,8 +364,8 @@ impl<'a> Task<'a> {
     /// It is polled soon.
     #[inline]
     pub fn prefetch<P: Platform>(self) {
-        P::prefetch(self.head);
-        P::prefetch(self.body);
+        P::prefetch(self.head());
+        P::prefetch(self.body());
     }
 
     /// # Safety
@@ -357,7 +374,7 @@ impl<'a> Task<'a> {
     unsafe fn vtable(self) -> Option<&'static Vtable> {
         // SAFETY: by this function's contract. Copied out, because the future may reach its own task (by its waker) while it
         // is polled.
-        unsafe { self.body.vtable.with(|vtable| *vtable) }
+        unsafe { self.body().vtable.with(|vtable| *vtable) }
     }
 
     /// Polls the future; true when it has ended and its output stands in its place.
@@ -369,7 +386,7 @@ impl<'a> Task<'a> {
         // SAFETY: the state appoints the caller; what stands in the space is live until the task has ended.
         unsafe {
             match self.vtable() {
-                Some(vtable) => (vtable.poll)(&self.body.space, context),
+                Some(vtable) => (vtable.poll)(&self.body().space, context),
                 None => Poll::Ready(()),
             }
         }
@@ -383,7 +400,7 @@ impl<'a> Task<'a> {
         // SAFETY: as in `poll`.
         unsafe {
             if let Some(vtable) = self.vtable() {
-                (vtable.clear)(&self.body.space);
+                (vtable.clear)(&self.body().space);
             }
         }
     }
@@ -398,7 +415,7 @@ impl<'a> Task<'a> {
         // SAFETY: from `COMPLETE` on the place is the handle's.
         unsafe {
             if let Some(vtable) = self.vtable() {
-                (vtable.take)(&self.body.space, NonNull::from(&mut output).cast());
+                (vtable.take)(&self.body().space, NonNull::from(&mut output).cast());
             }
         }
         output
@@ -411,7 +428,7 @@ impl<'a> Task<'a> {
     /// or it frees the slot.
     pub unsafe fn replace_foreign(self, waker: Option<Waker>) -> Option<Waker> {
         // SAFETY: by this function's contract.
-        unsafe { self.body.foreign.with(|place| core::mem::replace(place, waker)) }
+        unsafe { self.body().foreign.with(|place| core::mem::replace(place, waker)) }
     }
 
     /// Drops what is left of the task and ends the generation. The slot may then go back to the slab.
@@ -421,13 +438,13 @@ impl<'a> Task<'a> {
     #[inline]
     pub unsafe fn retire(self) {
         // SAFETY: by this function's contract nobody else reaches the slot any more.
-        let vtable = unsafe { self.body.vtable.with(Option::take) };
-        let ended = self.head.state.retire();
+        let vtable = unsafe { self.body().vtable.with(Option::take) };
+        let ended = self.head().state.retire();
         if let Some(vtable) = vtable
             && !(ended && vtable.ends_clean)
         {
             // SAFETY: as above, and the space was filled when the vtable was set.
-            unsafe { (vtable.free)(&self.body.space) };
+            unsafe { (vtable.free)(&self.body().space) };
         }
     }
 }

@@ -99,8 +99,13 @@ impl Slot for Entry {
     }
 
     #[inline]
-    fn at<'a>(_: u32, slot: &'a Self, (): &'a ()) -> &'a Self {
-        slot
+    #[expect(unsafe_code, reason = "as the slab demands")]
+    unsafe fn at<'a>(_: u32, slot: core::ptr::NonNull<Self>) -> &'a Self
+    where
+        Self: 'a,
+    {
+        // SAFETY: by this function's contract; shared by reference only.
+        unsafe { slot.as_ref() }
     }
 
     #[inline]
