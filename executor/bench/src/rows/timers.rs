@@ -1,11 +1,10 @@
 //! Rows about time. There are no tasks in them: sleeps are polled with a waker that counts.
 
-use super::allocations_of;
 use crate::{
     count,
     measure::{Sample, Watch},
     peers::{Timers, btree::SortedMap, ours::Ours, tokio::CurrentThread},
-    run::{Bar, Case, Cell, Dice, Plan, Row, Scale},
+    run::{Bar, Case, Dice, Plan, Row, Scale},
 };
 use anyhow::{Result, ensure};
 use std::{
@@ -31,59 +30,32 @@ pub fn plans() -> Vec<Plan> {
 
 /// A cell for everyone who keeps time.
 macro_rules! every {
-    ($function:ident($($argument:expr),*)) => {
-        vec![
-            cell::<Ours>($function::<Ours>($($argument),*)),
-            cell::<CurrentThread>($function::<CurrentThread>($($argument),*)),
-            cell::<SortedMap>($function::<SortedMap>($($argument),*)),
-            maitake!($function($($argument),*)),
-        ]
+    ($function:ident $arguments:tt) => {
+        cells!($function $arguments: Ours, CurrentThread, SortedMap)
     };
-}
-
-fn cell<T: Timers>(case: Case) -> Cell {
-    Cell {
-        peer: T::NAME,
-        case: Ok(case),
-    }
 }
 
 fn arm_thousand(scale: &Scale) -> Row {
     Row {
-        id: "timer-1000",
         name: "arm and disarm a timer, 1000 outstanding".into(),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.1),
-        share: 1,
         cells: every!(arm_case(1000, scale.operations)),
+        ..Row::default()
     }
 }
 
 fn arm_million(scale: &Scale) -> Row {
     Row {
-        id: "timer-million",
         name: format!("arm and disarm a timer, {} outstanding", scale.million),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.1),
-        share: 1,
         cells: every!(arm_case(scale.million, scale.operations)),
+        ..Row::default()
     }
 }
 
 fn allocations(scale: &Scale) -> Row {
-    let mut cells = every!(arm_case(1000, scale.operations));
-    cells.iter_mut().for_each(allocations_of);
-    Row {
-        id: "timer-allocations",
-        name: "allocations to arm and disarm a timer".into(),
-        unit: "calls",
-        wall: false,
-        bar: Bar::Most(0.0),
-        share: 8,
-        cells,
-    }
+    let cells = every!(arm_case(1000, scale.operations));
+    super::allocations("allocations to arm and disarm a timer".into(), cells)
 }
 
 /// A time in the second hour from now.
@@ -133,17 +105,16 @@ fn arm_case<T: Timers>(outstanding: usize, operations: u64) -> Case {
 
 fn fire_million(scale: &Scale) -> Row {
     Row {
-        id: "timer-fire",
         name: format!("fire a timer, {} due at once", scale.million),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.3),
         share: scale.million_share,
         cells: every!(fire_case(scale.million)),
+        ..Row::default()
     }
 }
 
-/// Timers of the second after now, all of them overdue when the clock is looked at next.
+/// Timers of the second after now, all of them overdue when the clock is looked at next. A peer whose clock is the real one
+/// sleeps through that second, which is not measured.
 fn fire_case<T: Timers>(timers: usize) -> Case {
     let mut dice = Dice(3);
     Box::new(move || {
@@ -179,13 +150,11 @@ fn fire_case<T: Timers>(timers: usize) -> Case {
 
 fn bytes(_: &Scale) -> Row {
     Row {
-        id: "timer-bytes",
         name: "memory of a sleeping timer".into(),
         unit: "bytes",
-        wall: false,
-        bar: Bar::None,
         share: 8,
         cells: every!(bytes_case()),
+        ..Row::default()
     }
 }
 
