@@ -13,7 +13,8 @@ use std::{
     task::Context,
 };
 
-const MILLISECOND: u64 = 1_000_000;
+const MICROSECOND: u64 = 1000;
+const MILLISECOND: u64 = 1000 * MICROSECOND;
 const HOUR: u64 = 3_600_000 * MILLISECOND;
 /// Sleeps of which the memory is counted.
 const MEASURED: usize = 10_000;
@@ -113,14 +114,14 @@ fn fire_million(scale: &Scale) -> Row {
     }
 }
 
-/// Timers of the second after now, all of them overdue when the clock is looked at next. A peer whose clock is the real one
-/// sleeps through that second, which is not measured.
+/// Timers of the time after now, one for each microsecond, all of them overdue when the clock is looked at next. A peer whose
+/// clock is the real one sleeps through that time, which is not measured.
 fn fire_case<T: Timers>(timers: usize) -> Case {
     let mut dice = Dice(3);
     Box::new(move || {
         let _context = T::enter();
         let soon = T::now() + MILLISECOND;
-        let window = 1000 * MILLISECOND;
+        let window = timers as u64 * MICROSECOND;
         let mut sleeps = arm::<T>((0..timers).map(|_| soon + dice.below(window as usize) as u64))?;
         let before = count::wakes();
         T::wait_until(soon + window);
