@@ -57,10 +57,8 @@ pub enum Bar {
     None,
 }
 
-/// One operation.
+/// One operation. The default is one of no name, in nanoseconds, in every round.
 pub struct Row {
-    /// A short name, to choose it by.
-    pub id: &'static str,
     pub name: String,
     pub unit: &'static str,
     /// Whether it is timed by the wall clock.
@@ -71,8 +69,22 @@ pub struct Row {
     pub cells: Vec<Cell>,
 }
 
+impl Default for Row {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            unit: "ns",
+            wall: false,
+            bar: Bar::None,
+            share: 1,
+            cells: Vec::new(),
+        }
+    }
+}
+
 /// A row that has not been set up.
 pub struct Plan {
+    /// A short name, to choose it by.
     pub id: &'static str,
     pub build: fn(&Scale) -> Row,
 }
@@ -104,7 +116,7 @@ pub fn run(plans: Vec<Plan>, scale: &Scale, runs: usize) -> Report {
         let row = (plan.build)(scale);
         let rounds = runs.div_ceil(row.share);
         let report = |done: usize| bar.set_position((number * 1000 + done * 1000 / (rounds + 1)) as u64);
-        rows.push(run_row(row, rounds, &mut dice, &mut failures, report));
+        rows.push(run_row(plan.id, row, rounds, &mut dice, &mut failures, report));
     }
     bar.finish_and_clear();
     let cpus = thread::available_parallelism().map_or(1, usize::from);
@@ -114,7 +126,14 @@ pub fn run(plans: Vec<Plan>, scale: &Scale, runs: usize) -> Report {
     }
 }
 
-fn run_row(mut row: Row, rounds: usize, dice: &mut Dice, failures: &mut Vec<String>, report: impl Fn(usize)) -> Value {
+fn run_row(
+    id: &str,
+    mut row: Row,
+    rounds: usize,
+    dice: &mut Dice,
+    failures: &mut Vec<String>,
+    report: impl Fn(usize),
+) -> Value {
     let mut samples: Vec<Vec<Sample>> = row.cells.iter().map(|_| Vec::new()).collect();
     let mut broken: Vec<Option<String>> = row.cells.iter().map(|_| None).collect();
     // The first round warms up and is not kept.
@@ -128,7 +147,7 @@ fn run_row(mut row: Row, rounds: usize, dice: &mut Dice, failures: &mut Vec<Stri
                 Ok(sample) if round > 0 => samples[index].push(sample),
                 Ok(_) => {}
                 Err(error) => {
-                    failures.push(format!("{}, {}: {error:#}", row.id, cell.peer));
+                    failures.push(format!("{id}, {}: {error:#}", cell.peer));
                     broken[index] = Some(format!("{error:#}"));
                 }
             }
@@ -155,7 +174,7 @@ fn run_row(mut row: Row, rounds: usize, dice: &mut Dice, failures: &mut Vec<Stri
         Bar::Most(most) => json!({ "most": most }),
         Bar::None => Value::Null,
     };
-    json!({ "id": row.id, "name": row.name, "unit": row.unit, "wall": row.wall, "bar": bar, "cells": cells })
+    json!({ "id": id, "name": row.name, "unit": row.unit, "wall": row.wall, "bar": bar, "cells": cells })
 }
 
 /// Numbers for shuffling: a linear congruence, its high bits used. The same every run.
@@ -225,20 +244,17 @@ mod tests {
         };
         let cell = |peer, case| Cell { peer, case };
         let row = Row {
-            id: "row",
             name: "a row".into(),
-            unit: "ns",
-            wall: false,
             bar: Bar::Ratio(0.5),
-            share: 1,
             cells: vec![
                 cell("good", Ok(Box::new(|| Ok(sample(2.0))) as Case)),
                 cell("broken", Ok(Box::new(broken) as Case)),
                 cell("absent", Err("cannot")),
             ],
+            ..Row::default()
         };
         let mut failures = Vec::new();
-        let json = run_row(row, 3, &mut Dice(5), &mut failures, |_| {});
+        let json = run_row("row", row, 3, &mut Dice(5), &mut failures, |_| {});
         assert_eq!(failures, ["row, broken: call 2"]);
         assert_eq!(json["cells"][0]["samples"], json!([2.0, 2.0, 2.0]));
         assert_eq!(json["cells"][1], json!({ "peer": "broken", "failed": "call 2" }));

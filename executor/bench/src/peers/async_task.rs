@@ -1,6 +1,6 @@
 //! async-task with a VecDeque: the plainest executor that can be made of it. The queue is the thread's own and unlocked.
 
-use super::{Joining, Kind, Peer, Spinning};
+use super::{Allocating, Named, Spinning};
 use crate::measure::Until;
 use async_task::Runnable;
 use std::{
@@ -19,41 +19,29 @@ fn schedule(runnable: Runnable) {
 /// async-task.
 pub struct AsyncTask;
 
-impl Peer for AsyncTask {
+impl Named for AsyncTask {
     const NAME: &'static str = "async-task";
+}
 
-    type Pool<F: Future<Output = ()> + Send + 'static> = ();
-
-    fn pool<F: Future<Output = ()> + Send + 'static>(_: Kind, _: usize) {}
-
-    fn spawn<F: Future<Output = ()> + Send + 'static>((): &'static (), future: F) {
+impl Allocating for AsyncTask {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) {
         let (runnable, task) = async_task::spawn(future, schedule);
         task.detach();
         runnable.schedule();
     }
 
-    fn run<M: Future<Output: Send> + Send + 'static>(_: Kind, main: M) -> M::Output {
-        let (slot, main) = super::into_slot(main);
-        Self::spawn(&(), main);
-        while let Some(runnable) = QUEUE.with_borrow_mut(VecDeque::pop_front) {
-            runnable.run();
-        }
-        super::take(&slot).expect("idle before the main task has ended")
-    }
-}
-
-impl Joining for AsyncTask {
-    type JoinPool<F: Future<Output: Send> + Send + 'static> = ();
-
-    fn join_pool<F: Future<Output: Send> + Send + 'static>() {}
-
-    fn spawn_joined<F: Future<Output: Send> + Send + 'static>(
-        (): &'static (),
-        future: F,
-    ) -> impl Future<Output = F::Output> + Send {
+    fn spawn_joined<F: Future<Output: Send> + Send + 'static>(future: F) -> impl Future<Output = F::Output> + Send {
         let (runnable, task) = async_task::spawn(future, schedule);
         runnable.schedule();
         task
+    }
+
+    fn run<M: Future<Output: Send> + Send + 'static>(main: M) -> M::Output {
+        super::run_until_idle::<Self, M>(main, || {
+            while let Some(runnable) = QUEUE.with_borrow_mut(VecDeque::pop_front) {
+                runnable.run();
+            }
+        })
     }
 }
 

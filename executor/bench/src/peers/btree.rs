@@ -1,7 +1,7 @@
 //! Timers as many programs keep them: a sorted map from deadline to waker, here unlocked and the thread's own, its clock a
 //! number, as ours is.
 
-use super::Timers;
+use super::{Named, Timers};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -52,9 +52,11 @@ impl Drop for Entry {
     }
 }
 
-impl Timers for SortedMap {
+impl Named for SortedMap {
     const NAME: &'static str = "BTreeMap";
+}
 
+impl Timers for SortedMap {
     type Sleep = Entry;
 
     fn enter() -> impl Sized {}

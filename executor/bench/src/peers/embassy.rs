@@ -8,7 +8,7 @@
     reason = "a raw executor is polled by unsafe call; its pender is found by symbol"
 )]
 
-use super::{Channel, Joining, Kind, Lock, PLACES, Peer, Spinning};
+use super::{Channel, Joining, Kind, Lock, Named, PLACES, Peer, Spinning};
 use crate::{measure::Until, work::yield_once};
 use embassy_executor::{SendSpawner, raw::Executor, raw::TaskStorage};
 use embassy_sync::{
@@ -69,13 +69,15 @@ impl<F: Future<Output = ()> + Send + 'static> Pool<F> {
     }
 }
 
-impl Peer for Embassy {
+impl Named for Embassy {
     const NAME: &'static str = "embassy";
+}
 
+impl Peer for Embassy {
     type Pool<F: Future<Output = ()> + Send + 'static> = Pool<F>;
 
-    fn pool<F: Future<Output = ()> + Send + 'static>(_: Kind, capacity: usize) -> Pool<F> {
-        Pool::new(capacity)
+    fn pool<F: Future<Output = ()> + Send + 'static>(_: Kind, capacity: usize) -> &'static Pool<F> {
+        Box::leak(Box::new(Pool::new(capacity)))
     }
 
     fn spawn<F: Future<Output = ()> + Send + 'static>(pool: &'static Pool<F>, future: F) {
@@ -139,12 +141,12 @@ impl<F: Future> Future for Signalling<F> {
 impl Joining for Embassy {
     type JoinPool<F: Future<Output: Send> + Send + 'static> = JoinPool<F>;
 
-    fn join_pool<F: Future<Output: Send> + Send + 'static>() -> JoinPool<F> {
-        JoinPool {
+    fn join_pool<F: Future<Output: Send> + Send + 'static>() -> &'static JoinPool<F> {
+        Box::leak(Box::new(JoinPool {
             storage: TaskStorage::new(),
             signal: SameThread(Signal::new()),
             spawner: executor().spawner().make_send(),
-        }
+        }))
     }
 
     fn spawn_joined<F: Future<Output: Send> + Send + 'static>(

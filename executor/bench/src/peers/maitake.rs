@@ -1,6 +1,6 @@
 //! maitake: its static scheduler, ticked until the main task has ended, and its timer, whose clock is a number as ours is.
 
-use super::{Joining, Kind, Peer, Spinning, Timers};
+use super::{Allocating, Named, Spinning, Timers};
 use crate::measure::Until;
 use ::maitake::{
     scheduler::StaticScheduler,
@@ -21,42 +21,28 @@ fn scheduler() -> &'static StaticScheduler {
 /// maitake.
 pub struct Maitake;
 
-impl Peer for Maitake {
+impl Named for Maitake {
     const NAME: &'static str = "maitake";
+}
 
-    type Pool<F: Future<Output = ()> + Send + 'static> = ();
-
-    fn pool<F: Future<Output = ()> + Send + 'static>(_: Kind, _: usize) {}
-
-    fn spawn<F: Future<Output = ()> + Send + 'static>((): &'static (), future: F) {
+impl Allocating for Maitake {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) {
         drop(scheduler().spawn(future));
     }
 
-    fn run<M: Future<Output: Send> + Send + 'static>(_: Kind, main: M) -> M::Output {
-        let (slot, main) = super::into_slot(main);
-        Self::spawn(&(), main);
-        while scheduler().tick().has_remaining {}
-        super::take(&slot).expect("idle before the main task has ended")
-    }
-}
-
-impl Joining for Maitake {
-    type JoinPool<F: Future<Output: Send> + Send + 'static> = ();
-
-    fn join_pool<F: Future<Output: Send> + Send + 'static>() {}
-
-    fn spawn_joined<F: Future<Output: Send> + Send + 'static>(
-        (): &'static (),
-        future: F,
-    ) -> impl Future<Output = F::Output> + Send {
+    fn spawn_joined<F: Future<Output: Send> + Send + 'static>(future: F) -> impl Future<Output = F::Output> + Send {
         let handle = scheduler().spawn(future);
-        async { handle.await.ok().expect("nobody cancels it") }
+        async { handle.await.expect("nobody cancels it") }
+    }
+
+    fn run<M: Future<Output: Send> + Send + 'static>(main: M) -> M::Output {
+        super::run_until_idle::<Self, M>(main, || while scheduler().tick().has_remaining {})
     }
 }
 
 impl Spinning for Maitake {
     fn spin<F: Future<Output = ()> + Send + 'static>(_: u32, task: F, mut until: Until) {
-        Self::spawn(&(), task);
+        <Self as Allocating>::spawn(task);
         while until.goes_on() {
             scheduler().tick();
         }
@@ -68,8 +54,6 @@ static NOW: AtomicU64 = AtomicU64::new(0);
 static TIMER: Timer = Timer::new(Clock::new(Duration::from_micros(1), || NOW.load(Relaxed)));
 
 impl Timers for Maitake {
-    const NAME: &'static str = "maitake";
-
     type Sleep = Sleep<'static>;
 
     fn enter() -> impl Sized {}

@@ -1,5 +1,47 @@
 //! What the executors have in common, and each of them.
 
+/// Implements [`Channel`] by two ends whose methods are async and fail once the other end is gone.
+macro_rules! channel {
+    ($peer:ty, $sender:ty, $receiver:ty, $channel:expr, $receive:ident) => {
+        impl super::Channel for $peer {
+            type Sender = $sender;
+            type Receiver = $receiver;
+
+            fn channel() -> (Self::Sender, Self::Receiver) {
+                $channel
+            }
+
+            async fn send(sender: &mut Self::Sender, number: u64) {
+                sender.send(number).await.expect("the receiver lives");
+            }
+
+            async fn receive(receiver: &mut Self::Receiver) -> u64 {
+                receiver.$receive().await.expect("the sender lives")
+            }
+        }
+    };
+}
+
+/// Implements [`Lock`] by an async mutex whose guards may go to other threads.
+macro_rules! lock {
+    ($peer:ty, $mutex:ty) => {
+        impl super::Lock for $peer {
+            type Mutex = $mutex;
+
+            fn mutex() -> Self::Mutex {
+                <$mutex>::new(0)
+            }
+
+            async fn add_one(mutex: &Self::Mutex) -> u64 {
+                let mut number = mutex.lock().await;
+                crate::work::yield_once().await;
+                *number += 1;
+                *number
+            }
+        }
+    };
+}
+
 pub mod async_task;
 pub mod btree;
 pub mod embassy;
@@ -22,16 +64,19 @@ pub enum Kind {
     Service,
 }
 
-/// An executor on the calling thread.
-pub trait Peer: 'static {
+/// Has a name.
+pub trait Named: 'static {
     /// As the table calls it.
     const NAME: &'static str;
+}
 
+/// An executor on the calling thread.
+pub trait Peer: Named {
     /// Where tasks of one future type come from: for most nothing, for embassy their static storage.
     type Pool<F: Future<Output = ()> + Send + 'static>: Send + Sync + 'static;
 
-    /// Room for `capacity` tasks at a time.
-    fn pool<F: Future<Output = ()> + Send + 'static>(kind: Kind, capacity: usize) -> Self::Pool<F>;
+    /// Room for `capacity` tasks at a time, for ever.
+    fn pool<F: Future<Output = ()> + Send + 'static>(kind: Kind, capacity: usize) -> &'static Self::Pool<F>;
 
     /// Spawns a task that nobody joins. From within [`Peer::run`].
     fn spawn<F: Future<Output = ()> + Send + 'static>(pool: &'static Self::Pool<F>, future: F);
@@ -48,14 +93,67 @@ pub trait Joining: Peer {
     /// As [`Peer::Pool`].
     type JoinPool<F: Future<Output: Send> + Send + 'static>: Send + Sync + 'static;
 
-    /// Room for one task at a time.
-    fn join_pool<F: Future<Output: Send> + Send + 'static>() -> Self::JoinPool<F>;
+    /// Room for one task at a time, for ever.
+    fn join_pool<F: Future<Output: Send> + Send + 'static>() -> &'static Self::JoinPool<F>;
 
     /// Spawns a task; the future returned is ready with its output.
     fn spawn_joined<F: Future<Output: Send> + Send + 'static>(
         pool: &'static Self::JoinPool<F>,
         future: F,
     ) -> impl Future<Output = F::Output> + Send;
+}
+
+/// An executor that has one class of tasks and allocates for each: a [`Peer`] whose tasks can be joined, with no pools.
+pub trait Allocating: Named {
+    /// As [`Peer::spawn`].
+    fn spawn<F: Future<Output = ()> + Send + 'static>(future: F);
+
+    /// As [`Joining::spawn_joined`].
+    fn spawn_joined<F: Future<Output: Send> + Send + 'static>(future: F) -> impl Future<Output = F::Output> + Send;
+
+    /// As [`Peer::run`].
+    fn run<M: Future<Output: Send> + Send + 'static>(main: M) -> M::Output;
+}
+
+impl<P: Allocating> Peer for P {
+    type Pool<F: Future<Output = ()> + Send + 'static> = ();
+
+    fn pool<F: Future<Output = ()> + Send + 'static>(_: Kind, _: usize) -> &'static () {
+        &()
+    }
+
+    #[inline]
+    fn spawn<F: Future<Output = ()> + Send + 'static>((): &'static (), future: F) {
+        P::spawn(future);
+    }
+
+    fn run<M: Future<Output: Send> + Send + 'static>(_: Kind, main: M) -> M::Output {
+        P::run(main)
+    }
+}
+
+impl<P: Allocating> Joining for P {
+    type JoinPool<F: Future<Output: Send> + Send + 'static> = ();
+
+    fn join_pool<F: Future<Output: Send> + Send + 'static>() -> &'static () {
+        &()
+    }
+
+    #[inline]
+    fn spawn_joined<F: Future<Output: Send> + Send + 'static>(
+        (): &'static (),
+        future: F,
+    ) -> impl Future<Output = F::Output> + Send {
+        P::spawn_joined(future)
+    }
+}
+
+/// Runs `main` as a task of an executor that is told to run until nothing is ready.
+fn run_until_idle<P: Allocating, M: Future<Output: Send> + Send + 'static>(main: M, run: impl FnOnce()) -> M::Output {
+    let (slot, main) = into_slot(main);
+    P::spawn(main);
+    run();
+    take(&slot).expect("idle before the main task has ended")
 }
 
 /// An executor that can spin on a CPU until a task from elsewhere is to be polled.
@@ -97,10 +195,7 @@ pub trait Lock: 'static {
 }
 
 /// Timers of the calling thread. Times are nanoseconds of a clock that the peer chooses.
-pub trait Timers: 'static {
-    /// As the table calls it.
-    const NAME: &'static str;
-
+pub trait Timers: Named {
     /// Bytes that an armed sleep takes from a pool, which earlier rows have filled and which never shrinks.
     const POOLED: usize = 0;
 

@@ -5,8 +5,8 @@
 //! thread-local, one load as in a kernel. Nothing sleeps, so no interrupt is ever sent, and a spinning CPU does not pause,
 //! as the peers' do not.
 
-use super::{Channel, Joining, Kind, Lock, PLACES, Peer, Spinning, Timers};
-use crate::{measure::Until, work::yield_once};
+use super::{Joining, Kind, Named, PLACES, Peer, Spinning, Timers};
+use crate::measure::Until;
 use executor::{
     Class, DRIVERS_PER_CPU, Executor, JoinHandle, Platform, RawSpinLock, Sleep, SpawnOptions, sleep_until,
     sync::{Mutex, Receiver, Sender, channel},
@@ -92,16 +92,24 @@ pub struct Pool<F> {
     future: PhantomData<fn() -> F>,
 }
 
-impl Peer for Ours {
-    const NAME: &'static str = "ours";
-
-    type Pool<F: Future<Output = ()> + Send + 'static> = Pool<F>;
-
-    fn pool<F: Future<Output = ()> + Send + 'static>(kind: Kind, _: usize) -> Pool<F> {
-        Pool {
+impl<F> Pool<F> {
+    fn leaked(kind: Kind) -> &'static Self {
+        Box::leak(Box::new(Self {
             kind,
             future: PhantomData,
-        }
+        }))
+    }
+}
+
+impl Named for Ours {
+    const NAME: &'static str = "ours";
+}
+
+impl Peer for Ours {
+    type Pool<F: Future<Output = ()> + Send + 'static> = Pool<F>;
+
+    fn pool<F: Future<Output = ()> + Send + 'static>(kind: Kind, _: usize) -> &'static Pool<F> {
+        Pool::leaked(kind)
     }
 
     fn spawn<F: Future<Output = ()> + Send + 'static>(pool: &'static Pool<F>, future: F) {
@@ -131,11 +139,8 @@ impl Peer for Ours {
 impl Joining for Ours {
     type JoinPool<F: Future<Output: Send> + Send + 'static> = Pool<F>;
 
-    fn join_pool<F: Future<Output: Send> + Send + 'static>() -> Pool<F> {
-        Pool {
-            kind: Kind::Service,
-            future: PhantomData,
-        }
+    fn join_pool<F: Future<Output: Send> + Send + 'static>() -> &'static Pool<F> {
+        Pool::leaked(Kind::Service)
     }
 
     fn spawn_joined<F: Future<Output: Send> + Send + 'static>(
@@ -162,41 +167,17 @@ impl Spinning for Ours {
     }
 }
 
-impl Channel for Ours {
-    type Sender = Sender<RawSpinLock, u64>;
-    type Receiver = Receiver<RawSpinLock, u64>;
+channel!(
+    Ours,
+    Sender<RawSpinLock, u64>,
+    Receiver<RawSpinLock, u64>,
+    channel(PLACES).expect("there is memory"),
+    receive
+);
 
-    fn channel() -> (Self::Sender, Self::Receiver) {
-        channel(PLACES).expect("there is memory")
-    }
-
-    async fn send(sender: &mut Self::Sender, number: u64) {
-        sender.send(number).await.expect("the receiver lives");
-    }
-
-    async fn receive(receiver: &mut Self::Receiver) -> u64 {
-        receiver.receive().await.expect("the sender lives")
-    }
-}
-
-impl Lock for Ours {
-    type Mutex = Mutex<RawSpinLock, u64>;
-
-    fn mutex() -> Self::Mutex {
-        Mutex::new(0)
-    }
-
-    async fn add_one(mutex: &Self::Mutex) -> u64 {
-        let mut number = mutex.lock().await;
-        yield_once().await;
-        *number += 1;
-        *number
-    }
-}
+lock!(Ours, Mutex<RawSpinLock, u64>);
 
 impl Timers for Ours {
-    const NAME: &'static str = "ours";
-
     const POOLED: usize = executor::TIMER_ENTRY_BYTES;
 
     type Sleep = Sleep<Bench>;

@@ -1,6 +1,6 @@
 //! smol's executor, in the form it recommends for speed: leaked, so that it keeps no list of its tasks.
 
-use super::{Channel, Joining, Kind, PLACES, Peer, Spinning};
+use super::{Allocating, Named, PLACES, Spinning};
 use crate::measure::Until;
 use async_channel::{Receiver, Sender};
 use async_executor::{Executor, StaticExecutor};
@@ -11,33 +11,22 @@ static EXECUTOR: LazyLock<&'static StaticExecutor> = LazyLock::new(|| Executor::
 /// async-executor.
 pub struct Smol;
 
-impl Peer for Smol {
+impl Named for Smol {
     const NAME: &'static str = "async-executor";
+}
 
-    type Pool<F: Future<Output = ()> + Send + 'static> = ();
-
-    fn pool<F: Future<Output = ()> + Send + 'static>(_: Kind, _: usize) {}
-
-    fn spawn<F: Future<Output = ()> + Send + 'static>((): &'static (), future: F) {
+impl Allocating for Smol {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) {
         EXECUTOR.spawn(future).detach();
     }
 
-    fn run<M: Future<Output: Send> + Send + 'static>(_: Kind, main: M) -> M::Output {
+    fn spawn_joined<F: Future<Output: Send> + Send + 'static>(future: F) -> impl Future<Output = F::Output> + Send {
+        EXECUTOR.spawn(future)
+    }
+
+    fn run<M: Future<Output: Send> + Send + 'static>(main: M) -> M::Output {
         let main = EXECUTOR.spawn(main);
         futures::executor::block_on(EXECUTOR.run(main))
-    }
-}
-
-impl Joining for Smol {
-    type JoinPool<F: Future<Output: Send> + Send + 'static> = ();
-
-    fn join_pool<F: Future<Output: Send> + Send + 'static>() {}
-
-    fn spawn_joined<F: Future<Output: Send> + Send + 'static>(
-        (): &'static (),
-        future: F,
-    ) -> impl Future<Output = F::Output> + Send {
-        EXECUTOR.spawn(future)
     }
 }
 
@@ -52,19 +41,4 @@ impl Spinning for Smol {
     }
 }
 
-impl Channel for Smol {
-    type Sender = Sender<u64>;
-    type Receiver = Receiver<u64>;
-
-    fn channel() -> (Self::Sender, Self::Receiver) {
-        async_channel::bounded(PLACES)
-    }
-
-    async fn send(sender: &mut Self::Sender, number: u64) {
-        sender.send(number).await.expect("the receiver lives");
-    }
-
-    async fn receive(receiver: &mut Self::Receiver) -> u64 {
-        receiver.recv().await.expect("the sender lives")
-    }
-}
+channel!(Smol, Sender<u64>, Receiver<u64>, async_channel::bounded(PLACES), recv);

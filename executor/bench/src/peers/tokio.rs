@@ -1,7 +1,7 @@
 //! tokio: the current-thread runtime, and the multi-thread one with a single worker.
 
-use super::{Channel, Joining, Kind, Lock, PLACES, Peer, Spinning, Timers};
-use crate::{measure::Until, work::yield_once};
+use super::{Allocating, Named, PLACES, Spinning, Timers};
+use crate::measure::Until;
 use std::{
     future::{Future, poll_fn},
     sync::LazyLock,
@@ -28,35 +28,26 @@ pub struct MultiThread;
 
 macro_rules! tokio {
     ($peer:ty, $name:literal, $runtime:ident) => {
-        impl Peer for $peer {
+        impl Named for $peer {
             const NAME: &'static str = $name;
+        }
 
-            type Pool<F: Future<Output = ()> + Send + 'static> = ();
-
-            fn pool<F: Future<Output = ()> + Send + 'static>(_: Kind, _: usize) {}
-
-            fn spawn<F: Future<Output = ()> + Send + 'static>((): &'static (), future: F) {
+        impl Allocating for $peer {
+            fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) {
                 drop(tokio::spawn(future));
             }
 
-            fn run<M: Future<Output: Send> + Send + 'static>(_: Kind, main: M) -> M::Output {
-                $runtime
-                    .with(|runtime| runtime.block_on(runtime.spawn(main)))
-                    .expect("the main task ends")
-            }
-        }
-
-        impl Joining for $peer {
-            type JoinPool<F: Future<Output: Send> + Send + 'static> = ();
-
-            fn join_pool<F: Future<Output: Send> + Send + 'static>() {}
-
             fn spawn_joined<F: Future<Output: Send> + Send + 'static>(
-                (): &'static (),
                 future: F,
             ) -> impl Future<Output = F::Output> + Send {
                 let handle = tokio::spawn(future);
                 async { handle.await.expect("the task ends") }
+            }
+
+            fn run<M: Future<Output: Send> + Send + 'static>(main: M) -> M::Output {
+                $runtime
+                    .with(|runtime| runtime.block_on(runtime.spawn(main)))
+                    .expect("the main task ends")
             }
         }
     };
@@ -89,37 +80,9 @@ impl Spinning for CurrentThread {
     }
 }
 
-impl Channel for CurrentThread {
-    type Sender = Sender<u64>;
-    type Receiver = Receiver<u64>;
+channel!(CurrentThread, Sender<u64>, Receiver<u64>, mpsc::channel(PLACES), recv);
 
-    fn channel() -> (Self::Sender, Self::Receiver) {
-        mpsc::channel(PLACES)
-    }
-
-    async fn send(sender: &mut Self::Sender, number: u64) {
-        sender.send(number).await.expect("the receiver lives");
-    }
-
-    async fn receive(receiver: &mut Self::Receiver) -> u64 {
-        receiver.recv().await.expect("the sender lives")
-    }
-}
-
-impl Lock for CurrentThread {
-    type Mutex = Mutex<u64>;
-
-    fn mutex() -> Self::Mutex {
-        Mutex::new(0)
-    }
-
-    async fn add_one(mutex: &Self::Mutex) -> u64 {
-        let mut number = mutex.lock().await;
-        yield_once().await;
-        *number += 1;
-        *number
-    }
-}
+lock!(CurrentThread, Mutex<u64>);
 
 /// The runtime that keeps time, and when its clock began.
 static TIMED: LazyLock<(Runtime, Instant)> = LazyLock::new(|| {
@@ -128,8 +91,6 @@ static TIMED: LazyLock<(Runtime, Instant)> = LazyLock::new(|| {
 });
 
 impl Timers for CurrentThread {
-    const NAME: &'static str = "tokio";
-
     type Sleep = Sleep;
 
     fn enter() -> impl Sized {
@@ -144,7 +105,9 @@ impl Timers for CurrentThread {
         tokio::time::sleep_until((TIMED.1 + Duration::from_nanos(at)).into())
     }
 
-    /// The clock is the real one, in milliseconds: a little later, to be past them.
+    /// The clock is the real one, in milliseconds: a little later, to be past them. The clock that the feature `test-util`
+    /// lets one move would measure something else: it is behind a lock, the driver is another, and `advance` itself fires
+    /// what is due.
     fn wait_until(at: u64) {
         thread::sleep(Duration::from_nanos(at.saturating_sub(Self::now())) + Duration::from_millis(3));
     }

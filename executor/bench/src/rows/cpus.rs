@@ -3,7 +3,7 @@
 use crate::{
     measure::{Sample, Until, cpus, pin},
     peers::{
-        Kind, Peer, Spinning, async_task::AsyncTask, embassy::Embassy, local_pool, ours::Ours, smol::Smol,
+        Kind, Named, Peer, Spinning, async_task::AsyncTask, embassy::Embassy, local_pool, ours::Ours, smol::Smol,
         tokio::CurrentThread, tokio::MultiThread, tokio::workers,
     },
     run::{Bar, Case, Cell, Plan, Row, Scale},
@@ -28,26 +28,11 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-fn cell<P: Peer>(case: Case) -> Cell {
-    Cell {
-        peer: P::NAME,
-        case: Ok(case),
-    }
-}
-
 fn cross(scale: &Scale) -> Row {
     // Short rounds: on a busy machine both threads have to be given their CPUs at the same time.
     let hits = (scale.operations / 20).max(50);
     let mut cells = if cpus().is_ok_and(|cpus| cpus.len() > 1) {
-        vec![
-            cell::<Ours>(cross_case::<Ours>(hits)),
-            cell::<Embassy>(cross_case::<Embassy>(hits)),
-            cell::<CurrentThread>(cross_case::<CurrentThread>(hits)),
-            cell::<Smol>(cross_case::<Smol>(hits)),
-            cell::<AsyncTask>(cross_case::<AsyncTask>(hits)),
-            cell::<local_pool::Pool>(cross_case::<local_pool::Pool>(hits)),
-            maitake!(cross_case(hits)),
-        ]
+        cells!(cross_case(hits): Ours, Embassy, CurrentThread, Smol, AsyncTask, local_pool::Pool)
     } else {
         vec![Cell {
             peer: Ours::NAME,
@@ -59,13 +44,11 @@ fn cross(scale: &Scale) -> Row {
         case: Err("a task cannot be held on a CPU: its workers steal, and the two would meet on one"),
     });
     Row {
-        id: "cross",
         name: "wake to poll on another CPU that spins".into(),
-        unit: "ns",
         wall: true,
         bar: Bar::Ratio(0.65),
-        share: 1,
         cells,
+        ..Row::default()
     }
 }
 
@@ -111,23 +94,15 @@ fn cross_case<P: Spinning>(hits: u64) -> Case {
 
 fn scale_to<const CPUS: usize>(scale: &Scale) -> Row {
     let times = scale.operations * 4 / TASKS;
+    let mut cells = cells!(
+        scaling_case(CPUS, times): Ours, Embassy, CurrentThread, Smol, AsyncTask, local_pool::Pool
+    );
+    cells.push(super::cell::<MultiThread>(multi_case(CPUS, times)));
     Row {
-        id: "scaling",
         name: format!("yield, {TASKS} tasks on each of {CPUS} CPUs, one poll of all"),
-        unit: "ns",
         wall: true,
-        bar: Bar::None,
-        share: 1,
-        cells: vec![
-            cell::<Ours>(scaling_case::<Ours>(CPUS, times)),
-            cell::<Embassy>(scaling_case::<Embassy>(CPUS, times)),
-            cell::<CurrentThread>(scaling_case::<CurrentThread>(CPUS, times)),
-            cell::<MultiThread>(multi_case(CPUS, times)),
-            cell::<Smol>(scaling_case::<Smol>(CPUS, times)),
-            cell::<AsyncTask>(scaling_case::<AsyncTask>(CPUS, times)),
-            cell::<local_pool::Pool>(scaling_case::<local_pool::Pool>(CPUS, times)),
-            maitake!(scaling_case(CPUS, times)),
-        ],
+        cells,
+        ..Row::default()
     }
 }
 
@@ -148,7 +123,7 @@ fn scaling_case<P: Peer>(cpus: usize, times: u64) -> Case {
         let ready = Barrier::new(cpus);
         let spans = on_cpus(cpus, |cpu| {
             P::be_cpu(cpu);
-            let pool: &'static P::Pool<Wanderer> = Box::leak(Box::new(P::pool(Kind::Service, TASKS as usize)));
+            let pool = P::pool::<Wanderer>(Kind::Service, TASKS as usize);
             ready.wait();
             let start = Instant::now();
             P::run(Kind::Service, share::<P>(pool, gates[cpu as usize], times));

@@ -1,20 +1,27 @@
 //! The rows: one generic program each, run on every peer.
 
+/// A cell for each of these peers, and for maitake, by the same generic function.
+macro_rules! cells {
+    ($function:ident $arguments:tt: $($peer:ty),*) => {
+        vec![
+            $(super::cell::<$peer>($function::<$peer> $arguments),)*
+            maitake!($function $arguments),
+        ]
+    };
+}
+
 /// maitake's cell, where it is built in.
 #[cfg(maitake)]
 macro_rules! maitake {
-    ($function:ident($($argument:expr),*)) => {
-        crate::run::Cell {
-            peer: "maitake",
-            case: Ok($function::<crate::peers::maitake::Maitake>($($argument),*)),
-        }
+    ($function:ident $arguments:tt) => {
+        super::cell::<crate::peers::maitake::Maitake>($function::<crate::peers::maitake::Maitake> $arguments)
     };
 }
 
 /// maitake's cell: it says why it is empty.
 #[cfg(not(maitake))]
 macro_rules! maitake {
-    ($function:ident($($argument:expr),*)) => {
+    ($function:ident $arguments:tt) => {
         crate::run::Cell {
             peer: "maitake",
             case: Err("in no registry, only in a git repository: scripts/bench executor --maitake"),
@@ -27,7 +34,10 @@ mod sharing;
 mod tasks;
 mod timers;
 
-use crate::run::{Case, Cell, Plan};
+use crate::{
+    peers::Named,
+    run::{Bar, Case, Cell, Plan, Row},
+};
 use anyhow::Context;
 
 /// Every row, in the order of the table.
@@ -38,14 +48,32 @@ pub fn all() -> Vec<Plan> {
         .collect()
 }
 
-/// Has a cell say how often it allocates, not how long it takes.
-fn allocations_of(cell: &mut Cell) {
-    let case = std::mem::replace(&mut cell.case, Err("being replaced"));
-    cell.case = case.map(|mut case| -> Case {
+fn cell<P: Named>(case: Case) -> Cell {
+    Cell {
+        peer: P::NAME,
+        case: Ok(case),
+    }
+}
+
+/// A row that has its cells say how often they allocate, not how long they take.
+fn allocations(name: String, cells: Vec<Cell>) -> Row {
+    let counting = |mut case: Case| -> Case {
         Box::new(move || {
             let mut sample = case()?;
             sample.value = sample.allocations.context("allocations were not counted")?;
             Ok(sample)
         })
+    };
+    let cells = cells.into_iter().map(|cell| Cell {
+        case: cell.case.map(counting),
+        ..cell
     });
+    Row {
+        name,
+        unit: "calls",
+        bar: Bar::Most(0.0),
+        share: 8,
+        cells: cells.collect(),
+        ..Row::default()
+    }
 }

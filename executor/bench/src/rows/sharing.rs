@@ -1,6 +1,5 @@
 //! Rows about what tasks share: channels and locks.
 
-use super::allocations_of;
 use crate::{
     measure::Watch,
     peers::{
@@ -31,72 +30,50 @@ pub fn plans() -> Vec<Plan> {
     ]
 }
 
-fn cell(peer: &'static str, case: Case) -> Cell {
-    Cell { peer, case: Ok(case) }
+/// On which executor the tasks run.
+#[derive(Clone, Copy)]
+enum On {
+    /// The one that what they share comes with.
+    ItsOwn,
+    /// The same for all.
+    AsyncTask,
 }
 
 fn channels(scale: &Scale) -> Row {
-    let trips = scale.operations / 2;
     Row {
-        id: "channel",
         name: "bounded channel, round trip, each on its own executor".into(),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.7),
-        share: 1,
-        cells: vec![
-            cell("ours", channel_case::<Ours, Ours, _>(trips, echo::<Ours>)),
-            cell(
-                "embassy (one thread)",
-                channel_case::<Embassy, Embassy, _>(trips, echo::<Embassy>),
-            ),
-            cell(
-                "embassy (critical section)",
-                channel_case::<Embassy, Masked, _>(trips, echo::<Masked>),
-            ),
-            cell(
-                "tokio",
-                channel_case::<CurrentThread, CurrentThread, _>(trips, echo::<CurrentThread>),
-            ),
-            cell("async-channel", channel_case::<Smol, Smol, _>(trips, echo::<Smol>)),
-            cell(
-                "futures",
-                channel_case::<local_pool::Pool, local_pool::Pool, _>(trips, echo::<local_pool::Pool>),
-            ),
-        ],
+        cells: channel_cells(scale, On::ItsOwn),
+        ..Row::default()
     }
 }
 
 fn channels_alone(scale: &Scale) -> Row {
-    let trips = scale.operations / 2;
     Row {
-        id: "channel-alone",
         name: "bounded channel, round trip, all on async-task".into(),
-        unit: "ns",
-        wall: false,
-        bar: Bar::None,
-        share: 1,
-        cells: vec![
-            cell("ours", channel_case::<AsyncTask, Ours, _>(trips, echo::<Ours>)),
-            cell(
-                "embassy (one thread)",
-                channel_case::<AsyncTask, Embassy, _>(trips, echo::<Embassy>),
-            ),
-            cell(
-                "embassy (critical section)",
-                channel_case::<AsyncTask, Masked, _>(trips, echo::<Masked>),
-            ),
-            cell(
-                "tokio",
-                channel_case::<AsyncTask, CurrentThread, _>(trips, echo::<CurrentThread>),
-            ),
-            cell("async-channel", channel_case::<AsyncTask, Smol, _>(trips, echo::<Smol>)),
-            cell(
-                "futures",
-                channel_case::<AsyncTask, local_pool::Pool, _>(trips, echo::<local_pool::Pool>),
-            ),
-        ],
+        cells: channel_cells(scale, On::AsyncTask),
+        ..Row::default()
     }
+}
+
+fn channel_cells(scale: &Scale, on: On) -> Vec<Cell> {
+    let trips = scale.operations / 2;
+    vec![
+        channel_cell::<Ours, Ours>("ours", on, trips),
+        channel_cell::<Embassy, Embassy>("embassy (one thread)", on, trips),
+        channel_cell::<Embassy, Masked>("embassy (critical section)", on, trips),
+        channel_cell::<CurrentThread, CurrentThread>("tokio", on, trips),
+        channel_cell::<Smol, Smol>("async-channel", on, trips),
+        channel_cell::<local_pool::Pool, local_pool::Pool>("futures", on, trips),
+    ]
+}
+
+fn channel_cell<P: Peer, C: Channel>(peer: &'static str, on: On, trips: u64) -> Cell {
+    let case = match on {
+        On::ItsOwn => channel_case::<P, C, _>(trips, echo::<C>),
+        On::AsyncTask => channel_case::<AsyncTask, C, _>(trips, echo::<C>),
+    };
+    Cell { peer, case: Ok(case) }
 }
 
 /// Answers every number with the next.
@@ -112,7 +89,7 @@ fn channel_case<P: Peer, C: Channel, F: Future<Output = ()> + Send + 'static>(
     trips: u64,
     echo: fn(C::Receiver, C::Sender, u64, &'static Gate) -> F,
 ) -> Case {
-    let pool: &'static P::Pool<F> = Box::leak(Box::new(P::pool(Kind::Driver, 1)));
+    let pool = P::pool::<F>(Kind::Driver, 1);
     Box::new(move || {
         let gate = Gate::new();
         let (sample, sum) = P::run(Kind::Driver, async move {
@@ -138,46 +115,28 @@ fn channel_case<P: Peer, C: Channel, F: Future<Output = ()> + Send + 'static>(
 fn lock_cells(scale: &Scale) -> Vec<Cell> {
     let times = scale.operations / CONTENDERS / 2;
     vec![
-        cell("ours", lock_case::<Ours, Ours, _>(times, contend::<Ours>)),
-        cell(
-            "embassy (one thread)",
-            lock_case::<Embassy, Embassy, _>(times, contend::<Embassy>),
-        ),
-        cell(
-            "tokio",
-            lock_case::<CurrentThread, CurrentThread, _>(times, contend::<CurrentThread>),
-        ),
-        cell(
-            "futures",
-            lock_case::<local_pool::Pool, local_pool::Pool, _>(times, contend::<local_pool::Pool>),
-        ),
+        lock_cell::<Ours>("ours", times),
+        lock_cell::<Embassy>("embassy (one thread)", times),
+        lock_cell::<CurrentThread>("tokio", times),
+        lock_cell::<local_pool::Pool>("futures", times),
     ]
+}
+
+fn lock_cell<P: Peer + Lock>(peer: &'static str, times: u64) -> Cell {
+    let case = lock_case::<P, P, _>(times, contend::<P>);
+    Cell { peer, case: Ok(case) }
 }
 
 fn locks(scale: &Scale) -> Row {
     Row {
-        id: "lock",
         name: format!("contended lock, {CONTENDERS} tasks"),
-        unit: "ns",
-        wall: false,
-        bar: Bar::None,
-        share: 1,
         cells: lock_cells(scale),
+        ..Row::default()
     }
 }
 
 fn lock_allocations(scale: &Scale) -> Row {
-    let mut cells = lock_cells(scale);
-    cells.iter_mut().for_each(allocations_of);
-    Row {
-        id: "lock-allocations",
-        name: "allocations for a contended lock".into(),
-        unit: "calls",
-        wall: false,
-        bar: Bar::Most(0.0),
-        share: 8,
-        cells,
-    }
+    super::allocations("allocations for a contended lock".into(), lock_cells(scale))
 }
 
 /// Takes the lock a number of times, and adds up what it sees there.
@@ -193,7 +152,7 @@ fn lock_case<P: Peer, L: Lock, F: Future<Output = ()> + Send + 'static>(
     times: u64,
     contend: fn(Arc<L::Mutex>, u64, &'static AtomicU64, &'static Gate) -> F,
 ) -> Case {
-    let pool: &'static P::Pool<F> = Box::leak(Box::new(P::pool(Kind::Driver, CONTENDERS as usize)));
+    let pool = P::pool::<F>(Kind::Driver, CONTENDERS as usize);
     Box::new(move || {
         let gate = Gate::new();
         let sum: &'static AtomicU64 = Box::leak(Box::default());

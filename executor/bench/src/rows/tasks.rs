@@ -1,6 +1,5 @@
 //! Rows about tasks on one thread: spawning, joining, yielding, waking.
 
-use super::allocations_of;
 use crate::{
     count,
     measure::{Sample, Watch},
@@ -8,7 +7,7 @@ use crate::{
         Joining, Kind, Peer, async_task::AsyncTask, embassy::Embassy, local_pool, ours, ours::Ours, smol::Smol,
         tokio::CurrentThread, tokio::MultiThread,
     },
-    run::{Bar, Case, Cell, Dice, Plan, Row, Scale},
+    run::{Bar, Case, Dice, Plan, Row, Scale},
     work::{Answer, Gate, Once, Parked, Population, Yielder},
 };
 use anyhow::ensure;
@@ -33,41 +32,22 @@ pub fn plans() -> Vec<Plan> {
 
 /// A cell for every executor.
 macro_rules! every {
-    ($function:ident($($argument:expr),*)) => {
-        vec![
-            cell::<Ours>($function::<Ours>($($argument),*)),
-            cell::<Embassy>($function::<Embassy>($($argument),*)),
-            cell::<CurrentThread>($function::<CurrentThread>($($argument),*)),
-            cell::<MultiThread>($function::<MultiThread>($($argument),*)),
-            cell::<Smol>($function::<Smol>($($argument),*)),
-            cell::<AsyncTask>($function::<AsyncTask>($($argument),*)),
-            cell::<local_pool::Pool>($function::<local_pool::Pool>($($argument),*)),
-            maitake!($function($($argument),*)),
-        ]
+    ($function:ident $arguments:tt) => {
+        cells!($function $arguments: Ours, Embassy, CurrentThread, MultiThread, Smol, AsyncTask, local_pool::Pool)
     };
-}
-
-fn cell<P: Peer>(case: Case) -> Cell {
-    Cell {
-        peer: P::NAME,
-        case: Ok(case),
-    }
 }
 
 fn spawn(scale: &Scale) -> Row {
     Row {
-        id: "spawn",
         name: "spawn and run to completion".into(),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.5),
-        share: 1,
         cells: every!(spawn_case(scale.operations / BURST as u64)),
+        ..Row::default()
     }
 }
 
 fn spawn_case<P: Peer>(bursts: u64) -> Case {
-    let pool: &'static P::Pool<Once> = Box::leak(Box::new(P::pool(Kind::Service, BURST)));
+    let pool = P::pool::<Once>(Kind::Service, BURST);
     Box::new(move || {
         let gate = Gate::new();
         let operations = bursts * BURST as u64;
@@ -93,18 +73,15 @@ fn spawn_case<P: Peer>(bursts: u64) -> Case {
 
 fn join(scale: &Scale) -> Row {
     Row {
-        id: "join",
         name: "spawn and await the join handle".into(),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.4),
-        share: 1,
         cells: every!(join_case(scale.operations)),
+        ..Row::default()
     }
 }
 
 fn join_case<P: Joining>(operations: u64) -> Case {
-    let pool: &'static P::JoinPool<Answer> = Box::leak(Box::new(P::join_pool()));
+    let pool = P::join_pool::<Answer>();
     Box::new(move || {
         let gate = Gate::new();
         let (sample, sum) = P::run(Kind::Service, async move {
@@ -131,18 +108,15 @@ fn join_case<P: Joining>(operations: u64) -> Case {
 fn yielding(scale: &Scale) -> Row {
     let tasks = ours::DRIVERS.min(64);
     Row {
-        id: "yield",
         name: format!("yield, {tasks} ready driver tasks"),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.5),
-        share: 1,
         cells: every!(yield_case(tasks as u64, scale.operations * 4 / tasks as u64)),
+        ..Row::default()
     }
 }
 
 fn yield_case<P: Peer>(tasks: u64, times: u64) -> Case {
-    let pool: &'static P::Pool<Yielder> = Box::leak(Box::new(P::pool(Kind::Driver, tasks as usize)));
+    let pool = P::pool::<Yielder>(Kind::Driver, tasks as usize);
     Box::new(move || {
         let gate = Gate::new();
         let polls = tasks * (times + 1);
@@ -162,13 +136,10 @@ fn yield_case<P: Peer>(tasks: u64, times: u64) -> Case {
 
 fn wake_one(scale: &Scale) -> Row {
     Row {
-        id: "wake-1",
         name: "wake to poll, one task".into(),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.7),
-        share: 1,
         cells: every!(wake_case(Kind::Driver, 1, scale.operations)),
+        ..Row::default()
     }
 }
 
@@ -176,47 +147,33 @@ fn wake_drivers(scale: &Scale) -> Row {
     // The main task is a driver too.
     let tasks = (ours::DRIVERS - 1).min(64);
     Row {
-        id: "wake-64",
         name: format!("wake to poll, {tasks} driver tasks"),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.5),
-        share: 1,
         cells: every!(wake_case(Kind::Driver, tasks, scale.operations * 4 / tasks as u64)),
+        ..Row::default()
     }
 }
 
 fn wake_million(scale: &Scale) -> Row {
     let tasks = ours::room(scale.million);
     Row {
-        id: "wake-million",
         name: format!("wake to poll, {tasks} tasks, random order"),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.8),
         share: scale.million_share,
         cells: every!(wake_case(Kind::Service, tasks, 2)),
+        ..Row::default()
     }
 }
 
 fn allocations(scale: &Scale) -> Row {
-    let mut cells = every!(wake_case(Kind::Driver, 16, scale.operations / 16));
-    cells.iter_mut().for_each(allocations_of);
-    Row {
-        id: "wake-allocations",
-        name: "allocations for a wake and a poll".into(),
-        unit: "calls",
-        wall: false,
-        bar: Bar::Most(0.0),
-        share: 8,
-        cells,
-    }
+    let cells = every!(wake_case(Kind::Driver, 16, scale.operations / 16));
+    super::allocations("allocations for a wake and a poll".into(), cells)
 }
 
 /// The main task wakes all tasks, in an order that has nothing to do with that of their memory, and is woken by the last
 /// that is polled.
 fn wake_case<P: Peer>(kind: Kind, tasks: usize, passes: u64) -> Case {
-    let pool: &'static P::Pool<Parked> = Box::leak(Box::new(P::pool(kind, tasks)));
+    let pool = P::pool::<Parked>(kind, tasks);
     Box::new(move || {
         let population = Population::new(tasks);
         let gate = population.gate;
@@ -257,13 +214,11 @@ const MEASURED: usize = 10_000;
 
 fn bytes(_: &Scale) -> Row {
     Row {
-        id: "bytes",
         name: format!("memory of a task, {} of them its future", size_of::<Parked>()),
         unit: "bytes",
-        wall: false,
-        bar: Bar::None,
         share: 8,
         cells: every!(bytes_case()),
+        ..Row::default()
     }
 }
 
@@ -284,7 +239,7 @@ fn bytes_of<P: Peer>() -> i64 {
     let population = Population::new(MEASURED);
     let gate = population.gate;
     let before = count::live_bytes();
-    let pool: &'static P::Pool<Parked> = Box::leak(Box::new(P::pool(Kind::Service, MEASURED)));
+    let pool = P::pool::<Parked>(Kind::Service, MEASURED);
     let storage = count::live_bytes() - before;
     let spent = P::run(Kind::Service, async move {
         let before = count::live_bytes();

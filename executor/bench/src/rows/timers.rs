@@ -1,11 +1,10 @@
 //! Rows about time. There are no tasks in them: sleeps are polled with a waker that counts.
 
-use super::allocations_of;
 use crate::{
     count,
     measure::{Sample, Watch},
     peers::{Timers, btree::SortedMap, ours::Ours, tokio::CurrentThread},
-    run::{Bar, Case, Cell, Dice, Plan, Row, Scale},
+    run::{Bar, Case, Dice, Plan, Row, Scale},
 };
 use anyhow::{Result, ensure};
 use std::{
@@ -14,7 +13,8 @@ use std::{
     task::Context,
 };
 
-const MILLISECOND: u64 = 1_000_000;
+const MICROSECOND: u64 = 1000;
+const MILLISECOND: u64 = 1000 * MICROSECOND;
 const HOUR: u64 = 3_600_000 * MILLISECOND;
 /// Sleeps of which the memory is counted.
 const MEASURED: usize = 10_000;
@@ -31,59 +31,32 @@ pub fn plans() -> Vec<Plan> {
 
 /// A cell for everyone who keeps time.
 macro_rules! every {
-    ($function:ident($($argument:expr),*)) => {
-        vec![
-            cell::<Ours>($function::<Ours>($($argument),*)),
-            cell::<CurrentThread>($function::<CurrentThread>($($argument),*)),
-            cell::<SortedMap>($function::<SortedMap>($($argument),*)),
-            maitake!($function($($argument),*)),
-        ]
+    ($function:ident $arguments:tt) => {
+        cells!($function $arguments: Ours, CurrentThread, SortedMap)
     };
-}
-
-fn cell<T: Timers>(case: Case) -> Cell {
-    Cell {
-        peer: T::NAME,
-        case: Ok(case),
-    }
 }
 
 fn arm_thousand(scale: &Scale) -> Row {
     Row {
-        id: "timer-1000",
         name: "arm and disarm a timer, 1000 outstanding".into(),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.1),
-        share: 1,
         cells: every!(arm_case(1000, scale.operations)),
+        ..Row::default()
     }
 }
 
 fn arm_million(scale: &Scale) -> Row {
     Row {
-        id: "timer-million",
         name: format!("arm and disarm a timer, {} outstanding", scale.million),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.1),
-        share: 1,
         cells: every!(arm_case(scale.million, scale.operations)),
+        ..Row::default()
     }
 }
 
 fn allocations(scale: &Scale) -> Row {
-    let mut cells = every!(arm_case(1000, scale.operations));
-    cells.iter_mut().for_each(allocations_of);
-    Row {
-        id: "timer-allocations",
-        name: "allocations to arm and disarm a timer".into(),
-        unit: "calls",
-        wall: false,
-        bar: Bar::Most(0.0),
-        share: 8,
-        cells,
-    }
+    let cells = every!(arm_case(1000, scale.operations));
+    super::allocations("allocations to arm and disarm a timer".into(), cells)
 }
 
 /// A time in the second hour from now.
@@ -133,23 +106,22 @@ fn arm_case<T: Timers>(outstanding: usize, operations: u64) -> Case {
 
 fn fire_million(scale: &Scale) -> Row {
     Row {
-        id: "timer-fire",
         name: format!("fire a timer, {} due at once", scale.million),
-        unit: "ns",
-        wall: false,
         bar: Bar::Ratio(0.3),
         share: scale.million_share,
         cells: every!(fire_case(scale.million)),
+        ..Row::default()
     }
 }
 
-/// Timers of the second after now, all of them overdue when the clock is looked at next.
+/// Timers of the time after now, one for each microsecond, all of them overdue when the clock is looked at next. A peer whose
+/// clock is the real one sleeps through that time, which is not measured.
 fn fire_case<T: Timers>(timers: usize) -> Case {
     let mut dice = Dice(3);
     Box::new(move || {
         let _context = T::enter();
         let soon = T::now() + MILLISECOND;
-        let window = 1000 * MILLISECOND;
+        let window = timers as u64 * MICROSECOND;
         let mut sleeps = arm::<T>((0..timers).map(|_| soon + dice.below(window as usize) as u64))?;
         let before = count::wakes();
         T::wait_until(soon + window);
@@ -179,13 +151,11 @@ fn fire_case<T: Timers>(timers: usize) -> Case {
 
 fn bytes(_: &Scale) -> Row {
     Row {
-        id: "timer-bytes",
         name: "memory of a sleeping timer".into(),
         unit: "bytes",
-        wall: false,
-        bar: Bar::None,
         share: 8,
         cells: every!(bytes_case()),
+        ..Row::default()
     }
 }
 

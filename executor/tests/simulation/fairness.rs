@@ -1,0 +1,157 @@
+//! Who runs when, and how much of the time each gets.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+use executor::{Class, max_polls_per_turn, sleep_until, yield_now};
+
+use super::{
+    MS,
+    machine::{Machine, Sim, clock, executor, spin, stopped},
+    options, spawn, users,
+};
+
+fn shares(seed: u64, cpus: usize, weights: &[u32], until: u64) -> Vec<f64> {
+    Machine::new(seed, cpus, until).run(
+        || {
+            for weight in weights {
+                spawn(options(Class::User).weight(*weight), spin());
+            }
+        },
+        || {
+            users(executor())
+                .iter()
+                .map(|task| task.user_ns as f64 / until as f64)
+                .collect()
+        },
+    )
+}
+
+/// Five spinners on four CPUs get four fifths of a CPU each; other crowds likewise.
+#[test]
+fn spinners_share_all_cpus() {
+    for seed in 0..4 {
+        for (cpus, count) in [(4, 5), (4, 4), (4, 7), (2, 3), (3, 10)] {
+            let shares = shares(seed, cpus, &vec![1024; count], 1500 * MS);
+            let fair = cpus as f64 / count as f64;
+            assert_eq!(shares.len(), count);
+            for share in &shares {
+                assert!(
+                    (share / fair.min(1.0) - 1.0).abs() < 0.12,
+                    "{count} on {cpus}, seed {seed}: {shares:?}"
+                );
+            }
+        }
+    }
+}
+
+/// On one CPU shares go by weight.
+#[test]
+fn shares_follow_weights() {
+    let shares = shares(1, 1, &[1024, 2048, 512], 1000 * MS);
+    for (share, fair) in shares.iter().zip([2.0 / 7.0, 4.0 / 7.0, 1.0 / 7.0]) {
+        assert!((share / fair - 1.0).abs() < 0.1, "{shares:?}");
+    }
+}
+
+/// A task that only sleeps and works a little gets its turn at once in spite of a spinner on its CPU.
+#[test]
+fn a_sleeper_preempts_a_spinner() {
+    let worst = Arc::new(AtomicU64::new(0));
+    let record = worst.clone();
+    Machine::new(3, 1, 500 * MS).run(
+        || {
+            spawn(options(Class::User), spin());
+            let sleeper = async move {
+                while !stopped() {
+                    let deadline = clock() + 10 * MS;
+                    sleep_until::<Sim>(deadline).await;
+                    record.fetch_max(clock() - deadline, SeqCst);
+                }
+                std::future::pending::<()>().await;
+            };
+            spawn(options(Class::User), sleeper);
+        },
+        || assert!(users(executor())[1].polls > 30),
+    );
+    assert!(worst.load(SeqCst) < 5 * MS, "late by {} ns", worst.load(SeqCst));
+}
+
+/// Drivers and services that never rest leave user mode its share, and each other theirs.
+#[test]
+fn nothing_starves() {
+    Machine::new(5, 1, 300 * MS).run(
+        || {
+            for class in [
+                Class::Driver,
+                Class::Driver,
+                Class::Timer,
+                Class::Service,
+                Class::Service,
+            ] {
+                let busy = async {
+                    while !stopped() {
+                        yield_now().await;
+                    }
+                    std::future::pending::<()>().await;
+                };
+                spawn(options(class), busy);
+            }
+            spawn(options(Class::User), spin());
+        },
+        || {
+            let user = users(executor())[0];
+            assert!(user.user_ns > 30 * MS, "user mode got {} of 300 ms", user.user_ns / MS);
+            let total = executor().cpu(0).unwrap().polls;
+            for task in executor().tasks().filter(|task| task.class != Class::User) {
+                assert!(
+                    task.polls > total / 100,
+                    "{:?} was polled {} of {total} times",
+                    task.class,
+                    task.polls
+                );
+            }
+        },
+    );
+}
+
+/// A ready task of the lowest kernel class is polled within a turn's polls.
+#[test]
+fn a_ready_task_waits_for_a_bounded_number_of_polls() {
+    /// Some of them on the second level.
+    const DRIVERS: u32 = 80;
+    let worst = Arc::new(AtomicU64::new(0));
+    let record = worst.clone();
+    Machine::new(7, 1, 100 * MS).run(
+        || {
+            let polls = Arc::new(AtomicU64::new(0));
+            for n in 0..DRIVERS + 4 {
+                let polls = polls.clone();
+                let class = if n < DRIVERS { Class::Driver } else { Class::Timer };
+                let busy = async move {
+                    while !stopped() {
+                        polls.fetch_add(1, SeqCst);
+                        yield_now().await;
+                    }
+                };
+                spawn(options(class), busy);
+            }
+            let service = async move {
+                while !stopped() {
+                    let before = polls.load(SeqCst);
+                    yield_now().await;
+                    record.fetch_max(polls.load(SeqCst) - before, SeqCst);
+                }
+            };
+            spawn(options(Class::Service), service);
+        },
+        || (),
+    );
+    let worst = worst.load(SeqCst);
+    assert!(
+        worst > 0 && worst <= u64::from(max_polls_per_turn(DRIVERS)),
+        "{worst} polls between two of a ready task"
+    );
+}
