@@ -30,6 +30,9 @@ struct Options {
     /// Only rows whose name contains this
     #[arg(long)]
     only: Option<String>,
+    /// Only contenders whose name contains this: for a profiler
+    #[arg(long)]
+    peer: Option<String>,
     /// Where the samples go, as JSON; standard output if left out
     #[arg(long)]
     out: Option<PathBuf>,
@@ -57,7 +60,7 @@ fn measure(options: &Options) -> Result<bool> {
         let wanted = options.only.as_deref();
         wanted.is_none_or(|wanted| row.id.contains(wanted))
     });
-    let report = run::run(rows.collect(), &scale, options.runs.max(1));
+    let report = run::run(rows.collect(), &scale, options.runs.max(1), options.peer.as_deref());
     let text = serde_json::to_string_pretty(&report.json)?;
     match &options.out {
         Some(path) => fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?,
