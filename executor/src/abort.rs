@@ -7,7 +7,7 @@ use core::{
     task::Poll,
 };
 
-use crate::{Executor, JoinHandle, Platform, options::TaskId, waker::Target};
+use crate::{Executor, JoinHandle, Platform, options::TaskId, prim::Ordering::Relaxed, waker::Target};
 
 /// While it lives, an abort of the task that made it does not drop the task's future: the task is polled instead, so that
 /// it can bring what it owns to rest (stop a device that writes to its buffers, say) and let go. The abort then takes
@@ -24,7 +24,7 @@ impl<P: Platform> Executor<P> {
     /// Holds aborts of the calling task off; `None` if the caller is no task. Task context.
     pub fn hold_abort(&self) -> Option<HoldAbort<P>> {
         let task = self.current_task()?;
-        task.holds.set(task.holds.get() + 1);
+        task.holds.fetch_add(1, Relaxed);
         Some(HoldAbort {
             task: TaskId::new(task.slot, task.state().generation()),
             platform: PhantomData,
@@ -59,9 +59,9 @@ impl<P: Platform> Drop for HoldAbort<P> {
         if !task.state().is(self.task.generation()) {
             return;
         }
-        task.holds.set(task.holds.get().saturating_sub(1));
-        if task.state().is_aborted() {
-            // The abort's own wake has been used up.
+        task.holds.fetch_sub(1, Relaxed);
+        if task.state().has_been_aborted() {
+            // The abort's own wake may have been used up.
             executor.wake(Target::of(task.number(self.task.generation())));
         }
     }

@@ -123,6 +123,15 @@ impl<P: Platform> PerCpu<P> {
         slab.get(self.drivers.get(driver)?.load(Acquire))
     }
 
+    /// The task that a number of either level stands for.
+    pub fn any_driver<'a>(&self, slab: &'a Slab<Head>, driver: u32) -> Option<Task<'a>> {
+        let Some(place) = place(driver) else {
+            return self.driver(slab, driver as usize);
+        };
+        let slot = self.group(place.group)?.slots.get(place.index)?;
+        slab.get(slot.load(Acquire))
+    }
+
     /// The bits of the ready word that make a driver ready; the second level's bit has been set. 0 for a number that
     /// nobody has ever had.
     #[inline]

@@ -158,7 +158,7 @@ impl<P: Platform> Executor<P> {
         here
     }
 
-    /// The calling CPU's caches of free slots.
+    /// The calling CPU's cache of free slots.
     pub(crate) fn task_cache(&self) -> Option<&Cache> {
         self.task_cpu().map(|(_, cpu)| &cpu.tasks)
     }
@@ -286,7 +286,7 @@ impl<P: Platform> Executor<P> {
         let Some(target) = self.cpus.get(cpu as usize) else {
             return;
         };
-        if let Some(task) = target.driver(&self.slab, driver as usize) {
+        if let Some(task) = target.any_driver(&self.slab, driver) {
             task.set_last_waker(P::cpu());
             if task.woken_at.get() == 0 {
                 task.woken_at.set(P::now());

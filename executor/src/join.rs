@@ -17,6 +17,7 @@ use core::{
 use crate::{
     options::{JoinError, TaskId},
     platform::Platform,
+    prim::Ordering::Relaxed,
     state::Ended,
     task::Task,
     waker,
@@ -94,7 +95,7 @@ impl<T, P: Platform> JoinHandle<T, P> {
             return Ended::No;
         }
         self.registered = Registered::Number(number);
-        task.joiner.set(number);
+        task.joiner.store(number, Relaxed);
         task.state().leave_joiner()
     }
 

@@ -12,9 +12,9 @@
 
 pub use core::sync::atomic::Ordering;
 #[cfg(not(loom))]
-pub use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
+pub use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
+pub use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
 
 /// Declares a function `const`, except under loom, whose primitives cannot be made at compile time.
 macro_rules! const_fn {

@@ -336,7 +336,7 @@ impl<P: Platform> Executor<P> {
     #[inline(always)]
     fn poll_future(&self, cpu: &PerCpu<P>, task: Task<'_>, number: u64, start: Start) -> Poll<()> {
         cpu.current.set(task.slot);
-        let result = if start == Start::Abort && task.holds.get() == 0 {
+        let result = if start == Start::Abort && task.holds.load(Relaxed) == 0 {
             // SAFETY: the task was taken from its queue by this CPU, and `start` said that it has not ended.
             unsafe { task.clear() };
             Poll::Ready(())
@@ -387,7 +387,7 @@ impl<P: Platform> Executor<P> {
         let left = task.state().complete(task.is_queued());
         if left.wake_joiner {
             // Of this task, or of the slot's next: see `join`.
-            self.wake(Target::of(task.joiner.get()));
+            self.wake(Target::of(task.joiner.load(Relaxed)));
         }
         if left.wake_foreign {
             // SAFETY: `complete` has given the foreign joiner's place to this call.

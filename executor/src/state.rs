@@ -269,6 +269,12 @@ impl State {
         self.0.load(Acquire) & ABORT != 0
     }
 
+    /// As [`State::is_aborted`], with what was written before visible to the poll that an abort asks for later.
+    pub fn has_been_aborted(&self) -> bool {
+        // Writes nothing, but takes its place among the word's changes: the abort comes before it, or after it and sees it.
+        self.0.fetch_or(0, AcqRel) & ABORT != 0
+    }
+
     /// The slot's generation.
     pub fn generation(&self) -> u32 {
         generation_of(self.0.load(Relaxed))

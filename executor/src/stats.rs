@@ -27,7 +27,8 @@ pub struct TaskInfo {
     pub spawned_at: Option<&'static Location<'static>>,
     /// Its CPU.
     pub cpu: u32,
-    /// The CPU of its last wake, if a CPU it was. Not kept for drivers, whose wake is a single bit.
+    /// The CPU of its last wake, if a CPU it was. Of drivers, whose wake is a single
+    /// bit, kept while [`Executor::set_timing`] is on.
     pub last_waker: Option<u32>,
     /// Polls so far.
     pub polls: u64,

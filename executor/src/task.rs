@@ -23,7 +23,7 @@ use crate::{
     latency::Latencies,
     options::{Class, Name, SpawnOptions, TaskId},
     platform::Platform,
-    prim::{AtomicU32, ExclusiveCell, Ordering::Relaxed, OwnedU8, OwnedU16, OwnedU32, OwnedU64},
+    prim::{AtomicU16, AtomicU32, AtomicU64, ExclusiveCell, Ordering::Relaxed, OwnedU8, OwnedU16, OwnedU32, OwnedU64},
     slab::{Cache, Slab, Slot},
     state::State,
     waker::Target,
@@ -80,11 +80,11 @@ pub struct Body {
     /// The longest poll in nanoseconds, user mode left out; the most that fits, if it was longer.
     longest_poll_ns: OwnedU32,
     /// How many hold an abort off, see [`crate::HoldAbort`].
-    pub holds: OwnedU16,
+    pub holds: AtomicU16,
     /// A driver's number on its CPU.
     driver: OwnedU16,
     /// The number of the joiner's waker, once `JOINER` is set.
-    pub joiner: OwnedU64,
+    pub joiner: AtomicU64,
     name: [OwnedU64; 2],
     location: AtomicPtr<Location<'static>>,
     /// When it was woken, if that is being timed; else 0.
@@ -125,9 +125,9 @@ impl Slot for Head {
             run_ns: OwnedU64::new(0),
             user_ns: OwnedU64::new(0),
             longest_poll_ns: OwnedU32::new(0),
-            holds: OwnedU16::new(0),
+            holds: AtomicU16::new(0),
             driver: OwnedU16::new(0),
-            joiner: OwnedU64::new(0),
+            joiner: AtomicU64::new(0),
             name: [OwnedU64::new(0), OwnedU64::new(0)],
             location: AtomicPtr::new(core::ptr::null_mut()),
             woken_at: OwnedU64::new(0),
@@ -231,7 +231,7 @@ impl<'a> Task<'a> {
         self.set_name(options.name);
         self.location.store(core::ptr::from_ref(at).cast_mut(), Relaxed);
         self.polls.set(0);
-        self.holds.set(0);
+        self.holds.store(0, Relaxed);
         self.vruntime.set(0);
     }
 

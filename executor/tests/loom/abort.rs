@@ -4,13 +4,13 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex as PlainMutex,
         atomic::{AtomicUsize as PlainUsize, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
 };
 
-use executor::{Class, JoinError, JoinHandle, Platform};
+use executor::{Class, HoldAbort, JoinError, JoinHandle, Platform, yield_now};
 use loom::thread;
 
 use super::{Cell, EXECUTOR, Model, check, run, spawn};
@@ -77,5 +77,28 @@ fn a_held_abort_waits_for_the_task() {
         EXECUTOR.run_until_idle();
         deliver_and_abort(&cell, &handle);
         assert_eq!(quiet.load(SeqCst), 1, "dropped while it held the abort off");
+    });
+}
+
+/// A hold that is dropped on another CPU, while the task takes and drops one of its own and is aborted, is counted, and the
+/// abort takes effect.
+#[test]
+fn a_hold_dropped_elsewhere_lets_the_abort_through() {
+    check(|| {
+        let outside: Arc<PlainMutex<Option<HoldAbort<Model>>>> = Arc::default();
+        let lent = outside.clone();
+        let handle = spawn(Class::Service, async move {
+            *lent.lock().unwrap() = EXECUTOR.hold_abort();
+            yield_now().await;
+            drop(EXECUTOR.hold_abort());
+            std::future::pending().await
+        });
+        EXECUTOR.turn();
+        let (hold, id) = (outside.lock().unwrap().take(), handle.id());
+        let one = thread::spawn(move || drop(hold));
+        let two = thread::spawn(move || EXECUTOR.abort(id));
+        run(|| handle.is_finished());
+        one.join().unwrap();
+        two.join().unwrap();
     });
 }

@@ -139,3 +139,24 @@ fn a_stale_waker_touches_nothing() {
         EXECUTOR.run_until_idle();
     });
 }
+
+/// A task ends while a wake of it from elsewhere is on its way to the inbox, and another begins and is woken from elsewhere
+/// before the inbox is emptied: one slot would stand there twice.
+#[test]
+fn a_slot_is_not_used_again_while_its_task_is_linked() {
+    check(|| {
+        let first = Cell::spawn(Class::Service);
+        EXECUTOR.run_until_idle();
+        let (late, waker) = (first.waker(), first.waker());
+        first.payload.store(7, Relaxed);
+        waker.wake();
+        let other = thread::spawn(move || late.wake());
+        EXECUTOR.turn();
+        let second = Cell::spawn(Class::Service);
+        EXECUTOR.turn();
+        deliver_to(&[second]);
+        other.join().unwrap();
+        EXECUTOR.run_until_idle();
+        assert_eq!(EXECUTOR.tasks().count(), 0);
+    });
+}
