@@ -3,15 +3,15 @@
 
 #![expect(unsafe_code, reason = "an allocator that refuses")]
 
+mod common;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
-    future::Future,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    sync::Arc,
 };
 
+use common::{now, turn};
 use kernel::{
     errno::{Errno, Result},
     fs::{FdTable, FsContext, boot::mount_root},
@@ -82,18 +82,6 @@ unsafe impl GlobalAlloc for Refusing {
 
 #[global_allocator]
 static REFUSING: Refusing = Refusing;
-
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("it waits"),
-    }
-}
 
 /// A thread that makes calls, with a page of strings and a page to read into.
 struct Caller {

@@ -1,6 +1,9 @@
 //! Address spaces on simulated CPUs, against a model and edge by edge. A process of its own, so that frames can be counted.
 
 mod access;
+#[path = "../common/mod.rs"]
+mod common;
+mod cut;
 mod fault;
 mod fork;
 mod growth;
@@ -9,16 +12,12 @@ mod model;
 mod remap;
 mod tlb;
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Waker},
+use std::sync::{
+    Arc, MutexGuard,
+    atomic::{AtomicUsize, Ordering},
 };
 
+use common::now;
 use hal::trap::Access;
 use kernel::{
     errno::{Errno, Result},
@@ -37,8 +36,7 @@ struct Accounting {
 
 impl Accounting {
     fn start() -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = common::turn();
         AddressSpace::deactivate_current();
         Self {
             free: frame::stats().free,
@@ -53,14 +51,6 @@ impl Drop for Accounting {
             AddressSpace::deactivate_current();
             assert_eq!(frame::stats().free, self.free, "frames are lost or doubled");
         }
-    }
-}
-
-/// Runs a future that has no reason to wait.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("it waits"),
     }
 }
 
