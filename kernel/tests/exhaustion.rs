@@ -15,7 +15,7 @@ use std::{
 use common::{now, turn};
 use kernel::{
     errno::{Errno, Result},
-    fs::{FdTable, FsContext, boot::mount_root},
+    fs::{FsContext, boot::mount_root},
     mm::{
         AddressSpace, Frame, Map, Prot,
         fallible::{self, POLL_BOUND},
@@ -23,13 +23,7 @@ use kernel::{
         heap::{self, KernelHeap},
     },
     syscall::{self, fs, memory, signal},
-    task::{
-        Credentials, Process, Session, Thread,
-        limits::Limits,
-        process::{Image, ProcessParts, new_actions},
-        signal::action::Actions,
-        thread::ThreadParts,
-    },
+    task::{Thread, boot::parentless},
 };
 
 /// The host's allocator, which this thread can have refuse.
@@ -92,25 +86,7 @@ struct Caller {
 
 impl Caller {
     fn new(root: &FsContext) -> Self {
-        let process = Arc::new(Process::new(ProcessParts {
-            pid: 9100,
-            mm: AddressSpace::new().unwrap(),
-            credentials: Arc::new(Credentials::root()),
-            limits: Limits::initial(),
-            actions: new_actions(Actions::new()),
-            image: Arc::new(Image::default()),
-            session: Session::new(9100),
-            group: 9100,
-            parent: 0,
-            start_ns: 0,
-        }));
-        let thread = Arc::new(Thread::new(ThreadParts {
-            tid: 9100,
-            process,
-            files: Arc::new(FdTable::new()),
-            fs: Arc::new(root.fork()),
-            comm: [0; 16],
-        }));
+        let thread = parentless(9100, root.fork()).unwrap();
         let page = now(thread.mm().mmap(Map::anonymous(8192, Prot::READ | Prot::WRITE))).unwrap();
         now(thread.mm().write_bytes(page, &[0; 8192])).unwrap();
         Self { thread, page }
