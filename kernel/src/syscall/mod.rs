@@ -11,6 +11,7 @@ pub mod fs;
 pub mod futex;
 pub mod identity;
 pub mod memory;
+pub mod prctl;
 pub mod process;
 pub mod sched;
 pub mod signal;
@@ -18,6 +19,7 @@ pub mod system;
 pub mod table;
 pub mod time;
 pub mod types;
+pub mod uts;
 
 use alloc::{boxed::Box, sync::Arc};
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -11,7 +11,7 @@ use alloc::{boxed::Box, sync::Arc};
 
 use hal::{abi::Abi, arch::ABI};
 
-use super::{FromRegister, fs, futex, identity, memory, process, sched, signal, system, time};
+use super::{FromRegister, fs, futex, identity, memory, prctl, process, sched, signal, system, time, uts};
 use crate::{
     errno::{Errno, Result},
     task::Thread,
@@ -284,14 +284,14 @@ calls! {
     mlock, 149, 228, call(memory::mlock; 2);
     mlockall, 151, 230, call(memory::mlockall; 1);
     // The system.
-    uname, 63, 160, call(system::uname; 1);
-    sethostname, 170, 161, call(system::sethostname; 2);
-    setdomainname, 171, 162, call(system::setdomainname; 2);
+    uname, 63, 160, call(uts::uname; 1);
+    sethostname, 170, 161, call(uts::sethostname; 2);
+    setdomainname, 171, 162, call(uts::setdomainname; 2);
     sysinfo, 99, 179, call(system::sysinfo; 1);
     getrandom, 318, 278, call(system::getrandom; 3);
     syslog, 103, 116, large(system::syslog; 3);
-    prctl, 157, 167, call(system::prctl; 5);
-    personality, 135, 92, call(system::personality; 1);
+    prctl, 157, 167, call(prctl::prctl; 5);
+    personality, 135, 92, call(prctl::personality; 1);
     getcpu, 309, 168, call(system::getcpu; 2);
     reboot, 169, 142, call(system::reboot; 4);
     // Files.
