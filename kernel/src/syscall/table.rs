@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// The number of `restart_syscall` on this machine.
-pub const RESTART_SYSCALL: u64 = match ABI {
-    Abi::X86_64 => 219,
-    Abi::Aarch64 => 128,
+pub const RESTART_SYSCALL: u64 = match ENTRIES[Call::restart_syscall as usize].number(ABI) {
+    Some(number) => number as u64,
+    None => panic!("every architecture has it"),
 };
 
 /// No such call on the architecture.
@@ -41,6 +41,16 @@ pub struct Entry {
     pub aarch64: Option<u16>,
     /// How many arguments it takes.
     pub arguments: u8,
+}
+
+impl Entry {
+    /// Its number, where the architecture has it.
+    pub const fn number(&self, abi: Abi) -> Option<u16> {
+        match abi {
+            Abi::X86_64 => self.x86_64,
+            Abi::Aarch64 => self.aarch64,
+        }
+    }
 }
 
 macro_rules! number {
@@ -158,11 +168,7 @@ const fn by_number(abi: Abi) -> [u16; NUMBERS] {
     let mut table = [NONE; NUMBERS];
     let mut i = 0;
     while i < ENTRIES.len() {
-        let number = match abi {
-            Abi::X86_64 => ENTRIES[i].x86_64,
-            Abi::Aarch64 => ENTRIES[i].aarch64,
-        };
-        if let Some(number) = number {
+        if let Some(number) = ENTRIES[i].number(abi) {
             assert!(table[number as usize] == NONE, "two calls have one number");
             table[number as usize] = i as u16;
         }
@@ -434,11 +440,7 @@ mod tests {
             assert!(by_number(abi).iter().filter(|index| **index != NONE).count() > 100);
         }
         for entry in ENTRIES {
-            let number = match ABI {
-                Abi::X86_64 => entry.x86_64,
-                Abi::Aarch64 => entry.aarch64,
-            };
-            if let Some(number) = number {
+            if let Some(number) = entry.number(ABI) {
                 assert_eq!(find(number.into()), Some(entry.call));
             }
         }
