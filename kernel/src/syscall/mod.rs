@@ -75,14 +75,14 @@ pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_c
             return finish_call(context, Err(errno));
         }
     }
-    if call == table::Call::sigaltstack {
-        // Of the registers it needs only one.
-        let (stack_pointer, arguments) = (context.stack_pointer(), context.syscall_arguments());
-        let made = signal::sigaltstack(thread, stack_pointer, arguments[0], arguments[1]);
-        let result = Away::new(thread, context, on_cpu, made).await;
-        return finish_call(context, result);
-    }
     if call.changes_context() {
+        if call == table::Call::sigaltstack {
+            // Of the registers it needs only one.
+            let (stack_pointer, arguments) = (context.stack_pointer(), context.syscall_arguments());
+            let made = signal::sigaltstack(thread, stack_pointer, arguments[0], arguments[1]);
+            let result = Away::new(thread, context, on_cpu, made).await;
+            return finish_call(context, result);
+        }
         on_cpu.save(context);
         on_cpu.forget();
         let made = Box::pin(context::dispatch(thread, call, context));
