@@ -14,13 +14,13 @@ use linux_raw_sys::general as linux;
 use smallvec::SmallVec;
 
 use super::user::{get, put, words};
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     fs::{
         OpenFile, Readiness,
         io::{copy_in, copy_out},
     },
+    mm::fallible::TryRoom,
     rt,
     task::{Restart, Thread, signal::SignalSet},
 };
