@@ -26,9 +26,9 @@ pub enum Operation {
     HeapAllocation,
     /// One came back.
     HeapFree,
-    /// Frames were taken for anything but the heap, one at a time or as a block.
+    /// A frame was taken for anything but the heap.
     FrameAllocation,
-    /// Such frames came back.
+    /// Such a frame came back.
     FrameFree,
 }
 
@@ -151,12 +151,12 @@ pub fn heap_freed(bytes: usize) {
     own.heap_bytes.add((bytes as u64).wrapping_neg());
 }
 
-/// Counts frames that were taken for something else than the heap.
+/// Counts a frame that was taken for something else than the heap.
 pub fn frames_taken() {
     own().operations[Operation::FrameAllocation as usize].add(1);
 }
 
-/// Counts such frames that came back.
+/// Counts such a frame that came back.
 pub fn frames_given() {
     own().operations[Operation::FrameFree as usize].add(1);
 }

@@ -3,18 +3,19 @@
 
 #![expect(unsafe_code, reason = "an allocator that refuses")]
 
+mod common;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     future::Future,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    sync::Arc,
 };
 
+use common::{now, turn};
 use kernel::{
     errno::{Errno, Result},
-    fs::{FdTable, FsContext, boot::mount_root},
+    fs::{FsContext, boot::mount_root},
     mm::{
         AddressSpace, Frame, Map, Prot,
         fallible::{self, POLL_BOUND},
@@ -22,13 +23,7 @@ use kernel::{
         heap::{self, KernelHeap},
     },
     syscall::{self, fs, memory, signal},
-    task::{
-        Credentials, Process, Session, Thread,
-        limits::Limits,
-        process::{Image, ProcessParts, new_actions},
-        signal::action::Actions,
-        thread::ThreadParts,
-    },
+    task::{Thread, boot::parentless},
 };
 
 /// The host's allocator, which this thread can have refuse.
@@ -83,18 +78,6 @@ unsafe impl GlobalAlloc for Refusing {
 #[global_allocator]
 static REFUSING: Refusing = Refusing;
 
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("it waits"),
-    }
-}
-
 /// A thread that makes calls, with a page of strings and a page to read into.
 struct Caller {
     thread: Arc<Thread>,
@@ -103,25 +86,7 @@ struct Caller {
 
 impl Caller {
     fn new(root: &FsContext) -> Self {
-        let process = Arc::new(Process::new(ProcessParts {
-            pid: 9100,
-            mm: AddressSpace::new().unwrap(),
-            credentials: Arc::new(Credentials::root()),
-            limits: Limits::initial(),
-            actions: new_actions(Actions::new()),
-            image: Arc::new(Image::default()),
-            session: Session::new(9100),
-            group: 9100,
-            parent: 0,
-            start_ns: 0,
-        }));
-        let thread = Arc::new(Thread::new(ThreadParts {
-            tid: 9100,
-            process,
-            files: Arc::new(FdTable::new()),
-            fs: Arc::new(root.fork()),
-            comm: [0; 16],
-        }));
+        let thread = parentless(9100, root.fork()).unwrap();
         let page = now(thread.mm().mmap(Map::anonymous(8192, Prot::READ | Prot::WRITE))).unwrap();
         now(thread.mm().write_bytes(page, &[0; 8192])).unwrap();
         Self { thread, page }
@@ -140,6 +105,29 @@ impl Caller {
         now(self.thread.mm().write_bytes(self.page + 512 + name.len() as u64, &[0])).unwrap();
         self.page + 512
     }
+
+    /// Removes whatever a call may have made.
+    fn remove_files(&self) {
+        for name in [
+            &b"/a-file"[..],
+            b"/another-file",
+            b"/symlink",
+            b"/link",
+            b"/renamed",
+            b"/copy",
+        ] {
+            let _ = now(fs::unlinkat(&self.thread, HERE, self.name(name), 0));
+        }
+        let _ = now(fs::unlinkat(&self.thread, HERE, self.name(b"/dir"), 0x200));
+    }
+
+    /// Ends, and lets go of its memory.
+    fn leave(self) {
+        let mm = self.thread.mm();
+        drop(self);
+        AddressSpace::deactivate_current();
+        mm.leave();
+    }
 }
 
 const HERE: i32 = -100;
@@ -149,6 +137,15 @@ type Call = fn(&Caller) -> Result<u64>;
 
 fn open(c: &Caller) -> Result<u64> {
     now(fs::openat(&c.thread, HERE, c.name(b"/a-file"), CREATE, 0o600))
+}
+
+/// A call with flags that gives the file one more name, or another.
+fn from_and_to<'a, F: Future<Output = Result<u64>>>(
+    c: &'a Caller,
+    call: impl FnOnce(&'a Thread, i32, u64, i32, u64, u32) -> F,
+    to: &[u8],
+) -> Result<u64> {
+    now(call(&c.thread, HERE, c.name(b"/a-file"), HERE, c.other(to), 0))
 }
 
 /// Calls, each to be made on a fresh thread, after an [`open`] that may have failed.
@@ -165,26 +162,8 @@ const CALLS: &[(&str, Call)] = &[
             c.name(b"/symlink"),
         ))
     }),
-    ("linkat", |c| {
-        now(fs::linkat(
-            &c.thread,
-            HERE,
-            c.name(b"/a-file"),
-            HERE,
-            c.other(b"/link"),
-            0,
-        ))
-    }),
-    ("renameat2", |c| {
-        now(fs::renameat2(
-            &c.thread,
-            HERE,
-            c.name(b"/a-file"),
-            HERE,
-            c.other(b"/renamed"),
-            0,
-        ))
-    }),
+    ("linkat", |c| from_and_to(c, fs::linkat, b"/link")),
+    ("renameat2", |c| from_and_to(c, fs::renameat2, b"/renamed")),
     ("write", |c| {
         let large = now(c.thread.mm().mmap(Map::anonymous(1 << 18, Prot::READ | Prot::WRITE)))?;
         now(fs::pwrite64(&c.thread, 0, large, 1 << 18, 1 << 30))
@@ -260,22 +239,9 @@ fn attempt(root: &FsContext, call: Call) -> Result<u64> {
     let caller = Caller::new(root);
     let result = open(&caller).and_then(|_| call(&caller));
     let budget = LEFT.replace(u64::MAX);
-    for name in [
-        &b"/a-file"[..],
-        b"/another-file",
-        b"/symlink",
-        b"/link",
-        b"/renamed",
-        b"/copy",
-    ] {
-        let _ = now(fs::unlinkat(&caller.thread, HERE, caller.name(name), 0));
-    }
-    let _ = now(fs::unlinkat(&caller.thread, HERE, caller.name(b"/dir"), 0x200));
+    caller.remove_files();
     LEFT.set(budget);
-    let mm = caller.thread.mm();
-    drop(caller);
-    AddressSpace::deactivate_current();
-    mm.leave();
+    caller.leave();
     result
 }
 
@@ -355,22 +321,8 @@ fn every_frame_may_be_missing() {
             frame::trim();
             let result = open(&caller).and_then(|_| call(&caller));
             drop(taken);
-            let mm = caller.thread.mm();
-            for name in [
-                &b"/a-file"[..],
-                b"/another-file",
-                b"/symlink",
-                b"/link",
-                b"/renamed",
-                b"/copy",
-            ] {
-                let _ = now(fs::unlinkat(&caller.thread, HERE, caller.name(name), 0));
-            }
-            let _ = now(fs::unlinkat(&caller.thread, HERE, caller.name(b"/dir"), 0x200));
-            drop(caller);
-            AddressSpace::deactivate_current();
-            mm.leave();
-            drop(mm);
+            caller.remove_files();
+            caller.leave();
             assert_eq!(free_frames(), free, "{name}: frames lost with {spare} left: {result:?}");
             match result {
                 Ok(_) => break,

@@ -1,27 +1,25 @@
 //! Waiting for memory: who stands in line, who is nudged, and that no wake is lost. A process of its own, because it takes
 //! all memory away.
 
+mod common;
+
 use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
 };
 
+use common::{now, turn};
 use hal::host;
 use kernel::mm::{
     Frame, frame,
     shortage::{self, Keeper, Need, State, Verdict},
 };
-
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// All frames that a user may have.
 fn take_all() -> Vec<Frame> {
@@ -109,8 +107,7 @@ fn a_waiter_with_a_reason_ends_and_leaves_the_line() {
 #[test]
 fn without_a_keeper_there_is_no_hope() {
     let _turn = turn();
-    let wait = pin!(shortage::wait(Need::Ordinary, |_| false));
-    assert_eq!(poll(wait, Waker::noop()), Poll::Ready(Verdict::Hopeless));
+    assert_eq!(now(shortage::wait(Need::Ordinary, |_| false)), Verdict::Hopeless);
     let keeper = Keeper::new();
     assert!(keeper.is_some() && Keeper::new().is_none());
 }

@@ -9,9 +9,9 @@ use super::{
     io::{Sink, Source},
     tmpfs::{Limits, TmpFs, TmpInode},
 };
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
+    mm::fallible::TryRoom,
     random,
     sync::{Rank, SpinLock},
     tty,

@@ -3,9 +3,9 @@
 use alloc::{sync::Arc, vec::Vec};
 
 use super::{locks, open_file::OpenFile};
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
+    mm::fallible::TryRoom,
     sync::{Rank, SpinLock},
 };
 

@@ -11,9 +11,9 @@ use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::{attributes::DeviceNumber, fd_table::FdTable, open_file::OpenFile};
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
+    mm::fallible::TryRoom,
     sync::{Rank, SpinLock, WaitQueue},
     task::Pid,
 };

@@ -6,9 +6,9 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::{attributes::DeviceNumber, inode::Inode};
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
+    mm::fallible::TryRoom,
     sync::{Rank, SpinLock},
 };
 

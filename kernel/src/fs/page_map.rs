@@ -3,8 +3,10 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use crate::mm::fallible::TryRoomExact;
-use crate::{errno::Result, mm::frame::Frame};
+use crate::{
+    errno::Result,
+    mm::{fallible::TryRoomExact, frame::Frame},
+};
 
 const BITS: u32 = 6;
 const WAYS: usize = 1 << BITS;

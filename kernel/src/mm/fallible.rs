@@ -5,7 +5,7 @@
 //! tree, a short list) cannot fail, and is small: one call, and one poll of a call that waits, takes at most [`POLL_BOUND`]
 //! bytes of it, which debug builds assert; a call begins only while that much is there for every CPU ([`has_room`]).
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::{collections::VecDeque, string::String, vec::Vec};
 use core::hash::{BuildHasher, Hash};
 
 use hal::PAGE_SIZE;
@@ -36,8 +36,8 @@ pub trait TryRoomExact {
 }
 
 macro_rules! grows {
-    ($(<$($parameter:ident $(: $bound:path)?),*> $type:ty;)*) => {$(
-        impl<$($parameter $(: $bound)?),*> TryRoom for $type {
+    ($([$($generics:tt)*] $type:ty;)*) => {$(
+        impl<$($generics)*> TryRoom for $type {
             fn try_room(&mut self, additional: usize) -> Result<()> {
                 #[expect(clippy::disallowed_methods, reason = "this is the place that it is allowed in")]
                 heap::may_fail(|| self.try_reserve(additional)).map_err(|_| Errno::ENOMEM)
@@ -47,28 +47,11 @@ macro_rules! grows {
 }
 
 grows! {
-    <T> Vec<T>;
-    <T> VecDeque<T>;
-}
-
-impl<A: smallvec::Array> TryRoom for smallvec::SmallVec<A> {
-    fn try_room(&mut self, additional: usize) -> Result<()> {
-        heap::may_fail(|| self.try_reserve(additional)).map_err(|_| Errno::ENOMEM)
-    }
-}
-
-impl TryRoom for alloc::string::String {
-    fn try_room(&mut self, additional: usize) -> Result<()> {
-        #[expect(clippy::disallowed_methods, reason = "this is the place that it is allowed in")]
-        heap::may_fail(|| self.try_reserve(additional)).map_err(|_| Errno::ENOMEM)
-    }
-}
-
-impl<K: Eq + Hash, V, S: BuildHasher> TryRoom for hashbrown::HashMap<K, V, S> {
-    fn try_room(&mut self, additional: usize) -> Result<()> {
-        #[expect(clippy::disallowed_methods, reason = "this is the place that it is allowed in")]
-        heap::may_fail(|| self.try_reserve(additional)).map_err(|_| Errno::ENOMEM)
-    }
+    [T] Vec<T>;
+    [T] VecDeque<T>;
+    [] String;
+    [A: smallvec::Array] smallvec::SmallVec<A>;
+    [K: Eq + Hash, V, S: BuildHasher] hashbrown::HashMap<K, V, S>;
 }
 
 impl<T> TryRoomExact for Vec<T> {

@@ -57,8 +57,6 @@ pub enum Rank {
     Frames,
     /// The console's line, for messages.
     Log,
-    /// One CPU's account of the heap.
-    Account,
 }
 
 impl Rank {

@@ -5,7 +5,7 @@ use alloc::{sync::Arc, vec};
 use hal::{arch::UserContext, traits::SyscallFrame};
 use linux_raw_sys::general::{AT_FDCWD, PATH_MAX};
 
-use super::{fs, system, table::Call};
+use super::{fs, prctl, table::Call};
 use crate::{
     errno::{Errno, Result},
     task::{
@@ -44,7 +44,7 @@ pub(super) async fn dispatch(thread: &Arc<Thread>, call: Call, context: &mut Use
         Call::execve => execve(thread, context, AT_FDCWD, [a[0], a[1], a[2]], 0).await,
         Call::execveat => execve(thread, context, a[0] as i32, [a[1], a[2], a[3]], a[4] as u32).await,
         Call::arch_prctl => {
-            let result = system::arch_prctl(thread, context, a[0] as u32, a[1]).await;
+            let result = prctl::arch_prctl(thread, context, a[0] as u32, a[1]).await;
             return (Made::Returned(result), AddressSpaceIs::Same);
         }
         _ => {

@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use crate::mm::fallible::TryRoomExact;
 use crate::{
     errno::{Errno, Result},
+    mm::fallible::TryRoomExact,
     task::{Credentials, Thread},
 };
 

@@ -11,6 +11,7 @@ pub mod fs;
 pub mod futex;
 pub mod identity;
 pub mod memory;
+pub mod prctl;
 pub mod process;
 pub mod sched;
 pub mod signal;
@@ -18,6 +19,7 @@ pub mod system;
 pub mod table;
 pub mod time;
 pub mod types;
+pub mod uts;
 
 use alloc::{boxed::Box, sync::Arc};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -73,14 +75,14 @@ pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_c
             return finish_call(context, Err(errno));
         }
     }
-    if call == table::Call::sigaltstack {
-        // Of the registers it needs only one.
-        let (stack_pointer, arguments) = (context.stack_pointer(), context.syscall_arguments());
-        let made = signal::sigaltstack(thread, stack_pointer, arguments[0], arguments[1]);
-        let result = Away::new(thread, context, on_cpu, made).await;
-        return finish_call(context, result);
-    }
     if call.changes_context() {
+        if call == table::Call::sigaltstack {
+            // Of the registers it needs only one.
+            let (stack_pointer, arguments) = (context.stack_pointer(), context.syscall_arguments());
+            let made = signal::sigaltstack(thread, stack_pointer, arguments[0], arguments[1]);
+            let result = Away::new(thread, context, on_cpu, made).await;
+            return finish_call(context, result);
+        }
         on_cpu.save(context);
         on_cpu.forget();
         let made = Box::pin(context::dispatch(thread, call, context));

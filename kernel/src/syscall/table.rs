@@ -11,16 +11,16 @@ use alloc::{boxed::Box, sync::Arc};
 
 use hal::{abi::Abi, arch::ABI};
 
-use super::{FromRegister, fs, futex, identity, memory, process, sched, signal, system, time};
+use super::{FromRegister, fs, futex, identity, memory, prctl, process, sched, signal, system, time, uts};
 use crate::{
     errno::{Errno, Result},
     task::Thread,
 };
 
 /// The number of `restart_syscall` on this machine.
-pub const RESTART_SYSCALL: u64 = match ABI {
-    Abi::X86_64 => 219,
-    Abi::Aarch64 => 128,
+pub const RESTART_SYSCALL: u64 = match ENTRIES[Call::restart_syscall as usize].number(ABI) {
+    Some(number) => number as u64,
+    None => panic!("every architecture has it"),
 };
 
 /// No such call on the architecture.
@@ -41,6 +41,16 @@ pub struct Entry {
     pub aarch64: Option<u16>,
     /// How many arguments it takes.
     pub arguments: u8,
+}
+
+impl Entry {
+    /// Its number, where the architecture has it.
+    pub const fn number(&self, abi: Abi) -> Option<u16> {
+        match abi {
+            Abi::X86_64 => self.x86_64,
+            Abi::Aarch64 => self.aarch64,
+        }
+    }
 }
 
 macro_rules! number {
@@ -158,11 +168,7 @@ const fn by_number(abi: Abi) -> [u16; NUMBERS] {
     let mut table = [NONE; NUMBERS];
     let mut i = 0;
     while i < ENTRIES.len() {
-        let number = match abi {
-            Abi::X86_64 => ENTRIES[i].x86_64,
-            Abi::Aarch64 => ENTRIES[i].aarch64,
-        };
-        if let Some(number) = number {
+        if let Some(number) = ENTRIES[i].number(abi) {
             assert!(table[number as usize] == NONE, "two calls have one number");
             table[number as usize] = i as u16;
         }
@@ -284,14 +290,14 @@ calls! {
     mlock, 149, 228, call(memory::mlock; 2);
     mlockall, 151, 230, call(memory::mlockall; 1);
     // The system.
-    uname, 63, 160, call(system::uname; 1);
-    sethostname, 170, 161, call(system::sethostname; 2);
-    setdomainname, 171, 162, call(system::setdomainname; 2);
+    uname, 63, 160, call(uts::uname; 1);
+    sethostname, 170, 161, call(uts::sethostname; 2);
+    setdomainname, 171, 162, call(uts::setdomainname; 2);
     sysinfo, 99, 179, call(system::sysinfo; 1);
     getrandom, 318, 278, call(system::getrandom; 3);
     syslog, 103, 116, large(system::syslog; 3);
-    prctl, 157, 167, call(system::prctl; 5);
-    personality, 135, 92, call(system::personality; 1);
+    prctl, 157, 167, call(prctl::prctl; 5);
+    personality, 135, 92, call(prctl::personality; 1);
     getcpu, 309, 168, call(system::getcpu; 2);
     reboot, 169, 142, call(system::reboot; 4);
     // Files.
@@ -434,11 +440,7 @@ mod tests {
             assert!(by_number(abi).iter().filter(|index| **index != NONE).count() > 100);
         }
         for entry in ENTRIES {
-            let number = match ABI {
-                Abi::X86_64 => entry.x86_64,
-                Abi::Aarch64 => entry.aarch64,
-            };
-            if let Some(number) = number {
+            if let Some(number) = entry.number(ABI) {
                 assert_eq!(find(number.into()), Some(entry.call));
             }
         }

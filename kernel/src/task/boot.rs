@@ -9,6 +9,7 @@ use super::{
     credentials::Credentials,
     exec::{self, Request, args::Strings},
     limits::Limits,
+    pid::Pid,
     process::{Image, Process, ProcessParts, new_actions},
     run,
     signal::{action::Actions, set::SIGCHLD},
@@ -30,26 +31,7 @@ use crate::{
 /// Whatever execve would report, and `ENOMEM`.
 pub async fn start_init(path: &str, fs: FsContext, console: Arc<Tty>) -> Result<()> {
     let pid = table::allocate_pid()?;
-    let process = Arc::new(Process::new(ProcessParts {
-        pid,
-        mm: AddressSpace::new()?,
-        credentials: Arc::new(Credentials::root()),
-        limits: Limits::initial(),
-        actions: new_actions(Actions::new()),
-        image: Arc::new(Image::default()),
-        session: Session::new(pid),
-        group: pid,
-        parent: 0,
-        start_ns: rt::now(),
-    }));
-    let files = Arc::new(FdTable::new());
-    let thread = Arc::new(Thread::new(ThreadParts {
-        tid: pid,
-        process: process.clone(),
-        files,
-        fs: Arc::new(fs),
-        comm: [0; 16],
-    }));
+    let thread = parentless(pid, fs)?;
     let console = Arc::new(OpenFile::anonymous(Arc::new(TtyFile::new(console)), O_RDWR));
     for _ in 0..3 {
         thread.files().insert(console.clone(), OnExec::Keep, 3)?;
@@ -63,12 +45,39 @@ pub async fn start_init(path: &str, fs: FsContext, console: Arc<Tty>) -> Result<
         environment,
     };
     let prepared = exec::prepare(&thread, request).await?;
-    table::insert(&process, &thread, SIGCHLD);
+    table::insert(thread.process(), &thread, SIGCHLD);
     let context = exec::take_over(&thread, prepared);
     if context.instruction_pointer() == 0 {
         return Err(Errno::ENOEXEC);
     }
     run::start(&thread, context, 0)
+}
+
+/// A thread alone in a process that nobody has made: root's, in a session of its own, with an empty address space and no
+/// descriptors. Neither is in a table, nor the thread in its process's list.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn parentless(pid: Pid, fs: FsContext) -> Result<Arc<Thread>> {
+    let process = Arc::new(Process::new(ProcessParts {
+        pid,
+        mm: AddressSpace::new()?,
+        credentials: Arc::new(Credentials::root()),
+        limits: Limits::initial(),
+        actions: new_actions(Actions::new()),
+        image: Arc::new(Image::default()),
+        session: Session::new(pid),
+        group: pid,
+        parent: 0,
+        start_ns: rt::now(),
+    }));
+    Ok(Arc::new(Thread::new(ThreadParts {
+        tid: pid,
+        process,
+        files: Arc::new(FdTable::new()),
+        fs: Arc::new(fs),
+        comm: [0; 16],
+    })))
 }
 
 /// What the first program gets to read. As Linux does it: words that the kernel does not know are its arguments, assignments

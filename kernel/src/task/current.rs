@@ -14,7 +14,10 @@ use core::{
 use hal::{MAX_CPUS, arch::PerCpu, traits::PerCpuOps};
 use pin_project_lite::pin_project;
 
-use super::{Pid, oom, thread::Thread};
+use super::{
+    Pid, oom,
+    thread::{Thread, comm_text},
+};
 use crate::{
     cpu,
     mm::{frame, heap},
@@ -35,9 +38,7 @@ pub fn tid() -> Option<Pid> {
 
 /// Shows the thread's name in the status of the calling CPU, which polls the thread.
 fn show(thread: &Thread) {
-    let name = thread.comm();
-    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-    cpu::set_status(core::str::from_utf8(&name[..end]).unwrap_or("?"));
+    cpu::set_status(comm_text(&thread.comm()));
 }
 
 /// After a thread has got another number or name: if the calling CPU polls it, the CPU says so.

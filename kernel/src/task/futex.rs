@@ -20,11 +20,11 @@ use core::{
 use futures_util::task::AtomicWaker;
 
 use super::{Thread, deadline::until};
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     mm::{
         AddressSpace,
+        fallible::TryRoom,
         user::{self, UserFault},
     },
     sync::{Rank, SpinLock},

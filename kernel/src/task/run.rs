@@ -26,7 +26,7 @@ use super::{
     exit, fault,
     fp::{Away, OnCpu},
     signal::deliver::{self, Outcome},
-    thread::Thread,
+    thread::{Thread, comm_text},
 };
 use crate::{
     errno::{Errno, Result},
@@ -41,9 +41,7 @@ use crate::{
 /// `ENOMEM` if there is no memory for its future.
 pub(super) fn start(thread: &Arc<Thread>, context: UserContext, set_child_tid: u64) -> Result<()> {
     let comm = thread.comm();
-    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
-    let name = core::str::from_utf8(&comm[..end]).unwrap_or("user");
-    let options = SpawnOptions::new(Class::User, name)
+    let options = SpawnOptions::new(Class::User, comm_text(&comm))
         .affinity(thread.affinity.load(Ordering::Relaxed))
         .weight(super::schedule::weight(thread));
     let task = rt::executor().spawn(

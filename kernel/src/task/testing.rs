@@ -2,17 +2,8 @@
 
 use alloc::sync::Arc;
 
-use super::{
-    Credentials, Pid, Process, Session, Thread,
-    limits::Limits,
-    process::{Image, ProcessParts, new_actions},
-    signal::action::Actions,
-    thread::ThreadParts,
-};
-use crate::{
-    fs::{FdTable, FsContext, boot::mount_root},
-    mm::AddressSpace,
-};
+use super::{Pid, Thread, boot::parentless};
+use crate::fs::{FsContext, boot::mount_root};
 
 fn root() -> FsContext {
     static ROOT: std::sync::OnceLock<FsContext> = std::sync::OnceLock::new();
@@ -21,25 +12,7 @@ fn root() -> FsContext {
 
 /// A thread alone in its process, with an empty address space and an empty tmpfs as its root.
 pub fn thread(pid: Pid) -> Arc<Thread> {
-    let process = Arc::new(Process::new(ProcessParts {
-        pid,
-        mm: AddressSpace::new().unwrap(),
-        credentials: Arc::new(Credentials::root()),
-        limits: Limits::initial(),
-        actions: new_actions(Actions::new()),
-        image: Arc::new(Image::default()),
-        session: Session::new(pid),
-        group: pid,
-        parent: 0,
-        start_ns: 0,
-    }));
-    let thread = Arc::new(Thread::new(ThreadParts {
-        tid: pid,
-        process: process.clone(),
-        files: Arc::new(FdTable::new()),
-        fs: Arc::new(root()),
-        comm: [0; 16],
-    }));
-    process.shared.lock().threads.push(thread.clone());
+    let thread = parentless(pid, root()).unwrap();
+    thread.process().shared.lock().threads.push(thread.clone());
     thread
 }

@@ -110,6 +110,12 @@ pub(super) struct ThreadSignals {
 /// `comm`: at most 15 bytes and a zero.
 pub type Comm = [u8; 16];
 
+/// A thread's name as text.
+pub(super) fn comm_text(comm: &Comm) -> &str {
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    core::str::from_utf8(&comm[..end]).unwrap_or("?")
+}
+
 /// A user thread.
 pub struct Thread {
     tid: AtomicI32,
@@ -241,8 +247,7 @@ impl Thread {
         *self.comm.lock() = comm;
         super::current::renamed(self, self.tid());
         if let Some(id) = self.task_id() {
-            let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
-            rt::executor().set_name(id, core::str::from_utf8(&comm[..end]).unwrap_or("?"));
+            rt::executor().set_name(id, comm_text(&comm));
         }
     }
 

@@ -23,20 +23,9 @@ fn the_kernel_names_its_build() {
 
 /// Interrupts of each CPU since boot, whatever their kind, by `/proc/interrupts`.
 fn interrupts() -> Vec<u64> {
-    let text = fs::read_to_string("/proc/interrupts").expect("/proc/interrupts");
-    let mut sums = Vec::new();
-    for kind in ["TMR:", "IPI:", "DEV:", "SPU:"] {
-        let line = text.lines().find_map(|line| line.trim().strip_prefix(kind));
-        let counts = line.unwrap_or_else(|| panic!("no {kind} in {text}"));
-        let counts = counts.split_whitespace().map_while(|word| word.parse::<u64>().ok());
-        for (cpu, count) in counts.enumerate() {
-            if sums.len() == cpu {
-                sums.push(0);
-            }
-            sums[cpu] += count;
-        }
-    }
-    sums
+    let kinds = ["TMR:", "IPI:", "DEV:", "SPU:"].map(sys::interrupts);
+    let of = |cpu: usize| kinds.iter().map(|counts| counts[cpu]).sum();
+    (0..kinds[0].len()).map(of).collect()
 }
 
 fn an_idle_machine_takes_no_periodic_interrupts() {

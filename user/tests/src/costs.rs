@@ -207,15 +207,7 @@ fn calls_that_allocate_are_counted() {
 /// Interrupts since boot by kind, over all CPUs: of the timer, of other CPUs. Those of the console are for a shell's script:
 /// it reads from it.
 fn interrupts() -> [u64; 2] {
-    let text = std::fs::read_to_string("/proc/interrupts").expect("/proc/interrupts");
-    ["TMR:", "IPI:"].map(|kind| {
-        let line = text.lines().find_map(|line| line.trim().strip_prefix(kind));
-        let counts = line.unwrap_or_else(|| panic!("no {kind} in {text}"));
-        counts
-            .split_whitespace()
-            .map_while(|word| word.parse::<u64>().ok())
-            .sum()
-    })
+    ["TMR:", "IPI:"].map(|kind| sys::interrupts(kind).iter().sum())
 }
 
 /// Two threads on two CPUs that wake each other by futex.

@@ -395,11 +395,10 @@ fn record_locks_go_with_any_descriptor_and_any_end() {
             sys::close(open(0));
             sleep();
         }),
-        ("dup over another descriptor", true, &|file| {
+        ("dup over another descriptor", true, &|_| {
             let other = open(0);
             let null = syscall!(SYS_openat, libc::AT_FDCWD, c"/dev/null".as_ptr(), libc::O_RDWR).expect("open");
             syscall!(SYS_dup3, null, other, 0).expect("dup3");
-            let _ = file;
             sleep();
         }),
         ("close_range", true, &|_| {

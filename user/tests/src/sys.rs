@@ -323,6 +323,18 @@ pub fn page_tables() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
 
+/// Interrupts of a kind that each CPU has taken since boot, by `/proc/interrupts`.
+///
+/// # Panics
+/// If there is no line of that kind.
+pub fn interrupts(kind: &str) -> Vec<u64> {
+    let text = std::fs::read_to_string("/proc/interrupts").expect("/proc/interrupts");
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(kind));
+    let counts = line.unwrap_or_else(|| panic!("no {kind} in {text}"));
+    let counts = counts.split_whitespace().map_while(|word| word.parse().ok());
+    counts.collect()
+}
+
 /// A value of this program's auxiliary vector.
 pub fn auxiliary(key: libc::c_ulong) -> usize {
     // SAFETY: always sound.

@@ -8,7 +8,7 @@ use core::fmt::Write;
 
 use arrayvec::ArrayString;
 
-use super::{Node, seek};
+use super::{Node, read, seek};
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -45,16 +45,7 @@ fn text(counts: Operations) -> ArrayString<256> {
 impl File for Allocations {
     fn read(&self, transfer: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
         let thread = task::thread(self.tid).ok_or(Errno::ESRCH)?;
-        let text = text(thread.allocations());
-        let rest = usize::try_from(*transfer.position)
-            .ok()
-            .and_then(|position| text.as_bytes().get(position..))
-            .unwrap_or(&[]);
-        let before = sink.done();
-        let result = sink.put(rest);
-        *transfer.position += (sink.done() - before) as u64;
-        result?;
-        Ok(())
+        read(text(thread.allocations()).as_bytes(), transfer, sink)
     }
 
     fn positioning(&self) -> Positioning {

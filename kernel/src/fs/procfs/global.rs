@@ -13,7 +13,7 @@ use crate::{
     command_line, cpu, crash,
     errno::{self, Errno},
     irq, mm, random, rt,
-    syscall::system,
+    syscall::uts,
     tally, task,
 };
 
@@ -264,19 +264,19 @@ pub(super) fn uptime(out: &mut String) -> Result {
 }
 
 pub(super) fn version(out: &mut String) -> Result {
-    system::write_version(out)
+    uts::write_version(out)
 }
 
 pub(super) fn host_name(out: &mut String) -> Result {
-    writeln!(out, "{}", String::from_utf8_lossy(&system::host_name()))
+    writeln!(out, "{}", String::from_utf8_lossy(&uts::host_name()))
 }
 
 pub(super) fn set_host_name(line: &[u8]) -> errno::Result<()> {
-    system::set_host_name(line).map_err(|_| Errno::EINVAL)
+    uts::set_host_name(line).map_err(|_| Errno::EINVAL)
 }
 
 pub(super) fn os_release(out: &mut String) -> Result {
-    writeln!(out, "{}", system::RELEASE)
+    writeln!(out, "{}", uts::RELEASE)
 }
 
 pub(super) fn os_type(out: &mut String) -> Result {
@@ -284,7 +284,7 @@ pub(super) fn os_type(out: &mut String) -> Result {
 }
 
 pub(super) fn os_version(out: &mut String) -> Result {
-    writeln!(out, "{}", system::version())
+    writeln!(out, "{}", uts::version())
 }
 
 pub(super) fn pid_max(out: &mut String) -> Result {

@@ -248,16 +248,7 @@ impl File for Text {
     }
 
     fn read(&self, transfer: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
-        let made = self.made.lock();
-        let rest = usize::try_from(*transfer.position)
-            .ok()
-            .and_then(|position| made.get(position..))
-            .unwrap_or(&[]);
-        let before = sink.done();
-        let result = sink.put(rest);
-        *transfer.position += (sink.done() - before) as u64;
-        result?;
-        Ok(())
+        read(&self.made.lock(), transfer, sink)
     }
 
     fn write(&self, transfer: &mut Transfer<'_>, source: &mut super::io::Source<'_>) -> Attempt<()> {
@@ -283,6 +274,19 @@ impl File for Text {
     fn attributes(&self) -> Attributes {
         self.node.attributes()
     }
+}
+
+/// Reading `text` from where the transfer stands.
+fn read(text: &[u8], transfer: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
+    let rest = usize::try_from(*transfer.position)
+        .ok()
+        .and_then(|position| text.get(position..))
+        .unwrap_or(&[]);
+    let before = sink.done();
+    let result = sink.put(rest);
+    *transfer.position += (sink.done() - before) as u64;
+    result?;
+    Ok(())
 }
 
 /// Seeking in something without an end that is known.

@@ -6,7 +6,6 @@ use core::{fmt::Write, sync::atomic::Ordering};
 use executor::Activity;
 use hal::PAGE_SIZE;
 
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -14,6 +13,7 @@ use crate::{
         mount::{self, Location},
         path,
     },
+    mm::fallible::TryRoom,
     rt,
     task::{self, Pid, Process, Thread, limits::INFINITY},
 };

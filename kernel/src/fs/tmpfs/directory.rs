@@ -5,8 +5,10 @@ use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use hashbrown::HashMap;
 
 use super::{TmpInode, WeakInode};
-use crate::errno::Result;
-use crate::mm::fallible::{TryRoom, TryRoomExact};
+use crate::{
+    errno::Result,
+    mm::fallible::{TryRoom, TryRoomExact},
+};
 
 /// Cookies 0 to 2 stand for the start, behind `.` and behind `..`.
 const FIRST_COOKIE: u64 = 3;

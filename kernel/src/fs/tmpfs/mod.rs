@@ -29,10 +29,9 @@ use super::{
     inode::{FileSystemStatus, Inode, NewFile},
     mount,
 };
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
-    mm::frame,
+    mm::{fallible::TryRoom, frame},
     sync::{Rank, SpinLock},
 };
 

@@ -14,7 +14,6 @@ use super::{
     contents::Contents,
     directory::{Directory, copy_name},
 };
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -24,7 +23,7 @@ use crate::{
         page_map::Removed,
         pipe::Pipe,
     },
-    mm::{Pager, pager::Mappings},
+    mm::{Pager, fallible::TryRoom, pager::Mappings},
     sync::{Rank, SpinLock},
 };
 

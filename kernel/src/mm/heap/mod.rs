@@ -253,46 +253,63 @@ pub(super) fn credit(bytes: usize) {
 }
 
 /// What each CPU is about, and, in debug builds, what its poll has taken. On the host it is each thread.
+///
+/// Every allocation asks, so there is no lock: only its own CPU touches an account, which neither preempts nor allocates in
+/// interrupts.
 mod account {
+    use core::sync::atomic::{AtomicBool, AtomicIsize, Ordering::Relaxed};
+
     use super::Purpose;
 
-    #[derive(Clone, Copy)]
-    pub struct Account {
-        pub fallible: bool,
-        pub counts: bool,
-        pub held: isize,
-        pub most: isize,
+    #[repr(align(64))]
+    struct Account {
+        fallible: AtomicBool,
+        counts: AtomicBool,
+        held: AtomicIsize,
+        most: AtomicIsize,
     }
 
-    const NEW: Account = Account {
-        fallible: false,
-        counts: false,
-        held: 0,
-        most: 0,
-    };
+    impl Account {
+        const fn new() -> Self {
+            Self {
+                fallible: AtomicBool::new(false),
+                counts: AtomicBool::new(false),
+                held: AtomicIsize::new(0),
+                most: AtomicIsize::new(0),
+            }
+        }
+
+        fn hold(&self, change: isize) {
+            let held = self.held.load(Relaxed) + change;
+            self.held.store(held, Relaxed);
+            self.most.store(self.most.load(Relaxed).max(held), Relaxed);
+        }
+    }
 
     #[cfg(target_os = "none")]
-    fn with<T>(change: impl FnOnce(&mut Account) -> T) -> T {
+    fn with<T>(look: impl FnOnce(&Account) -> T) -> T {
         use hal::{MAX_CPUS, arch::PerCpu, traits::PerCpuOps};
 
-        use crate::sync::{Rank, SpinLock};
-
-        static ACCOUNTS: [SpinLock<Account>; MAX_CPUS] = [const { SpinLock::new(Rank::Account, NEW) }; MAX_CPUS];
-        change(&mut ACCOUNTS[PerCpu::cpu_id() as usize].lock())
+        static ACCOUNTS: [Account; MAX_CPUS] = [const { Account::new() }; MAX_CPUS];
+        look(&ACCOUNTS[PerCpu::cpu_id() as usize])
     }
 
     #[cfg(not(target_os = "none"))]
-    fn with<T>(change: impl FnOnce(&mut Account) -> T) -> T {
-        std::thread_local!(static ACCOUNT: core::cell::RefCell<Account> = const { core::cell::RefCell::new(NEW) });
-        ACCOUNT.with_borrow_mut(change)
+    fn with<T>(look: impl FnOnce(&Account) -> T) -> T {
+        std::thread_local!(static ACCOUNT: Account = const { Account::new() });
+        ACCOUNT.with(look)
     }
 
     pub fn set_fallible(fallible: bool) -> bool {
-        with(|account| core::mem::replace(&mut account.fallible, fallible))
+        with(|account| {
+            let before = account.fallible.load(Relaxed);
+            account.fallible.store(fallible, Relaxed);
+            before
+        })
     }
 
     pub fn purpose() -> Purpose {
-        if with(|account| account.fallible) {
+        if with(|account| account.fallible.load(Relaxed)) {
             Purpose::KernelMay
         } else {
             Purpose::Kernel
@@ -300,30 +317,39 @@ mod account {
     }
 
     pub fn begin() {
-        with(|account| (account.counts, account.held, account.most) = (true, 0, 0));
+        if cfg!(debug_assertions) {
+            with(|account| {
+                account.counts.store(true, Relaxed);
+                account.held.store(0, Relaxed);
+                account.most.store(0, Relaxed);
+            });
+        }
     }
 
     pub fn end() {
-        let most = with(|account| {
-            account.counts = false;
-            account.most
-        });
-        debug_assert!(
-            most <= crate::mm::fallible::POLL_BOUND as isize,
-            "a poll held {most} bytes that could not be refused"
-        );
+        if cfg!(debug_assertions) {
+            let most = with(|account| {
+                account.counts.store(false, Relaxed);
+                account.most.load(Relaxed)
+            });
+            assert!(
+                most <= crate::mm::fallible::POLL_BOUND as isize,
+                "a poll held {most} bytes that could not be refused"
+            );
+        }
     }
 
     pub fn credit(bytes: usize) {
-        with(|account| account.held -= bytes as isize);
+        if cfg!(debug_assertions) {
+            with(|account| account.hold(-(bytes as isize)));
+        }
     }
 
     pub fn taken(bytes: usize) {
         if cfg!(debug_assertions) {
             with(|account| {
-                if account.counts && !account.fallible {
-                    account.held += bytes as isize;
-                    account.most = account.most.max(account.held);
+                if account.counts.load(Relaxed) && !account.fallible.load(Relaxed) {
+                    account.hold(bytes as isize);
                 }
             });
         }
@@ -332,8 +358,8 @@ mod account {
     pub fn given(bytes: usize) {
         if cfg!(debug_assertions) {
             with(|account| {
-                if account.counts {
-                    account.held -= bytes as isize;
+                if account.counts.load(Relaxed) {
+                    account.hold(-(bytes as isize));
                 }
             });
         }

@@ -9,10 +9,12 @@ use hal::{PAGE_SIZE, arch::PageTable, traits::PageTableOps, trap::Access};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{AddressSpace, FaultError, PAGE, page_floor};
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
-    mm::user::{self, UserFault},
+    mm::{
+        fallible::TryRoom,
+        user::{self, UserFault},
+    },
     task::oom::Patience,
 };
 

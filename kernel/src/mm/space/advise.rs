@@ -9,7 +9,10 @@ use super::{
     area::{Area, Content, OnFork, Sharing},
     check_range,
 };
-use crate::errno::{Errno, Result};
+use crate::{
+    errno::{Errno, Result},
+    mm::fallible::TryRoom,
+};
 
 impl AddressSpace {
     /// `madvise`. `MADV_DONTNEED` and `MADV_FREE` drop pages, the fork advice is kept, the rest is advice that nobody needs.
@@ -57,7 +60,7 @@ impl AddressSpace {
     /// `msync`: writes shared file mappings back.
     ///
     /// # Errors
-    /// `EINVAL` (misaligned, contradictory flags), `ENOMEM` (a hole), what the file reports.
+    /// `EINVAL` (misaligned, contradictory flags), `ENOMEM` (a hole, or no memory for the list), what the file reports.
     pub fn msync(&self, address: u64, length: u64, flags: u32) -> Result<()> {
         const ASYNC: u32 = 1;
         const SYNC: u32 = 4;
@@ -71,7 +74,11 @@ impl AddressSpace {
                 .areas
                 .overlapping(start, end)
                 .filter(|area| area.sharing == Sharing::Shared);
-            let parts: Vec<Area> = shared.map(|area| area.part(start, end)).collect();
+            let mut parts = Vec::new();
+            for area in shared {
+                parts.try_room(1)?;
+                parts.push(area.part(start, end));
+            }
             (parts, inner.areas.covers(start, end))
         };
         for part in parts {

@@ -7,7 +7,11 @@ use hal::{PAGE_SIZE, arch::PageTable, traits::PageTableOps};
 use super::Prot;
 use crate::{
     errno::{Errno, Result},
-    mm::{fallible::TryRoomExact, frame::Frame, pager::Pager},
+    mm::{
+        fallible::TryRoomExact,
+        frame::Frame,
+        pager::{Mappings, Pager},
+    },
 };
 
 /// The most areas one address space may have (`vm.max_map_count`).
@@ -97,6 +101,14 @@ impl Area {
     pub fn object_page(&self, address: u64) -> Option<(&Arc<dyn Pager>, u64)> {
         match &self.content {
             Content::Object { pager, first } => Some((pager, first + (address - self.start) / PAGE_SIZE as u64)),
+            _ => None,
+        }
+    }
+
+    /// Who has mapped the object behind it, where that is kept.
+    pub fn mappings(&self) -> Option<&Mappings> {
+        match &self.content {
+            Content::Object { pager, .. } => pager.mappings(),
             _ => None,
         }
     }

@@ -50,7 +50,7 @@ use hal::{
     traits::{PageFlags, PageTableOps},
 };
 
-use area::{Area, Areas, Content, Role};
+use area::{Area, Areas, Role};
 pub use area::{MAX_AREAS, MIN_ADDRESS, STACK_GAP};
 pub use fault::FaultError;
 pub use map::{Map, MapFlags};
@@ -172,9 +172,7 @@ impl AddressSpace {
 
     /// Has the pager of an area know the space. Before the area is there.
     fn announce(&self, area: &Area) {
-        if let Content::Object { pager, .. } = &area.content
-            && let Some(mappings) = pager.mappings()
-        {
+        if let Some(mappings) = area.mappings() {
             mappings.add(self.tlb.id(), &self.this);
         }
     }
@@ -210,9 +208,7 @@ impl AddressSpace {
         // address before it activates another space. Frames can go without waiting for it.
         let areas = core::mem::take(&mut self.inner.lock().areas);
         for area in areas.iter() {
-            if let Content::Object { pager, .. } = &area.content
-                && let Some(mappings) = pager.mappings()
-            {
+            if let Some(mappings) = area.mappings() {
                 mappings.remove(self.tlb.id());
             }
         }

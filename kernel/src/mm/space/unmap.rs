@@ -21,26 +21,14 @@ struct Removed {
 impl Inner {
     /// Cuts areas and pages out of `start..`, up to `end` or as far as one step goes.
     fn remove_step(&mut self, space: &AddressSpace, start: u64, end: u64) -> Result<Removed> {
-        let mut batch = Batch::new();
         // The areas first: a failing split changes nothing.
         let areas = self.areas.remove(start, end)?;
-        let next = self.table.take(start, end, &mut batch);
-        if next < end {
-            // What is left keeps its areas until its pages go.
-            for area in areas.iter().filter(|area| area.end > next) {
-                self.areas.insert(area.part(next, end));
-            }
+        let removed = self.zap_step(space, start, end);
+        // What is left keeps its areas until its pages go.
+        for area in areas.iter().filter(|area| area.end > removed.next) {
+            self.areas.insert(area.part(removed.next, end));
         }
-        let generation = match batch.is_empty() {
-            true => Generation::NONE,
-            false => space.tlb.forget(&self.table, start, next, &mut batch),
-        };
-        Ok(Removed {
-            areas,
-            batch,
-            generation,
-            next,
-        })
+        Ok(Removed { areas, ..removed })
     }
 
     /// Takes pages out and leaves the areas.

@@ -1,7 +1,7 @@
 //! Waiting for several files at once: `poll`, `select` and their variants.
 //!
-//! The first look waits for nothing, registers nowhere and, for `poll` of a few files, allocates nothing. Only where nothing is ready does the call enter every file's poll
-//! queue, look again, and await whichever wakes first, or the deadline.
+//! The first look waits for nothing, registers nowhere and, for `poll` of a few files, allocates nothing. Only where nothing
+//! is ready does the call enter every file's poll queue, look again, and await whichever wakes first, or the deadline.
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{
@@ -14,13 +14,13 @@ use linux_raw_sys::general as linux;
 use smallvec::SmallVec;
 
 use super::user::{get, put, words};
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
     fs::{
         OpenFile, Readiness,
         io::{copy_in, copy_out},
     },
+    mm::fallible::TryRoom,
     rt,
     task::{Restart, Thread, signal::SignalSet},
 };

@@ -9,13 +9,13 @@ use core::pin::pin;
 use linux_raw_sys::general as linux;
 
 use super::user::{vectors, words};
-use crate::mm::fallible::TryRoomExact;
 use crate::{
     errno::{Errno, Result},
     fs::{
         OpenFile, Positioning, Sink, Source, Stop, UserSlice, Whence,
         file::{Attempt, Direction, WriteAt},
     },
+    mm::fallible::TryRoomExact,
     rt,
     sync::WaitQueue,
     task::{Thread, signal},

@@ -2,10 +2,9 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
-    mm::AddressSpace,
+    mm::{AddressSpace, fallible::TryRoom},
 };
 
 /// The longest single string, with its zero (`MAX_ARG_STRLEN`).

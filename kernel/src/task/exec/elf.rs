@@ -18,10 +18,9 @@ use hal::{
     traits::PageTableOps,
 };
 
-use crate::mm::fallible::TryRoom;
 use crate::{
     errno::{Errno, Result},
-    mm::Prot,
+    mm::{Prot, fallible::TryRoom},
 };
 
 const PAGE: u64 = PAGE_SIZE as u64;

@@ -5,11 +5,10 @@ use alloc::{sync::Arc, vec::Vec};
 use hal::{PAGE_SIZE, addr::VirtAddr};
 
 use super::elf::{self, Program, Segment};
-use crate::mm::fallible::TryRoomExact;
 use crate::{
     errno::{Errno, Result},
     fs::OpenFile,
-    mm::{AddressSpace, Map, MapFlags, Pager, Prot},
+    mm::{AddressSpace, Map, MapFlags, Pager, Prot, fallible::TryRoomExact},
 };
 
 const PAGE: u64 = PAGE_SIZE as u64;

@@ -5,8 +5,7 @@
 use alloc::vec::Vec;
 
 use super::args::Strings;
-use crate::errno::Result;
-use crate::mm::fallible::TryRoomExact;
+use crate::{errno::Result, mm::fallible::TryRoomExact};
 
 /// `AT_*` (`linux/auxvec.h`, `asm/auxvec.h`).
 #[expect(missing_docs, reason = "the names are Linux's")]

@@ -29,7 +29,7 @@ use crate::{
         fp::OnCpu,
         process::WaitStatus,
         stop, table,
-        thread::{Restart, Thread, attention},
+        thread::{Restart, Thread, attention, comm_text},
     },
 };
 
@@ -138,11 +138,9 @@ fn default_action(thread: &Arc<Thread>, context: &UserContext, info: &SigInfo) -
             return Outcome::Continue;
         }
         DefaultAction::Core => {
-            let comm = thread.comm();
-            let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
             log::info!(
                 "{}[{}]: killed by {} (code {}) at pc {:#x}, sp {:#x}, address {:#x}",
-                core::str::from_utf8(&comm[..end]).unwrap_or("?"),
+                comm_text(&thread.comm()),
                 thread.tid(),
                 name(signo),
                 info.code(),

@@ -10,8 +10,10 @@ use super::{
     info::{SigInfo, code},
     set::{SIGRTMIN, SignalSet},
 };
-use crate::errno::{Errno, Result};
-use crate::mm::fallible::TryRoom;
+use crate::{
+    errno::{Errno, Result},
+    mm::fallible::TryRoom,
+};
 
 /// A pending set with its queue.
 #[derive(Debug, Default)]

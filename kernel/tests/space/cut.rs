@@ -1,11 +1,10 @@
-//! Files that shrink while they are mapped, and forks in steps: what each lets the other see. A process of its own, so that
-//! frames can be counted.
+//! Files that shrink while they are mapped, and forks in steps: what each lets the other see.
 
 use std::{
     future::Future,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
@@ -21,40 +20,12 @@ use kernel::{
         tmpfs::{Limits, TmpFs},
     },
     mm::{
-        AddressSpace, FaultError, Frame, Map, MapFlags, Pager, Prot, frame,
+        AddressSpace, FaultError, Frame, Map, MapFlags, Pager, frame,
         pager::{self, Mappings},
     },
 };
 
-const PAGE: u64 = 4096;
-const RW: Prot = Prot::READ.union(Prot::WRITE);
-
-/// One test at a time, which leaves as many frames free as it found.
-struct Accounting {
-    free: usize,
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl Accounting {
-    fn start() -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        AddressSpace::deactivate_current();
-        Self {
-            free: frame::stats().free,
-            _turn: turn,
-        }
-    }
-}
-
-impl Drop for Accounting {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            AddressSpace::deactivate_current();
-            assert_eq!(frame::stats().free, self.free, "frames are lost or doubled");
-        }
-    }
-}
+use super::{Accounting, PAGE, RW, file, now, write};
 
 fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
@@ -72,14 +43,8 @@ fn finish<T>(future: impl Future<Output = T>) -> (T, u32) {
     }
 }
 
-fn now<T>(future: impl Future<Output = T>) -> T {
-    let (value, polls) = finish(future);
-    assert_eq!(polls, 1, "it waited");
-    value
-}
-
 /// A file of so many pages.
-fn file(pages: u64) -> (Arc<dyn Inode>, Arc<dyn Pager>) {
+fn tmpfs_file(pages: u64) -> (Arc<dyn Inode>, Arc<dyn Pager>) {
     let root: Arc<dyn Inode> = TmpFs::create(Limits::default(), 0o755).unwrap();
     let inode = root
         .create_unnamed(&NewFile::new(FileKind::Regular, 0o600, 0, 0))
@@ -98,16 +63,7 @@ fn resize(inode: &Arc<dyn Inode>, size: u64) {
 }
 
 fn map(space: &Arc<AddressSpace>, pager: &Arc<dyn Pager>, first: u64, pages: u64, sharing: MapFlags) -> u64 {
-    now(space.mmap(Map {
-        flags: sharing,
-        object: Some((pager.clone(), first * PAGE)),
-        ..Map::anonymous(pages * PAGE, RW)
-    }))
-    .unwrap()
-}
-
-fn write(space: &Arc<AddressSpace>, address: u64, byte: u8) -> Result<()> {
-    now(space.write(address, &byte))
+    now(space.mmap(file(pager.clone(), first * PAGE, pages, RW, sharing))).unwrap()
 }
 
 fn access(space: &Arc<AddressSpace>, address: u64) -> core::result::Result<(), FaultError> {
@@ -117,7 +73,7 @@ fn access(space: &Arc<AddressSpace>, address: u64) -> core::result::Result<(), F
 #[test]
 fn what_is_cut_off_is_gone_from_every_space() {
     let _accounting = Accounting::start();
-    let (inode, pager) = file(4);
+    let (inode, pager) = tmpfs_file(4);
     let (one, two) = (AddressSpace::new().unwrap(), AddressSpace::new().unwrap());
     let shared = map(&one, &pager, 0, 4, MapFlags::SHARED);
     let later = map(&one, &pager, 2, 2, MapFlags::SHARED);
@@ -182,7 +138,7 @@ fn a_page_that_was_cut_off_meanwhile_is_not_mapped() {
     let _accounting = Accounting::start();
     for sharing in [MapFlags::SHARED, MapFlags::PRIVATE] {
         for wanted in [Access::Read, Access::Write] {
-            let (inode, pager) = file(1);
+            let (inode, pager) = tmpfs_file(1);
             let racing: Arc<dyn Pager> = Arc::new(Racing {
                 inode,
                 pager,
@@ -203,7 +159,7 @@ fn a_page_that_was_cut_off_meanwhile_is_not_mapped() {
 #[test]
 fn memory_comes_back_bit_by_bit() {
     let _accounting = Accounting::start();
-    let (inode, pager) = file(5000);
+    let (inode, pager) = tmpfs_file(5000);
     let before = frame::stats().free;
     for index in 0..5000 {
         drop(pager.page(index).unwrap());
@@ -289,7 +245,7 @@ fn a_fork_that_is_dropped_lets_everybody_go_on() {
 fn a_file_cut_during_a_fork_is_cut_in_the_child() {
     let _accounting = Accounting::start();
     let (space, _) = large();
-    let (inode, pager) = file(2);
+    let (inode, pager) = tmpfs_file(2);
     // Below the large area, so that the fork has passed it when the file shrinks.
     let at = map(&space, &pager, 0, 2, MapFlags::PRIVATE);
     write(&space, at + PAGE, 5).unwrap();

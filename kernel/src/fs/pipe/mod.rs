@@ -9,21 +9,22 @@
 //! wake is on its way. Pollers are woken all together, whenever the condition becomes true. An end that goes away wakes
 //! everybody.
 
-use alloc::{collections::VecDeque, format, string::String, sync::Arc, vec::Vec};
+mod bytes;
+mod end;
 
-use linux_raw_sys::{general as linux, ioctl};
+use alloc::sync::Arc;
+
+use bytes::{Bytes, PAGE};
+pub use end::{End, PipeEnd};
 
 use super::{
-    attributes::{Attributes, DeviceNumber, FileKind},
-    file::{Attempt, Direction, File, Readiness, Stop, Transfer},
-    inode::FileSystemStatus,
-    io::{Sink, Source, UserFault, copy_out},
+    attributes::Attributes,
+    file::{Attempt, Readiness, Stop},
+    io::{Sink, Source},
 };
-use crate::mm::fallible::{TryRoom, TryRoomExact};
 use crate::{
     errno::{Errno, Result},
     sync::{Rank, SpinLock, WaitQueue},
-    task::Thread,
 };
 
 /// The longest write that is never split (`limits.h`).
@@ -33,19 +34,8 @@ pub const DEFAULT_CAPACITY: usize = 64 << 10;
 /// Bytes that a pipe may be made to hold without privilege (`fs.pipe-max-size`).
 pub const MAX_CAPACITY: usize = 1 << 20;
 
-const PAGE: usize = 4096;
-
-struct Page {
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
 struct State {
-    pages: VecDeque<Page>,
-    /// A page kept for the next write.
-    spare: Option<Vec<u8>>,
-    len: usize,
+    bytes: Bytes,
     capacity: usize,
     readers: usize,
     writers: usize,
@@ -56,7 +46,7 @@ struct State {
 
 impl State {
     const fn room(&self) -> usize {
-        self.capacity - self.len
+        self.capacity - self.bytes.len()
     }
 
     /// How often the other side of `end` has been opened, and whether it is open now.
@@ -66,76 +56,6 @@ impl State {
             End::Write => (self.reader_opens, self.readers > 0),
             End::Both => (0, true),
         }
-    }
-
-    fn page(&mut self) -> Result<&mut Page> {
-        if self.pages.back().is_none_or(|page| page.end == PAGE) {
-            let bytes = match self.spare.take() {
-                Some(bytes) => bytes,
-                None => {
-                    let mut bytes = Vec::new();
-                    bytes.try_room_exact(PAGE)?;
-                    bytes.resize(PAGE, 0);
-                    bytes
-                }
-            };
-            self.pages.try_room(1)?;
-            self.pages.push_back(Page {
-                bytes,
-                start: 0,
-                end: 0,
-            });
-        }
-        self.pages.back_mut().ok_or(Errno::ENOMEM)
-    }
-
-    /// Takes up to `limit` bytes from the source. What was taken before an error stays.
-    fn fill(&mut self, source: &mut Source<'_>, limit: usize) -> Attempt<()> {
-        let mut left = limit;
-        while left > 0 {
-            let page = self.page()?;
-            let end = PAGE.min(page.end + left);
-            let before = source.done();
-            let result = source.take(&mut page.bytes[page.end..end]);
-            let taken = source.done() - before;
-            page.end += taken;
-            self.len += taken;
-            left -= taken;
-            result?;
-            if taken == 0 {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Drops the last bytes again, down to `len`.
-    fn shorten(&mut self, len: usize) {
-        while self.len > len {
-            let Some(page) = self.pages.back_mut() else { return };
-            let cut = (self.len - len).min(page.end - page.start);
-            page.end -= cut;
-            self.len -= cut;
-            if page.end == page.start {
-                self.spare = self.pages.pop_back().map(|page| page.bytes);
-            }
-        }
-    }
-
-    fn drain(&mut self, sink: &mut Sink<'_>) -> core::result::Result<(), UserFault> {
-        while sink.remaining() > 0 {
-            let Some(page) = self.pages.front_mut() else { break };
-            let before = sink.done();
-            let result = sink.put(&page.bytes[page.start..page.end]);
-            let put = sink.done() - before;
-            page.start += put;
-            self.len -= put;
-            if page.start == page.end {
-                self.spare = self.pages.pop_front().map(|page| page.bytes);
-            }
-            result?;
-        }
-        Ok(())
     }
 }
 
@@ -164,9 +84,7 @@ impl Pipe {
             state: SpinLock::new(
                 Rank::Pipe,
                 State {
-                    pages: VecDeque::new(),
-                    spare: None,
-                    len: 0,
+                    bytes: Bytes::new(),
                     capacity: DEFAULT_CAPACITY,
                     readers: 0,
                     writers: 0,
@@ -230,7 +148,7 @@ impl Pipe {
 
     /// Bytes waiting.
     pub fn len(&self) -> usize {
-        self.state.lock().len
+        self.state.lock().bytes.len()
     }
 
     /// Whether no byte waits.
@@ -256,7 +174,7 @@ impl Pipe {
             return Err(Errno::EPERM);
         }
         let mut state = self.state.lock();
-        if state.len > capacity {
+        if state.bytes.len() > capacity {
             return Err(Errno::EBUSY);
         }
         let had_room = state.room() >= PIPE_BUF;
@@ -275,7 +193,7 @@ impl Pipe {
             return Ok(());
         }
         let mut state = self.state.lock();
-        if state.len == 0 {
+        if state.bytes.len() == 0 {
             return if state.writers == 0 {
                 Ok(())
             } else {
@@ -283,8 +201,8 @@ impl Pipe {
             };
         }
         let had_room = state.room() >= PIPE_BUF;
-        let result = state.drain(sink);
-        let more = state.len > 0;
+        let result = state.bytes.drain(sink);
+        let more = state.bytes.len() > 0;
         let has_room = state.room() >= PIPE_BUF;
         drop(state);
         if more {
@@ -305,23 +223,23 @@ impl Pipe {
         if state.readers == 0 {
             return Err(Errno::EPIPE.into());
         }
-        let before = state.len;
+        let before = state.bytes.len();
         let result = if source.total() <= PIPE_BUF {
             if state.room() < source.total() {
                 return Err(Stop::WouldBlock);
             }
             let start = source.done();
             let wanted = source.remaining();
-            state.fill(source, wanted).inspect_err(|_| {
-                state.shorten(before);
+            state.bytes.fill(source, wanted).inspect_err(|_| {
+                state.bytes.shorten(before);
                 source.rewind(start);
             })
         } else {
             let limit = state.room().min(source.remaining());
-            state.fill(source, limit)
+            state.bytes.fill(source, limit)
         };
-        let full = state.room() == 0 || result.is_ok() && state.len == before;
-        let became_readable = before == 0 && state.len > 0;
+        let full = state.room() == 0 || result.is_ok() && state.bytes.len() == before;
+        let became_readable = before == 0 && state.bytes.len() > 0;
         let has_room = state.room() >= PIPE_BUF;
         drop(state);
         if became_readable {
@@ -343,7 +261,7 @@ impl Pipe {
         let state = self.state.lock();
         let mut ready = Readiness::empty();
         if end.reads() {
-            if state.len > 0 {
+            if state.bytes.len() > 0 {
                 ready |= Readiness::READABLE;
             }
             // A fifo that nobody has ever written to has not been hung up.
@@ -372,10 +290,9 @@ impl Pipe {
         }
         let alone = state.readers == 0 || state.writers == 0;
         let unread = if state.readers == 0 && state.writers == 0 {
-            state.len = 0;
-            core::mem::take(&mut state.pages)
+            core::mem::take(&mut state.bytes)
         } else {
-            VecDeque::new()
+            Bytes::new()
         };
         drop(state);
         drop(unread);
@@ -384,128 +301,5 @@ impl Pipe {
             self.writable.wake_all();
             self.pollers.wake_all();
         }
-    }
-}
-
-/// Which end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Bytes come out.
-    Read,
-    /// Bytes go in.
-    Write,
-    /// A fifo opened for both.
-    Both,
-}
-
-impl End {
-    /// What access flags ask for.
-    pub const fn from_flags(flags: u32) -> Self {
-        match flags & linux::O_ACCMODE {
-            linux::O_RDONLY => Self::Read,
-            linux::O_WRONLY => Self::Write,
-            _ => Self::Both,
-        }
-    }
-
-    const fn reads(self) -> bool {
-        matches!(self, Self::Read | Self::Both)
-    }
-
-    const fn writes(self) -> bool {
-        matches!(self, Self::Write | Self::Both)
-    }
-}
-
-/// One end of a pipe, open.
-pub struct PipeEnd {
-    pipe: Arc<Pipe>,
-    end: End,
-    fifo: Option<Attributes>,
-}
-
-impl PipeEnd {
-    /// The pipe.
-    pub const fn pipe(&self) -> &Arc<Pipe> {
-        &self.pipe
-    }
-
-    /// Which end it is.
-    pub const fn end(&self) -> End {
-        self.end
-    }
-}
-
-impl Drop for PipeEnd {
-    fn drop(&mut self) {
-        self.pipe.close(self.end);
-    }
-}
-
-/// The file system that pipes stand in (`pipefs`).
-const DEVICE: DeviceNumber = DeviceNumber::new(0, 3);
-
-impl File for PipeEnd {
-    fn read(&self, _: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
-        if self.end.reads() {
-            self.pipe.read(sink)
-        } else {
-            Err(Errno::EBADF.into())
-        }
-    }
-
-    fn write(&self, _: &mut Transfer<'_>, source: &mut Source<'_>) -> Attempt<()> {
-        if self.end.writes() {
-            self.pipe.write(source)
-        } else {
-            Err(Errno::EBADF.into())
-        }
-    }
-
-    fn control(&self, _: &Thread, request: u32, argument: u64) -> Attempt<u64> {
-        match request {
-            ioctl::FIONREAD => {
-                let waiting = self.pipe.len() as i32;
-                copy_out(argument, &waiting.to_ne_bytes())?;
-                Ok(0)
-            }
-            _ => Err(Errno::ENOTTY.into()),
-        }
-    }
-
-    fn readiness(&self) -> Readiness {
-        self.pipe.readiness(self.end)
-    }
-
-    fn wait_queue(&self, direction: Direction) -> Option<&WaitQueue> {
-        Some(match direction {
-            Direction::Read => &self.pipe.readable,
-            Direction::Write => &self.pipe.writable,
-        })
-    }
-
-    fn poll_queue(&self) -> Option<&WaitQueue> {
-        Some(&self.pipe.pollers)
-    }
-
-    fn attributes(&self) -> Attributes {
-        self.fifo
-            .unwrap_or_else(|| Attributes::synthetic(DEVICE, self.pipe.number, FileKind::Fifo, 0o600))
-    }
-
-    fn status(&self) -> FileSystemStatus {
-        FileSystemStatus {
-            magic: 0x5049_5045,
-            device: DEVICE,
-            ..FileSystemStatus::default()
-        }
-    }
-
-    fn description(&self) -> String {
-        format!("pipe:[{}]", self.pipe.number)
-    }
-
-    fn as_pipe(&self) -> Option<&PipeEnd> {
-        Some(self)
     }
 }

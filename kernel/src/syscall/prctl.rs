@@ -1,0 +1,159 @@
+//! What a process asks for itself: `prctl`, `personality`, `arch_prctl`.
+
+use core::sync::atomic::Ordering;
+
+use hal::{
+    arch::{Cpu, PageTable},
+    traits::{CpuOps, InterruptFrame, PageTableOps},
+};
+use linux_raw_sys::prctl::{
+    PR_CAPBSET_READ, PR_GET_CHILD_SUBREAPER, PR_GET_DUMPABLE, PR_GET_KEEPCAPS, PR_GET_NAME, PR_GET_NO_NEW_PRIVS,
+    PR_GET_PDEATHSIG, PR_GET_SECCOMP, PR_GET_TIMERSLACK, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_KEEPCAPS,
+    PR_SET_NAME, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_TIMERSLACK,
+};
+
+use crate::{
+    errno::{Errno, Result},
+    task::Thread,
+};
+
+/// `prctl(2)`, the common part.
+///
+/// # Errors
+/// `EINVAL` for operations that are not there, `EFAULT`.
+pub async fn prctl(t: &Thread, operation: u32, a: u64, b: u64, c: u64, d: u64) -> Result<u64> {
+    const LAST_CAPABILITY: u64 = 40;
+    const DEFAULT_TIMER_SLACK: u64 = 50_000;
+    let process = t.process();
+    let unused_are_zero = b == 0 && c == 0 && d == 0;
+    match operation {
+        PR_SET_NAME => {
+            let mut name = [0; 16];
+            read_short_string(t, a, &mut name[..15]).await?;
+            t.set_comm(&name);
+            Ok(0)
+        }
+        PR_GET_NAME => {
+            t.mm().write_bytes(a, &t.comm()).await?;
+            Ok(0)
+        }
+        PR_SET_PDEATHSIG => {
+            let signo = i32::try_from(a)
+                .ok()
+                .filter(|signo| (0..=64).contains(signo))
+                .ok_or(Errno::EINVAL)?;
+            process.parent_death_signal.store(signo, Ordering::Relaxed);
+            Ok(0)
+        }
+        PR_GET_PDEATHSIG => {
+            t.mm()
+                .write(a, &process.parent_death_signal.load(Ordering::Relaxed))
+                .await?;
+            Ok(0)
+        }
+        PR_SET_DUMPABLE => {
+            process.dumpable.store(i32::from(small_flag(a)?), Ordering::Relaxed);
+            Ok(0)
+        }
+        PR_GET_DUMPABLE => Ok(process.dumpable.load(Ordering::Relaxed) as u64),
+        PR_SET_NO_NEW_PRIVS if a == 1 && unused_are_zero => {
+            process.no_new_privileges.store(true, Ordering::Relaxed);
+            Ok(0)
+        }
+        PR_GET_NO_NEW_PRIVS if a == 0 && unused_are_zero => {
+            Ok(u64::from(process.no_new_privileges.load(Ordering::Relaxed)))
+        }
+        PR_SET_CHILD_SUBREAPER => {
+            process.subreaper.store(a != 0, Ordering::Relaxed);
+            Ok(0)
+        }
+        PR_GET_CHILD_SUBREAPER => {
+            t.mm()
+                .write(a, &i32::from(process.subreaper.load(Ordering::Relaxed)))
+                .await?;
+            Ok(0)
+        }
+        PR_SET_KEEPCAPS => small_flag(a).map(|_| 0),
+        PR_GET_KEEPCAPS | PR_GET_SECCOMP => Ok(0),
+        PR_CAPBSET_READ if a <= LAST_CAPABILITY => Ok(1),
+        PR_SET_TIMERSLACK => Ok(0),
+        PR_GET_TIMERSLACK => Ok(DEFAULT_TIMER_SLACK),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn small_flag(value: u64) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Reads up to `out.len()` bytes of a string, stopping at its zero.
+async fn read_short_string(t: &Thread, address: u64, out: &mut [u8]) -> Result<()> {
+    let mm = t.mm();
+    for (offset, byte) in out.iter_mut().enumerate() {
+        *byte = mm.read::<u8>(address.wrapping_add(offset as u64)).await?;
+        if *byte == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// `personality(2)`: only the default execution domain and its flags.
+///
+/// # Errors
+/// None.
+pub async fn personality(t: &Thread, persona: u32) -> Result<u64> {
+    const QUERY: u32 = u32::MAX;
+    let stored = &t.process().personality;
+    let old = if persona == QUERY {
+        stored.load(Ordering::Relaxed)
+    } else {
+        stored.swap(persona, Ordering::Relaxed)
+    };
+    Ok(u64::from(old))
+}
+
+/// `arch_prctl(2)`: the FS and GS base of x86_64.
+///
+/// # Errors
+/// `EINVAL` for operations that are not there, `EPERM` for an address outside user space, `EFAULT`.
+pub async fn arch_prctl(
+    t: &Thread,
+    context: &mut <Cpu as CpuOps>::UserContext,
+    operation: u32,
+    address: u64,
+) -> Result<u64> {
+    const SET_GS: u32 = 0x1001;
+    const SET_FS: u32 = 0x1002;
+    const GET_FS: u32 = 0x1003;
+    const GET_GS: u32 = 0x1004;
+    let is_user = address < PageTable::USER_END;
+    match operation {
+        SET_FS | SET_GS if !is_user => Err(Errno::EPERM),
+        SET_FS => {
+            context.set_thread_pointer(address);
+            Ok(0)
+        }
+        GET_FS => {
+            t.mm().write(address, &context.thread_pointer()).await?;
+            Ok(0)
+        }
+        SET_GS => {
+            if context.set_gs_base(address) {
+                Ok(0)
+            } else {
+                Err(Errno::EINVAL)
+            }
+        }
+        GET_GS => {
+            let base = context.gs_base().ok_or(Errno::EINVAL)?;
+            t.mm().write(address, &base).await?;
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
