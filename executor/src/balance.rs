@@ -76,7 +76,7 @@ impl<P: Platform> Executor<P> {
         true
     }
 
-    fn send(&self, from: &PerCpu<P>, task: Task<'_>, target: u32) {
+    pub(crate) fn send(&self, from: &PerCpu<P>, task: Task<'_>, target: u32) {
         let to = &self.cpus[target as usize];
         to.runnable.fetch_add(1, Relaxed);
         from.runnable.fetch_sub(1, Relaxed);

@@ -134,6 +134,8 @@ pub struct PerCpu<P: Platform> {
     pub runnable: AtomicU32,
     /// Timer entries cancelled elsewhere, to be taken out of the wheel.
     pub cancelled: AtomicU32,
+    /// Who looks after it, once it has left.
+    pub heir: AtomicU32,
     /// Driver numbers of the first level in use.
     pub drivers_used: AtomicU64,
     /// The driver's slot, by number, on the first level.
@@ -146,6 +148,10 @@ pub struct PerCpu<P: Platform> {
     pub woken_drivers: OwnedU64,
     /// 1 once the CPU has begun to turn.
     pub turning: OwnedU32,
+    /// 1 if it was poked while some CPU leaves or has left: see [`crate::retire`].
+    pub summoned: OwnedU32,
+    /// 1 once the heir of this CPU, which has left, has taken over its tasks; the heir's.
+    pub inherited: OwnedU32,
     /// Timer and service class, in this order.
     pub fifos: [Fifo; 2],
     /// The clock as last read: for kernel tasks only while polls are timed.
@@ -183,12 +189,15 @@ impl<P: Platform> PerCpu<P> {
                 ready: Ready::new(),
                 runnable: AtomicU32::new(0),
                 cancelled: AtomicU32::new(NONE),
+                heir: AtomicU32::new(0),
                 drivers_used: AtomicU64::new(0),
                 drivers: array!(AtomicU32::new(NONE)),
                 groups: array!(AtomicPtr::new(core::ptr::null_mut())),
                 current: OwnedU32::new(NONE),
                 woken_drivers: OwnedU64::new(0),
                 turning: OwnedU32::new(0),
+                summoned: OwnedU32::new(0),
+                inherited: OwnedU32::new(0),
                 fifos: [Fifo::new(), Fifo::new()],
                 clock: OwnedU64::new(0),
                 passed_polls: OwnedU32::new(0),

@@ -35,6 +35,8 @@ pub struct Executor<P: Platform> {
     pub(crate) online: AtomicU64,
     /// CPUs that are idle, or are about to be, and that nobody has poked yet.
     pub(crate) idle: AtomicU64,
+    /// CPUs that have left or are to leave.
+    pub(crate) leaving: AtomicU64,
     timing: OwnedU32,
     platform: PhantomData<fn() -> P>,
 }
@@ -49,6 +51,7 @@ impl<P: Platform> Executor<P> {
                 cpus: array!(PerCpu::new()),
                 online: AtomicU64::new(0),
                 idle: AtomicU64::new(0),
+                leaving: AtomicU64::new(0),
                 timing: OwnedU32::new(0),
                 platform: PhantomData,
             }
@@ -144,7 +147,7 @@ impl<P: Platform> Executor<P> {
             None => P::cpu(),
         };
         let allowed = options.class != Class::User || options.affinity >> (chosen & 63) & 1 == 1;
-        ((chosen as usize) < MAX_CPUS && allowed).then_some(chosen)
+        ((chosen as usize) < MAX_CPUS && allowed && !self.has_left(chosen)).then_some(chosen)
     }
 
     /// The calling CPU, if the caller is a CPU in task context: then what is the CPU's own may be touched.
@@ -193,6 +196,7 @@ impl<P: Platform> Executor<P> {
                 P::send_ipi(cpu);
             }
             Interrupt::Underway => target.counts.ipis_saved.increment(),
+            Interrupt::Gone => self.mark(self.heir(cpu), ready::POKE),
         }
     }
 

@@ -31,6 +31,8 @@
 //! lock, exactly once. A task that owns what must first come to rest holds that off ([`Executor::hold_abort`]). A future
 //! that is dropped leaves whatever queue it waits in, and passes on a wake it was given ([`sync`]).
 //!
+//! **A CPU can leave** ([`Executor::retire`]): its tasks go on elsewhere, its drivers by the same wakers.
+//!
 //! # What costs what
 //!
 //! | operation | atomic read-modify-writes | memory |
@@ -85,6 +87,7 @@ mod platform;
 mod prim;
 mod raw_lock;
 mod ready;
+mod retire;
 mod run;
 mod slab;
 mod state;
@@ -106,6 +109,7 @@ pub use options::{Class, JoinError, Name, SpawnError, SpawnOptions, TaskId, WEIG
 pub use platform::Platform;
 pub use raw_lock::RawSpinLock;
 pub use ready::DRIVERS_PER_CPU;
+pub use retire::RetireError;
 pub use run::{BATCH, GRANT_NS, PASSED_NS, PASSED_POLLS, max_polls_per_turn};
 pub use state::Activity;
 pub use stats::{CpuInfo, TaskInfo};

@@ -68,6 +68,13 @@ owned!(OwnedU16, u16, AtomicU16);
 owned!(OwnedU32, u32, AtomicU32);
 owned!(OwnedU64, u64, AtomicU64);
 
+impl OwnedU8 {
+    /// Sets it to `to` if it is `from`, in one step: for who is not its writer.
+    pub fn replace(&self, from: u8, to: u8) {
+        let _ = self.0.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
 impl OwnedU64 {
     /// Adds, by the one writer: not an atomic addition.
     pub fn add(&self, value: u64) {

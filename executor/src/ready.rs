@@ -10,7 +10,7 @@
 //! | `INBOX` | tasks were pushed to the inbox |
 //! | `POKE` | look for work elsewhere |
 //! | `ASLEEP` | the CPU idles, or is about to |
-//! | `IN_USER` | the CPU is in user mode, or is about to be |
+//! | `IN_USER` | the CPU is in user mode, or is about to be; with `ASLEEP`: it has left, see [`crate::retire`] |
 //!
 //! Beside it each CPU keeps a word of its own, of first-level drivers that were woken on the CPU itself in task context:
 //! a wake that costs no atomic operation. A driver that stands in both is polled once.
@@ -89,6 +89,8 @@ pub enum Interrupt {
     Needed,
     /// The CPU is away, and whoever made the first bit calls it.
     Underway,
+    /// The CPU has left for good: its heir is to be called.
+    Gone,
     /// The CPU is here.
     NotNeeded,
 }
@@ -138,6 +140,8 @@ impl Ready {
         let before = self.word.fetch_or(bits, AcqRel);
         if before & (ASLEEP | IN_USER) == 0 {
             Interrupt::NotNeeded
+        } else if before & (ASLEEP | IN_USER) == ASLEEP | IN_USER {
+            Interrupt::Gone
         } else if before & READY == 0 {
             Interrupt::Needed
         } else {
@@ -172,6 +176,16 @@ impl Ready {
     /// Goes away whatever is ready: what is ready already interrupts nobody, what becomes so neither.
     pub fn leave_regardless(&self, to: Away) {
         self.word.fetch_or(to.bit(), AcqRel);
+    }
+
+    /// Goes away and does not come back: [`Ready::mark`] then says [`Interrupt::Gone`].
+    pub fn leave_for_good(&self) {
+        self.word.fetch_or(ASLEEP | IN_USER, AcqRel);
+    }
+
+    /// Whether it has gone away for good. If so, all that the CPU did before is visible.
+    pub fn has_left(&self) -> bool {
+        self.word.load(Acquire) & (ASLEEP | IN_USER) == ASLEEP | IN_USER
     }
 
     /// Is here again.

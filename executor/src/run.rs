@@ -55,13 +55,17 @@ impl<P: Platform> Executor<P> {
         self.cpus.get(me as usize).map(|cpu| (me, cpu))
     }
 
-    /// Runs the calling CPU's tasks for ever, on the stack it is called on, with interrupts unmasked.
+    /// Runs the calling CPU's tasks, on the stack it is called on, with interrupts unmasked, until the CPU has been taken out
+    /// of service ([`Executor::retire`]): for ever, if it never is.
     ///
     /// # Panics
     /// If the platform says that the caller is no CPU.
-    pub fn run(&self) -> ! {
+    pub fn run(&self) {
         loop {
             self.run_until_idle();
+            if self.has_left(P::cpu()) {
+                return;
+            }
             P::idle(|| self.enter_idle());
             self.exit_idle();
         }
@@ -75,6 +79,10 @@ impl<P: Platform> Executor<P> {
         let (_, cpu) = self.here().expect("run by a thread that is no CPU");
         loop {
             while self.turn() {}
+            if cpu.turning.get() == 0 {
+                // It has left.
+                return;
+            }
             let spin = cpu.spin.get();
             if !(0..spin).any(|_| {
                 P::relax();
@@ -94,9 +102,15 @@ impl<P: Platform> Executor<P> {
     pub fn turn(&self) -> bool {
         let Some((me, cpu)) = self.here() else { return false };
         if cpu.turning.get() == 0 {
+            if self.has_left(me) {
+                return false;
+            }
             cpu.turning.set(1);
             cpu.since.set(P::now());
             self.online.fetch_or(1 << me, AcqRel);
+        }
+        if cpu.summoned.get() != 0 && self.answer_summons(me, cpu) {
+            return false;
         }
         if self.is_timed() {
             cpu.clock.set(P::now());
@@ -117,6 +131,7 @@ impl<P: Platform> Executor<P> {
     /// Whether something goes before user tasks.
     pub(crate) fn higher_ready(cpu: &PerCpu<P>) -> bool {
         cpu.woken_drivers.get() != 0
+            || cpu.summoned.get() != 0
             || cpu.ready.peek(DRIVERS | GROUP_BITS | TIMER) != 0
             || !cpu.fifos.iter().all(Fifo::is_empty)
     }
@@ -129,25 +144,30 @@ impl<P: Platform> Executor<P> {
             cpu.woken_drivers.set(0);
         }
         let bits = cpu.ready.take(bits);
-        let mut drivers = woken | bits & DRIVERS;
-        while drivers != 0 {
-            let driver = drivers.trailing_zeros();
-            drivers &= drivers - 1;
-            if let Some(task) = cpu.driver(&self.slab, driver as usize) {
-                self.poll_driver(cpu, task, me, driver);
-            }
-        }
+        self.serve_drivers(cpu, cpu, me, woken | bits & DRIVERS);
         if bits & !DRIVERS != 0 {
-            self.serve_groups(me, cpu, bits);
+            self.serve_groups(cpu, cpu, me, bits);
             self.serve_queues(me, cpu, bits);
         }
         bits
     }
 
+    /// Drivers of the first level of `owner`, whose number is `home`: the calling CPU, or one that has left.
+    #[inline]
+    pub(crate) fn serve_drivers(&self, cpu: &PerCpu<P>, owner: &PerCpu<P>, home: u32, mut drivers: u64) {
+        while drivers != 0 {
+            let driver = drivers.trailing_zeros();
+            drivers &= drivers - 1;
+            if let Some(task) = owner.driver(&self.slab, driver as usize) {
+                self.poll_driver(cpu, owner, task, home, driver);
+            }
+        }
+    }
+
     /// The drivers of the second level.
-    fn serve_groups(&self, me: u32, cpu: &PerCpu<P>, bits: u64) {
+    pub(crate) fn serve_groups(&self, cpu: &PerCpu<P>, owner: &PerCpu<P>, home: u32, bits: u64) {
         for number in (0..GROUPS).filter(|number| bits & group_bit(*number) != 0) {
-            let Some(group) = cpu.group(number) else { continue };
+            let Some(group) = owner.group(number) else { continue };
             for (word, ready) in group.ready.iter().enumerate() {
                 // The group's bit was taken with acquire: what was set before it was marked is seen here.
                 if ready.load(Relaxed) == 0 {
@@ -159,7 +179,7 @@ impl<P: Platform> Executor<P> {
                     drivers &= drivers - 1;
                     let slot = group.slots.get(index).map_or(NONE, |slot| slot.load(Acquire));
                     if let Some(task) = self.slab.get(slot) {
-                        self.poll_driver(cpu, task, me, group_driver(number, index));
+                        self.poll_driver(cpu, owner, task, home, group_driver(number, index));
                     }
                 }
             }
@@ -175,6 +195,10 @@ impl<P: Platform> Executor<P> {
             self.drain(me, cpu);
         }
         if bits & POKE != 0 {
+            if self.leaving.load(Acquire) != 0 {
+                // This may be within a poll: the turn answers.
+                cpu.summoned.set(1);
+            }
             self.poke_idle(me, cpu);
         }
     }
@@ -194,6 +218,17 @@ impl<P: Platform> Executor<P> {
         }
         if now.is_some() {
             self.poke_idle(me, cpu);
+        }
+    }
+
+    /// A task that comes from the inbox of a CPU that has left.
+    pub(crate) fn receive_any(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>) {
+        match cpu.fifo(task.class()) {
+            Some(fifo) => self.receive(fifo, task),
+            None => {
+                self.receive_user(me, cpu, task, P::now());
+                self.poke_idle(me, cpu);
+            }
         }
     }
 
@@ -277,13 +312,13 @@ impl<P: Platform> Executor<P> {
     }
 
     #[inline]
-    fn poll_driver(&self, cpu: &PerCpu<P>, task: Task<'_>, me: u32, driver: u32) {
+    fn poll_driver(&self, cpu: &PerCpu<P>, owner: &PerCpu<P>, task: Task<'_>, home: u32, driver: u32) {
         let Some(start) = task.state().start_driver() else {
             return;
         };
-        let number = Target::driver(me, driver);
+        let number = Target::driver(home, driver);
         if self.poll(cpu, task, number, start, self.is_timed()).is_ready() {
-            cpu.release_driver(driver);
+            owner.release_driver(driver);
             self.complete(task);
         }
     }
@@ -421,6 +456,9 @@ impl<P: Platform> Executor<P> {
     /// event, if there is one. From then on whatever becomes ready here interrupts the CPU. Interrupts masked.
     pub fn enter_idle(&self) -> bool {
         let Some((me, cpu)) = self.here() else { return false };
+        if self.has_left(me) {
+            return true;
+        }
         self.idle.fetch_or(1 << me, AcqRel);
         // Said first, looked second; whoever makes a user task stealable looks second as well.
         fence(core::sync::atomic::Ordering::SeqCst);
@@ -446,6 +484,9 @@ impl<P: Platform> Executor<P> {
     /// The calling CPU is awake again, or did not sleep.
     pub fn exit_idle(&self) {
         let Some((me, cpu)) = self.here() else { return };
+        if self.has_left(me) {
+            return;
+        }
         cpu.ready.back(Away::Asleep);
         self.idle.fetch_and(!(1 << me), AcqRel);
         cpu.times.idle.stop_once(P::now());

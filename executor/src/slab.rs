@@ -185,6 +185,15 @@ impl<T: Slot> Slab<T> {
         self.free_common(slot);
     }
 
+    /// Gives back what a CPU keeps to itself, by that CPU.
+    pub fn empty(&self, cache: &Cache) {
+        while let Some(slot) = self.get(cache.head.get()) {
+            cache.head.set(T::link(slot).get());
+            self.free_common(slot);
+        }
+        cache.length.set(0);
+    }
+
     fn free_common(&self, slot: T::Ref<'_>) {
         let mut head = self.free.load(Relaxed);
         loop {

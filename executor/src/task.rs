@@ -262,6 +262,11 @@ impl<'a> Task<'a> {
         self.head().home.set(cpu as u8);
     }
 
+    /// Moves the task from a CPU that has left, if it is that one's.
+    pub fn inherit(self, from: u32, to: u32) {
+        self.head().home.replace(from as u8, to as u8);
+    }
+
     /// Whether it stands in its CPU's list; see [`Head`].
     #[inline]
     pub fn is_queued(self) -> bool {

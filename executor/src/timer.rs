@@ -25,7 +25,22 @@ impl<P: Platform> Executor<P> {
         // The timer is disarmed by its interrupt, or armed for something that is looked at right here.
         cpu.armed.set(NEVER);
         self.take_cancelled(cpu);
-        cpu.wheel.advance(&self.entries, P::now());
+        self.fire_until(cpu, P::now());
+        let next = cpu.wheel.next_event().unwrap_or(NEVER);
+        cpu.next_event.set(next);
+        self.arm(cpu, next);
+    }
+
+    /// Wakes everybody who sleeps here, due or not: the calling CPU leaves.
+    pub(crate) fn expire_timers(&self, cpu: &PerCpu<P>) {
+        self.take_cancelled(cpu);
+        self.fire_until(cpu, NEVER);
+        cpu.next_event.set(NEVER);
+        self.arm(cpu, NEVER);
+    }
+
+    fn fire_until(&self, cpu: &PerCpu<P>, now: u64) {
+        cpu.wheel.advance(&self.entries, now);
         while let Some(entry) = cpu.wheel.take_due(&self.entries) {
             let Some(sleeper) = entry.fire() else { continue };
             self.entries.free(entry, Some(&cpu.entries));
@@ -34,13 +49,10 @@ impl<P: Platform> Executor<P> {
                 Sleeper::Foreign(waker) => waker.wake(),
             }
         }
-        let next = cpu.wheel.next_event().unwrap_or(NEVER);
-        cpu.next_event.set(next);
-        self.arm(cpu, next);
     }
 
     /// Takes what was cancelled elsewhere out of the wheel.
-    fn take_cancelled(&self, cpu: &PerCpu<P>) {
+    pub(crate) fn take_cancelled(&self, cpu: &PerCpu<P>) {
         if cpu.cancelled.load(Relaxed) == NONE {
             return;
         }
@@ -163,7 +175,10 @@ impl<P: Platform> Sleep<P> {
             Some(Look::Waiting) => return Poll::Pending,
             Some(Look::Fired) => {
                 self.entry = NONE;
-                return Poll::Ready(());
+                // Not if the CPU has left in whose wheel it was: then it sleeps on here.
+                if P::now() >= self.deadline {
+                    return Poll::Ready(());
+                }
             }
             None => {}
         }

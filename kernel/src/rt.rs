@@ -102,7 +102,11 @@ pub fn executor() -> &'static Executor<Machine> {
 pub fn run() -> ! {
     debug_assert!((PerCpu::cpu_id() as usize) < MAX_CPUS);
     Cpu::unmask_interrupts();
-    EXECUTOR.run()
+    EXECUTOR.run();
+    // Taken out of service: nothing is left to do, and an interrupt may still come.
+    loop {
+        Machine::idle(|| true);
+    }
 }
 
 /// Spawns a task that nobody joins.

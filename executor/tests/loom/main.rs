@@ -25,11 +25,15 @@
 //! | `State::complete` releases a task that is still linked | `a_slot_is_not_used_again_while_its_task_is_linked` |
 //! | the joiner's number is stored after `JOINER` | `a_join_by_a_task_of_another_cpu_is_woken` |
 //! | holds are counted by a load and a store | `a_hold_dropped_elsewhere_lets_the_abort_through` |
+//! | a wake for a CPU that has left does not call its heir | `a_driver_is_inherited` |
+//! | a CPU that leaves does not call its heir | `a_driver_is_inherited` |
+//! | the inbox of a CPU that has left is not looked at | `a_service_task_is_inherited` |
 //! | dropping `HoldAbort` looks for an abort by a plain load | `a_hold_dropped_elsewhere_lets_the_abort_through` |
 #![cfg(loom)]
 
 mod abort;
 mod join;
+mod retire;
 mod timer;
 mod user;
 mod wake;

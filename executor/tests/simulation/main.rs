@@ -6,6 +6,7 @@ mod abort;
 mod accounts;
 mod fairness;
 mod machine;
+mod retire;
 mod user;
 mod wakes;
 
