@@ -153,7 +153,7 @@ impl<P: Platform> Executor<P> {
     }
 
     /// Drivers of the first level of `owner`, whose number is `home`: the calling CPU, or one that has left.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn serve_drivers(&self, cpu: &PerCpu<P>, owner: &PerCpu<P>, home: u32, mut drivers: u64) {
         while drivers != 0 {
             let driver = drivers.trailing_zeros();
@@ -311,7 +311,7 @@ impl<P: Platform> Executor<P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn poll_driver(&self, cpu: &PerCpu<P>, owner: &PerCpu<P>, task: Task<'_>, home: u32, driver: u32) {
         let Some(start) = task.state().start_driver() else {
             return;
