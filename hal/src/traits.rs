@@ -249,6 +249,9 @@ pub trait InterruptController: Sync {
     fn mask(&self, line: u32);
     /// Lets a line be signalled.
     fn unmask(&self, line: u32);
+    /// Signals an edge-triggered line by software, as its device would, to the calling CPU: for measuring and testing. False if
+    /// there is no such line.
+    fn raise(&self, line: u32) -> bool;
     /// Interrupts another CPU (or this one). Stores made before are visible to that CPU's handler.
     fn send_ipi(&self, cpu: u32);
 }

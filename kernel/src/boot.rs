@@ -10,7 +10,9 @@ use hal::{
 };
 use log::LevelFilter;
 
-use crate::{build_id::BuildId, command_line, cpu, drivers, fs, klog, mm, random, rt, symbols, task, tty::Tty};
+use crate::{
+    build_id::BuildId, command_line, cpu, drivers, fs, klog, mm, random, rt, symbols, task, tty::Tty, wakeups,
+};
 
 /// The boot CPU's whole life.
 pub fn main(boot: &'static BootInfo) -> ! {
@@ -74,6 +76,9 @@ async fn bring_up(boot: &'static BootInfo) {
         Ok(root) => root,
         Err(error) => panic!("no root file system: {error:?}"),
     };
+    if command_line::value("measure") == Some("wakeups") {
+        return wakeups::run().await;
+    }
     let init = command_line::value("init").unwrap_or("/init");
     if let Err(error) = task::boot::start_init(init, root, tty).await {
         panic!("{init} does not start: {error:?}");

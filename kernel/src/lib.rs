@@ -27,3 +27,4 @@ pub mod syscall;
 pub mod tally;
 pub mod task;
 pub mod tty;
+pub mod wakeups;

@@ -24,6 +24,7 @@ mod distributor {
     pub(super) const GROUP: usize = 0x080;
     pub(super) const SET_ENABLE: usize = 0x100;
     pub(super) const CLEAR_ENABLE: usize = 0x180;
+    pub(super) const SET_PENDING: usize = 0x200;
     pub(super) const CLEAR_PENDING: usize = 0x280;
     pub(super) const CLEAR_ACTIVE: usize = 0x380;
     pub(super) const PRIORITY: usize = 0x400;
@@ -270,6 +271,14 @@ impl InterruptController for Controller {
         if line < self.lines {
             self.bank(line).write_bit(distributor::SET_ENABLE, line);
         }
+    }
+
+    fn raise(&self, line: u32) -> bool {
+        let exists = (FIRST_SHARED..self.lines).contains(&line);
+        if exists {
+            self.bank(line).write_bit(distributor::SET_PENDING, line);
+        }
+        exists
     }
 
     fn send_ipi(&self, cpu: u32) {

@@ -118,6 +118,14 @@ impl InterruptController for Controller {
         });
     }
 
+    fn raise(&self, line: u32) -> bool {
+        machine::with_machine(|machine| {
+            lock(&machine.lines).line(line).latched = true;
+            machine.notify();
+        });
+        true
+    }
+
     fn send_ipi(&self, cpu: u32) {
         machine::with_machine(|machine| {
             machine.with_cpu(cpu, |state| state.ipi = true);

@@ -192,6 +192,14 @@ impl InterruptController for Controller {
         io_apic::set_masked(line, false);
     }
 
+    fn raise(&self, line: u32) -> bool {
+        let exists = io_apic::trigger(line).is_some();
+        if exists {
+            send_command(this_id(), COMMAND_FIXED | (LINE_VECTOR + line));
+        }
+        exists
+    }
+
     fn send_ipi(&self, cpu: u32) {
         if let Some(data) = CpuData::of(cpu) {
             send_command(data.apic_id.load(Relaxed), COMMAND_FIXED | IPI_VECTOR);

@@ -79,6 +79,8 @@ pub struct Machine {
     pub memory: String,
     /// What runs the guest's instructions.
     pub accelerator: Accelerator,
+    /// Whether a nanosecond passes for every instruction, and only then, all CPUs taking turns: with emulation alone.
+    pub counted: bool,
     /// Words added to the kernel's command line.
     pub words: Vec<String>,
     /// Serial port.
@@ -115,6 +117,7 @@ impl Default for Machine {
             cpus: 4,
             memory: "1G".to_owned(),
             accelerator: Accelerator::Tcg,
+            counted: false,
             words: Vec::new(),
             console: Console::Pipe,
             monitor: None,
@@ -148,7 +151,11 @@ impl Machine {
                 ]);
             }
         }
-        qemu.args(["-accel", self.accelerator.qemu_argument()]);
+        if self.counted {
+            qemu.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
+        } else {
+            qemu.args(["-accel", self.accelerator.qemu_argument()]);
+        }
         qemu.args(["-smp", &self.cpus.to_string(), "-m", &self.memory]);
         qemu.args(["-display", "none", "-nodefaults", "-no-reboot"]);
         match self.console {

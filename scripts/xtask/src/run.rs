@@ -33,6 +33,9 @@ pub struct Options {
     /// Emulate even where a hypervisor works
     #[arg(long)]
     emulate: bool,
+    /// Emulate, with a nanosecond of the guest's time for every instruction, the CPUs taking turns
+    #[arg(long)]
+    counted: bool,
     /// Without a terminal: show the boot's log as well
     #[arg(long, short)]
     verbose: bool,
@@ -97,7 +100,7 @@ impl Qemu {
 
 fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
     let at_terminal = stdin().is_terminal();
-    let accelerator = if options.emulate || options.gdb {
+    let accelerator = if options.emulate || options.gdb || options.counted {
         Accelerator::Tcg
     } else {
         Accelerator::choose(boot)
@@ -106,6 +109,7 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
         cpus: options.smp,
         memory: options.memory,
         accelerator,
+        counted: options.counted,
         words: options.words,
         console: if at_terminal { Console::Terminal } else { Console::Pipe },
         monitor: None,

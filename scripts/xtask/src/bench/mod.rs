@@ -1,5 +1,6 @@
 //! `scripts/bench`: runs suites that measure, and shows what came of them: a table, a JSON file with every sample, a plot.
 
+mod guest;
 mod plot;
 mod report;
 mod table;
@@ -37,6 +38,9 @@ pub struct Bench {
     /// Only rows whose short name contains this
     #[arg(long)]
     only: Option<String>,
+    /// Instead: in the kernel, counted in instructions by an emulator, on both architectures
+    #[arg(long, conflicts_with_all = ["runs", "quick", "maitake", "only"])]
+    guest: bool,
 }
 
 impl Bench {
@@ -51,6 +55,12 @@ impl Bench {
         let mut good = true;
         let mut suites = Vec::new();
         for name in &self.suites {
+            if self.guest {
+                suites.push(match name {
+                    Name::Executor => guest::executor()?,
+                });
+                continue;
+            }
             let samples = directory.join(format!("{date}-samples.json"));
             good &= match name {
                 Name::Executor => self.executor(&samples)?,
@@ -60,6 +70,10 @@ impl Bench {
             fs::remove_file(&samples)?;
         }
         for suite in &suites {
+            if self.guest {
+                println!("{}", table::details(suite));
+                continue;
+            }
             println!("{}", table::verdicts(suite));
             println!("{}", table::details(suite));
             let drawing = directory.join(format!("{date}-{}.svg", suite.suite));
