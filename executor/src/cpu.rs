@@ -161,6 +161,7 @@ pub struct PerCpu<P: Platform> {
     pub passed_since: OwnedU64,
     pub tasks: Cache,
     pub entries: Cache,
+    pub blocks: Cache,
     /// For what the timer is armed. Holds, or [`TIMER`](crate::ready::TIMER) is set.
     pub armed: OwnedU64,
     /// The wheel's next event, or an earlier time.
@@ -204,6 +205,7 @@ impl<P: Platform> PerCpu<P> {
                 passed_since: OwnedU64::new(NEVER),
                 tasks: Cache::new(),
                 entries: Cache::new(),
+                blocks: Cache::new(),
                 armed: OwnedU64::new(NEVER),
                 next_event: OwnedU64::new(NEVER),
                 wheel: Wheel::new(),

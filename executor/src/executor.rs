@@ -4,6 +4,7 @@ use core::{future::Future, marker::PhantomData, panic::Location};
 
 use crate::{
     cpu::PerCpu,
+    entry::Entry,
     join::JoinHandle,
     options::{Class, Name, SpawnError, SpawnOptions, TaskId},
     platform::Platform,
@@ -17,7 +18,7 @@ use crate::{
     state::Wake,
     task::{Head, Task},
     waker::Target,
-    wheel::Entry,
+    wheel::Block,
 };
 
 /// The most CPUs one executor drives.
@@ -30,6 +31,7 @@ pub const MAX_CPUS: usize = if cfg!(loom) { 2 } else { 64 };
 pub struct Executor<P: Platform> {
     pub(crate) slab: Slab<Head>,
     pub(crate) entries: Slab<Entry>,
+    pub(crate) blocks: Slab<Block>,
     pub(crate) cpus: [PerCpu<P>; MAX_CPUS],
     /// CPUs that have begun to turn.
     pub(crate) online: AtomicU64,
@@ -48,6 +50,7 @@ impl<P: Platform> Executor<P> {
             Self {
                 slab: Slab::new(),
                 entries: Slab::new(),
+                blocks: Slab::new(),
                 cpus: array!(PerCpu::new()),
                 online: AtomicU64::new(0),
                 idle: AtomicU64::new(0),

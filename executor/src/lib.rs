@@ -74,6 +74,7 @@ mod balance;
 mod cell;
 mod cpu;
 mod drivers;
+mod entry;
 mod executor;
 mod fair;
 mod gate;
@@ -116,11 +117,12 @@ pub use stats::{CpuInfo, TaskInfo};
 pub use stopwatch::Stopwatch;
 pub use timer::{Elapsed, Sleep, Timeout, YieldNow, sleep_until, timeout, yield_now};
 
-/// Bytes of a timer entry, one of which every armed [`Sleep`] uses, besides itself.
-pub const TIMER_ENTRY_BYTES: usize = size_of::<wheel::Entry>();
+/// Bytes that an armed [`Sleep`] uses besides itself, if there are many: an entry, and its part of a block of the wheel.
+pub const TIMER_ENTRY_BYTES: usize =
+    size_of::<entry::Entry>() + size_of::<wheel::Block>().div_ceil(wheel::RECORDS as usize);
 
 #[cfg(not(loom))]
 const _: () = assert!(
-    size_of::<task::Head>() == 16 && size_of::<task::Body>() == 192 && TIMER_ENTRY_BYTES == 64,
-    "four tasks to a cache line, and three more for each; a timer entry is one"
+    size_of::<task::Head>() == 16 && size_of::<task::Body>() == 192 && size_of::<entry::Entry>() == 32,
+    "four tasks to a cache line, and three more for each; two timer entries to one"
 );

@@ -123,6 +123,7 @@ impl<P: Platform> Executor<P> {
         }
         self.slab.empty(&cpu.tasks);
         self.entries.empty(&cpu.entries);
+        self.blocks.empty(&cpu.blocks);
         cpu.note_load(P::now());
         // What was woken here in task context stands in a word of its own.
         cpu.ready.mark(cpu.woken_drivers.get());

@@ -6,17 +6,18 @@ use core::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use crate::{
     cpu::{NEVER, PerCpu},
+    entry::{EntryRef, Sleeper},
     executor::Executor,
     platform::Platform,
     prim::Ordering::{Acquire, Relaxed, Release},
     task::NONE,
     waker::{self, Target},
-    wheel::{Entry, Look, Sleeper},
+    wheel::Memory,
 };
 
 impl<P: Platform> Executor<P> {
@@ -40,9 +41,11 @@ impl<P: Platform> Executor<P> {
     }
 
     fn fire_until(&self, cpu: &PerCpu<P>, now: u64) {
-        cpu.wheel.advance(&self.entries, now);
-        while let Some(entry) = cpu.wheel.take_due(&self.entries) {
-            let Some(sleeper) = entry.fire() else { continue };
+        let memory = self.timer_memory(cpu);
+        cpu.wheel.advance(memory, now);
+        while let Some((entry, number)) = cpu.wheel.take_due::<P>(memory) {
+            let Some(entry) = self.entries.get(entry) else { continue };
+            let Some(sleeper) = entry.fire(number) else { continue };
             self.entries.free(entry, Some(&cpu.entries));
             match sleeper {
                 Sleeper::Number(number) => self.wake(Target::of(number)),
@@ -51,15 +54,25 @@ impl<P: Platform> Executor<P> {
         }
     }
 
+    #[inline]
+    fn timer_memory<'a>(&'a self, cpu: &'a PerCpu<P>) -> Memory<'a> {
+        Memory {
+            entries: &self.entries,
+            blocks: &self.blocks,
+            cache: Some(&cpu.blocks),
+        }
+    }
+
     /// Takes what was cancelled elsewhere out of the wheel.
     pub(crate) fn take_cancelled(&self, cpu: &PerCpu<P>) {
         if cpu.cancelled.load(Relaxed) == NONE {
             return;
         }
+        let memory = self.timer_memory(cpu);
         let mut list = cpu.cancelled.swap(NONE, Acquire);
         while let Some(entry) = self.entries.get(list) {
             list = entry.mail.load(Relaxed);
-            cpu.wheel.remove(&self.entries, entry);
+            cpu.wheel.remove(memory, &entry);
             entry.retire();
             self.entries.free(entry, Some(&cpu.entries));
         }
@@ -74,13 +87,13 @@ impl<P: Platform> Executor<P> {
     }
 
     /// Leaves a cancelled entry to the CPU in whose wheel it is.
-    fn mail_cancelled(&self, cpu: &PerCpu<P>, entry: &Entry) {
+    fn mail_cancelled(&self, cpu: &PerCpu<P>, entry: EntryRef<'_>) {
         let mut head = cpu.cancelled.load(Relaxed);
         loop {
             entry.mail.store(head, Relaxed);
             match cpu
                 .cancelled
-                .compare_exchange_weak(head, entry.slot(), Release, Relaxed)
+                .compare_exchange_weak(head, entry.number, Release, Relaxed)
             {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -88,6 +101,9 @@ impl<P: Platform> Executor<P> {
         }
     }
 }
+
+/// The number of no waker of this executor.
+const FOREIGN: u64 = u64::MAX;
 
 /// Ready at or after a deadline, never before. Made by [`sleep_until`].
 ///
@@ -98,6 +114,8 @@ impl<P: Platform> Executor<P> {
 /// its timers next.
 pub struct Sleep<P: Platform> {
     deadline: u64,
+    /// The number of the waker that the entry is to wake, or [`FOREIGN`].
+    number: u64,
     /// The entry, if one is or was armed; the CPU in whose wheel it is.
     entry: u32,
     generation: u32,
@@ -110,6 +128,7 @@ pub struct Sleep<P: Platform> {
 pub const fn sleep_until<P: Platform>(deadline: u64) -> Sleep<P> {
     Sleep {
         deadline,
+        number: FOREIGN,
         entry: NONE,
         generation: 0,
         cpu: NONE,
@@ -140,9 +159,9 @@ impl<P: Platform> Sleep<P> {
             executor.cpus.get(self.cpu as usize),
         );
         let (Some(entry), Some(cpu)) = (entry, cpu) else { return };
-        if P::cpu() == self.cpu && !P::in_interrupt() {
+        if self.is_here() {
             if entry.cancel_here(self.generation) {
-                cpu.wheel.remove(&executor.entries, entry);
+                cpu.wheel.remove(executor.timer_memory(cpu), &entry);
                 executor.entries.free(entry, Some(&cpu.entries));
             }
         } else if entry.cancel_elsewhere(self.generation) {
@@ -151,36 +170,47 @@ impl<P: Platform> Sleep<P> {
         }
     }
 
-    /// Whether the entry that was armed still waits, to wake `waker`. `None` if there is none.
+    /// Whether the entry, if there is one, is in the wheel of the calling CPU, which may touch it.
     #[inline]
-    fn look(&mut self, waker: &Waker) -> Option<Look> {
-        let entry = P::executor().entries.get(self.entry)?;
-        if entry.look(self.generation) == Look::Fired {
-            return Some(Look::Fired);
+    fn is_here(&self) -> bool {
+        P::cpu() == self.cpu && !P::in_interrupt()
+    }
+
+    /// Whether an entry waits, to wake the waker of this number. If it has fired or is given up there is none any more.
+    #[inline]
+    fn waits(&mut self, number: u64) -> bool {
+        let executor = P::executor();
+        let Some(entry) = executor.entries.get(self.entry) else {
+            return false;
+        };
+        if !entry.is_waiting(self.generation) {
+            self.entry = NONE;
+            return false;
         }
-        match waker::number::<P>(waker) {
-            Some(number) if entry.wakes(number) => Some(Look::Waiting),
-            Some(number) if !entry.is_foreign() => Some(entry.rearm(self.generation, number)),
-            _ => {
-                // Rare: arm another entry for the other waker.
-                self.cancel();
-                None
-            }
+        if number == self.number && number != FOREIGN {
+            return true;
         }
+        if number != FOREIGN && self.number != FOREIGN && self.is_here() {
+            let cpu = &executor.cpus[self.cpu as usize];
+            cpu.wheel.renumber(executor.timer_memory(cpu), &entry, number);
+            self.number = number;
+            return true;
+        }
+        // Rare: another entry is armed for the other waker.
+        self.cancel();
+        false
     }
 
     #[inline]
     fn poll_in_place(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match self.look(context.waker()) {
-            Some(Look::Waiting) => return Poll::Pending,
-            Some(Look::Fired) => {
-                self.entry = NONE;
-                // Not if the CPU has left in whose wheel it was: then it sleeps on here.
-                if P::now() >= self.deadline {
-                    return Poll::Ready(());
-                }
-            }
-            None => {}
+        let number = waker::number::<P>(context.waker()).unwrap_or(FOREIGN);
+        let was_armed = self.entry != NONE;
+        if self.waits(number) {
+            return Poll::Pending;
+        }
+        // Fired is not yet due, if the CPU has left in whose wheel it was or memory was short: then it sleeps on.
+        if was_armed && P::now() >= self.deadline {
+            return Poll::Ready(());
         }
         let executor = P::executor();
         let (me, cpu) = executor.here().expect("a sleep is polled by a CPU");
@@ -196,13 +226,14 @@ impl<P: Platform> Sleep<P> {
         let Some(entry) = executor.entries.allocate(Some(&cpu.entries)) else {
             return self.poll_without_entry(context);
         };
-        let sleeper = match waker::number::<P>(context.waker()) {
-            Some(number) => Sleeper::Number(number),
-            None => Sleeper::Foreign(context.waker().clone()),
-        };
-        self.generation = entry.arm(self.deadline, sleeper);
-        (self.entry, self.cpu) = (entry.slot(), me);
-        cpu.wheel.insert(&executor.entries, entry);
+        let memory = executor.timer_memory(cpu);
+        if !cpu.wheel.insert(memory, entry.number, self.deadline, number) {
+            executor.entries.free(entry, Some(&cpu.entries));
+            return self.poll_without_entry(context);
+        }
+        let foreign = (number == FOREIGN).then(|| context.waker().clone());
+        self.generation = entry.arm(foreign);
+        (self.number, self.entry, self.cpu) = (number, entry.number, me);
         if first {
             cpu.next_event.set(self.deadline);
             if self.deadline < cpu.armed.get() {

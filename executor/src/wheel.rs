@@ -1,260 +1,141 @@
 //! The timer wheel of one CPU: O(1) to insert and to cancel, exact, and silent until something is due.
 //!
-//! Six levels of 64 slots. A slot of level 0 spans 2^16 ns, one of level n 2^(16+6n). An entry goes to the level of the
-//! highest bit in which its deadline differs from the wheel's own time, so that everything on a level comes before
-//! everything on the next, and every slot of a level before those to its right. A bitmap per level finds the first
-//! occupied slot, and each slot remembers the least deadline put into it: that is the next event, exactly. (After a cancel
-//! it may be too small: one needless look, never a late one.)
+//! Six levels of 64 slots. A slot of level 0 spans 2^16 ns, one of level n 2^(16+6n). A deadline goes to the level of the
+//! highest bit in which it differs from the wheel's own time, so that everything on a level comes before everything on the
+//! next, and every slot of a level before those to its right. A bitmap per level finds the first occupied slot, and each slot
+//! remembers the least deadline put into it: that is the next event, exactly. (After a cancel it may be too small: one
+//! needless look, never a late one.)
 //!
-//! No interrupt is ever spent on moving entries down. When the wheel is advanced, for an event or for none, whatever
-//! stands in a slot that has begun is either due or finds its place again relative to the new time.
+//! No interrupt is ever spent on moving sleepers down. When the wheel is advanced, for an event or for none, a slot that has
+//! passed is due as a whole; what stands in one that has only begun is either due or finds its place again relative to the
+//! new time.
 //!
-//! The wheel belongs to its CPU, which works on it in task context, without a lock. That is possible because entries stand
-//! in a type-stable slab and not in the futures that wait: a future that is dropped on another CPU says so in the entry's
-//! state word, leaves the entry in the wheel's mailbox and is gone. The word decides between firing and cancelling.
+//! A slot is a bag of [`Record`]s, in blocks: what is due is read from one end of a block to the other, with the entries
+//! prefetched, instead of from one entry to the next. Only the first block of a bag has room; the hole that a cancel leaves is
+//! filled with the bag's last record, whose [`Entry`] is told. Which one a bag gives first, of those in one slot, is not said.
 //!
-//! | bits of the word | meaning |
-//! |---|---|
-//! | 63..32 | generation: a future whose generation has passed has fired |
-//! | `ARMED` | the entry is in a wheel and a future waits for it |
-//! | `CANCELLED` | it is in a wheel or was, and in its mailbox or on the way there |
-//! | `FOREIGN` | what is to be woken is a waker of another kind |
+//! The wheel belongs to its CPU, which works on it in task context, without a lock; see [`crate::entry`] for how others cancel.
 
-use core::task::Waker;
+use core::ptr::NonNull;
 
 use crate::{
-    prim::{
-        AtomicU32, AtomicU64, ExclusiveCell,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
-        OwnedU32, OwnedU64,
-    },
-    slab::{Slab, Slot},
+    entry::Entry,
+    platform::Platform,
+    prim::{OwnedU32, OwnedU64},
+    slab::{Cache, Slab, Slot},
     task::NONE,
 };
 
 const LEVELS: usize = if cfg!(loom) { 2 } else { 6 };
 const BITS: u32 = 6;
 const GRAIN: u32 = 16;
-/// Beyond this many nanoseconds from now (52 days) entries wait in the last slot and are looked at again.
-const SPAN: u64 = 1 << (GRAIN + BITS * LEVELS as u32);
+/// Records of a block.
+pub const RECORDS: u32 = 10;
+/// Bits of an entry's place that are the index in the block.
+const INDEX_BITS: u32 = 4;
+/// The bag of what is due. A slot's is `level << 6 | index`.
+const DUE: u32 = u32::MAX;
 
-const ARMED: u64 = 1 << 0;
-const CANCELLED: u64 = 1 << 1;
-const FOREIGN: u64 = 1 << 2;
-
-/// Places of an entry: a slot of a level is `level << 8 | index`.
-const NOWHERE: u32 = u32::MAX;
-const DUE: u32 = u32::MAX - 1;
-
-/// An entry.
-#[repr(align(64))]
-pub struct Entry {
-    state: AtomicU64,
+/// A sleeper in the wheel.
+struct Record {
     deadline: OwnedU64,
-    /// The number of the waker.
+    /// The number of its waker, if it is one of this executor.
     number: OwnedU64,
-    slot: u32,
-    place: OwnedU32,
+    /// Its entry.
+    entry: OwnedU32,
+}
+
+impl Record {
+    fn copy(&self, from: &Self) {
+        self.deadline.set(from.deadline.get());
+        self.number.set(from.number.get());
+        self.entry.set(from.entry.get());
+    }
+}
+
+/// Some records of one bag. The owner's alone.
+#[repr(align(64))]
+pub struct Block {
+    /// The bag's next block, or the next free block.
     next: OwnedU32,
-    previous: OwnedU32,
-    /// The mailbox's link.
-    pub mail: AtomicU32,
-    foreign: ExclusiveCell<Option<Waker>>,
+    bag: OwnedU32,
+    /// Records in use, from the first on.
+    count: OwnedU32,
+    records: [Record; RECORDS as usize],
 }
 
-/// Who is to be woken.
-pub enum Sleeper {
-    /// A waker of this executor, by number.
-    Number(u64),
-    /// Another.
-    Foreign(Waker),
+/// A block, found by its number.
+#[derive(Clone, Copy)]
+pub struct BlockRef<'a> {
+    number: u32,
+    block: &'a Block,
 }
 
-/// What a future finds of its entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// It waits.
-    Waiting,
-    /// It has fired.
-    Fired,
+impl core::ops::Deref for BlockRef<'_> {
+    type Target = Block;
+
+    #[inline]
+    fn deref(&self) -> &Block {
+        self.block
+    }
 }
 
-impl Slot for Entry {
+impl Slot for Block {
     type Rest = ();
-    type Ref<'a> = &'a Self;
+    type Ref<'a> = BlockRef<'a>;
 
-    fn new(slot: u32) -> (Self, ()) {
-        let entry = Self {
-            state: AtomicU64::new(0),
-            deadline: OwnedU64::new(0),
-            number: OwnedU64::new(0),
-            slot,
-            place: OwnedU32::new(NOWHERE),
+    fn new(_: u32) -> (Self, ()) {
+        let block = Self {
             next: OwnedU32::new(NONE),
-            previous: OwnedU32::new(NONE),
-            mail: AtomicU32::new(NONE),
-            foreign: ExclusiveCell::new(None),
+            bag: OwnedU32::new(DUE),
+            count: OwnedU32::new(0),
+            records: [const {
+                Record {
+                    deadline: OwnedU64::new(0),
+                    number: OwnedU64::new(0),
+                    entry: OwnedU32::new(NONE),
+                }
+            }; RECORDS as usize],
         };
-        (entry, ())
+        (block, ())
     }
 
     #[inline]
     #[expect(unsafe_code, reason = "as the slab demands")]
-    unsafe fn at<'a>(_: u32, slot: core::ptr::NonNull<Self>) -> &'a Self
+    unsafe fn at<'a>(number: u32, slot: NonNull<Self>) -> BlockRef<'a>
     where
         Self: 'a,
     {
         // SAFETY: by this function's contract; shared by reference only.
-        unsafe { slot.as_ref() }
+        let block = unsafe { slot.as_ref() };
+        BlockRef { number, block }
     }
 
     #[inline]
-    fn number(slot: &Self) -> u32 {
-        slot.slot
+    fn number(slot: BlockRef<'_>) -> u32 {
+        slot.number
     }
 
     #[inline]
-    fn link<'a>(slot: &'a Self) -> &'a OwnedU32
+    fn link<'a>(slot: BlockRef<'a>) -> &'a OwnedU32
     where
         Self: 'a,
     {
-        &slot.next
-    }
-}
-
-// SAFETY: everything shared is an atomic, except `foreign`, whose accessors the state word appoints.
-#[expect(unsafe_code, reason = "a cell that the state word appoints the users of")]
-unsafe impl Sync for Entry {}
-
-const fn armed(generation: u32) -> u64 {
-    (generation as u64) << 32 | ARMED
-}
-
-impl Entry {
-    pub fn slot(&self) -> u32 {
-        self.slot
-    }
-
-    /// Makes the free entry one that waits for `deadline`; its generation. By the entry's owner, who inserts it next.
-    #[inline]
-    pub fn arm(&self, deadline: u64, sleeper: Sleeper) -> u32 {
-        let generation = (self.state.load(Relaxed) >> 32) as u32;
-        self.deadline.set(deadline);
-        let kind = match sleeper {
-            Sleeper::Number(number) => {
-                self.number.set(number);
-                0
-            }
-            Sleeper::Foreign(waker) => {
-                self.replace_foreign(Some(waker));
-                FOREIGN
-            }
-        };
-        self.state.store(armed(generation) | kind, Release);
-        generation
-    }
-
-    #[expect(unsafe_code, reason = "a cell that the state word appoints the users of")]
-    fn replace_foreign(&self, waker: Option<Waker>) -> Option<Waker> {
-        // SAFETY: called by the owner of a free entry, by who ended its armed state, and by nobody else.
-        unsafe { self.foreign.with(|place| core::mem::replace(place, waker)) }
-    }
-
-    /// Whether it still waits. By the future.
-    #[inline]
-    pub fn look(&self, generation: u32) -> Look {
-        if (self.state.load(Acquire) >> 32) as u32 == generation {
-            Look::Waiting
-        } else {
-            Look::Fired
-        }
-    }
-
-    /// Whether what is woken is the waker of this number. By the future, while the entry waits.
-    #[inline]
-    pub fn wakes(&self, number: u64) -> bool {
-        self.state.load(Relaxed) & FOREIGN == 0 && self.number.get() == number
-    }
-
-    /// Whether what is woken is a waker of another kind. By the future, while the entry waits.
-    pub fn is_foreign(&self) -> bool {
-        self.state.load(Relaxed) & FOREIGN != 0
-    }
-
-    /// Has another waker woken, by number. [`Look::Fired`] if it is too late.
-    pub fn rearm(&self, generation: u32, number: u64) -> Look {
-        self.number.set(number);
-        // A read-modify-write, so that either who fires sees the number, or this sees that it has fired.
-        match self
-            .state
-            .compare_exchange(armed(generation), armed(generation), AcqRel, Acquire)
-        {
-            Ok(_) => Look::Waiting,
-            Err(_) => Look::Fired,
-        }
-    }
-
-    /// Ends the wait in favour of firing; what to wake. `None` if it was cancelled: the mailbox has it. The entry is out of
-    /// the wheel; with `Some` it is the caller's.
-    #[inline]
-    pub fn fire(&self) -> Option<Sleeper> {
-        let word = self.state.load(Relaxed);
-        if word & ARMED == 0 {
-            return None;
-        }
-        let next = (word >> 32).wrapping_add(1) << 32;
-        self.state.compare_exchange(word, next, AcqRel, Relaxed).ok()?;
-        if word & FOREIGN == 0 {
-            // Read after the exchange: see `rearm`.
-            return Some(Sleeper::Number(self.number.get()));
-        }
-        self.replace_foreign(None).map(Sleeper::Foreign)
-    }
-
-    /// Ends the wait in favour of cancelling, by the future, on the wheel's own CPU: no firing can come between. True if
-    /// the entry is to be taken out of the wheel, and is then the caller's.
-    #[inline]
-    pub fn cancel_here(&self, generation: u32) -> bool {
-        let word = self.state.load(Relaxed);
-        if (word >> 32) as u32 != generation {
-            return false;
-        }
-        self.state.store((word >> 32).wrapping_add(1) << 32, Release);
-        if word & FOREIGN != 0 {
-            drop(self.replace_foreign(None));
-        }
-        true
-    }
-
-    /// As [`Entry::cancel_here`], on another CPU or in another context. True if the entry is to be put into the mailbox.
-    pub fn cancel_elsewhere(&self, generation: u32) -> bool {
-        let mut word = self.state.load(Relaxed);
-        loop {
-            if (word >> 32) as u32 != generation {
-                return false;
-            }
-            let cancelled = word & !(ARMED | FOREIGN) | CANCELLED;
-            match self.state.compare_exchange_weak(word, cancelled, AcqRel, Relaxed) {
-                Ok(_) => break,
-                Err(now) => word = now,
-            }
-        }
-        if word & FOREIGN != 0 {
-            drop(self.replace_foreign(None));
-        }
-        true
-    }
-
-    /// Ends the generation of a cancelled entry that is out of wheel and mailbox.
-    pub fn retire(&self) {
-        let generation = (self.state.load(Relaxed) >> 32).wrapping_add(1);
-        self.state.store(generation << 32, Release);
+        &slot.block.next
     }
 }
 
 struct Bucket {
     head: OwnedU32,
     least: OwnedU64,
+}
+
+/// Where the wheel's memory is: shared by all CPUs, but for the caller's cache.
+#[derive(Clone, Copy)]
+pub struct Memory<'a> {
+    pub entries: &'a Slab<Entry>,
+    pub blocks: &'a Slab<Block>,
+    pub cache: Option<&'a Cache>,
 }
 
 /// The wheel.
@@ -285,28 +166,87 @@ impl Wheel {
         }
     }
 
-    /// Entries in the wheel, the due ones that were not taken yet included.
+    /// Sleepers in the wheel, the due ones that were not taken yet included.
     pub fn len(&self) -> usize {
         self.length.get() as usize
     }
 
-    /// Inserts an entry that is in no wheel.
+    /// Inserts a sleeper: the entry of this number, which is in no wheel, and whom to wake. False if there is no memory.
     #[inline]
-    pub fn insert(&self, slab: &Slab<Entry>, entry: &Entry) {
-        self.length.add(1);
-        self.put(slab, entry);
+    pub fn insert(&self, memory: Memory<'_>, entry: u32, deadline: u64, number: u64) -> bool {
+        let inserted = self.put(memory, entry, deadline, number);
+        if inserted {
+            self.length.add(1);
+        }
+        inserted
     }
 
-    /// Takes an entry out, if it is in; it stays the caller's to free.
-    #[inline]
-    pub fn remove(&self, slab: &Slab<Entry>, entry: &Entry) {
-        if entry.place.get() != NOWHERE {
-            self.unlink(slab, entry);
-            self.length.set(self.length.get().wrapping_sub(1));
+    /// Has the sleeper whose entry this is wake another waker of this executor. It is in the wheel.
+    pub fn renumber(&self, memory: Memory<'_>, entry: &Entry, number: u64) {
+        if let Some((block, index)) = find(memory, entry) {
+            block.records[index].number.set(number);
         }
     }
 
-    /// No later than the next deadline, and exactly that unless entries were cancelled.
+    /// Takes a sleeper out by its entry, if it is in; the entry stays the caller's to free.
+    #[inline]
+    pub fn remove(&self, memory: Memory<'_>, entry: &Entry) {
+        let Some((block, index)) = find(memory, entry) else {
+            return;
+        };
+        entry.place.set(NONE);
+        let head = self.head(block.bag.get());
+        let Some(first) = memory.blocks.get(head.get()) else {
+            return;
+        };
+        let last = first.count.get().wrapping_sub(1);
+        let Some(moved) = first.records.get(last as usize) else {
+            return;
+        };
+        if (block.number, index) != (first.number, last as usize) {
+            block.records[index].copy(moved);
+            if let Some(other) = memory.entries.get(moved.entry.get()) {
+                other.place.set(block.number << INDEX_BITS | index as u32);
+            }
+        }
+        self.drop_last(memory, first);
+        self.length.set(self.length.get().wrapping_sub(1));
+    }
+
+    /// The first block of a bag has lost its last record.
+    #[inline]
+    fn drop_last(&self, memory: Memory<'_>, first: BlockRef<'_>) {
+        let left = first.count.get() - 1;
+        first.count.set(left);
+        if left == 0 {
+            self.drop_block(memory, first);
+        }
+    }
+
+    /// The first block of a bag is empty.
+    fn drop_block(&self, memory: Memory<'_>, first: BlockRef<'_>) {
+        let (bag, next) = (first.bag.get(), first.next.get());
+        self.head(bag).set(next);
+        memory.blocks.free(first, memory.cache);
+        if next == NONE && bag != DUE {
+            let (level, index) = ((bag >> BITS) as usize, bag & 63);
+            if let Some(bucket) = self.buckets.get(level).map(|level| &level[index as usize]) {
+                bucket.least.set(u64::MAX);
+                let occupied = &self.occupied[level];
+                occupied.set(occupied.get() & !(1 << index));
+            }
+        }
+    }
+
+    /// Where a bag's first block stands.
+    #[inline]
+    fn head(&self, bag: u32) -> &OwnedU32 {
+        self.buckets
+            .get((bag >> BITS) as usize)
+            .map_or(&self.due, |level| &level[(bag & 63) as usize].head)
+    }
+
+    /// No later than the next deadline, and exactly that unless some were cancelled.
     pub fn next_event(&self) -> Option<u64> {
         if self.due.get() != NONE {
             return Some(self.now.get());
@@ -316,8 +256,9 @@ impl Wheel {
         Some(self.buckets[level][first].least.get())
     }
 
-    /// Brings the wheel to `now`: what is due can then be taken.
-    pub fn advance(&self, slab: &Slab<Entry>, now: u64) {
+    /// Brings the wheel to `now`: what is due can then be taken. If memory is short for what only moves within the wheel, some
+    /// of that can be taken too, although it is not due: who sleeps looks at the clock.
+    pub fn advance(&self, memory: Memory<'_>, now: u64) {
         let before = self.now.get();
         if now <= before {
             return;
@@ -327,16 +268,15 @@ impl Wheel {
             let shift = GRAIN + BITS * level as u32;
             let whole = before >> (shift + BITS) != now >> (shift + BITS);
             // The slots of this level that have begun by `now`: all of them, once the block above has changed.
-            let begun = if whole {
-                u64::MAX
-            } else {
-                u64::MAX >> (63 - (now >> shift & 63))
-            };
+            let current = now >> shift & 63;
+            let begun = if whole { u64::MAX } else { u64::MAX >> (63 - current) };
             let mut take = self.occupied[level].get() & begun;
             while take != 0 {
                 let index = take.trailing_zeros() as usize;
                 take &= take - 1;
-                self.empty(slab, level, index);
+                // In the last slot of the last level stands what lies beyond it, too.
+                let passed = (whole || (index as u64) < current) && level < LEVELS - 1;
+                self.empty(memory, level, index, passed);
             }
             if !whole {
                 // Nothing above has begun anew.
@@ -345,91 +285,143 @@ impl Wheel {
         }
     }
 
-    /// Places a slot's entries anew.
-    fn empty(&self, slab: &Slab<Entry>, level: usize, index: usize) {
+    /// Takes everything out of a slot: what has passed is due, the rest finds its place anew.
+    fn empty(&self, memory: Memory<'_>, level: usize, index: usize, passed: bool) {
         let bucket = &self.buckets[level][index];
-        let mut next = bucket.head.get();
+        let first = bucket.head.get();
         bucket.head.set(NONE);
         bucket.least.set(u64::MAX);
         let occupied = &self.occupied[level];
         occupied.set(occupied.get() & !(1 << index));
-        while let Some(entry) = slab.get(next) {
-            next = entry.next.get();
-            self.put(slab, entry);
+        let mut number = first;
+        while let Some(block) = memory.blocks.get(number) {
+            number = block.next.get();
+            if passed || !self.spread(memory, block) {
+                block.bag.set(DUE);
+                block.next.set(self.due.get());
+                self.due.set(block.number);
+            }
         }
     }
 
-    /// One entry whose time has come; it is no longer in the wheel.
-    #[inline]
-    pub fn take_due<'a>(&self, slab: &'a Slab<Entry>) -> Option<&'a Entry> {
-        let entry = slab.get(self.due.get())?;
-        self.remove(slab, entry);
-        Some(entry)
+    /// Places the records of a block that is in no bag anew. False if memory is short: those that are left are in the block.
+    fn spread(&self, memory: Memory<'_>, block: BlockRef<'_>) -> bool {
+        while let Some(record) = block.records.get(block.count.get().wrapping_sub(1) as usize) {
+            let (entry, deadline) = (record.entry.get(), record.deadline.get());
+            if !self.put(memory, entry, deadline, record.number.get()) {
+                return false;
+            }
+            block.count.set(block.count.get() - 1);
+        }
+        memory.blocks.free(block, memory.cache);
+        true
     }
 
+    /// One sleeper whose time has come: its entry, and its waker's number. It is no longer in the wheel.
     #[inline]
-    fn put(&self, slab: &Slab<Entry>, entry: &Entry) {
-        let (deadline, now) = (entry.deadline.get(), self.now.get());
-        if deadline <= now {
-            Self::link(slab, entry, &self.due, DUE);
+    pub fn take_due<P: Platform>(&self, memory: Memory<'_>) -> Option<(u32, u64)> {
+        let first = memory.blocks.get(self.due.get())?;
+        let left = first.count.get().wrapping_sub(1);
+        let record = first.records.get(left as usize)?;
+        let taken = (record.entry.get(), record.number.get());
+        if let Some(entry) = memory.entries.get(taken.0) {
+            entry.place.set(NONE);
+        }
+        if left == 0 {
+            self.look_ahead::<P>(memory, first);
+        }
+        self.drop_last(memory, first);
+        self.length.set(self.length.get().wrapping_sub(1));
+        Some(taken)
+    }
+
+    /// Prefetches the entries of the block after the next, and the block after that.
+    fn look_ahead<P: Platform>(&self, memory: Memory<'_>, first: BlockRef<'_>) {
+        let next = memory.blocks.get(first.next.get());
+        let Some(ahead) = next.and_then(|next| memory.blocks.get(next.next.get())) else {
             return;
+        };
+        for record in &ahead.records {
+            if let Some(entry) = memory.entries.get(record.entry.get()) {
+                P::prefetch::<Entry>(&entry);
+            }
         }
-        // What lies beyond the last level's block waits at that block's end.
-        let key = deadline.min(now | (SPAN - 1));
-        let differing = (key ^ now) >> GRAIN;
+        if let Some(block) = memory.blocks.get(ahead.next.get()) {
+            P::prefetch::<Block>(&block);
+            P::prefetch(&block.records[3]);
+            P::prefetch(&block.records[6]);
+            P::prefetch(&block.records[9]);
+        }
+    }
+
+    #[inline]
+    fn put(&self, memory: Memory<'_>, entry: u32, deadline: u64, number: u64) -> bool {
+        let now = self.now.get();
+        if deadline <= now {
+            return Self::push(memory, &self.due, DUE, entry, deadline, number);
+        }
+        let differing = (deadline ^ now) >> GRAIN;
         let level = (63 - (differing | 1).leading_zeros()) / BITS;
-        let index = (key >> (GRAIN + BITS * level) & 63) as usize;
-        let bucket = &self.buckets[level as usize][index];
+        let (level, index) = if level < LEVELS as u32 {
+            (level, (deadline >> (GRAIN + BITS * level) & 63) as u32)
+        } else {
+            // Beyond the last level's block: until that ends.
+            (LEVELS as u32 - 1, 63)
+        };
+        let bucket = &self.buckets[level as usize][index as usize];
+        if !Self::push(memory, &bucket.head, level << BITS | index, entry, deadline, number) {
+            return false;
+        }
         bucket.least.set(bucket.least.get().min(deadline));
         let occupied = &self.occupied[level as usize];
         occupied.set(occupied.get() | 1 << index);
-        Self::link(slab, entry, &bucket.head, level << 8 | index as u32);
+        true
     }
 
     #[inline]
-    fn link(slab: &Slab<Entry>, entry: &Entry, head: &OwnedU32, place: u32) {
-        let first = head.get();
-        if let Some(first) = slab.get(first) {
-            first.previous.set(entry.slot);
-        }
-        entry.next.set(first);
-        entry.previous.set(NONE);
-        entry.place.set(place);
-        head.set(entry.slot);
-    }
-
-    #[inline]
-    fn unlink(&self, slab: &Slab<Entry>, entry: &Entry) {
-        let (next, previous, place) = (entry.next.get(), entry.previous.get(), entry.place.get());
-        entry.place.set(NOWHERE);
-        if let Some(next) = slab.get(next) {
-            next.previous.set(previous);
-        }
-        if let Some(previous) = slab.get(previous) {
-            previous.next.set(next);
-            return;
-        }
-        if place == DUE {
-            self.due.set(next);
-            return;
-        }
-        let (level, index) = ((place >> 8) as usize, (place & 63) as usize);
-        let Some(bucket) = self.buckets.get(level).map(|level| &level[index]) else {
-            return;
+    fn push(memory: Memory<'_>, head: &OwnedU32, bag: u32, entry: u32, deadline: u64, number: u64) -> bool {
+        let block = match memory.blocks.get(head.get()) {
+            Some(first) if first.count.get() < RECORDS => first,
+            _ => {
+                let Some(block) = memory.blocks.allocate(memory.cache) else {
+                    return false;
+                };
+                block.next.set(head.get());
+                block.bag.set(bag);
+                block.count.set(0);
+                head.set(block.number);
+                block
+            }
         };
-        bucket.head.set(next);
-        if next == NONE {
-            bucket.least.set(u64::MAX);
-            let occupied = &self.occupied[level];
-            occupied.set(occupied.get() & !(1 << index));
+        let index = block.count.get();
+        let Some(record) = block.records.get(index as usize) else {
+            return false;
+        };
+        record.deadline.set(deadline);
+        record.number.set(number);
+        record.entry.set(entry);
+        block.count.set(index + 1);
+        if let Some(entry) = memory.entries.get(entry) {
+            entry.place.set(block.number << INDEX_BITS | index);
         }
+        true
     }
+}
+
+/// Where the record of an entry stands.
+#[inline]
+fn find<'a>(memory: Memory<'a>, entry: &Entry) -> Option<(BlockRef<'a>, usize)> {
+    let place = entry.place.get();
+    let index = (place & ((1 << INDEX_BITS) - 1)) as usize;
+    let block = memory.blocks.get(place >> INDEX_BITS)?;
+    (index < RECORDS as usize && place != NONE).then_some((block, index))
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     extern crate std;
     use super::*;
+    use crate::{entry::Sleeper, host::Host};
     use proptest::prelude::*;
     use std::{collections::BTreeSet, vec::Vec};
 
@@ -439,64 +431,65 @@ mod tests {
 
     proptest! {
         /// Against an ordered set: fires exactly what is due, when asked; the next event is never late, and is exact as
-        /// long as nothing was cancelled.
+        /// long as nothing was cancelled. Sleepers come alone or many at once, to fill blocks.
         #[test]
         fn wheel_matches_model(operations in prop::collection::vec((0u8..5, delays()), 1..120)) {
-            let (slab, wheel) = (Slab::<Entry>::new(), Wheel::new());
-            let mut model: BTreeSet<(u64, u32)> = BTreeSet::new();
-            let mut generations: Vec<(u32, u32)> = Vec::new();
+            let (entries, blocks, wheel) = (Slab::<Entry>::new(), Slab::<Block>::new(), Wheel::new());
+            let memory = Memory { entries: &entries, blocks: &blocks, cache: None };
+            let mut model: BTreeSet<(u64, u32, u32)> = BTreeSet::new();
             let (mut now, mut cancelled) = (0u64, false);
             for (operation, amount) in operations {
                 match operation {
                     0 | 1 => {
-                        let entry = slab.allocate(None).unwrap();
-                        let deadline = now.saturating_add(amount);
-                        generations.push((entry.slot, entry.arm(deadline, Sleeper::Number(u64::from(entry.slot)))));
-                        wheel.insert(&slab, entry);
-                        model.insert((deadline, entry.slot));
+                        for n in 0..if operation == 0 { 1 } else { amount % 32 } {
+                            let entry = entries.allocate(None).unwrap();
+                            let deadline = now.saturating_add(amount).saturating_add(n << (amount % 20));
+                            prop_assert!(wheel.insert(memory, entry.number, deadline, 1));
+                            wheel.renumber(memory, &entry, u64::from(entry.number));
+                            model.insert((deadline, entry.number, entry.arm(None)));
+                        }
                     }
                     2 | 3 => {
                         let nth = amount as usize % model.len().max(1);
-                        if let Some(&(deadline, slot)) = model.iter().nth(nth) {
-                            let entry = slab.get(slot).unwrap();
-                            let generation = generations.iter().rev().find(|(of, _)| *of == slot).unwrap().1;
-                            prop_assert_eq!(entry.look(generation), Look::Waiting);
-                            if operation == 2 {
-                                prop_assert!(entry.cancel_here(generation));
-                                wheel.remove(&slab, entry);
-                            } else {
-                                prop_assert!(entry.cancel_elsewhere(generation));
-                                prop_assert!(entry.fire().is_none());
-                                wheel.remove(&slab, entry);
-                                entry.retire();
-                            }
-                            slab.free(entry, None);
-                            prop_assert_eq!(entry.look(generation), Look::Fired);
-                            model.remove(&(deadline, slot));
-                            cancelled = true;
+                        let Some(&(deadline, number, generation)) = model.iter().nth(nth) else { continue };
+                        let entry = entries.get(number).unwrap();
+                        prop_assert!(entry.is_waiting(generation));
+                        if operation == 2 {
+                            prop_assert!(entry.cancel_here(generation));
+                            wheel.remove(memory, &entry);
+                        } else {
+                            prop_assert!(entry.cancel_elsewhere(generation));
+                            prop_assert!(entry.fire(0).is_none());
+                            wheel.remove(memory, &entry);
+                            entry.retire();
                         }
+                        entries.free(entry, None);
+                        prop_assert!(!entry.is_waiting(generation));
+                        model.remove(&(deadline, number, generation));
+                        cancelled = true;
                     }
                     _ => {
                         now = now.saturating_add(amount);
-                        wheel.advance(&slab, now);
+                        wheel.advance(memory, now);
                         let mut got = Vec::new();
-                        while let Some(entry) = wheel.take_due(&slab) {
-                            prop_assert!(matches!(entry.fire(), Some(Sleeper::Number(n)) if n == u64::from(entry.slot)));
-                            got.push(entry.slot);
+                        while let Some((number, waker)) = wheel.take_due::<Host>(memory) {
+                            let entry = entries.get(number).unwrap();
+                            prop_assert!(matches!(entry.fire(waker), Some(Sleeper::Number(n)) if n == u64::from(number)));
+                            got.push(number);
                         }
                         let mut expected = Vec::new();
-                        while let Some(&(deadline, slot)) = model.first() && deadline <= now {
-                            expected.push(slot);
+                        while let Some(&(deadline, number, _)) = model.first() && deadline <= now {
+                            expected.push(number);
                             model.pop_first();
                         }
                         got.sort_unstable();
                         expected.sort_unstable();
                         prop_assert_eq!(&got, &expected);
-                        got.iter().for_each(|slot| slab.free(slab.get(*slot).unwrap(), None));
+                        got.iter().for_each(|number| entries.free(entries.get(*number).unwrap(), None));
                     }
                 }
                 prop_assert_eq!(wheel.len(), model.len());
-                let next = model.first().map(|(deadline, _)| *deadline);
+                let next = model.first().map(|(deadline, ..)| *deadline);
                 let event = wheel.next_event();
                 prop_assert_eq!(event.is_some(), next.is_some());
                 if let (Some(event), Some(next)) = (event, next) {
