@@ -8,7 +8,8 @@
 //! does not reach the next power of two: a chunk fills its block of memory, whose size is one.
 //!
 //! Free slots stand on a list of the CPU that freed them last ([`Cache`]), which costs no atomic operation, and beyond
-//! [`CACHED`] on one common stack, whose head carries a tag against re-use (ABA). Neither is touched by a wake.
+//! [`CACHED`] on one common stack, whose head carries a tag against re-use (ABA). They go there and come back in batches, an
+//! atomic operation each. Neither is touched by a wake.
 
 #![expect(unsafe_code, reason = "chunks are published by pointer and live for ever")]
 
@@ -33,6 +34,8 @@ const CHUNK_BYTES: usize = 128 << 10;
 const CHUNKS: usize = if cfg!(loom) { 2 } else { 4096 };
 /// Free slots that a CPU keeps to itself.
 const CACHED: u32 = 64;
+/// Free slots that move between a CPU and the common stack at once.
+const BATCH: u32 = CACHED / 2;
 
 /// What a slab holds.
 pub trait Slot: Sized {
@@ -146,27 +149,51 @@ impl<T: Slot> Slab<T> {
     /// Takes a free slot, growing the slab if there is none; `None` if there is no memory. `cache` is the calling CPU's.
     #[inline]
     pub fn allocate(&self, cache: Option<&Cache>) -> Option<T::Ref<'_>> {
-        if let Some(cache) = cache
-            && let Some(slot) = self.get(cache.head.get())
-        {
-            cache.head.set(T::link(slot).get());
-            cache.length.set(cache.length.get().wrapping_sub(1));
-            return Some(slot);
-        }
-        self.allocate_common()
+        let Some(cache) = cache else {
+            return self.allocate_common(1).map(|(slot, _)| slot);
+        };
+        let Some(slot) = self.get(cache.head.get()) else {
+            return self.refill(cache);
+        };
+        cache.head.set(T::link(slot).get());
+        cache.length.set(cache.length.get().wrapping_sub(1));
+        Some(slot)
     }
 
     #[cold]
-    fn allocate_common(&self) -> Option<T::Ref<'_>> {
+    fn refill(&self, cache: &Cache) -> Option<T::Ref<'_>> {
+        let (first, count) = self.allocate_common(BATCH)?;
+        cache.head.set(if count > 1 { T::link(first).get() } else { NONE });
+        cache.length.set(count - 1);
+        // Its end still names what stands below it on the common stack.
+        let mut last = first;
+        for _ in 1..count {
+            last = self.get(T::link(last).get())?;
+        }
+        T::link(last).set(NONE);
+        Some(first)
+    }
+
+    /// Takes up to `most` slots from the common stack, linked: the first, and how many. The last one's link is to be ignored.
+    #[cold]
+    fn allocate_common(&self, most: u32) -> Option<(T::Ref<'_>, u32)> {
         loop {
             let head = self.free.load(Acquire);
-            let Some(slot) = self.get(head as u32) else {
+            let Some(first) = self.get(head as u32) else {
                 self.grow()?;
                 continue;
             };
-            let new = (head >> 32).wrapping_add(1) << 32 | u64::from(T::link(slot).get());
+            // If anybody changes the stack meanwhile, what is read here is nonsense, and the tag has changed.
+            let (mut next, mut count) = (T::link(first).get(), 1);
+            while count < most
+                && let Some(slot) = self.get(next)
+            {
+                next = T::link(slot).get();
+                count += 1;
+            }
+            let new = (head >> 32).wrapping_add(1) << 32 | u64::from(next);
             if self.free.compare_exchange(head, new, AcqRel, Relaxed).is_ok() {
-                return Some(slot);
+                return Some((first, count));
             }
         }
     }
@@ -174,31 +201,46 @@ impl<T: Slot> Slab<T> {
     /// Gives a slot back that [`Slab::allocate`] gave and whose generation has been ended. `cache` is the calling CPU's.
     #[inline]
     pub fn free(&self, slot: T::Ref<'_>, cache: Option<&Cache>) {
-        if let Some(cache) = cache
-            && cache.length.get() < CACHED
-        {
-            T::link(slot).set(cache.head.get());
-            cache.head.set(T::number(slot));
-            cache.length.set(cache.length.get() + 1);
-            return;
+        let Some(cache) = cache else {
+            return self.free_common(slot, slot);
+        };
+        if cache.length.get() == CACHED {
+            self.spill(cache, BATCH);
         }
-        self.free_common(slot);
+        T::link(slot).set(cache.head.get());
+        cache.head.set(T::number(slot));
+        cache.length.set(cache.length.get() + 1);
     }
 
     /// Gives back what a CPU keeps to itself, by that CPU.
     pub fn empty(&self, cache: &Cache) {
-        while let Some(slot) = self.get(cache.head.get()) {
-            cache.head.set(T::link(slot).get());
-            self.free_common(slot);
-        }
-        cache.length.set(0);
+        self.spill(cache, cache.length.get());
     }
 
-    fn free_common(&self, slot: T::Ref<'_>) {
+    /// Moves so many of a CPU's slots to the common stack.
+    #[cold]
+    fn spill(&self, cache: &Cache, count: u32) {
+        let Some(first) = self.get(cache.head.get()) else {
+            return;
+        };
+        let mut last = first;
+        for _ in 1..count {
+            let Some(next) = self.get(T::link(last).get()) else {
+                break;
+            };
+            last = next;
+        }
+        cache.head.set(T::link(last).get());
+        cache.length.set(cache.length.get() - count);
+        self.free_common(first, last);
+    }
+
+    /// Puts slots, linked from the first to the last, on the common stack.
+    fn free_common(&self, first: T::Ref<'_>, last: T::Ref<'_>) {
         let mut head = self.free.load(Relaxed);
         loop {
-            T::link(slot).set(head as u32);
-            let new = (head >> 32).wrapping_add(1) << 32 | u64::from(T::number(slot));
+            T::link(last).set(head as u32);
+            let new = (head >> 32).wrapping_add(1) << 32 | u64::from(T::number(first));
             match self.free.compare_exchange(head, new, AcqRel, Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -224,10 +266,18 @@ impl<T: Slot> Slab<T> {
             .compare_exchange(ptr::null_mut(), chunk.as_ptr(), AcqRel, Acquire)
             .is_ok();
         if published {
-            slots
-                .rev()
-                .filter_map(|slot| self.get(slot))
-                .for_each(|slot| self.free_common(slot));
+            let ends = (slots.clone().next(), slots.clone().next_back());
+            let linked = slots.clone().zip(slots.skip(1));
+            for (slot, next) in linked {
+                if let Some(slot) = self.get(slot) {
+                    T::link(slot).set(next);
+                }
+            }
+            if let (Some(first), Some(last)) = ends
+                && let (Some(first), Some(last)) = (self.get(first), self.get(last))
+            {
+                self.free_common(first, last);
+            }
         } else {
             // SAFETY: made just now, and nobody else has seen it.
             unsafe { Self::drop_chunk(chunk) };

@@ -58,6 +58,7 @@ impl Record {
 pub struct Block {
     /// The bag's next block, or the next free block.
     next: OwnedU32,
+    /// The number of its bag, or of the slot that has passed and whose blocks are now in [`DUE`].
     bag: OwnedU32,
     /// Records in use, from the first on.
     count: OwnedU32,
@@ -125,8 +126,34 @@ impl Slot for Block {
     }
 }
 
-struct Bucket {
+/// A list of blocks.
+struct Bag {
     head: OwnedU32,
+    /// The last block, if there is one.
+    tail: OwnedU32,
+}
+
+impl Bag {
+    const fn new() -> Self {
+        Self {
+            head: OwnedU32::new(NONE),
+            tail: OwnedU32::new(NONE),
+        }
+    }
+
+    /// Puts a block in front.
+    fn prepend(&self, block: BlockRef<'_>) {
+        let head = self.head.get();
+        if head == NONE {
+            self.tail.set(block.number);
+        }
+        block.next.set(head);
+        self.head.set(block.number);
+    }
+}
+
+struct Bucket {
+    bag: Bag,
     least: OwnedU64,
 }
 
@@ -144,7 +171,8 @@ pub struct Wheel {
     now: OwnedU64,
     occupied: [OwnedU64; LEVELS],
     buckets: [[Bucket; 64]; LEVELS],
-    due: OwnedU32,
+    /// What has passed, the earliest slot first.
+    due: Bag,
     length: OwnedU64,
 }
 
@@ -156,12 +184,12 @@ impl Wheel {
             buckets: [const {
                 [const {
                     Bucket {
-                        head: OwnedU32::new(NONE),
+                        bag: Bag::new(),
                         least: OwnedU64::new(u64::MAX),
                     }
                 }; 64]
             }; LEVELS],
-            due: OwnedU32::new(NONE),
+            due: Bag::new(),
             length: OwnedU64::new(0),
         }
     }
@@ -195,8 +223,10 @@ impl Wheel {
             return;
         };
         entry.place.set(NONE);
-        let head = self.head(block.bag.get());
-        let Some(first) = memory.blocks.get(head.get()) else {
+        // Blocks of a slot that has passed keep its number; and what has passed is nowhere but in what is due.
+        let passed = block.records[index].deadline.get() <= self.now.get();
+        let number = if passed { DUE } else { block.bag.get() };
+        let Some(first) = memory.blocks.get(self.bag(number).head.get()) else {
             return;
         };
         let last = first.count.get().wrapping_sub(1);
@@ -205,31 +235,28 @@ impl Wheel {
         };
         if (block.number, index) != (first.number, last as usize) {
             block.records[index].copy(moved);
+            if number == DUE {
+                // What is moved may be there for want of memory, and not have passed.
+                block.bag.set(DUE);
+            }
             if let Some(other) = memory.entries.get(moved.entry.get()) {
                 other.place.set(block.number << INDEX_BITS | index as u32);
             }
         }
-        self.drop_last(memory, first);
+        first.count.set(last);
+        if last == 0 {
+            self.drop_block(memory, number, first);
+        }
         self.length.set(self.length.get().wrapping_sub(1));
     }
 
-    /// The first block of a bag has lost its last record.
-    #[inline]
-    fn drop_last(&self, memory: Memory<'_>, first: BlockRef<'_>) {
-        let left = first.count.get() - 1;
-        first.count.set(left);
-        if left == 0 {
-            self.drop_block(memory, first);
-        }
-    }
-
-    /// The first block of a bag is empty.
-    fn drop_block(&self, memory: Memory<'_>, first: BlockRef<'_>) {
-        let (bag, next) = (first.bag.get(), first.next.get());
-        self.head(bag).set(next);
+    /// The first block of the bag of this number is empty.
+    fn drop_block(&self, memory: Memory<'_>, number: u32, first: BlockRef<'_>) {
+        let next = first.next.get();
+        self.bag(number).head.set(next);
         memory.blocks.free(first, memory.cache);
-        if next == NONE && bag != DUE {
-            let (level, index) = ((bag >> BITS) as usize, bag & 63);
+        if next == NONE && number != DUE {
+            let (level, index) = ((number >> BITS) as usize, number & 63);
             if let Some(bucket) = self.buckets.get(level).map(|level| &level[index as usize]) {
                 bucket.least.set(u64::MAX);
                 let occupied = &self.occupied[level];
@@ -238,17 +265,17 @@ impl Wheel {
         }
     }
 
-    /// Where a bag's first block stands.
+    /// The bag of a number.
     #[inline]
-    fn head(&self, bag: u32) -> &OwnedU32 {
+    fn bag(&self, number: u32) -> &Bag {
         self.buckets
-            .get((bag >> BITS) as usize)
-            .map_or(&self.due, |level| &level[(bag & 63) as usize].head)
+            .get((number >> BITS) as usize)
+            .map_or(&self.due, |level| &level[(number & 63) as usize].bag)
     }
 
     /// No later than the next deadline, and exactly that unless some were cancelled.
     pub fn next_event(&self) -> Option<u64> {
-        if self.due.get() != NONE {
+        if self.due.head.get() != NONE {
             return Some(self.now.get());
         }
         let level = self.occupied.iter().position(|bits| bits.get() != 0)?;
@@ -288,18 +315,25 @@ impl Wheel {
     /// Takes everything out of a slot: what has passed is due, the rest finds its place anew.
     fn empty(&self, memory: Memory<'_>, level: usize, index: usize, passed: bool) {
         let bucket = &self.buckets[level][index];
-        let first = bucket.head.get();
-        bucket.head.set(NONE);
+        let (first, last) = (bucket.bag.head.get(), bucket.bag.tail.get());
+        bucket.bag.head.set(NONE);
         bucket.least.set(u64::MAX);
         let occupied = &self.occupied[level];
         occupied.set(occupied.get() & !(1 << index));
+        if passed {
+            match memory.blocks.get(self.due.tail.get()) {
+                Some(tail) if self.due.head.get() != NONE => tail.next.set(first),
+                _ => self.due.head.set(first),
+            }
+            self.due.tail.set(last);
+            return;
+        }
         let mut number = first;
         while let Some(block) = memory.blocks.get(number) {
             number = block.next.get();
-            if passed || !self.spread(memory, block) {
+            if !self.spread(memory, block) {
                 block.bag.set(DUE);
-                block.next.set(self.due.get());
-                self.due.set(block.number);
+                self.due.prepend(block);
             }
         }
     }
@@ -320,17 +354,18 @@ impl Wheel {
     /// One sleeper whose time has come: its entry, and its waker's number. It is no longer in the wheel.
     #[inline]
     pub fn take_due<P: Platform>(&self, memory: Memory<'_>) -> Option<(u32, u64)> {
-        let first = memory.blocks.get(self.due.get())?;
+        let first = memory.blocks.get(self.due.head.get())?;
         let left = first.count.get().wrapping_sub(1);
         let record = first.records.get(left as usize)?;
         let taken = (record.entry.get(), record.number.get());
         if let Some(entry) = memory.entries.get(taken.0) {
             entry.place.set(NONE);
         }
+        first.count.set(left);
         if left == 0 {
             self.look_ahead::<P>(memory, first);
+            self.drop_block(memory, DUE, first);
         }
-        self.drop_last(memory, first);
         self.length.set(self.length.get().wrapping_sub(1));
         Some(taken)
     }
@@ -369,7 +404,7 @@ impl Wheel {
             (LEVELS as u32 - 1, 63)
         };
         let bucket = &self.buckets[level as usize][index as usize];
-        if !Self::push(memory, &bucket.head, level << BITS | index, entry, deadline, number) {
+        if !Self::push(memory, &bucket.bag, level << BITS | index, entry, deadline, number) {
             return false;
         }
         bucket.least.set(bucket.least.get().min(deadline));
@@ -379,17 +414,16 @@ impl Wheel {
     }
 
     #[inline]
-    fn push(memory: Memory<'_>, head: &OwnedU32, bag: u32, entry: u32, deadline: u64, number: u64) -> bool {
-        let block = match memory.blocks.get(head.get()) {
+    fn push(memory: Memory<'_>, bag: &Bag, of: u32, entry: u32, deadline: u64, number: u64) -> bool {
+        let block = match memory.blocks.get(bag.head.get()) {
             Some(first) if first.count.get() < RECORDS => first,
             _ => {
                 let Some(block) = memory.blocks.allocate(memory.cache) else {
                     return false;
                 };
-                block.next.set(head.get());
-                block.bag.set(bag);
+                block.bag.set(of);
                 block.count.set(0);
-                head.set(block.number);
+                bag.prepend(block);
                 block
             }
         };
