@@ -227,7 +227,7 @@ impl<P: Platform> Sleep<P> {
             return self.poll_without_entry(context);
         };
         let memory = executor.timer_memory(cpu);
-        if !cpu.wheel.insert(memory, entry.number, self.deadline, number) {
+        if !cpu.wheel.insert(memory, entry, self.deadline, number) {
             executor.entries.free(entry, Some(&cpu.entries));
             return self.poll_without_entry(context);
         }

@@ -19,7 +19,7 @@
 use core::ptr::NonNull;
 
 use crate::{
-    entry::Entry,
+    entry::{Entry, EntryRef},
     platform::Platform,
     prim::{OwnedU32, OwnedU64},
     slab::{Cache, Slab, Slot},
@@ -199,9 +199,9 @@ impl Wheel {
         self.length.get() as usize
     }
 
-    /// Inserts a sleeper: the entry of this number, which is in no wheel, and whom to wake. False if there is no memory.
+    /// Inserts a sleeper: its entry, which is in no wheel, and whom to wake. False if there is no memory.
     #[inline]
-    pub fn insert(&self, memory: Memory<'_>, entry: u32, deadline: u64, number: u64) -> bool {
+    pub fn insert(&self, memory: Memory<'_>, entry: EntryRef<'_>, deadline: u64, number: u64) -> bool {
         let inserted = self.put(memory, entry, deadline, number);
         if inserted {
             self.length.add(1);
@@ -226,8 +226,12 @@ impl Wheel {
         // Blocks of a slot that has passed keep its number; and what has passed is nowhere but in what is due.
         let passed = block.records[index].deadline.get() <= self.now.get();
         let number = if passed { DUE } else { block.bag.get() };
-        let Some(first) = memory.blocks.get(self.bag(number).head.get()) else {
-            return;
+        let head = self.bag(number).head.get();
+        let first = if head == block.number {
+            block
+        } else {
+            let Some(first) = memory.blocks.get(head) else { return };
+            first
         };
         let last = first.count.get().wrapping_sub(1);
         let Some(moved) = first.records.get(last as usize) else {
@@ -341,8 +345,9 @@ impl Wheel {
     /// Places the records of a block that is in no bag anew. False if memory is short: those that are left are in the block.
     fn spread(&self, memory: Memory<'_>, block: BlockRef<'_>) -> bool {
         while let Some(record) = block.records.get(block.count.get().wrapping_sub(1) as usize) {
-            let (entry, deadline) = (record.entry.get(), record.deadline.get());
-            if !self.put(memory, entry, deadline, record.number.get()) {
+            if let Some(entry) = memory.entries.get(record.entry.get())
+                && !self.put(memory, entry, record.deadline.get(), record.number.get())
+            {
                 return false;
             }
             block.count.set(block.count.get() - 1);
@@ -389,8 +394,8 @@ impl Wheel {
         }
     }
 
-    #[inline]
-    fn put(&self, memory: Memory<'_>, entry: u32, deadline: u64, number: u64) -> bool {
+    #[inline(always)]
+    fn put(&self, memory: Memory<'_>, entry: EntryRef<'_>, deadline: u64, number: u64) -> bool {
         let now = self.now.get();
         if deadline <= now {
             return Self::push(memory, &self.due, DUE, entry, deadline, number);
@@ -413,8 +418,8 @@ impl Wheel {
         true
     }
 
-    #[inline]
-    fn push(memory: Memory<'_>, bag: &Bag, of: u32, entry: u32, deadline: u64, number: u64) -> bool {
+    #[inline(always)]
+    fn push(memory: Memory<'_>, bag: &Bag, of: u32, entry: EntryRef<'_>, deadline: u64, number: u64) -> bool {
         let block = match memory.blocks.get(bag.head.get()) {
             Some(first) if first.count.get() < RECORDS => first,
             _ => {
@@ -433,11 +438,9 @@ impl Wheel {
         };
         record.deadline.set(deadline);
         record.number.set(number);
-        record.entry.set(entry);
+        record.entry.set(entry.number);
         block.count.set(index + 1);
-        if let Some(entry) = memory.entries.get(entry) {
-            entry.place.set(block.number << INDEX_BITS | index);
-        }
+        entry.place.set(block.number << INDEX_BITS | index);
         true
     }
 }
@@ -478,7 +481,7 @@ mod tests {
                         for n in 0..if operation == 0 { 1 } else { amount % 32 } {
                             let entry = entries.allocate(None).unwrap();
                             let deadline = now.saturating_add(amount).saturating_add(n << (amount % 20));
-                            prop_assert!(wheel.insert(memory, entry.number, deadline, 1));
+                            prop_assert!(wheel.insert(memory, entry, deadline, 1));
                             wheel.renumber(memory, &entry, u64::from(entry.number));
                             model.insert((deadline, entry.number, entry.arm(None)));
                         }
