@@ -5,6 +5,7 @@ use alloc::{
     sync::{Arc, Weak},
 };
 use core::{
+    ops::Range,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
     task::{Context, Poll},
 };
@@ -150,17 +151,32 @@ impl Mappings {
 /// Spaces are gone through by number: a child made meanwhile has a higher one than its parent. Dropping the future leaves
 /// the rest undone, except for the memory, which goes with the object at the latest.
 pub async fn cut(pager: &Arc<dyn Pager>, first: u64) {
+    forget(pager, first..u64::MAX, true).await;
+    give_back(pager).await;
+}
+
+/// After these pages of `pager` have been taken out to leave a hole: no shared mapping shows them any more. Private mappings
+/// keep what they have, read or copied: whether they see a change of the file is nowhere said. The memory is given back bit by
+/// bit. Dropping the future leaves the rest to the next cut.
+pub async fn punched(pager: &Arc<dyn Pager>, pages: Range<u64>) {
+    forget(pager, pages, false).await;
+    give_back(pager).await;
+}
+
+async fn give_back(pager: &Arc<dyn Pager>) {
     const PAGES_PER_TURN: u64 = 512;
-    if let Some(mappings) = pager.mappings() {
-        mappings.cuts.fetch_add(1, SeqCst);
-        let mut next = 0;
-        while let Some((id, space)) = mappings.next(next) {
-            space.forget_object(pager, first).await;
-            next = id + 1;
-        }
-    }
     while pager.give_back(PAGES_PER_TURN) {
         rt::yield_now().await;
+    }
+}
+
+async fn forget(pager: &Arc<dyn Pager>, pages: Range<u64>, private: bool) {
+    let Some(mappings) = pager.mappings() else { return };
+    mappings.cuts.fetch_add(1, SeqCst);
+    let mut next = 0;
+    while let Some((id, space)) = mappings.next(next) {
+        space.forget_object(pager, pages.clone(), private).await;
+        next = id + 1;
     }
 }
 

@@ -16,7 +16,7 @@ use kernel::{
     fs::{
         FileKind, Inode,
         attributes::SetAttributes,
-        inode::NewFile,
+        inode::{NewFile, OpenRequest},
         tmpfs::{Limits, TmpFs},
     },
     mm::{
@@ -263,4 +263,54 @@ fn a_file_cut_during_a_fork_is_cut_in_the_child() {
     assert_eq!(access(&child, at + PAGE), Err(FaultError::Bus));
     space.leave();
     child.leave();
+}
+
+/// Punches a hole into the file, as `fallocate` does.
+fn punch(inode: &Arc<dyn Inode>, pager: &Arc<dyn Pager>, first: u64, pages: u64) {
+    const PUNCH_HOLE: u32 = 2;
+    const KEEP_SIZE: u32 = 1;
+    let file = inode.clone().open(&OpenRequest { flags: 2, caller: None }).unwrap();
+    file.allocate(PUNCH_HOLE | KEEP_SIZE, first * PAGE, pages * PAGE)
+        .unwrap();
+    now(pager::punched(pager, first..first + pages));
+}
+
+#[test]
+fn a_hole_is_seen_by_shared_mappings_and_leaves_private_copies() {
+    let _accounting = Accounting::start();
+    let (inode, pager) = tmpfs_file(4);
+    let space = AddressSpace::new().unwrap();
+    let shared = map(&space, &pager, 0, 4, MapFlags::SHARED);
+    let private = map(&space, &pager, 0, 4, MapFlags::PRIVATE);
+    for page in 0..4 {
+        write(&space, shared + page * PAGE, 7).unwrap();
+    }
+    write(&space, private + PAGE, 8).unwrap();
+    punch(&inode, &pager, 1, 2);
+    let at = |address| now(space.read::<u8>(address));
+    assert_eq!(
+        [0, 1, 2, 3].map(|page| at(shared + page * PAGE)),
+        [Ok(7), Ok(0), Ok(0), Ok(7)]
+    );
+    assert_eq!(at(private + PAGE), Ok(8));
+    space.leave();
+}
+
+/// The memory of what is punched out is free for the file system when it is free for the file.
+#[test]
+fn punched_pages_are_given_back() {
+    let _accounting = Accounting::start();
+    let (inode, pager) = tmpfs_file(64);
+    let space = AddressSpace::new().unwrap();
+    let shared = map(&space, &pager, 0, 64, MapFlags::SHARED);
+    let mut held = None;
+    for _ in 0..20 {
+        for page in 0..64 {
+            write(&space, shared + page * PAGE, 7).unwrap();
+        }
+        punch(&inode, &pager, 0, 64);
+        let free = frame::stats().free;
+        assert_eq!(*held.get_or_insert(free), free);
+    }
+    space.leave();
 }

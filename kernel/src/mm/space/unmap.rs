@@ -1,10 +1,17 @@
 //! Taking mappings away, and pages out of mappings that stay.
 
 use alloc::{sync::Arc, vec::Vec};
+use core::ops::Range;
 
 use hal::{arch::PageTable, traits::PageTableOps};
 
-use super::{AddressSpace, Inner, PAGE, area::Area, page_ceil, table::Batch, tlb::Generation};
+use super::{
+    AddressSpace, Inner, PAGE,
+    area::{Area, Sharing},
+    page_ceil,
+    table::Batch,
+    tlb::Generation,
+};
 use crate::{
     errno::{Errno, Result},
     mm::pager::Pager,
@@ -88,16 +95,22 @@ impl AddressSpace {
         self.tlb.wait(last).await;
     }
 
-    /// No page of `pager` from `first` on is mapped any more when this returns, nor a private copy of one.
-    pub(in crate::mm) async fn forget_object(&self, pager: &Arc<dyn Pager>, first: u64) {
+    /// None of these pages of `pager` is mapped by a shared mapping any more when this returns; with `private`, nor by a private
+    /// one, nor a copy of one.
+    pub(in crate::mm) async fn forget_object(&self, pager: &Arc<dyn Pager>, pages: Range<u64>, private: bool) {
         let mut at = 0;
         loop {
             let found = {
                 let inner = self.unforked().await;
                 inner.areas.overlapping(at, PageTable::USER_END).find_map(|area| {
                     let (own, page) = area.object_page(area.start)?;
-                    let start = area.start + first.saturating_sub(page).saturating_mul(PAGE).min(area.len());
-                    (Arc::ptr_eq(own, pager) && start < area.end).then_some((start, area.end))
+                    let address = |index: u64| {
+                        let bytes = index.saturating_sub(page).saturating_mul(PAGE);
+                        area.start + bytes.min(area.len())
+                    };
+                    let (start, end) = (address(pages.start).max(at), address(pages.end));
+                    let meant = private || area.sharing == Sharing::Shared;
+                    (meant && Arc::ptr_eq(own, pager) && start < end).then_some((start, end))
                 })
             };
             let Some((start, end)) = found else { return };

@@ -311,7 +311,15 @@ pub async fn fallocate(t: &Thread, fd: i32, mode: u32, offset: i64, length: i64)
     if file.attributes().kind == FileKind::Fifo {
         return Err(Errno::ESPIPE);
     }
-    file.file().allocate(mode, offset as u64, length as u64)?;
+    let (offset, length) = (offset as u64, length as u64);
+    file.file().allocate(mode, offset, length)?;
+    if mode & linux::FALLOC_FL_PUNCH_HOLE != 0
+        && let Ok(pager) = file.file().pager()
+    {
+        let page = PAGE_SIZE as u64;
+        let hole = offset.div_ceil(page)..offset.saturating_add(length) / page;
+        Box::pin(pager::punched(&pager, hole)).await;
+    }
     Ok(0)
 }
 
