@@ -46,8 +46,14 @@
 //! # What a platform brings
 //!
 //! [`Platform`]: clock, one-shot timer, inter-processor interrupt, idling, whether an interrupt is being handled, and a raw
-//! lock. The kernel ties it to its
-//! machine layer; on a host, `host::Machine` is one over threads. The crate itself knows neither machine nor kernel.
+//! lock. The kernel ties it to its machine layer; the crate itself knows neither. Two platforms come with it:
+//!
+//! | feature | platform | for |
+//! |---|---|---|
+//! | `std` | `host::Machine` | host threads as CPUs: the same executor in a program |
+//! | `simulation` | `simulation::Machine` | virtual CPUs, clock and interrupts, which replay from a seed: for tests of drivers |
+//!
+//! Neither is on by default, and without them the crate is `no_std`.
 //!
 //! ```
 //! use executor::{Class, Platform, SpawnOptions, host::{Host, Machine}, sleep_until};
@@ -65,7 +71,7 @@
 //! assert_eq!(answer, Ok(42));
 //! ```
 
-#![cfg_attr(target_os = "none", no_std)]
+#![no_std]
 
 extern crate alloc;
 
@@ -78,7 +84,7 @@ mod entry;
 mod executor;
 mod fair;
 mod gate;
-#[cfg(all(not(target_os = "none"), not(loom)))]
+#[cfg(all(feature = "std", not(loom)))]
 pub mod host;
 mod join;
 mod latency;
@@ -90,6 +96,8 @@ mod raw_lock;
 mod ready;
 mod retire;
 mod run;
+#[cfg(all(feature = "simulation", not(loom)))]
+pub mod simulation;
 mod slab;
 mod state;
 mod stats;

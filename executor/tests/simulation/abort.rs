@@ -5,13 +5,15 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use executor::{Class, JoinError, sleep_until, sync::Notify, yield_now};
-
-use super::{
-    MS,
-    machine::{Machine, Sim, clock, executor, random, spin, stop},
-    options, spawn,
+use executor::{
+    Class, JoinError,
+    simulation::{Machine, Sim, clock, executor, random, spin, stop},
+    sleep_until,
+    sync::Notify,
+    yield_now,
 };
+
+use super::{MS, options, spawn};
 
 /// Tasks that sleep, wait, spin in user mode or are ready are aborted at random: each future is dropped once, by a CPU,
 /// and its join says so.

@@ -2,11 +2,9 @@
 
 use executor::Class;
 
-use super::{
-    MS,
-    machine::{Machine, executor, spin},
-    options, spawn, users,
-};
+use executor::simulation::{Machine, executor, spin};
+
+use super::{MS, options, spawn, users};
 
 /// A CPU's time is accounted for: user mode by weight, sleep, and little else here; also while it goes on.
 #[test]

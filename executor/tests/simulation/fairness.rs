@@ -5,13 +5,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
-use executor::{Class, max_polls_per_turn, sleep_until, yield_now};
-
-use super::{
-    MS,
-    machine::{Machine, Sim, clock, executor, spin, stopped},
-    options, spawn, users,
+use executor::{
+    Class, max_polls_per_turn,
+    simulation::{Machine, Sim, clock, executor, spin, stopped},
+    sleep_until, yield_now,
 };
+
+use super::{MS, options, spawn, users};
 
 fn shares(seed: u64, cpus: usize, weights: &[u32], until: u64) -> Vec<f64> {
     Machine::new(seed, cpus, until).run(

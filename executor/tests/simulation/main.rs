@@ -5,8 +5,8 @@
 mod abort;
 mod accounts;
 mod fairness;
-mod machine;
 mod retire;
+mod storm;
 mod user;
 mod wakes;
 
@@ -15,8 +15,10 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use executor::{Class, Executor, SpawnOptions, TaskInfo};
-use machine::{Machine, Sim, executor, spin, stop};
+use executor::{
+    Class, Executor, SpawnOptions, TaskInfo,
+    simulation::{Machine, Sim, executor, spin, stop},
+};
 
 const MS: u64 = 1_000_000;
 

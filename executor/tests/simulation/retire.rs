@@ -5,13 +5,14 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
-use executor::{Class, RetireError, SpawnError, sleep_until, sync::IrqCell};
-
-use super::{
-    MS,
-    machine::{Machine, Sim, clock, executor, random, spin, stopped},
-    options, spawn,
+use executor::{
+    Class, RetireError, SpawnError,
+    simulation::{Machine, Sim, clock, executor, random, spin, stopped},
+    sleep_until,
+    sync::IrqCell,
 };
+
+use super::{MS, options, spawn};
 
 /// Counts how often it has slept for up to a millisecond.
 async fn ticker(count: Arc<AtomicU64>) {
@@ -30,13 +31,10 @@ fn everything_goes_on_when_cpus_leave() {
     for seed in 0..30 {
         let interrupts = Arc::new(IrqCell::new());
         let served = Arc::new(AtomicU64::new(0));
-        let mut machine = Machine::new(seed, 4, 80 * MS);
         let device = interrupts.clone();
-        machine.device_rate = 20;
-        machine.device = Box::new(move || device.signal());
         let counts: Vec<_> = (0..16).map(|_| Arc::new(AtomicU64::new(0))).collect();
         let (tickers, driver) = (counts.clone(), served.clone());
-        machine.run(
+        Machine::new(seed, 4, 80 * MS).device(20, move || device.signal()).run(
             || {
                 for (n, count) in (0..).zip(tickers) {
                     let class = [Class::Driver, Class::Timer, Class::Service, Class::User][n as usize / 4];

@@ -5,13 +5,13 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use executor::{Class, sleep_until, yield_now};
-
-use super::{
-    MS,
-    machine::{Machine, Sim, clock, executor, spin, stopped, visit_user},
-    options, spawn, users,
+use executor::{
+    Class,
+    simulation::{Machine, Sim, clock, executor, spin, stopped, visit_user},
+    sleep_until, yield_now,
 };
+
+use super::{MS, options, spawn, users};
 
 /// A wake of a thread in user mode calls it back at once, from another CPU as from its own.
 #[test]

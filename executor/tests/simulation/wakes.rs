@@ -6,16 +6,14 @@ use std::sync::{
 };
 
 use executor::{
-    Class, sleep_until,
+    Class,
+    simulation::{Machine, Sim, clock, executor, random, spin},
+    sleep_until,
     sync::{IrqCell, Semaphore},
     timeout, yield_now,
 };
 
-use super::{
-    MS, arrive,
-    machine::{Machine, Sim, clock, executor, random, spin},
-    options, spawn,
-};
+use super::{MS, arrive, options, spawn};
 
 /// Every sleep of many tasks on all CPUs ends, not early, once; also when a race with another future cancels half of them.
 #[test]
@@ -64,9 +62,7 @@ fn no_wake_is_lost() {
         const ROUNDS: usize = 60;
         let finished = Arc::new(AtomicUsize::new(0));
         let count = finished.clone();
-        let mut machine = Machine::new(seed, 4, 10_000 * MS);
-        machine.device_rate = 50;
-        machine.run(
+        Machine::new(seed, 4, 10_000 * MS).device(50, || {}).run(
             || {
                 for ring in 0..RINGS {
                     let links: Arc<Vec<Semaphore<executor::RawSpinLock>>> =
@@ -101,9 +97,7 @@ fn interrupts_reach_their_driver() {
     for seed in 0..10 {
         let cell = Arc::new(IrqCell::new());
         let (signalled, served) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let mut machine = Machine::new(seed, 2, 20 * MS);
-        machine.device_rate = 20;
-        machine.device = Box::new({
+        let machine = Machine::new(seed, 2, 20 * MS).device(20, {
             let (cell, signalled) = (cell.clone(), signalled.clone());
             move || {
                 signalled.fetch_add(1, SeqCst);

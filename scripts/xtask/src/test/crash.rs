@@ -37,7 +37,7 @@ const CRASHES: [Crash; 4] = [
             "<kernel::fs::procfs::Text as kernel::fs::file::File>::write",
             "kernel::syscall::table::dispatch",
             "<kernel::task::current::Scope<F> as core::future::future::Future>::poll",
-            "executor::task::Of<F>::poll",
+            "executor::cell::Of<F>::poll",
             "executor::run::",
             "kernel::rt::run",
             "kernel::boot::",
@@ -51,7 +51,7 @@ const CRASHES: [Crash; 4] = [
         names: &[
             "kernel::crash::panic",
             "<kernel::fs::procfs::Text as kernel::fs::file::File>::write",
-            "executor::task::Of<F>::poll",
+            "executor::cell::Of<F>::poll",
             "kernel::rt::run",
         ],
     },

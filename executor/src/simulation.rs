@@ -1,20 +1,60 @@
-//! A machine that replays: virtual CPUs, a virtual clock, and interrupts wherever the seed says.
+//! A machine that replays: virtual CPUs, a virtual clock, and interrupts wherever the seed says. For tests of the executor and
+//! of what is built on it.
 //!
-//! Each CPU is a host thread, but only the one that holds the baton runs. It passes the baton on wherever the executor
-//! reads the clock, sleeps or is in user mode; a generator seeded by the test picks who is next, and when devices
-//! interrupt. If every CPU is idle or in user mode and nothing is pending, time jumps to the next armed timer; if there is
-//! none, the machine has come to rest, which ends the run (a lost wake shows as a run that ended without its result).
+//! Each CPU is a host thread, but only the one that holds the baton runs. It passes the baton on wherever the executor reads
+//! the clock, sleeps, is in user mode, or is about to show others something half done; a generator seeded by the test picks who
+//! is next, how much time has passed, and when devices interrupt. So the seed decides the run, and repeats it. If every CPU is
+//! idle or in user mode and nothing is pending, time jumps to the next armed timer; if there is none, the machine has come to
+//! rest, which ends the run (a lost wake shows as a run that ended without its result).
+//!
+//! ```
+//! use executor::{Class, SpawnOptions, simulation::{self, Machine}, sync::IrqCell};
+//! use std::sync::Arc;
+//!
+//! simulation::seeds(0..20, |seed| {
+//!     let line = Arc::new(IrqCell::new());
+//!     let (device, driver) = (line.clone(), line.clone());
+//!     let served = Machine::new(seed, 2, 1_000_000)
+//!         .device(10, move || device.signal())
+//!         .run(
+//!             || {
+//!                 let serve = async move {
+//!                     while driver.wait().await != 0 {}
+//!                 };
+//!                 let options = SpawnOptions::new(Class::Driver, "driver");
+//!                 simulation::executor().spawn_detached(options, serve).unwrap();
+//!             },
+//!             || simulation::executor().tasks().map(|task| task.polls).sum::<u64>(),
+//!         );
+//!     assert!(served > 1);
+//! });
+//! ```
+//!
+//! A panic on any CPU, in a task or a handler, ends the run and is the caller's, with the seed in its message.
+
+extern crate std;
 
 use std::{
+    any::Any,
+    boxed::Box,
     cell::RefCell,
-    sync::{Arc, Condvar, Mutex, MutexGuard},
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    string::String,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    vec::Vec,
 };
 
-use executor::{Executor, Platform, Preempted, RawSpinLock, yield_now};
+use crate::{Executor, Platform, Preempted, RawSpinLock, yield_now};
 
+/// The environment variable that holds the one seed which [`seeds`] is to run.
+pub const SEED: &str = "EXECUTOR_SEED";
+
+/// The simulated machine, as the executor sees it: the one that the calling CPU belongs to.
+#[derive(Debug)]
 pub struct Sim;
 
-thread_local!(static ME: RefCell<Option<(Arc<World>, usize)>> = const { RefCell::new(None) });
+std::thread_local!(static ME: RefCell<Option<(Arc<World>, usize)>> = const { RefCell::new(None) });
 
 fn me() -> (Arc<World>, usize) {
     ME.with(|me| me.borrow().clone().expect("a simulated CPU"))
@@ -44,12 +84,14 @@ struct Inner {
     until: u64,
     active: usize,
     stopped: bool,
+    /// What the first CPU that panicked said.
+    panic: Option<String>,
     cpus: Vec<Cpu>,
     /// One in this many baton passes a device interrupts; 0 is never.
     device_rate: u64,
 }
 
-pub struct World {
+struct World {
     executor: &'static Executor<Sim>,
     inner: Mutex<Inner>,
     batons: Vec<Condvar>,
@@ -57,7 +99,7 @@ pub struct World {
 }
 
 impl Inner {
-    pub fn random(&mut self, below: u64) -> u64 {
+    fn random(&mut self, below: u64) -> u64 {
         // xorshift64*
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
@@ -105,6 +147,10 @@ impl Inner {
 }
 
 impl World {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Passes the baton on and waits to get it back.
     fn pass<'a>(&'a self, mut inner: MutexGuard<'a, Inner>, own: usize) -> MutexGuard<'a, Inner> {
         let next = inner.choose();
@@ -117,14 +163,14 @@ impl World {
             self.batons[next].notify_one();
             inner = self.batons[own]
                 .wait_while(inner, |inner| inner.active != own && !inner.stopped)
-                .unwrap();
+                .unwrap_or_else(PoisonError::into_inner);
         }
         inner
     }
 
     /// Takes pending interrupts if they are not masked.
     fn deliver(&self, own: usize) {
-        let mut inner = self.inner.lock().unwrap();
+        let mut inner = self.lock();
         let cpu = &mut inner.cpus[own];
         if cpu.masked {
             return;
@@ -148,14 +194,14 @@ impl World {
         if device {
             (self.device)();
         }
-        let cpu = &mut self.inner.lock().unwrap().cpus[own];
+        let cpu = &mut self.lock().cpus[own];
         cpu.masked = false;
         cpu.in_interrupt = false;
     }
 
     /// Idle or user mode, interrupts masked, until one is pending.
     fn away(&self, own: usize, mode: Mode) {
-        let mut inner = self.inner.lock().unwrap();
+        let mut inner = self.lock();
         inner.cpus[own].mode = mode;
         while !inner.stopped && !Inner::pending(&inner.cpus[own]) {
             inner = self.pass(inner, own);
@@ -164,7 +210,7 @@ impl World {
     }
 
     fn set_masked(&self, own: usize, masked: bool) {
-        self.inner.lock().unwrap().cpus[own].masked = masked;
+        self.lock().cpus[own].masked = masked;
         if !masked {
             self.deliver(own);
         }
@@ -184,7 +230,7 @@ impl Platform for Sim {
 
     fn in_interrupt() -> bool {
         let (world, own) = me();
-        let inner = world.inner.lock().unwrap();
+        let inner = world.lock();
         inner.cpus[own].in_interrupt
     }
 
@@ -198,11 +244,11 @@ impl Platform for Sim {
 
     fn arm_timer(deadline: Option<u64>) {
         let (world, own) = me();
-        world.inner.lock().unwrap().cpus[own].timer = deadline;
+        world.lock().cpus[own].timer = deadline;
     }
 
     fn send_ipi(cpu: u32) {
-        me().0.inner.lock().unwrap().cpus[cpu as usize].ipi = true;
+        me().0.lock().cpus[cpu as usize].ipi = true;
     }
 
     fn idle(check: impl FnOnce() -> bool) {
@@ -218,7 +264,7 @@ impl Platform for Sim {
 /// Time passes, others run, interrupts come; what time it is then.
 fn interleave() -> u64 {
     let (world, own) = me();
-    let mut inner = world.inner.lock().unwrap();
+    let mut inner = world.lock();
     if !inner.stopped {
         let passed = inner.random(2000);
         inner.now += passed;
@@ -230,32 +276,39 @@ fn interleave() -> u64 {
     now
 }
 
-/// Whether the run is over.
+/// Whether the run is over. On a simulated CPU, as all that follows.
+#[must_use]
 pub fn stopped() -> bool {
-    me().0.inner.lock().unwrap().stopped
+    me().0.lock().stopped
 }
 
 /// Ends the run.
 pub fn stop() {
-    me().0.inner.lock().unwrap().stopped = true;
+    me().0.lock().stopped = true;
 }
 
 /// A random number below `below`, from the seed.
+#[must_use]
 pub fn random(below: u64) -> u64 {
-    me().0.inner.lock().unwrap().random(below)
+    me().0.lock().random(below)
 }
 
-/// The clock, without letting time pass.
+/// The clock, in nanoseconds, without letting time pass.
+#[must_use]
 pub fn clock() -> u64 {
-    me().0.inner.lock().unwrap().now
+    me().0.lock().now
 }
 
 /// The executor of this run.
+#[must_use]
 pub fn executor() -> &'static Executor<Sim> {
     Sim::executor()
 }
 
-/// One visit to user mode; `Err` if the gate was shut (await `yield_now`).
+/// One visit to user mode, by the user task that is polled.
+///
+/// # Errors
+/// [`Preempted`] if the gate was shut: await [`yield_now`](crate::yield_now).
 pub fn visit_user() -> Result<(), Preempted> {
     let (world, own) = me();
     world.set_masked(own, true);
@@ -276,21 +329,35 @@ pub async fn spin() {
             yield_now().await;
         }
     }
-    std::future::pending().await
+    core::future::pending().await
+}
+
+/// Runs `test` with every seed, or, if the environment names one in [`SEED`], with that one alone.
+///
+/// # Panics
+/// If the environment's seed is no number; and whatever `test` panics with.
+pub fn seeds(range: Range<u64>, test: impl FnMut(u64)) {
+    match std::env::var(SEED) {
+        Ok(seed) => {
+            let seed = seed.parse().expect("EXECUTOR_SEED is a number");
+            Some(seed).into_iter().for_each(test);
+        }
+        Err(_) => range.for_each(test),
+    }
 }
 
 /// How a run is made.
 pub struct Machine {
-    pub seed: u64,
-    pub cpus: usize,
-    /// Virtual nanoseconds after which the run ends.
-    pub until: u64,
-    /// See [`Inner::device_rate`].
-    pub device_rate: u64,
-    pub device: Box<dyn Fn() + Send + Sync>,
+    seed: u64,
+    cpus: usize,
+    until: u64,
+    device_rate: u64,
+    device: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Machine {
+    /// So many CPUs, for so many virtual nanoseconds at most.
+    #[must_use]
     pub fn new(seed: u64, cpus: usize, until: u64) -> Self {
         Self {
             seed,
@@ -301,7 +368,19 @@ impl Machine {
         }
     }
 
-    /// Runs: `setup` on CPU 0 before anything else, then every CPU's loop until the end, then `look` on CPU 0.
+    /// With a device that interrupts a random CPU every `rate` steps, on average; `handler` runs in interrupt context.
+    #[must_use]
+    pub fn device(mut self, rate: u64, handler: impl Fn() + Send + Sync + 'static) -> Self {
+        self.device_rate = rate;
+        self.device = Box::new(handler);
+        self
+    }
+
+    /// Runs: `setup` on CPU 0 before anything else, then every CPU's loop until the end, then `look` on CPU 0, whose result
+    /// it is. The executor, which is made for this run, is never freed.
+    ///
+    /// # Panics
+    /// If any CPU did; the message names the seed.
     pub fn run<T>(self, setup: impl FnOnce(), look: impl FnOnce() -> T) -> T {
         let cpu = || Cpu {
             mode: Mode::Kernel,
@@ -320,35 +399,66 @@ impl Machine {
                 until: self.until,
                 active: 0,
                 stopped: false,
+                panic: None,
                 cpus: (0..self.cpus).map(|_| cpu()).collect(),
                 device_rate: self.device_rate,
             }),
             batons: (0..self.cpus).map(|_| Condvar::new()).collect(),
             device: self.device,
         });
-        let threads: Vec<_> = (1..self.cpus).map(|n| (n, world.clone())).collect();
         std::thread::scope(|scope| {
-            for (n, world) in threads {
+            for own in 1..self.cpus {
+                let world = world.clone();
                 scope.spawn(move || {
-                    ME.with(|me| *me.borrow_mut() = Some((world.clone(), n)));
-                    let inner = world.inner.lock().unwrap();
-                    drop(
-                        world.batons[n]
-                            .wait_while(inner, |inner| inner.active != n && !inner.stopped)
-                            .unwrap(),
-                    );
-                    run_cpu();
-                    ME.with(|me| *me.borrow_mut() = None);
+                    be(&world, own, || {
+                        let inner = world.lock();
+                        let waiting = |inner: &mut Inner| inner.active != own && !inner.stopped;
+                        drop(world.batons[own].wait_while(inner, waiting));
+                        run_cpu();
+                    })
                 });
             }
-            ME.with(|me| *me.borrow_mut() = Some((world.clone(), 0)));
-            setup();
-            run_cpu();
+            be(&world, 0, || {
+                setup();
+                run_cpu();
+            });
         });
-        let result = look();
-        ME.with(|me| *me.borrow_mut() = None);
-        result
+        let mut result = None;
+        if world.lock().panic.is_none() {
+            be(&world, 0, || result = Some(look()));
+        }
+        match (result, world.lock().panic.take()) {
+            (Some(result), None) => result,
+            (_, message) => panic!("seed {}: {}", self.seed, message.unwrap_or_default()),
+        }
     }
+}
+
+impl core::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Machine")
+            .field("seed", &self.seed)
+            .field("cpus", &self.cpus)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Does a CPU's work on the calling thread. If it panics the run is over.
+fn be(world: &Arc<World>, own: usize, work: impl FnOnce()) {
+    ME.with(|me| *me.borrow_mut() = Some((world.clone(), own)));
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+        let mut inner = world.lock();
+        inner.stopped = true;
+        inner.panic.get_or_insert_with(|| message(&*panic));
+        world.batons.iter().for_each(Condvar::notify_all);
+    }
+    ME.with(|me| *me.borrow_mut() = None);
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without a message").into()
 }
 
 fn run_cpu() {
