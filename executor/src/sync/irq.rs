@@ -3,7 +3,7 @@
 use core::{
     future::poll_fn,
     sync::atomic::{
-        AtomicU8, AtomicU32,
+        AtomicU32,
         Ordering::{Acquire, Relaxed, Release},
     },
     task::Poll,
@@ -63,54 +63,92 @@ impl Default for IrqCell {
     }
 }
 
-/// A ring of bytes from one producer (an interrupt handler) to one consumer (a task). `N` is a power of two, at most 2^31.
+/// What a [`Ring`] can hold: an unsigned integer.
+pub trait Word: Copy + sealed::Word {}
+
+mod sealed {
+    use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+    pub trait Word: Sized {
+        type Cell;
+        const EMPTY: Self::Cell;
+        fn load(cell: &Self::Cell) -> Self;
+        fn store(self, cell: &Self::Cell);
+    }
+
+    macro_rules! word {
+        ($integer:ty, $cell:ty) => {
+            impl super::Word for $integer {}
+            impl Word for $integer {
+                type Cell = $cell;
+                const EMPTY: $cell = <$cell>::new(0);
+                fn load(cell: &$cell) -> Self {
+                    cell.load(Relaxed)
+                }
+                fn store(self, cell: &$cell) {
+                    cell.store(self, Relaxed);
+                }
+            }
+        };
+    }
+
+    word!(u8, AtomicU8);
+    word!(u32, AtomicU32);
+    word!(u64, AtomicU64);
+}
+
+/// A ring from one producer (an interrupt handler) to one consumer (a task): of bytes, or of a device's completions, each a
+/// word. `N` is a power of two, at most 2^31. An [`IrqCell`] beside it wakes the consumer.
 ///
-/// With more than one producer or consumer at a time bytes are lost or doubled; nothing worse happens.
-pub struct ByteRing<const N: usize> {
-    bytes: [AtomicU8; N],
-    /// Bytes ever pushed, modulo 2^32.
+/// With more than one producer or consumer at a time words are lost or doubled; nothing worse happens.
+pub struct Ring<W: Word, const N: usize> {
+    words: [W::Cell; N],
+    /// Words ever pushed, modulo 2^32.
     head: AtomicU32,
-    /// Bytes ever popped, modulo 2^32.
+    /// Words ever popped, modulo 2^32.
     tail: AtomicU32,
     lost: AtomicU32,
 }
 
-impl<const N: usize> ByteRing<N> {
+/// A ring of bytes.
+pub type ByteRing<const N: usize> = Ring<u8, N>;
+
+impl<W: Word, const N: usize> Ring<W, N> {
     /// An empty ring.
     pub const fn new() -> Self {
         const { assert!(N.is_power_of_two() && N <= 1 << 31, "a ring's size is a power of two") };
         Self {
-            bytes: [const { AtomicU8::new(0) }; N],
+            words: [const { W::EMPTY }; N],
             head: AtomicU32::new(0),
             tail: AtomicU32::new(0),
             lost: AtomicU32::new(0),
         }
     }
 
-    /// Adds a byte; false, and counted as lost, if the ring is full. By the producer, in any context.
-    pub fn push(&self, byte: u8) -> bool {
+    /// Adds a word; false, and counted as lost, if the ring is full. By the producer, in any context.
+    pub fn push(&self, word: W) -> bool {
         let head = self.head.load(Relaxed);
         if head.wrapping_sub(self.tail.load(Acquire)) as usize >= N {
             self.lost.store(self.lost.load(Relaxed).wrapping_add(1), Relaxed);
             return false;
         }
-        self.bytes[head as usize % N].store(byte, Relaxed);
+        word.store(&self.words[head as usize % N]);
         self.head.store(head.wrapping_add(1), Release);
         true
     }
 
-    /// Takes the oldest byte. By the consumer.
-    pub fn pop(&self) -> Option<u8> {
+    /// Takes the oldest word. By the consumer.
+    pub fn pop(&self) -> Option<W> {
         let tail = self.tail.load(Relaxed);
         if self.head.load(Acquire) == tail {
             return None;
         }
-        let byte = self.bytes[tail as usize % N].load(Relaxed);
+        let word = W::load(&self.words[tail as usize % N]);
         self.tail.store(tail.wrapping_add(1), Release);
-        Some(byte)
+        Some(word)
     }
 
-    /// Bytes that found the ring full.
+    /// Words that found the ring full.
     pub fn lost(&self) -> u32 {
         self.lost.load(Relaxed)
     }
@@ -121,7 +159,7 @@ impl<const N: usize> ByteRing<N> {
     }
 }
 
-impl<const N: usize> Default for ByteRing<N> {
+impl<W: Word, const N: usize> Default for Ring<W, N> {
     fn default() -> Self {
         Self::new()
     }

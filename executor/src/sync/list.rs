@@ -172,6 +172,45 @@ impl<K> List<K> {
         None
     }
 
+    /// Gives the first `limit` waiters with the key `from` the key `to`, and a place behind all others, in their order; how
+    /// many.
+    pub fn rekey(&mut self, limit: usize, from: &K, to: &K) -> usize
+    where
+        K: Clone + PartialEq,
+    {
+        let (before, mut moved, mut next) = (self.tickets, 0, self.head);
+        while let Some(pointer) = next.filter(|_| moved < limit) {
+            // SAFETY: `&mut self` is the lock; linked nodes are alive.
+            let found = unsafe {
+                let inner = inner(pointer);
+                next = inner.next;
+                if inner.ticket >= before {
+                    break;
+                }
+                inner.key == *from
+            };
+            if !found {
+                continue;
+            }
+            self.unlink(pointer);
+            // SAFETY: as above; one reference at a time, and the tail is another node.
+            unsafe {
+                let inner = inner(pointer);
+                inner.key = to.clone();
+                inner.ticket = self.tickets;
+                inner.previous = self.tail;
+            }
+            self.tickets += 1;
+            match self.tail.replace(pointer) {
+                // SAFETY: as above.
+                Some(tail) => unsafe { inner(tail).next = Some(pointer) },
+                None => self.head = Some(pointer),
+            }
+            moved += 1;
+        }
+        moved
+    }
+
     fn unlink(&mut self, pointer: NonNull<Node<K>>) {
         // SAFETY: `&mut self` is the lock; the node and its neighbours are linked, alive, and distinct.
         unsafe {
@@ -192,9 +231,9 @@ impl<K> List<K> {
 }
 
 impl<K: Clone> Node<K> {
-    /// The key; never written after the node was made.
+    /// The key, of a node that is not linked: nobody else writes it then.
     pub fn key(&self) -> K {
-        // SAFETY: `key` is written by `new` only; no reference to the whole is made, and the field is not written.
+        // SAFETY: the key of a node that is not linked is its owner's; no reference to the whole is made.
         unsafe { (*core::ptr::addr_of!((*self.inner.get()).key)).clone() }
     }
 }

@@ -75,6 +75,42 @@ impl<R: RawMutex, K: Clone + PartialEq> WaitQueue<R, K> {
         woken
     }
 
+    /// If `check` holds: wakes the longest `wake` waiters with the key `from`, and gives the next `limit` of them the key
+    /// `to`, behind all who wait now; how many were woken and moved. `check` runs under the queue's lock, under which all is
+    /// done but for waking more than a few; it does not use the queue. What `FUTEX_CMP_REQUEUE` needs.
+    pub fn requeue(
+        &self,
+        wake: usize,
+        limit: usize,
+        from: &K,
+        to: &K,
+        check: impl FnOnce() -> bool,
+    ) -> Option<(usize, usize)> {
+        let mut wakers: [Option<Waker>; TAKE] = [const { None }; TAKE];
+        let (mut woken, moved) = self.list.with(|list| {
+            if !check() {
+                return None;
+            }
+            let mut woken = 0;
+            for slot in wakers.iter_mut().take(wake) {
+                let Some(waker) = list.give(Progress::Given, |key, _| Some(key == from)) else {
+                    break;
+                };
+                *slot = waker;
+                woken += 1;
+            }
+            // Who is still to be woken stays.
+            let moved = if wake > TAKE { 0 } else { list.rekey(limit, from, to) };
+            Some((woken, moved))
+        })?;
+        wakers.into_iter().flatten().for_each(Waker::wake);
+        if wake <= TAKE {
+            return Some((woken, moved));
+        }
+        woken += self.wake_matching(wake - woken, |key| key == from);
+        Some((woken, self.list.with(|list| list.rekey(limit, from, to))))
+    }
+
     /// Whether anybody waits.
     pub fn is_empty(&self) -> bool {
         self.list.with(|list| list.is_empty())
