@@ -3,6 +3,7 @@
 use core::{future::Future, marker::PhantomData, panic::Location};
 
 use crate::{
+    block::Block,
     cpu::PerCpu,
     entry::Entry,
     join::JoinHandle,
@@ -18,7 +19,6 @@ use crate::{
     state::Wake,
     task::{Head, Task},
     waker::Target,
-    wheel::Block,
 };
 
 /// The most CPUs one executor drives.

@@ -77,6 +77,7 @@ extern crate alloc;
 
 mod abort;
 mod balance;
+mod block;
 mod cell;
 mod cpu;
 mod drivers;
@@ -86,6 +87,7 @@ mod fair;
 mod gate;
 #[cfg(all(feature = "std", not(loom)))]
 pub mod host;
+mod idle;
 mod join;
 mod latency;
 mod load;
@@ -127,7 +129,7 @@ pub use timer::{Elapsed, Sleep, Timeout, YieldNow, sleep_until, timeout, yield_n
 
 /// Bytes that an armed [`Sleep`] uses besides itself, if there are many: an entry, and its part of a block of the wheel.
 pub const TIMER_ENTRY_BYTES: usize =
-    size_of::<entry::Entry>() + size_of::<wheel::Block>().div_ceil(wheel::RECORDS as usize);
+    size_of::<entry::Entry>() + size_of::<block::Block>().div_ceil(block::RECORDS as usize);
 
 #[cfg(not(loom))]
 const _: () = assert!(

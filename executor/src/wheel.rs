@@ -10,148 +10,26 @@
 //! passed is due as a whole; what stands in one that has only begun is either due or finds its place again relative to the
 //! new time.
 //!
-//! A slot is a bag of [`Record`]s, in blocks: what is due is read from one end of a block to the other, with the entries
+//! A slot is a bag of [`Record`](crate::block::Record)s, in blocks: what is due is read from one end of a block to the other, with the entries
 //! prefetched, instead of from one entry to the next. Only the first block of a bag has room; the hole that a cancel leaves is
 //! filled with the bag's last record, whose [`Entry`] is told. Which one a bag gives first, of those in one slot, is not said.
 //!
 //! The wheel belongs to its CPU, which works on it in task context, without a lock; see [`crate::entry`] for how others cancel.
 
-use core::ptr::NonNull;
-
 use crate::{
+    block::{Bag, Block, BlockRef, DUE, RECORDS},
     entry::{Entry, EntryRef},
     platform::Platform,
-    prim::{OwnedU32, OwnedU64},
-    slab::{Cache, Slab, Slot},
+    prim::OwnedU64,
+    slab::{Cache, Slab},
     task::NONE,
 };
 
 const LEVELS: usize = if cfg!(loom) { 2 } else { 6 };
 const BITS: u32 = 6;
 const GRAIN: u32 = 16;
-/// Records of a block.
-pub const RECORDS: u32 = 10;
 /// Bits of an entry's place that are the index in the block.
 const INDEX_BITS: u32 = 4;
-/// The bag of what is due. A slot's is `level << 6 | index`.
-const DUE: u32 = u32::MAX;
-
-/// A sleeper in the wheel.
-struct Record {
-    deadline: OwnedU64,
-    /// The number of its waker, if it is one of this executor.
-    number: OwnedU64,
-    /// Its entry.
-    entry: OwnedU32,
-}
-
-impl Record {
-    fn copy(&self, from: &Self) {
-        self.deadline.set(from.deadline.get());
-        self.number.set(from.number.get());
-        self.entry.set(from.entry.get());
-    }
-}
-
-/// Some records of one bag. The owner's alone.
-#[repr(align(64))]
-pub struct Block {
-    /// The bag's next block, or the next free block.
-    next: OwnedU32,
-    /// The number of its bag, or of the slot that has passed and whose blocks are now in [`DUE`].
-    bag: OwnedU32,
-    /// Records in use, from the first on.
-    count: OwnedU32,
-    records: [Record; RECORDS as usize],
-}
-
-/// A block, found by its number.
-#[derive(Clone, Copy)]
-pub struct BlockRef<'a> {
-    number: u32,
-    block: &'a Block,
-}
-
-impl core::ops::Deref for BlockRef<'_> {
-    type Target = Block;
-
-    #[inline]
-    fn deref(&self) -> &Block {
-        self.block
-    }
-}
-
-impl Slot for Block {
-    type Rest = ();
-    type Ref<'a> = BlockRef<'a>;
-
-    fn new(_: u32) -> (Self, ()) {
-        let block = Self {
-            next: OwnedU32::new(NONE),
-            bag: OwnedU32::new(DUE),
-            count: OwnedU32::new(0),
-            records: [const {
-                Record {
-                    deadline: OwnedU64::new(0),
-                    number: OwnedU64::new(0),
-                    entry: OwnedU32::new(NONE),
-                }
-            }; RECORDS as usize],
-        };
-        (block, ())
-    }
-
-    #[inline]
-    #[expect(unsafe_code, reason = "as the slab demands")]
-    unsafe fn at<'a>(number: u32, slot: NonNull<Self>) -> BlockRef<'a>
-    where
-        Self: 'a,
-    {
-        // SAFETY: by this function's contract; shared by reference only.
-        let block = unsafe { slot.as_ref() };
-        BlockRef { number, block }
-    }
-
-    #[inline]
-    fn number(slot: BlockRef<'_>) -> u32 {
-        slot.number
-    }
-
-    #[inline]
-    fn link<'a>(slot: BlockRef<'a>) -> &'a OwnedU32
-    where
-        Self: 'a,
-    {
-        &slot.block.next
-    }
-}
-
-/// A list of blocks.
-struct Bag {
-    head: OwnedU32,
-    /// The last block, if there is one.
-    tail: OwnedU32,
-}
-
-impl Bag {
-    const fn new() -> Self {
-        Self {
-            head: OwnedU32::new(NONE),
-            tail: OwnedU32::new(NONE),
-        }
-    }
-
-    /// Puts a block in front.
-    fn prepend(&self, block: BlockRef<'_>) {
-        let head = self.head.get();
-        if head == NONE {
-            self.tail.set(block.number);
-        }
-        block.next.set(head);
-        self.head.set(block.number);
-    }
-}
-
 struct Bucket {
     bag: Bag,
     least: OwnedU64,
