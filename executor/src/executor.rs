@@ -132,7 +132,7 @@ impl<P: Platform> Executor<P> {
     fn start_driver(&self, task: Task<'_>, id: TaskId, home: u32, handle: bool) -> Result<TaskId, SpawnError> {
         let cpu = &self.cpus[home as usize];
         let Some(driver) = cpu.reserve_driver() else {
-            self.free(task);
+            self.free(task, self.task_cache());
             return Err(SpawnError::NoDriverSlot);
         };
         task.set_driver(driver);

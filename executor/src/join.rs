@@ -119,7 +119,8 @@ impl<T, P: Platform> JoinHandle<T, P> {
         }
         self.registered = Registered::Over;
         if ended == Ended::Alone || task.state().drop_handle() {
-            P::executor().free(task);
+            let executor = P::executor();
+            executor.free(task, executor.task_cache());
         }
     }
 }

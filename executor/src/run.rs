@@ -23,6 +23,7 @@ use crate::{
     platform::Platform,
     prim::Ordering::{AcqRel, Acquire, Relaxed},
     ready::{DIRECT, DRIVERS, GROUP_BITS, GROUPS, INBOX, POKE, READY, TIMER, group_bit, group_driver},
+    slab::Cache,
     state::{Start, Unlinked},
     task::{NONE, Task},
     waker::{self, Target},
@@ -206,7 +207,7 @@ impl<P: Platform> Executor<P> {
         while let Some(task) = self.slab.get(list) {
             list = task.inbox_next.load(Relaxed);
             match cpu.fifo(task.class()) {
-                Some(fifo) => self.receive(fifo, task),
+                Some(fifo) => self.receive(cpu, fifo, task),
                 None => {
                     let now = *now.get_or_insert_with(P::now);
                     self.receive_user(me, cpu, task, now);
@@ -221,7 +222,7 @@ impl<P: Platform> Executor<P> {
     /// A task that comes from the inbox of a CPU that has left.
     pub(crate) fn receive_any(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>) {
         match cpu.fifo(task.class()) {
-            Some(fifo) => self.receive(fifo, task),
+            Some(fifo) => self.receive(cpu, fifo, task),
             None => {
                 self.receive_user(me, cpu, task, P::now());
                 self.poke_idle(me, cpu);
@@ -230,13 +231,13 @@ impl<P: Platform> Executor<P> {
     }
 
     /// A task of the timer or service class from the inbox.
-    fn receive(&self, fifo: &Fifo, task: Task<'_>) {
+    fn receive(&self, cpu: &PerCpu<P>, fifo: &Fifo, task: Task<'_>) {
         match task.state().unlink() {
             Unlinked::Queue if !task.is_queued() => {
                 task.set_queued(true);
                 fifo.push(&self.slab, task);
             }
-            Unlinked::Ended if !task.is_queued() => self.release(task),
+            Unlinked::Ended if !task.is_queued() => self.release(cpu, task),
             _ => {}
         }
     }
@@ -298,13 +299,13 @@ impl<P: Platform> Executor<P> {
         let (start, generation) = task.state().start();
         if let Start::Ended { linked } = start {
             if !linked {
-                self.release(task);
+                self.release(cpu, task);
             }
             return;
         }
         let number = TaskId::new(task.slot, generation).0;
         if self.poll(cpu, task, number, start, self.is_timed()).is_ready() {
-            self.complete(task);
+            self.complete(cpu, task);
         }
     }
 
@@ -316,7 +317,7 @@ impl<P: Platform> Executor<P> {
         let number = Target::driver(home, driver);
         if self.poll(cpu, task, number, start, self.is_timed()).is_ready() {
             owner.release_driver(driver);
-            self.complete(task);
+            self.complete(cpu, task);
         }
     }
 
@@ -324,7 +325,7 @@ impl<P: Platform> Executor<P> {
         let (start, generation) = task.state().start_user();
         if let Start::Ended { .. } = start {
             cpu.runnable.fetch_sub(1, Relaxed);
-            return self.release(task);
+            return self.release(cpu, task);
         }
         let number = TaskId::new(task.slot, generation).0;
         let result = self.poll(cpu, task, number, start, true);
@@ -334,10 +335,10 @@ impl<P: Platform> Executor<P> {
         let woken = cpu.running.woken.get() != 0;
         if result.is_ready() {
             cpu.runnable.fetch_sub(1, Relaxed);
-            self.complete(task);
+            self.complete(cpu, task);
             if woken {
                 // No queue holds it: its queue was this very poll.
-                self.release(task);
+                self.release(cpu, task);
             }
         } else if woken {
             self.requeue_user(me, cpu, task);
@@ -415,7 +416,7 @@ impl<P: Platform> Executor<P> {
     }
 
     #[inline]
-    fn complete(&self, task: Task<'_>) {
+    fn complete(&self, cpu: &PerCpu<P>, task: Task<'_>) {
         let left = task.state().complete(task.is_queued());
         if left.wake_joiner {
             // Of this task, or of the slot's next: see `join`.
@@ -427,26 +428,27 @@ impl<P: Platform> Executor<P> {
                 joiner.wake();
             }
             if !left.queued {
-                self.release(task);
+                self.release(cpu, task);
             }
         }
         if left.free {
-            self.free(task);
+            self.free(task, Some(&cpu.tasks));
         }
     }
 
     /// Nothing refers to the ended task any more but its handle.
-    fn release(&self, task: Task<'_>) {
+    fn release(&self, cpu: &PerCpu<P>, task: Task<'_>) {
         if task.state().release() {
-            self.free(task);
+            self.free(task, Some(&cpu.tasks));
         }
     }
 
-    /// Frees the slot of an ended task, or of one that never began.
-    pub(crate) fn free(&self, task: Task<'_>) {
+    /// Frees the slot of an ended task, or of one that never began. `cache` is the calling CPU's.
+    #[inline]
+    pub(crate) fn free(&self, task: Task<'_>, cache: Option<&Cache>) {
         // SAFETY: called once, by the one that the state word appointed: `complete`, `release` or the join handle.
         unsafe { task.retire() };
-        self.slab.free(task, self.task_cache());
+        self.slab.free(task, cache);
     }
 
     /// The number of CPUs the executor has room for.

@@ -33,9 +33,9 @@ const CHUNK_BYTES: usize = 128 << 10;
 /// Most chunks.
 const CHUNKS: usize = if cfg!(loom) { 2 } else { 4096 };
 /// Free slots that a CPU keeps to itself.
-const CACHED: u32 = 64;
+const CACHED: u32 = 128;
 /// Free slots that move between a CPU and the common stack at once.
-const BATCH: u32 = CACHED / 2;
+const BATCH: u32 = CACHED / 4;
 
 /// What a slab holds.
 pub trait Slot: Sized {
