@@ -19,6 +19,9 @@ pub const NEVER: u64 = u64::MAX;
 /// Lists of a [`Fifo`].
 const LANES: u32 = 8;
 
+/// Tasks that the nearest cache has room for.
+const FEW: u32 = 128;
+
 /// First come, first served; of the owner in task context alone.
 ///
 /// Linked, so that it needs no memory, as [`LANES`] lists that are filled and emptied in turn. In one list each task would
@@ -68,7 +71,9 @@ impl Fifo {
         if length > LANES {
             let next = task.head().next.get();
             lane.set(next);
-            if let Some(next) = slab.get(next) {
+            if length > FEW
+                && let Some(next) = slab.get(next)
+            {
                 next.prefetch::<P>();
             }
         }
