@@ -5,7 +5,10 @@ use crate::{
     load::{self, Load},
     options::Class,
     platform::Platform,
-    prim::{AtomicPtr, AtomicU32, AtomicU64, Counter, Lock, Ordering::Relaxed, OwnedU32, OwnedU64, array, const_fn},
+    prim::{
+        AtomicPtr, AtomicU32, AtomicU64, Counter, Lock, Ordering::Relaxed, OwnedTime, OwnedU32, OwnedU64, array,
+        const_fn,
+    },
     ready::{DIRECT, GROUPS, Group, Ready},
     slab::{Cache, Slab},
     stopwatch::Stopwatch,
@@ -92,7 +95,7 @@ impl Fifo {
 /// The user task that a CPU runs: when it began, and where its virtual time stood then. `since` is [`NEVER`] while no user
 /// task runs. Read by others, roughly, for balancing.
 pub struct RunningUser {
-    pub since: OwnedU64,
+    pub since: OwnedTime,
     pub base: OwnedU64,
     pub weight: OwnedU32,
     /// When its slice ends.
@@ -100,7 +103,7 @@ pub struct RunningUser {
     /// Until when it may be in user mode whatever is ready: the user class's guaranteed share.
     pub granted_until: OwnedU64,
     /// When it entered user mode last.
-    pub entered: OwnedU64,
+    pub entered: OwnedTime,
     /// 1 if it was woken while it runs: it is ready, and its poller queues it.
     pub woken: OwnedU32,
 }
@@ -163,21 +166,21 @@ pub struct PerCpu<P: Platform> {
     pub clock: OwnedU64,
     /// Polls of higher classes, and since when, that a waiting user task has been passed over for.
     pub passed_polls: OwnedU32,
-    pub passed_since: OwnedU64,
+    pub passed_since: OwnedTime,
     pub tasks: Cache,
     pub entries: Cache,
     pub blocks: Cache,
     /// For what the timer is armed. Holds, or [`TIMER`](crate::ready::TIMER) is set.
-    pub armed: OwnedU64,
+    pub armed: OwnedTime,
     /// The wheel's next event, or an earlier time.
-    pub next_event: OwnedU64,
+    pub next_event: OwnedTime,
     pub wheel: Wheel,
     pub user: Lock<P::RawLock, FairQueue>,
     pub running: RunningUser,
     /// When to look again whether the load lies well.
     pub next_balance: OwnedU64,
     /// When it began to turn; [`NEVER`] until then.
-    pub since: OwnedU64,
+    pub since: OwnedTime,
     pub times: Times,
     pub load: Lock<P::RawLock, Load>,
     /// When `load` has to catch up next; written under its lock.
@@ -207,25 +210,25 @@ impl<P: Platform> PerCpu<P> {
                 fifos: [Fifo::new(), Fifo::new()],
                 clock: OwnedU64::new(0),
                 passed_polls: OwnedU32::new(0),
-                passed_since: OwnedU64::new(NEVER),
+                passed_since: OwnedTime::never(),
                 tasks: Cache::new(),
                 entries: Cache::new(),
                 blocks: Cache::new(),
-                armed: OwnedU64::new(NEVER),
-                next_event: OwnedU64::new(NEVER),
+                armed: OwnedTime::never(),
+                next_event: OwnedTime::never(),
                 wheel: Wheel::new(),
                 user: Lock::new(FairQueue::new()),
                 running: RunningUser {
-                    since: OwnedU64::new(NEVER),
+                    since: OwnedTime::never(),
                     base: OwnedU64::new(0),
-                    weight: OwnedU32::new(1),
+                    weight: OwnedU32::new(0),
                     slice_end: OwnedU64::new(0),
                     granted_until: OwnedU64::new(0),
-                    entered: OwnedU64::new(NEVER),
+                    entered: OwnedTime::never(),
                     woken: OwnedU32::new(0),
                 },
                 next_balance: OwnedU64::new(0),
-                since: OwnedU64::new(NEVER),
+                since: OwnedTime::never(),
                 times: Times {
                     idle: Stopwatch::new(),
                     user: Stopwatch::new(),
@@ -234,7 +237,7 @@ impl<P: Platform> PerCpu<P> {
                 load: Lock::new(Load::new()),
                 next_load: OwnedU64::new(0),
                 active: OwnedU32::new(0),
-                spin: OwnedU32::new(P::SPIN),
+                spin: OwnedU32::new(0),
                 counts: Counts {
                     polls: OwnedU64::new(0),
                     steals: OwnedU64::new(0),

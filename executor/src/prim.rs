@@ -68,6 +68,26 @@ owned!(OwnedU16, u16, AtomicU16);
 owned!(OwnedU32, u32, AtomicU32);
 owned!(OwnedU64, u64, AtomicU64);
 
+/// A time that one party writes at a time, `u64::MAX` (never) at first: which is kept as zero, see [`crate::task::NONE`].
+#[derive(Debug)]
+pub struct OwnedTime(OwnedU64);
+
+impl OwnedTime {
+    pub const fn never() -> Self {
+        Self(OwnedU64::new(0))
+    }
+
+    #[inline]
+    pub fn get(&self) -> u64 {
+        !self.0.get()
+    }
+
+    #[inline]
+    pub fn set(&self, time: u64) {
+        self.0.set(!time);
+    }
+}
+
 impl OwnedU8 {
     /// Sets it to `to` if it is `from`, in one step: for who is not its writer.
     pub fn replace(&self, from: u8, to: u8) {

@@ -105,6 +105,7 @@ impl<P: Platform> Executor<P> {
             }
             cpu.turning.set(1);
             cpu.since.set(P::now());
+            cpu.spin.set(P::SPIN);
             self.online.fetch_or(1 << me, AcqRel);
         }
         if cpu.summoned.get() != 0 && self.answer_summons(me, cpu) {

@@ -4,8 +4,8 @@
 //! machine, so that looking a slot up is two loads and is safe in an interrupt with any number, stale or not.
 //!
 //! A slot has two parts, which stand in two arrays of its chunk: what every wake touches, packed densely, so that the wakes
-//! of many tasks find it in a cache; and the rest. A number is the chunk's in the high bits, and below it the index, which
-//! does not reach the next power of two: a chunk fills its block of memory, whose size is one.
+//! of many tasks find it in a cache; and the rest. A number is the chunk's, from 1 on, in the high bits, and below it the index,
+//! which does not reach the next power of two: a chunk fills its block of memory, whose size is one.
 //!
 //! Free slots stand on a list of the CPU that freed them last ([`Cache`]), which costs no atomic operation, and beyond
 //! [`CACHED`] on one common stack, whose head carries a tag against re-use (ABA). They go there and come back in batches, an
@@ -126,7 +126,8 @@ impl<T: Slot> Slab<T> {
     #[inline]
     pub fn get(&self, number: u32) -> Option<T::Ref<'_>> {
         let index = number as usize & ((1 << Self::SHIFT) - 1);
-        let chunk = self.chunks.get(number as usize >> Self::SHIFT)?.load(Acquire);
+        let chunk = (number as usize >> Self::SHIFT).wrapping_sub(1);
+        let chunk = self.chunks.get(chunk)?.load(Acquire);
         if chunk.is_null() || index >= Self::CAPACITY {
             return None;
         }
@@ -250,7 +251,7 @@ impl<T: Slot> Slab<T> {
 
     fn grow(&self) -> Option<()> {
         let number = self.chunks.iter().position(|chunk| chunk.load(Acquire).is_null())?;
-        let slots = (0..Self::CAPACITY).map(|index| (number << Self::SHIFT | index) as u32);
+        let slots = (0..Self::CAPACITY).map(|index| ((number + 1) << Self::SHIFT | index) as u32);
         // SAFETY: a chunk is larger than nothing.
         let chunk = NonNull::new(unsafe { alloc(Self::PARTS.1) })?.cast::<T>();
         for (index, number) in slots.clone().enumerate() {
@@ -301,7 +302,7 @@ impl<T: Slot> Slab<T> {
     pub fn iter(&self) -> impl Iterator<Item = T::Ref<'_>> {
         (0..CHUNKS)
             .take_while(|chunk| !self.chunks[*chunk].load(Acquire).is_null())
-            .flat_map(|chunk| (0..Self::CAPACITY).map(move |index| (chunk << Self::SHIFT | index) as u32))
+            .flat_map(|chunk| (0..Self::CAPACITY).map(move |index| ((chunk + 1) << Self::SHIFT | index) as u32))
             .filter_map(|number| self.get(number))
     }
 }

@@ -29,8 +29,9 @@ use crate::{
     waker::Target,
 };
 
-/// No task: the end of a list, an empty slot number.
-pub const NONE: u32 = u32::MAX;
+/// No task: the end of a list, an empty slot number. Zero, so that an executor that has done nothing yet takes no room in the
+/// kernel's image.
+pub const NONE: u32 = 0;
 
 /// No CPU.
 const NO_CPU: u8 = u8::MAX;

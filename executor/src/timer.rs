@@ -131,7 +131,7 @@ pub const fn sleep_until<P: Platform>(deadline: u64) -> Sleep<P> {
         number: FOREIGN,
         entry: NONE,
         generation: 0,
-        cpu: NONE,
+        cpu: 0,
         platform: PhantomData,
     }
 }

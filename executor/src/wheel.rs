@@ -20,7 +20,7 @@ use crate::{
     block::{Bag, Block, BlockRef, DUE, RECORDS},
     entry::{Entry, EntryRef},
     platform::Platform,
-    prim::OwnedU64,
+    prim::{OwnedTime, OwnedU64},
     slab::{Cache, Slab},
     task::NONE,
 };
@@ -32,7 +32,7 @@ const GRAIN: u32 = 16;
 const INDEX_BITS: u32 = 4;
 struct Bucket {
     bag: Bag,
-    least: OwnedU64,
+    least: OwnedTime,
 }
 
 /// Where the wheel's memory is: shared by all CPUs, but for the caller's cache.
@@ -63,7 +63,7 @@ impl Wheel {
                 [const {
                     Bucket {
                         bag: Bag::new(),
-                        least: OwnedU64::new(u64::MAX),
+                        least: OwnedTime::never(),
                     }
                 }; 64]
             }; LEVELS],

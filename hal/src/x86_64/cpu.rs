@@ -1,5 +1,6 @@
 //! The CPU behind [`CpuOps`].
 
+use core::num::NonZeroU8;
 use core::{arch::asm, fmt, sync::atomic::Ordering::Relaxed};
 
 use super::{
@@ -92,21 +93,29 @@ pub(super) unsafe fn harden() {
     }
 }
 
+/// Whether interrupts were unmasked. Never zero, so that a lock that nobody holds is.
+#[derive(Clone, Copy, Debug)]
+pub struct InterruptState(NonZeroU8);
+
+impl InterruptState {
+    const UNMASKED: u8 = 1 << 1;
+}
+
 impl CpuOps for Cpu {
     type UserContext = UserContext;
-    type InterruptState = bool;
+    type InterruptState = InterruptState;
 
     const MACHINE: &'static str = "x86_64";
 
-    fn mask_interrupts() -> bool {
+    fn mask_interrupts() -> InterruptState {
         let enabled = Self::interrupts_enabled();
         // SAFETY: masking breaks no assumption. No `nomem`: what follows stays behind it.
         unsafe { asm!("cli", options(nostack, preserves_flags)) };
-        enabled
+        InterruptState(NonZeroU8::MIN | if enabled { InterruptState::UNMASKED } else { 0 })
     }
 
-    fn restore_interrupts(state: bool) {
-        if state {
+    fn restore_interrupts(state: InterruptState) {
+        if state.0.get() & InterruptState::UNMASKED != 0 {
             Self::unmask_interrupts();
         }
     }
