@@ -1,13 +1,13 @@
 //! Who runs when, and how much of the time each gets.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
 use executor::{
-    Class, max_polls_per_turn,
-    simulation::{Machine, Sim, clock, executor, spin, stopped},
+    Class, Platform, WEIGHT_ONE, max_polls_per_turn,
+    simulation::{self, Machine, Sim, clock, executor, random, spin, stopped, visit_user},
     sleep_until, yield_now,
 };
 
@@ -54,6 +54,86 @@ fn shares_follow_weights() {
     for (share, fair) in shares.iter().zip([2.0 / 7.0, 4.0 / 7.0, 1.0 / 7.0]) {
         assert!((share / fair - 1.0).abs() < 0.1, "{shares:?}");
     }
+}
+
+const SLICE: u64 = Sim::USER_SLICE;
+
+/// A thread that comes, runs for all it can, and goes.
+#[derive(Clone, Copy)]
+struct Visit {
+    weight: u32,
+    comes: u64,
+    goes: u64,
+}
+
+/// What a fluid of processor time, divided by weight among those present at every moment, would have given each visitor out of
+/// the time that one CPU gave to all of them.
+fn fluid(visits: &[Visit], given: u64) -> Vec<f64> {
+    let mut moments: Vec<u64> = visits.iter().flat_map(|visit| [visit.comes, visit.goes]).collect();
+    moments.sort_unstable();
+    let mut shares = vec![0.0; visits.len()];
+    for pair in moments.windows(2) {
+        let there = |visit: &Visit| visit.comes <= pair[0] && pair[1] <= visit.goes;
+        let weights: u32 = visits
+            .iter()
+            .filter(|visit| there(visit))
+            .map(|visit| visit.weight)
+            .sum();
+        for (share, visit) in shares.iter_mut().zip(visits).filter(|(_, visit)| there(visit)) {
+            *share += (pair[1] - pair[0]) as f64 * f64::from(visit.weight) / f64::from(weights);
+        }
+    }
+    let total: f64 = shares.iter().sum();
+    shares.iter().map(|share| share * given as f64 / total).collect()
+}
+
+/// Against the fluid: whoever comes and goes when, with whatever weight, nobody is further from its share of one CPU than three
+/// slices, and the two slices' worth of virtual time by which a newcomer may be ahead of the others.
+#[test]
+fn shares_of_visitors_are_those_of_a_fluid() {
+    simulation::seeds(0..200, |seed| {
+        let visits = Arc::new(Mutex::new(Vec::new()));
+        let (planned, done) = (visits.clone(), Arc::new(Mutex::new(Vec::new())));
+        let given = done.clone();
+        Machine::new(seed, 1, 600 * MS).run(
+            move || {
+                for n in 0..2 + random(4) as usize {
+                    let visit = Visit {
+                        weight: 300 + random(3000) as u32,
+                        comes: random(150 * MS),
+                        goes: 250 * MS + random(200 * MS),
+                    };
+                    planned.lock().unwrap().push(visit);
+                    let given = given.clone();
+                    spawn(options(Class::User).weight(visit.weight), async move {
+                        sleep_until::<Sim>(visit.comes).await;
+                        while clock() < visit.goes {
+                            if visit_user().is_err() {
+                                yield_now().await;
+                            }
+                        }
+                        let me = executor().current().and_then(|id| executor().task(id)).unwrap();
+                        given.lock().unwrap().push((n, me.user_ns));
+                    });
+                    // Ends whoever is in user mode when it is to go.
+                    spawn(options(Class::Timer), sleep_until::<Sim>(visit.goes));
+                }
+            },
+            || (),
+        );
+        let (visits, mut done) = (visits.lock().unwrap(), done.lock().unwrap());
+        done.sort_unstable();
+        assert_eq!(done.len(), visits.len(), "seed {seed}: all have gone");
+        let fair = fluid(&visits, done.iter().map(|(_, ns)| ns).sum());
+        for (((_, got), fair), visit) in done.iter().zip(fair).zip(visits.iter()) {
+            let away = (*got as f64 - fair).abs();
+            let ahead = (2 * SLICE) as f64 * f64::from(visit.weight) / f64::from(WEIGHT_ONE);
+            assert!(
+                away < ahead + (3 * SLICE) as f64,
+                "seed {seed}: {away} ns from the share: {done:?}"
+            );
+        }
+    });
 }
 
 /// A task that only sleeps and works a little gets its turn at once in spite of a spinner on its CPU.
