@@ -1,6 +1,6 @@
 //! execve: images good and bad, arguments, scripts; and the shell scripts that test what is not ours.
 
-use std::{ffi::CString, fs, os::unix::fs::PermissionsExt, path::PathBuf, process::ExitCode};
+use std::{ffi::CString, fmt, fs, ops::Deref, os::unix::fs::PermissionsExt, path::PathBuf, process::ExitCode};
 
 use crate::{
     runner,
@@ -67,13 +67,36 @@ fn scratch(name: &str) -> String {
     format!("/tmp/tests-{}-{name}", std::process::id())
 }
 
-fn file(name: &str, bytes: &[u8]) -> String {
+/// A file, removed at the end.
+struct Program(String);
+
+impl Deref for Program {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _left = fs::remove_file(&self.0);
+    }
+}
+
+fn file(name: &str, bytes: &[u8]) -> Program {
     let path = scratch(name);
     // Written anew each time: a program that runs cannot be written to.
     let _absent = fs::remove_file(&path);
     fs::write(&path, bytes).expect("write a file in /tmp");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
-    path
+    Program(path)
 }
 
 /// What the tests run of themselves by execve.
@@ -204,7 +227,7 @@ fn interpreter_scripts() {
     let inner = file("inner", b"#!/bin/sh\nexit $(($1 + $#))\n");
     assert_eq!(wait_exit(fork(|| execve(&inner, &["x", "40", "b"], &[]))), 42);
     let looping = scratch("loop");
-    file("loop", format!("#!{looping}\n").as_bytes());
+    let _looping = file("loop", format!("#!{looping}\n").as_bytes());
     assert_eq!(
         exec_error(&looping),
         Some(libc::ELOOP),
@@ -246,9 +269,10 @@ fn what_is_no_program_is_refused() {
     }
     assert_eq!(exec_error("/tmp"), Some(libc::EACCES), "a directory");
     assert_eq!(exec_error("/no/such/program"), Some(libc::ENOENT));
-    assert_eq!(exec_error(&format!("{}/x", file("plain", b"x"))), Some(libc::ENOTDIR));
+    let plain = file("plain", b"x");
+    assert_eq!(exec_error(&format!("{plain}/x")), Some(libc::ENOTDIR));
     let plain = file("noexec", b"#!/bin/sh\n");
-    fs::set_permissions(&plain, fs::Permissions::from_mode(0o644)).expect("chmod");
+    fs::set_permissions(&*plain, fs::Permissions::from_mode(0o644)).expect("chmod");
     assert_eq!(exec_error(&plain), Some(libc::EACCES), "not executable");
     assert_eq!(exec_error(&"x".repeat(300)), Some(libc::ENAMETOOLONG));
 }
@@ -312,7 +336,6 @@ fn mangled_images_never_hurt_the_kernel() {
             sys::sleep_ms(1);
         }
     }
-    let _absent = fs::remove_file(scratch("mangled"));
 }
 
 fn descriptors_close_on_exec() {
