@@ -61,8 +61,8 @@ impl<P: Platform> Executor<P> {
         }
     }
 
-    /// Spawns a task. At most one allocation, for a future that with its output takes more than 64 bytes; now and then one
-    /// more, when the slab of headers grows. Task context.
+    /// Spawns a task. At most one allocation, for a future that does not fit [`INLINE_BYTES`](crate::INLINE_BYTES); now and
+    /// then one more, when the slab of tasks grows. Task context.
     ///
     /// The task is first polled by its CPU's executor. Dropping the handle detaches it; aborting drops the future on its
     /// own CPU.

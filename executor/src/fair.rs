@@ -1,7 +1,7 @@
 //! The user class's run queue of one CPU: fair by weighted run time.
 //!
 //! Each user task carries a virtual run time: nanoseconds run, divided by its share. The queue is a pairing heap by that
-//! number, intrusive in the headers by slot number, so that the most deserving task is at the root, a wake is O(1), and
+//! number, intrusive in the tasks by slot number, so that the most deserving task is at the root, a wake is O(1), and
 //! taking any task out is O(log n) amortised. It stands under the CPU's user lock, because idle CPUs take from it.
 //!
 //! Virtual times are comparable between CPUs, which is what balancing goes by. So that neither a long sleep nor a long
