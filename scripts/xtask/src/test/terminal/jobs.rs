@@ -96,8 +96,15 @@ fn a_stopped_job_is_killed_by_name(shell: &mut Shell) -> Result<()> {
 
 fn a_pipeline_is_one_job(shell: &mut Shell) -> Result<()> {
     // A line has come all the way: the others run, and have the signals' default actions, which a child of the shell gets
-    // after it has been forked.
-    let start = "yes | cat | sh -c 'read line; echo \"<\"\"up>\" >&2; exec cat >/dev/null'\n";
+    // after it has been forked. Whenever the job is told to go on, it says so.
+    let last = [
+        "trap \"echo \\\"<goes>\\\" >&2\" CONT",
+        "read line",
+        "echo \"<up>\" >&2",
+        "while :; do :; done",
+    ];
+    shell.script("/tmp/last", &last)?;
+    let start = "yes | cat | sh /tmp/last\n";
     // Of each process of the group.
     let states = "g=$(jobs -p); for s in /proc/[0-9]*/stat; do set -- $(cat $s); test $5 = $g && echo $3; done; true";
     shell.keys(start)?;
@@ -109,7 +116,9 @@ fn a_pipeline_is_one_job(shell: &mut Shell) -> Result<()> {
     let after = shell.output(states)?;
     ensure!(after.lines().count() == 3 && !after.contains('T'), "{after}");
     shell.keys("fg\n")?;
-    shell.console.expect("yes")?;
+    // The shell names the job before it gives it the terminal, and has it go on after that.
+    shell.console.expect("sh /tmp/last")?;
+    shell.console.expect("<goes>\n")?;
     // Stopping a job that is in the foreground again proves that it is.
     shell.stop()?;
     ensure!(shell.output(states)? == "T\n".repeat(3));
