@@ -40,6 +40,8 @@ impl Platform for OneCpu {
     fn idle(check: impl FnOnce() -> bool) {
         if check() && TIMER.load(Relaxed) != u64::MAX {
             thread::sleep(Duration::from_nanos(TIMER.load(Relaxed).saturating_sub(Self::now())));
+            // The interrupt leaves the timer disarmed.
+            TIMER.store(u64::MAX, Relaxed);
             EXECUTOR.timer_interrupt();
         }
     }
