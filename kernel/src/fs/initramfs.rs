@@ -106,7 +106,8 @@ fn place(
     let mode = entry.mode().bits();
     let kind = FileKind::from_mode(mode).ok_or(Errno::EINVAL)?;
     if kind == FileKind::Directory && directory.lookup(name).is_ok_and(|found| found.kind() == kind) {
-        return directory.lookup(name)?.set_attributes(&attributes(entry));
+        directory.lookup(name)?.set_attributes(&attributes(entry))?;
+        return Ok(());
     }
     let existing = linked
         .iter()

@@ -56,7 +56,7 @@ pub use fault::FaultError;
 pub use map::{Map, MapFlags};
 pub use remap::RemapFlags;
 pub use report::MapEntry;
-use table::{Batch, Table};
+use table::{Batch, Table, Which};
 use tlb::Tlb;
 
 use crate::{
@@ -216,7 +216,11 @@ impl AddressSpace {
         let mut at = 0;
         while at < PageTable::USER_END {
             let mut batch = Batch::new();
-            at = self.inner.lock().table.take(at, PageTable::USER_END, &mut batch);
+            at = self
+                .inner
+                .lock()
+                .table
+                .take(at, PageTable::USER_END, Which::All, &mut batch);
         }
         let inner = self.inner.lock();
         let _nobody_waits = self.tlb.forget(&inner.table, 0, PageTable::USER_END, &mut Batch::new());
