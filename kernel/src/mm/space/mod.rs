@@ -61,6 +61,7 @@ use tlb::Tlb;
 
 use crate::{
     errno::{Errno, Result},
+    mm::pager::Mappings,
     sync::{Rank, SpinLock, SpinLockGuard, WaitQueue},
 };
 
@@ -207,10 +208,13 @@ impl AddressSpace {
         // No user is left, so nobody runs on a stale translation: an idle CPU that still has the root touches no user
         // address before it activates another space. Frames can go without waiting for it.
         let areas = core::mem::take(&mut self.inner.lock().areas);
-        for area in areas.iter() {
-            if let Some(mappings) = area.mappings() {
+        // Once for each object, whose areas mostly are neighbours; more often than that does no harm.
+        let mut left: Option<&Mappings> = None;
+        for mappings in areas.iter().filter_map(Area::mappings) {
+            if !left.is_some_and(|left| core::ptr::eq(left, mappings)) {
                 mappings.remove(self.tlb.id());
             }
+            left = Some(mappings);
         }
         drop(areas);
         let mut at = 0;
