@@ -359,6 +359,13 @@ pub fn trim() {
     }
 }
 
+/// Waits for whoever is giving a frame back at this moment: see [`Zone::meet_givers`].
+pub(super) fn meet_givers() {
+    if let Some(zone) = zone() {
+        zone.meet_givers();
+    }
+}
+
 /// Says whether what the calling CPU does from here on may use the reserve for a user's purposes: the last steps of a thread
 /// that ends, because they give memory back.
 pub fn entitle(entitled: bool) {
