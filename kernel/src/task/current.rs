@@ -15,7 +15,7 @@ use hal::{MAX_CPUS, arch::PerCpu, traits::PerCpuOps};
 use pin_project_lite::pin_project;
 
 use super::{
-    Pid, oom,
+    Pid,
     thread::{Thread, comm_text},
 };
 use crate::{
@@ -88,7 +88,8 @@ impl<F: Future> Future for Scope<F> {
         current.store(this.thread.tid(), Ordering::Relaxed);
         show(this.thread);
         tally::book_to_nobody();
-        frame::entitle(oom::may_use_reserve(this.thread));
+        // Who has to end may use the reserve: what it still does gives memory back.
+        frame::entitle(this.thread.must_exit());
         heap::begin_poll();
         let result = this.future.poll(cx);
         heap::end_poll();
