@@ -3,7 +3,7 @@
 //! The wait queue is entered *before* the attempt that decides to sleep, so no wake is lost; nothing is polled and nothing
 //! times out. A transfer that has moved bytes returns them rather than wait, fail or be interrupted.
 
-use alloc::sync::Arc;
+use alloc::{boxed::Box, sync::Arc};
 use core::pin::pin;
 
 use linux_raw_sys::general as linux;
@@ -260,11 +260,10 @@ pub async fn preadv2(t: &Thread, fd: i32, array: u64, count: u64, low: i64, _hig
     if flags & !HARMLESS != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    if low == -1 {
-        readv(t, fd, array, count).await
-    } else {
-        preadv(t, fd, array, count, low as u64, 0).await
-    }
+    let file = readable(t, fd)?;
+    let at = if low == -1 { None } else { offset(&file, low)? };
+    let slices = vectors(t, array, count).await?;
+    read_into(t, &file, at, &mut Sink::user(&slices)).await
 }
 
 /// `pwritev2(2)`; an offset of -1 is the position.
@@ -288,12 +287,98 @@ pub async fn lseek(t: &Thread, fd: i32, offset: i64, whence: u32) -> Result<u64>
     t.files().get_usable(fd)?.seek(offset, Whence::from_number(whence)?)
 }
 
-/// Bytes that `sendfile` and `copy_file_range` hold in the kernel at a time.
+/// Bytes that `sendfile` and `copy_file_range` hold in the kernel at a time, where they have to wait.
 const COPY_CHUNK: usize = 16 << 10;
+/// The same where they do not, on the stack.
+const SMALL_CHUNK: usize = 4 << 10;
+/// Bytes copied before everything else that is ready to run gets a turn.
+const BYTES_PER_TURN: u64 = 256 << 10;
 
-/// Copies from file to file by way of a kernel buffer. What was read and could not be written is not consumed, where the
-/// source has offsets.
+/// What a step that does not wait came to.
+enum Step {
+    /// So many bytes were copied, and there may be more.
+    Copied(u64),
+    /// The source has no more.
+    End,
+    /// This way does not go on: the other waits, or finds out what is wrong.
+    Stuck,
+}
+
+/// Copies a little by way of the stack, without waiting. What was read and could not be written is not consumed.
+fn copy_at_once(
+    t: &Thread,
+    (input, mut from): (&OpenFile, Option<u64>),
+    (output, mut to): (&OpenFile, Option<u64>),
+    count: u64,
+) -> Step {
+    let mut chunk = [0; SMALL_CHUNK];
+    let chunk = &mut chunk[..SMALL_CHUNK.min(count as usize)];
+    if in_range(from, chunk.len()).is_err() || in_range(to, chunk.len()).is_err() {
+        return Step::Stuck;
+    }
+    let mut sink = Sink::kernel(chunk);
+    sink.open_window();
+    let result = input.read(Some(t), from.as_mut(), &mut sink);
+    let read = sink.done();
+    if read == 0 {
+        return match result {
+            Ok(()) => Step::End,
+            Err(_) => Step::Stuck,
+        };
+    }
+    let mut source = Source::kernel(&chunk[..read]);
+    source.open_window();
+    // Why it wrote less, if it did, the next step or the other way finds out.
+    let _ = output.write(Some(t), to.as_mut(), &mut source, WriteAt::Position);
+    let written = source.done();
+    if written < read && from.is_none() {
+        let _ = input.seek(written as i64 - read as i64, Whence::Current);
+    }
+    match written {
+        0 => Step::Stuck,
+        written => Step::Copied(written as u64),
+    }
+}
+
+/// Copies from file to file. Memory is taken only where that has to wait.
 async fn copy(
+    t: &Thread,
+    input: &OpenFile,
+    from: Option<u64>,
+    output: &OpenFile,
+    to: Option<u64>,
+    count: u64,
+) -> Result<u64> {
+    let mut done = 0;
+    let mut turn = BYTES_PER_TURN;
+    while done < count {
+        let at = |offset: Option<u64>| offset.map(|at| at + done);
+        match copy_at_once(t, (input, at(from)), (output, at(to)), count - done) {
+            Step::Copied(bytes) => done += bytes,
+            Step::End => break,
+            Step::Stuck => {
+                let rest = copy_or_wait(t, input, at(from), output, at(to), count - done);
+                return match Box::pin(rest).await {
+                    Ok(bytes) => Ok(done + bytes),
+                    Err(_) if done > 0 => Ok(done),
+                    failed => failed,
+                };
+            }
+        }
+        if t.is_interrupted() {
+            break;
+        }
+        if done >= turn {
+            turn = done + BYTES_PER_TURN;
+            rt::yield_now().await;
+        }
+    }
+    Ok(done)
+}
+
+/// Copies by way of a kernel buffer, and waits. What was read and could not be written is not consumed, where the source
+/// has offsets.
+async fn copy_or_wait(
     t: &Thread,
     input: &OpenFile,
     mut from: Option<u64>,
