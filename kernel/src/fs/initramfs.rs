@@ -1,6 +1,7 @@
 //! Unpacking the initramfs: a newc cpio archive, copied into the root file system.
 //!
-//! The archive comes from outside, so nothing in it is trusted: an entry that cannot be is reported and what came before stays.
+//! The archive comes from outside, so nothing in it is trusted: an entry that cannot be is reported and what came
+//! before stays.
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
 
