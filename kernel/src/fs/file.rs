@@ -257,8 +257,8 @@ pub trait File: Send + Sync {
         Err(Errno::EINVAL)
     }
 
-    /// Allocates or frees room in the file; `mode` holds Linux's `FALLOC_FL_` bits. Pages that it takes out are the caller's
-    /// to unmap and give back ([`cut`](crate::mm::pager::cut)).
+    /// Allocates or frees room in the file; `mode` holds Linux's `FALLOC_FL_` bits. Pages that it takes out are the
+    /// caller's to unmap and give back ([`cut`](crate::mm::pager::cut)).
     ///
     /// # Errors
     /// `ENODEV` by default.

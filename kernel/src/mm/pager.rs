@@ -154,11 +154,11 @@ pub enum Copies {
     Stay,
 }
 
-/// After these pages of `pager` have been taken out: no address space shows them any more, and their memory is given back
-/// bit by bit. A program that touches them sees a hole's zeroes, or gets SIGBUS past the end.
+/// After these pages of `pager` have been taken out: no address space shows them any more, and their memory is given
+/// back bit by bit. A program that touches them sees a hole's zeroes, or gets SIGBUS past the end.
 ///
-/// Spaces are gone through by number: a child made meanwhile has a higher one than its parent. Dropping the future leaves
-/// the rest undone, except for the memory, which comes back with the next cut, or with the object at the latest.
+/// Spaces are gone through by number: a child made meanwhile has a higher one than its parent. Dropping the future
+/// leaves the rest undone, except for the memory, which comes back with the next cut, or with the object at the latest.
 pub async fn cut(pager: &Arc<dyn Pager>, pages: Range<u64>, copies: Copies) {
     if let Some(mappings) = pager.mappings() {
         mappings.cuts.fetch_add(1, SeqCst);

@@ -5,12 +5,12 @@
 //! that some become free. It is nudged by every arrival, by every frame that comes back while somebody stands in line and
 //! the mark is reached, and by whoever has just freed much ([`nudge`]).
 //!
-//! **No wake is lost**, and freeing costs no fence: whoever waits pays. A waiter counts itself, then nudges the keeper. The
-//! keeper takes the nudge, sees the count, enters and leaves each lock under which frames are given back
-//! ([`frame::meet_givers`]), and only then looks at the free frames. A free gives its frame back under one of those locks,
-//! then looks at the count, then at the nudge. If its turn at the lock came before the keeper's, the keeper sees the frame.
-//! If it came after, the free sees the count and that the nudge has been taken, or a later nudge, with which all this
-//! begins anew. Of several frees that reach the mark together, the last to be counted sees them all.
+//! **No wake is lost**, and freeing costs no fence: whoever waits pays. A waiter counts itself, then nudges the keeper.
+//! The keeper takes the nudge, sees the count, enters and leaves each lock under which frames are given back
+//! ([`frame::meet_givers`]), and only then looks at the free frames. A free gives its frame back under one of those
+//! locks, then looks at the count, then at the nudge. If its turn at the lock came before the keeper's, the keeper sees
+//! the frame. If it came after, the free sees the count and that the nudge has been taken, or a later nudge, with which
+//! all this begins anew. Of several frees that reach the mark together, the last to be counted sees them all.
 
 use core::{
     future::poll_fn,

@@ -38,7 +38,8 @@ pub fn tid() -> Option<Pid> {
 
 /// Shows the thread's name in the status of the calling CPU, which polls the thread.
 fn show(thread: &Thread) {
-    // Read before the name: of a name that changes meanwhile, the number is then the old one, and the next poll looks again.
+    // Read before the name: of a name that changes meanwhile, the number is then the old one, and the next poll looks
+    // again.
     let number = thread.comm_number();
     if !cpu::shows(number) {
         cpu::set_numbered_status(number, comm_text(&thread.comm()));

@@ -134,8 +134,8 @@ impl Frame {
         live_zone().info(self.0).count.load(Acquire)
     }
 
-    /// Notes whether the frame is a page of a file from here on, which tells it from a private copy of one. At first it is
-    /// not.
+    /// Notes whether the frame is a page of a file from here on, which tells it from a private copy of one. At first it
+    /// is not.
     pub fn set_of_file(&self, of_file: bool) {
         live_zone().info(self.0).of_file.store(of_file, Relaxed);
     }

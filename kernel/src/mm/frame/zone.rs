@@ -233,8 +233,8 @@ impl Zone {
         self.buddy.lock().free(self.info, self.index(address), order);
     }
 
-    /// Enters and leaves every critical section in which a frame is given back: each of those is over and seen by the caller,
-    /// or sees what the caller has done before.
+    /// Enters and leaves every critical section in which a frame is given back: each of those is over and seen by the
+    /// caller, or sees what the caller has done before.
     pub fn meet_givers(&self) {
         for magazine in &MAGAZINES {
             drop(magazine.lock());

@@ -127,8 +127,8 @@ impl Table {
             });
     }
 
-    /// Takes pages of `start..end` out, in ascending order, until `batch` is full or as many have been looked at; returns up
-    /// to where that is done.
+    /// Takes pages of `start..end` out, in ascending order, until `batch` is full or as many have been looked at;
+    /// returns up to where that is done.
     pub fn take(&mut self, start: u64, end: u64, which: Which, batch: &mut Batch) -> u64 {
         const SMALL: u64 = (STEP * PAGE_SIZE) as u64;
         const LARGE: u64 = 1 << 44;

@@ -95,7 +95,8 @@ impl AddressSpace {
         self.tlb.wait(last).await;
     }
 
-    /// None of these pages of `pager` is mapped any more when this returns; nor is a private copy of one, unless those stay.
+    /// None of these pages of `pager` is mapped any more when this returns; nor is a private copy of one, unless those
+    /// stay.
     pub(in crate::mm) async fn forget_object(&self, pager: &Arc<dyn Pager>, pages: &Range<u64>, copies: Copies) {
         let mut at = 0;
         loop {

@@ -282,7 +282,8 @@ fn words_at_once<const N: usize>(address: u64) -> Option<[u64; N]> {
     Some(bytes.map(u64::from_ne_bytes))
 }
 
-/// The deadline that a call's timeout at `timeout` (nowhere is for ever) comes to; `None` where the long way has to find out.
+/// The deadline that a call's timeout at `timeout` (nowhere is for ever) comes to; `None` where the long way has to
+/// find out.
 #[expect(clippy::option_option, reason = "no deadline is a deadline that was found")]
 fn deadline_at_once(timeout: u64, unit: u64) -> Option<Option<u64>> {
     if timeout == 0 {

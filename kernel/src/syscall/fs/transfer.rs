@@ -376,8 +376,8 @@ async fn copy(
     Ok(done)
 }
 
-/// Copies by way of a kernel buffer, and waits. What was read and could not be written is not consumed, where the source
-/// has offsets.
+/// Copies by way of a kernel buffer, and waits. What was read and could not be written is not consumed, where the
+/// source has offsets.
 async fn copy_or_wait(
     t: &Thread,
     input: &OpenFile,

@@ -239,8 +239,8 @@ pub(crate) async fn sigreturn(thread: &Arc<Thread>, context: &mut UserContext) {
     }
 }
 
-/// As [`sigreturn`], without memory and at once: false, and nothing done, where the frame's pages are not all there or it is
-/// too large for the stack.
+/// As [`sigreturn`], without memory and at once: false, and nothing done, where the frame's pages are not all there or
+/// it is too large for the stack.
 pub(crate) fn sigreturn_at_once(thread: &Arc<Thread>, context: &mut UserContext) -> bool {
     const ROOM: usize = 5 << 10;
     let (address, length) = context.frame_location();
