@@ -26,8 +26,8 @@ impl PhysRange {
 /// One machine as found by the boot code. Built once, before any other CPU runs, and never changed.
 #[derive(Debug)]
 pub struct BootInfo {
-    /// Memory the kernel may hand out: page-aligned, disjoint, ascending. Firmware, the kernel image, early page tables,
-    /// the initramfs and the command line are already left out.
+    /// Memory the kernel may hand out: page-aligned, disjoint, ascending. Firmware, the kernel image, early page
+    /// tables, the initramfs and the command line are already left out.
     pub usable: &'static [PhysRange],
     /// All RAM found, in bytes, the reserved parts included.
     pub total_ram: u64,

@@ -39,7 +39,8 @@ pub use host as arch;
 
 pub use prefetch::prefetch;
 
-/// The most CPUs one kernel image drives; a machine with more runs on the first this many. One `u64` holds a set of them.
+/// The most CPUs one kernel image drives; a machine with more runs on the first this many. One `u64` holds a set of
+/// them.
 pub const MAX_CPUS: usize = 64;
 
 /// Bytes in a page and in a frame on every supported machine.

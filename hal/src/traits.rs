@@ -163,8 +163,8 @@ pub trait PageTableOps: Sized + Send + Sync {
     fn protect(&mut self, page: VirtAddr, flags: Self::Flags) -> bool;
     /// The frame and flags of one page.
     fn translate(&self, page: VirtAddr) -> Option<(PhysAddr, Self::Flags)>;
-    /// Visits every mapped page of `start..end` in ascending order, skipping empty tables whole. A returned `Some(flags)`
-    /// replaces the page's flags.
+    /// Visits every mapped page of `start..end` in ascending order, skipping empty tables whole. A returned
+    /// `Some(flags)` replaces the page's flags.
     fn visit(
         &mut self,
         start: VirtAddr,
@@ -175,8 +175,8 @@ pub trait PageTableOps: Sized + Send + Sync {
     fn activate(&self);
     /// Takes whatever user half the calling CPU translates by away from it: every user address then faults.
     fn deactivate();
-    /// Drops what the calling CPU's TLB (every CPU's, where [`PageTableOps::BROADCAST_INVALIDATE`]) holds of these pages
-    /// of this address space, after making earlier table writes visible to the walkers.
+    /// Drops what the calling CPU's TLB (every CPU's, where [`PageTableOps::BROADCAST_INVALIDATE`]) holds of these
+    /// pages of this address space, after making earlier table writes visible to the walkers.
     fn invalidate(&self, start: VirtAddr, end: VirtAddr);
     /// Gives every table frame back, the root included. The mapped frames are the caller's business. No CPU may have it
     /// active any more.
@@ -201,8 +201,8 @@ pub trait TimerOps {
     fn now() -> u64;
     /// Ticks per second of the counter behind [`TimerOps::now`].
     fn frequency_hz() -> u64;
-    /// Raises [`InterruptSource::Timer`] on the calling CPU at `deadline` (the clock of [`TimerOps::now`], in nanoseconds), never
-    /// early and at once if it has passed; replaces the deadline armed before.
+    /// Raises [`InterruptSource::Timer`] on the calling CPU at `deadline` (the clock of [`TimerOps::now`], in
+    /// nanoseconds), never early and at once if it has passed; replaces the deadline armed before.
     fn arm(deadline: u64);
     /// Forgets the armed deadline.
     fn disarm();
@@ -249,8 +249,8 @@ pub trait InterruptController: Sync {
     fn mask(&self, line: u32);
     /// Lets a line be signalled.
     fn unmask(&self, line: u32);
-    /// Signals an edge-triggered line by software, as its device would, to the calling CPU: for measuring and testing. False if
-    /// there is no such line.
+    /// Signals an edge-triggered line by software, as its device would, to the calling CPU: for measuring and testing.
+    /// False if there is no such line.
     fn raise(&self, line: u32) -> bool;
     /// Interrupts another CPU (or this one). Stores made before are visible to that CPU's handler.
     fn send_ipi(&self, cpu: u32);
@@ -287,16 +287,16 @@ pub trait CpuOps {
     fn unmask_interrupts();
     /// Whether interrupts are unmasked.
     fn interrupts_enabled() -> bool;
-    /// Called with interrupts masked: sleeps until one is pending, with no window in which it could be missed. Returns with
-    /// interrupts masked; the interrupt has been dispatched, or will be as soon as they are unmasked.
+    /// Called with interrupts masked: sleeps until one is pending, with no window in which it could be missed. Returns
+    /// with interrupts masked; the interrupt has been dispatched, or will be as soon as they are unmasked.
     fn idle();
     /// A hint that the caller spins.
     fn relax();
-    /// Goes to user mode and comes back at the next trap. Called with interrupts masked; they are unmasked in user mode and
-    /// masked again on return. FP/SIMD registers are not touched.
+    /// Goes to user mode and comes back at the next trap. Called with interrupts masked; they are unmasked in user mode
+    /// and masked again on return. FP/SIMD registers are not touched.
     fn enter_user(context: &mut Self::UserContext) -> Trap;
-    /// Copies from the active user half. Bounds have been checked against [`PageTableOps::USER_END`]; permissions are those
-    /// of user mode.
+    /// Copies from the active user half. Bounds have been checked against [`PageTableOps::USER_END`]; permissions are
+    /// those of user mode.
     ///
     /// # Errors
     /// [`CopyFault`] at the first page that is not readable; the bytes before it have been copied.
@@ -306,8 +306,8 @@ pub trait CpuOps {
     /// # Errors
     /// [`CopyFault`] at the first page that is not writable; the bytes before it have been copied.
     fn copy_to_user(to: u64, from: &[u8]) -> Result<(), CopyFault>;
-    /// Atomically compares the aligned user word at `address` with `expected` and stores `new` where they are equal; returns
-    /// what was there.
+    /// Atomically compares the aligned user word at `address` with `expected` and stores `new` where they are equal;
+    /// returns what was there.
     ///
     /// # Errors
     /// [`CopyFault`] if the page is not writable.
@@ -331,8 +331,8 @@ pub trait CpuOps {
     const MACHINE: &'static str;
     /// One CPU's section of `/proc/cpuinfo`, as Linux prints it on this architecture.
     fn describe(cpu: u32, out: &mut dyn core::fmt::Write) -> core::fmt::Result;
-    /// Walks the calling CPU's stack by frame pointers from `frame_pointer`, calling `frame` with each return address; stops
-    /// where the chain leaves the CPU's kernel stacks.
+    /// Walks the calling CPU's stack by frame pointers from `frame_pointer`, calling `frame` with each return address;
+    /// stops where the chain leaves the CPU's kernel stacks.
     fn backtrace(frame_pointer: u64, frame: &mut dyn FnMut(u64));
     /// The caller's frame pointer.
     fn frame_pointer() -> u64;

@@ -12,8 +12,8 @@ unsafe extern "Rust" {
     /// A secondary CPU's entry, in the same state as [`breenix_main`].
     pub safe fn breenix_secondary(cpu: u32) -> !;
 
-    /// An interrupt taken while the kernel ran; interrupts are masked, and the kernel's registers are saved. An interrupt
-    /// taken in user mode does not come here but out of `enter_user`.
+    /// An interrupt taken while the kernel ran; interrupts are masked, and the kernel's registers are saved. An
+    /// interrupt taken in user mode does not come here but out of `enter_user`.
     pub safe fn breenix_interrupt(token: InterruptToken);
 
     /// A fault of the kernel itself that no fix-up explains.

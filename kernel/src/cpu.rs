@@ -2,7 +2,7 @@
 
 use core::{
     fmt,
-    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 use hal::{MAX_CPUS, arch::PerCpu, traits::PerCpuOps};
@@ -91,13 +91,34 @@ pub static BREENIX_CPU_STATUS: [CpuStatus; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
+/// The number of what each CPU's status shows, 0 for what has none. Written by its own CPU only.
+static SHOWN: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
+
+/// Whether the calling CPU's status shows this number's name: then there is nothing to do.
+pub fn shows(number: u32) -> bool {
+    SHOWN[PerCpu::cpu_id() as usize].load(Ordering::Relaxed) == number
+}
+
+/// As [`set_status`], for a name with a number, which no other name has.
+pub fn set_numbered_status(number: u32, name: &str) {
+    set_status(name);
+    SHOWN[PerCpu::cpu_id() as usize].store(number, Ordering::Relaxed);
+}
+
 /// Says what the calling CPU runs from here on.
 pub fn set_status(name: &str) {
+    SHOWN[PerCpu::cpu_id() as usize].store(0, Ordering::Relaxed);
     let status = &BREENIX_CPU_STATUS[PerCpu::cpu_id() as usize].name;
     let length = name.len().min(status.len() - 1);
     for (cell, byte) in status.iter().zip(name.as_bytes()[..length].iter().chain(Some(&0))) {
         cell.store(*byte, Ordering::Relaxed);
     }
+}
+
+/// Makes the calling CPU's status another than it believes.
+#[cfg(test)]
+pub fn deface_status() {
+    BREENIX_CPU_STATUS[PerCpu::cpu_id() as usize].name[0].store(b'?', Ordering::Relaxed);
 }
 
 /// Prints what a CPU runs.

@@ -172,6 +172,12 @@ pub fn take_output(out: &mut [u8]) -> usize {
     RING.lock().take(out)
 }
 
+/// Whether [`take_output`] would look for something to send.
+pub fn has_output() -> bool {
+    let ring = RING.lock();
+    ring.printed < ring.written
+}
+
 /// How many bytes have ever been written, and how many of those the console has taken or is not to have.
 pub fn positions() -> (u64, u64) {
     let ring = RING.lock();

@@ -1,12 +1,12 @@
 //! From the loader's jump to `breenix_main`.
 //!
-//! The image is a Linux `Image` (`Documentation/arch/arm64/booting.rst`): entered at its first byte with the MMU off and the
-//! device tree's address in `x0`, at EL1 or EL2, anywhere in RAM on a 2 MiB boundary.
+//! The image is a Linux `Image` (`Documentation/arch/arm64/booting.rst`): entered at its first byte with the MMU off
+//! and the device tree's address in `x0`, at EL1 or EL2, anywhere in RAM on a 2 MiB boundary.
 //!
-//! 1. [`assembly`]: down to EL1; build the early tables (the image's first 2 MiB where they are, for the instant of turning the
-//!    MMU on; the image where it is linked); MMU on; jump up.
-//! 2. `boot_primary`: map and read the device tree, build the final tables, trade the early ones for them, set up GIC, timer
-//!    and UART, reserve and map every CPU's stacks, move to CPU 0's.
+//! 1. [`assembly`]: down to EL1; build the early tables (the image's first 2 MiB where they are, for the instant of
+//!    turning the MMU on; the image where it is linked); MMU on; jump up.
+//! 2. `boot_primary`: map and read the device tree, build the final tables, trade the early ones for them, set up GIC,
+//!    timer and UART, reserve and map every CPU's stacks, move to CPU 0's.
 //! 3. `run_primary`: hand over to the kernel.
 //!
 //! Secondary CPUs take the same path with the final tables at once.
@@ -92,7 +92,8 @@ extern "C" fn hal_boot_primary(tree: u64, image: u64) -> ! {
 /// Everything the kernel is told.
 fn boot_info(platform: &'static Platform, total_ram: u64, usable: &'static [PhysRange]) -> BootInfo {
     let initramfs = platform.initramfs.map(|range| {
-        // SAFETY: the loader put these bytes into RAM, which the direct map shows, and nobody is given them as free memory.
+        // SAFETY: the loader put these bytes into RAM, which the direct map shows, and nobody is given them as free
+        // memory.
         unsafe { core::slice::from_raw_parts((DIRECT_MAP + range.start.0) as *const u8, range.len() as usize) }
     });
     let mut entropy = platform.entropy;

@@ -11,8 +11,8 @@ pub const STACKS: u64 = 0xffff_8000_0000_0000;
 /// The image's link address; the same in `kernel.ld`.
 pub const IMAGE: u64 = 0xffff_ffff_8000_0000;
 
-/// Bytes of address space for one CPU's stacks: guard page, kernel stack, guard page, exception stack. The next slot's guard
-/// page ends the exception stack.
+/// Bytes of address space for one CPU's stacks: guard page, kernel stack, guard page, exception stack. The next slot's
+/// guard page ends the exception stack.
 pub const STACK_SLOT: u64 = 512 << 10;
 /// Bytes of a CPU's kernel stack, on which everything is polled.
 pub const KERNEL_STACK: u64 = 256 << 10;

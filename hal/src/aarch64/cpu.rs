@@ -65,8 +65,8 @@ impl CpuOps for Cpu {
         loop {
             debug_assert!(!Self::interrupts_enabled());
             debug_assert!(context.pstate & 0xf == 0, "a user context must be for EL0");
-            // SAFETY: the context is exclusively ours until the call returns, which it does with the kernel's registers and
-            // stack as they were; its PSTATE is EL0's. User mode changes only what the program may.
+            // SAFETY: the context is exclusively ours until the call returns, which it does with the kernel's registers
+            // and stack as they were; its PSTATE is EL0's. User mode changes only what the program may.
             let what = unsafe { hal_enter_user(context) };
             // SErrors are masked by the exception; interrupts stay so.
             instruction!("msr daifclr, #4");

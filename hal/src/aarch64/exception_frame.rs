@@ -25,7 +25,8 @@ pub struct UserContext {
     pub fp: FpState,
 }
 
-/// The `PSTATE` bits a program may choose: N Z C V, DIT, SSBS, BTYPE (Arm ARM C5.2.19). The rest is EL0t with nothing masked.
+/// The `PSTATE` bits a program may choose: N Z C V, DIT, SSBS, BTYPE (Arm ARM C5.2.19). The rest is EL0t with nothing
+/// masked.
 pub(super) const USER_PSTATE: u64 = 0xf << 28 | 1 << 24 | 1 << 12 | 3 << 10;
 
 impl InterruptFrame for UserContext {

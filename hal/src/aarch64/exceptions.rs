@@ -256,8 +256,8 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    /// Goes to user mode and returns at the next exception from there, with its number. Interrupts are masked before and
-    /// after, as are debug exceptions and SErrors after.
+    /// Goes to user mode and returns at the next exception from there, with its number. Interrupts are masked before
+    /// and after, as are debug exceptions and SErrors after.
     pub(super) fn hal_enter_user(context: *mut UserContext) -> u64;
     /// The vector table, for `VBAR_EL1`.
     pub(super) static hal_vectors: u8;

@@ -1,7 +1,7 @@
 //! What the CPU can do: `AT_HWCAP`, `/proc/cpuinfo`, and the identification registers as programs see them.
 //!
-//! One table decides: a feature listed there is in `AT_HWCAP` and visible in its register's field; anything else is hidden
-//! from both. Linux does the same (`arch/arm64/kernel/cpufeature.c`; bits in `asm/hwcap.h`).
+//! One table decides: a feature listed there is in `AT_HWCAP` and visible in its register's field; anything else is
+//! hidden from both. Linux does the same (`arch/arm64/kernel/cpufeature.c`; bits in `asm/hwcap.h`).
 
 use core::fmt::{self, Write};
 
@@ -33,7 +33,8 @@ impl Register {
     }
 }
 
-/// A feature: the register field that shows it from `least` on, its bit in `AT_HWCAP` (64 and up: `AT_HWCAP2`), its name.
+/// A feature: the register field that shows it from `least` on, its bit in `AT_HWCAP` (64 and up: `AT_HWCAP2`), its
+/// name.
 struct Feature(Register, u32, u64, u32, &'static str);
 
 use Register::{Isar0, Isar1, Mmfr0, Mmfr2, Pfr0, Pfr1};

@@ -36,7 +36,8 @@ impl Default for FpState {
 impl FpOps for FpState {
     fn save(&mut self) {
         let (fpsr, fpcr): (u64, u64);
-        // SAFETY: writes exactly the 512 bytes of `vregs`; FP is enabled at EL1 (`CPACR_EL1`), and the registers are only read.
+        // SAFETY: writes exactly the 512 bytes of `vregs`; FP is enabled at EL1 (`CPACR_EL1`), and the registers are
+        // only read.
         unsafe {
             asm!(
                 ".arch_extension fp",
@@ -72,8 +73,8 @@ impl FpOps for FpState {
     }
 
     fn restore(&self) {
-        // SAFETY: reads exactly the 512 bytes of `vregs`. The kernel is built soft-float, so no compiled code has anything in
-        // these registers.
+        // SAFETY: reads exactly the 512 bytes of `vregs`. The kernel is built soft-float, so no compiled code has
+        // anything in these registers.
         unsafe {
             asm!(
                 ".arch_extension fp",

@@ -1,7 +1,7 @@
 //! The Generic Interrupt Controller, as the device tree describes it: version 2 ([`v2`]) or 3 ([`v3`]).
 //!
-//! The distributor is common to both (Arm IHI 0048B.b, IHI 0069H); what differs is how a CPU talks to it. Interrupt 0 of the
-//! software-generated ones is the IPI. All lines have the same priority: an interrupt is never interrupted.
+//! The distributor is common to both (Arm IHI 0048B.b, IHI 0069H); what differs is how a CPU talks to it. Interrupt 0
+//! of the software-generated ones is the IPI. All lines have the same priority: an interrupt is never interrupted.
 
 mod v2;
 mod v3;

@@ -9,8 +9,8 @@
 //! | stacks, each page by itself, guard pages left out | R W |
 //! | devices | R W, nGnRE |
 //!
-//! Tables come from a pool in the image, because nothing else is there yet; what the pool has left once the machine is up
-//! goes on serving [`map_device`]. Entries are only ever added, so no TLB has to be told.
+//! Tables come from a pool in the image, because nothing else is there yet; what the pool has left once the machine is
+//! up goes on serving [`map_device`]. Entries are only ever added, so no TLB has to be told.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -180,8 +180,8 @@ pub(super) const fn stack_bytes() -> u64 {
     KERNEL_STACK + EXCEPTION_STACK
 }
 
-/// Maps a device's registers, `length` bytes from `physical` on, for good and returns where they are. Asking again for what
-/// is mapped is harmless. `None` above 64 TiB, or where nothing is asked for. Not for interrupt context.
+/// Maps a device's registers, `length` bytes from `physical` on, for good and returns where they are. Asking again for
+/// what is mapped is harmless. `None` above 64 TiB, or where nothing is asked for. Not for interrupt context.
 ///
 /// # Panics
 /// When the kernel's page tables are used up.

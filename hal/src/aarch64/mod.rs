@@ -2,13 +2,14 @@
 //!
 //! Three decisions shape everything below:
 //!
-//! * **The kernel runs on `SP_EL0`, exceptions arrive on `SP_EL1`.** A fault of the kernel's stack is then an ordinary fault
-//!   on a good stack: an overflow is reported, not suffered. Interrupts get their own small stack by the same stroke.
-//!   While a program runs, `SP_EL1` points at its [`UserContext`], so the vector saves registers without any scratch.
-//! * **The higher half is fixed** ([`constants`]): a direct map of RAM, a window of device memory, the guarded stacks and the
-//!   image. It hangs off TTBR1 and never changes after boot but for added devices; TTBR0 belongs to programs.
-//! * **User memory is touched with `LDTR`/`STTR`** ([`user_copy`]), which carry EL0's permissions, so PAN stays set wherever
-//!   the CPU has it.
+//! * **The kernel runs on `SP_EL0`, exceptions arrive on `SP_EL1`.** A fault of the kernel's stack is then an ordinary
+//!   fault on a good stack: an overflow is reported, not suffered. Interrupts get their own small stack by the same
+//!   stroke. While a program runs, `SP_EL1` points at its [`UserContext`], so the vector saves registers without any
+//!   scratch.
+//! * **The higher half is fixed** ([`constants`]): a direct map of RAM, a window of device memory, the guarded stacks
+//!   and the image. It hangs off TTBR1 and never changes after boot but for added devices; TTBR0 belongs to programs.
+//! * **User memory is touched with `LDTR`/`STTR`** ([`user_copy`]), which carry EL0's permissions, so PAN stays set
+//!   wherever the CPU has it.
 
 #![expect(
     unsafe_code,

@@ -1,8 +1,8 @@
 //! The user half of an address space: four levels of 4 KiB tables below TTBR0, and its ASID.
 //!
-//! Entries are written by the one owner of `&mut PageTable` while walkers of every CPU read them, so they are atomics. The
-//! hardware updates neither access nor dirty flag: the access flag is always set, and dirtiness is what the kernel makes of
-//! write faults.
+//! Entries are written by the one owner of `&mut PageTable` while walkers of every CPU read them, so they are atomics.
+//! The hardware updates neither access nor dirty flag: the access flag is always set, and dirtiness is what the kernel
+//! makes of write faults.
 //!
 //! # Address-space identifiers
 //! Each table takes an ASID of its own for life and gives it back, flushed, in [`PageTableOps::release`]. With 16 bits

@@ -28,8 +28,8 @@ pub(super) struct Block {
     pub(super) midr: AtomicU32,
 }
 
-// SAFETY: every `Cell` is touched only by the CPU that owns the block, and only by code that cannot be interrupted by other
-// users of the same field (single loads and stores).
+// SAFETY: every `Cell` is touched only by the CPU that owns the block, and only by code that cannot be interrupted by
+// other users of the same field (single loads and stores).
 unsafe impl Sync for Block {}
 
 impl Block {

@@ -76,7 +76,8 @@ impl Pl011 {
         }
     }
 
-    /// Changes bits of the mask. Two CPUs may do so at once: whoever wrote an outdated value sees that and writes again.
+    /// Changes bits of the mask. Two CPUs may do so at once: whoever wrote an outdated value sees that and writes
+    /// again.
     fn set_mask(&self, bits: u32, on: bool) {
         if on {
             self.mask.fetch_or(bits, Ordering::SeqCst);

@@ -1,4 +1,5 @@
-//! Signal frames, byte for byte as Linux builds them (`arch/arm64/kernel/signal.c`, `asm/sigcontext.h`, `asm/ucontext.h`).
+//! Signal frames, byte for byte as Linux builds them (`arch/arm64/kernel/signal.c`, `asm/sigcontext.h`,
+//! `asm/ucontext.h`).
 //!
 //! ```text
 //! stack_top ─▶ ┌──────────────────────────┐

@@ -1,7 +1,7 @@
 //! The generic timer: the virtual counter as clock, the virtual timer as one-shot.
 //!
-//! Ticks become nanoseconds by a multiplication with a 10.54 fixed-point factor in 128 bits, which neither overflows nor
-//! drifts by a nanosecond in a century.
+//! Ticks become nanoseconds by a multiplication with a 10.54 fixed-point factor in 128 bits, which neither overflows
+//! nor drifts by a nanosecond in a century.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,8 @@
 //! Touching user memory from the kernel: every access here may fault, and says so instead.
 //!
-//! Copies use `LDTR` and `STTR`, which carry EL0's permissions whatever PAN says. There are no unprivileged exclusives, so
-//! the compare-and-exchange lifts PAN around its few instructions; EL1's rights on a user page are EL0's, because a page
-//! that user mode may not touch at all is not valid.
+//! Copies use `LDTR` and `STTR`, which carry EL0's permissions whatever PAN says. There are no unprivileged exclusives,
+//! so the compare-and-exchange lifts PAN around its few instructions; EL1's rights on a user page are EL0's, because a
+//! page that user mode may not touch at all is not valid.
 //!
 //! A fault inside one of the ranges listed in the section `.fixups` goes on at the range's fix-up (`exceptions.rs`).
 

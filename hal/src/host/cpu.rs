@@ -35,8 +35,8 @@ fn locate(address: u64, access: Access) -> Option<*mut u8> {
 fn word(address: u64, access: Access) -> Result<&'static AtomicU32, CopyFault> {
     assert!(address.is_multiple_of(4), "a user word at {address:#x} is not aligned");
     let pointer = locate(address, access).ok_or(CopyFault { copied: 0 })?;
-    // SAFETY: simulated RAM is never freed, the pointer is aligned, and words are only accessed atomically or by user copies,
-    // which stand for another CPU's plain accesses.
+    // SAFETY: simulated RAM is never freed, the pointer is aligned, and words are only accessed atomically or by user
+    // copies, which stand for another CPU's plain accesses.
     Ok(unsafe { AtomicU32::from_ptr(pointer.cast()) })
 }
 

@@ -104,7 +104,8 @@ pub(super) fn with_cpu<R>(f: impl FnOnce(&mut CpuState) -> R) -> R {
     machine.with_cpu(cpu, f)
 }
 
-/// Claims an interrupt for the calling CPU, to be dispatched by the caller, if one is pending and interrupts are unmasked.
+/// Claims an interrupt for the calling CPU, to be dispatched by the caller, if one is pending and interrupts are
+/// unmasked.
 pub fn take_interrupt() -> Option<InterruptToken> {
     let (machine, cpu) = with_seat(|seat| (seat.machine.clone(), seat.cpu));
     let masked = machine.with_cpu(cpu, |state| state.masked);
@@ -155,8 +156,8 @@ impl Machine {
         self.notify();
     }
 
-    /// The function that takes interrupts of CPUs that unmask them while running the kernel, with interrupts masked, like
-    /// [`breenix_interrupt`](crate::upcall::breenix_interrupt).
+    /// The function that takes interrupts of CPUs that unmask them while running the kernel, with interrupts masked,
+    /// like [`breenix_interrupt`](crate::upcall::breenix_interrupt).
     pub fn set_interrupt_handler(&self, handler: Option<fn(InterruptToken)>) {
         *lock(&self.handler) = handler;
     }
@@ -206,8 +207,8 @@ impl Machine {
         }
     }
 
-    /// Sleeps until CPU `cpu` has an interrupt pending. Where every other thread of the machine is gone, time jumps to the next
-    /// deadline.
+    /// Sleeps until CPU `cpu` has an interrupt pending. Where every other thread of the machine is gone, time jumps to
+    /// the next deadline.
     ///
     /// # Panics
     /// If nothing can end the sleep any more.

@@ -2,23 +2,23 @@
 //!
 //! A [`Machine`] is a clock, an interrupt controller and [`MAX_CPUS`](crate::MAX_CPUS) CPUs. A host thread *is* one of
 //! its CPUs at any moment: by default CPU 0 of a machine of its own, so that tests running side by side share no clock
-//! and no interrupt. [`set_cpu_id`] turns the thread into another CPU (one thread can step several CPUs in an order of its
-//! choice); [`Machine::attach`] makes a further thread a CPU of the same machine, for real concurrency. Everything that
-//! belongs to a CPU (mask flag, in-interrupt flag, active page table, TLB, FP registers, timer) lives in the machine, not
-//! in the thread.
+//! and no interrupt. [`set_cpu_id`] turns the thread into another CPU (one thread can step several CPUs in an order of
+//! its choice); [`Machine::attach`] makes a further thread a CPU of the same machine, for real concurrency. Everything
+//! that belongs to a CPU (mask flag, in-interrupt flag, active page table, TLB, FP registers, timer) lives in the
+//! machine, not in the thread.
 //!
 //! Physical memory is one lazily committed allocation shared by all machines of the process ([`ram`]).
 //!
-//! **Translation is honest.** A page table is a map from page to frame and flags, costs table frames like a real one, and is
-//! cached by a TLB per CPU which nothing but [`PageTable::invalidate`](crate::traits::PageTableOps::invalidate) and a change of
-//! table empties. Code that forgets a shootdown reads stale memory here as it would on a machine.
+//! **Translation is honest.** A page table is a map from page to frame and flags, costs table frames like a real one,
+//! and is cached by a TLB per CPU which nothing but [`PageTable::invalidate`](crate::traits::PageTableOps::invalidate)
+//! and a change of table empties. Code that forgets a shootdown reads stale memory here as it would on a machine.
 //!
-//! **Interrupts** are raised by [`Machine::raise_line`], IPIs and the clock. They are delivered to the function given to
-//! [`Machine::set_interrupt_handler`] where a CPU unmasks them, come out of `enter_user`, or are collected by
+//! **Interrupts** are raised by [`Machine::raise_line`], IPIs and the clock. They are delivered to the function given
+//! to [`Machine::set_interrupt_handler`] where a CPU unmasks them, come out of `enter_user`, or are collected by
 //! [`take_interrupt`].
 //!
-//! **User mode** is a Rust closure ([`Program`]) that is handed the registers, touches memory by [`load`], [`store`] and
-//! [`fetch`], and returns the trap that it runs into.
+//! **User mode** is a Rust closure ([`Program`]) that is handed the registers, touches memory by [`load`], [`store`]
+//! and [`fetch`], and returns the trap that it runs into.
 
 mod context;
 mod controller;

@@ -1,7 +1,7 @@
 //! The local APIC (SDM volume 3, chapter 11), and the interrupt controller that it makes together with the I/O APICs.
 //!
-//! Registers are memory in xAPIC mode and MSRs in x2APIC mode, at numbers that follow from each other. Which mode is taken
-//! is decided at run time: x2APIC where the CPU has it.
+//! Registers are memory in xAPIC mode and MSRs in x2APIC mode, at numbers that follow from each other. Which mode is
+//! taken is decided at run time: x2APIC where the CPU has it.
 //!
 //! A vector is all that the CPU tells of an interrupt. Global system interrupt `n` has vector `LINE_VECTOR + n`.
 

@@ -1,14 +1,14 @@
 //! From the loader to `breenix_main`.
 //!
-//! The loader enters by the PVH protocol (Xen's `docs/misc/pvh.pandoc`): 32-bit protected mode, no paging, EBX points to a
-//! `struct hvm_start_info` with the memory map, the command line, the modules and ACPI's root pointer. An ELF note names
-//! the entry.
+//! The loader enters by the PVH protocol (Xen's `docs/misc/pvh.pandoc`): 32-bit protected mode, no paging, EBX points
+//! to a `struct hvm_start_info` with the memory map, the command line, the modules and ACPI's root pointer. An ELF note
+//! names the entry.
 //!
-//! Two sets of tables follow each other. The first, filled in by the 32-bit code, maps the first 4 GiB three times (where
-//! they are, at the direct map's place, and the first GiB at the image's), all writable and executable; it lasts until the
-//! start information and ACPI have been read. The second is final: the image by what its parts are for, the direct map
-//! never executable and not writable where it shows the image's text and constants, devices uncached, and each CPU's
-//! stacks above unmapped pages.
+//! Two sets of tables follow each other. The first, filled in by the 32-bit code, maps the first 4 GiB three times
+//! (where they are, at the direct map's place, and the first GiB at the image's), all writable and executable; it lasts
+//! until the start information and ACPI have been read. The second is final: the image by what its parts are for, the
+//! direct map never executable and not writable where it shows the image's text and constants, devices uncached, and
+//! each CPU's stacks above unmapped pages.
 
 use arrayvec::{ArrayString, ArrayVec};
 use core::{
@@ -331,8 +331,8 @@ fn build_tables(start: &StartInfo, frames: &BootFrames) -> Result<Option<(u64, u
     Ok(Some((page, trampoline.root())))
 }
 
-/// Puts a CPU's data where the entry code of its interrupt stacks looks for it, and returns the tops in the order of the
-/// table's indexes. The stacks are mapped on the current tables.
+/// Puts a CPU's data where the entry code of its interrupt stacks looks for it, and returns the tops in the order of
+/// the table's indexes. The stacks are mapped on the current tables.
 pub(super) fn interrupt_stacks(number: u32, data: &'static CpuData) -> [u64; IST_COUNT as usize] {
     let mut tops = [0; IST_COUNT as usize];
     let order = [IST_DOUBLE_FAULT, IST_NMI, IST_MACHINE_CHECK, IST_DEBUG];

@@ -60,8 +60,8 @@ fn is_stack(address: u64) -> bool {
     used && stacks().any(|stack| stack.contains(&offset)) || boot::is_boot_stack(address)
 }
 
-/// Sets the control registers of the calling CPU as the kernel wants them: write protection in ring 0, and the protections
-/// that the CPU has.
+/// Sets the control registers of the calling CPU as the kernel wants them: write protection in ring 0, and the
+/// protections that the CPU has.
 ///
 /// # Safety
 /// Called at a CPU's start, on the kernel's final tables.

@@ -1,15 +1,16 @@
 //! The way into the kernel and out of it.
 //!
-//! `enter_user_registers` saves what the C calling convention asks for on the kernel stack, notes the stack pointer in the
-//! CPU's data and in the task state's `RSP0`, and leaves for user mode. Every trap from user mode stores the registers in
-//! the noted [`UserContext`], takes the noted stack pointer and returns from that call with the trap's number. So the
-//! words that the CPU itself pushes at an interrupt lie just below the frames of `enter_user`'s caller and are dead as
-//! soon as they have been copied.
+//! `enter_user_registers` saves what the C calling convention asks for on the kernel stack, notes the stack pointer in
+//! the CPU's data and in the task state's `RSP0`, and leaves for user mode. Every trap from user mode stores the
+//! registers in the noted [`UserContext`], takes the noted stack pointer and returns from that call with the trap's
+//! number. So the words that the CPU itself pushes at an interrupt lie just below the frames of `enter_user`'s caller
+//! and are dead as soon as they have been copied.
 //!
 //! A trap from kernel mode saves what the handler may change and comes back by `iretq`.
 //!
 //! Every stub pushes an error code where the CPU did not, then its vector, which gives all traps one stack layout:
-//! `vector, error, rip, cs, rflags, rsp, ss`. `AC`, SMAP's override, is not cleared by an interrupt: each entry does that.
+//! `vector, error, rip, cs, rflags, rsp, ss`. `AC`, SMAP's override, is not cleared by an interrupt: each entry does
+//! that.
 
 use core::{
     arch::{asm, global_asm, naked_asm},
@@ -249,8 +250,8 @@ x86_trap:
     mov rax, [rsp]
     return_from_enter_user
 
-// FMASK has cleared IF, DF, AC and TF. The user's stack pointer is still in rsp, but nothing uses the stack before it is
-// replaced: what can interrupt this runs on stacks of the interrupt stack table.
+// FMASK has cleared IF, DF, AC and TF. The user's stack pointer is still in rsp, but nothing uses the stack before it
+// is replaced: what can interrupt this runs on stacks of the interrupt stack table.
 .global x86_syscall_entry
 x86_syscall_entry:
     swapgs
@@ -345,9 +346,9 @@ x86_paranoid_trap:
 
 /// Goes to user mode with all general registers of `context` and returns the vector of the next trap, or [`SYSCALL`].
 ///
-/// `sysretq` loads only RCX and R11 into RIP and RFLAGS, and an unsuitable RIP faults in ring 0 on some CPUs with the user's
-/// stack already loaded: it is used where the context already has those registers alike, as after a system call, and where
-/// RIP is below [`USER_END`]. All else goes by `iretq`.
+/// `sysretq` loads only RCX and R11 into RIP and RFLAGS, and an unsuitable RIP faults in ring 0 on some CPUs with the
+/// user's stack already loaded: it is used where the context already has those registers alike, as after a system call,
+/// and where RIP is below [`USER_END`]. All else goes by `iretq`.
 ///
 /// # Safety
 /// Interrupts are masked, `context` is valid until the return, its RIP is canonical and its flags are sane.
@@ -451,8 +452,8 @@ unsafe extern "C" fn enter_user_registers(context: *mut UserContext) -> u64 {
 pub(super) fn enter_user(context: &mut UserContext) -> u64 {
     let by_instruction = FEATURES.fsgsbase.load(Relaxed);
     // SAFETY: the trait's contract has interrupts masked, so nothing sees the exchanged GS between the two `swapgs` but
-    // the entries that do not rely on it. Bases are user values. `cpu::enter_user` has checked RIP; RFLAGS come from user
-    // mode itself, from `new_user` or from a sanitised frame.
+    // the entries that do not rely on it. Bases are user values. `cpu::enter_user` has checked RIP; RFLAGS come from
+    // user mode itself, from `new_user` or from a sanitised frame.
     unsafe {
         if by_instruction {
             asm!("wrfsbase {}", "swapgs", "wrgsbase {}", "swapgs", in(reg) context.fs_base, in(reg) context.gs_base,

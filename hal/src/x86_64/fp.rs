@@ -1,8 +1,8 @@
 //! x87, SSE and AVX registers.
 //!
-//! Saved in the standard (not compacted) XSAVE format (SDM volume 1, 13.4), which is also what signal frames hold, so that
-//! a frame is a copy. `XCR0` is limited to x87, SSE and AVX; a CPU without XSAVE uses FXSAVE, the first 512 bytes of the
-//! same layout.
+//! Saved in the standard (not compacted) XSAVE format (SDM volume 1, 13.4), which is also what signal frames hold, so
+//! that a frame is a copy. `XCR0` is limited to x87, SSE and AVX; a CPU without XSAVE uses FXSAVE, the first 512 bytes
+//! of the same layout.
 
 use core::{arch::asm, sync::atomic::Ordering::Relaxed};
 
@@ -67,10 +67,10 @@ impl FpState {
         &self.area[..Self::used_size()]
     }
 
-    /// Takes the registers over from a signal frame: `bytes` is an FXSAVE image, or an XSAVE area where `components` says
-    /// which state components its software part claims. Whatever the bytes, the result can be loaded: `MXCSR` keeps the
-    /// bits that exist, the XSAVE header names only components that are enabled and is otherwise zero. Components that
-    /// the frame does not hold become initial.
+    /// Takes the registers over from a signal frame: `bytes` is an FXSAVE image, or an XSAVE area where `components`
+    /// says which state components its software part claims. Whatever the bytes, the result can be loaded: `MXCSR`
+    /// keeps the bits that exist, the XSAVE header names only components that are enabled and is otherwise zero.
+    /// Components that the frame does not hold become initial.
     pub fn set_from_frame(&mut self, bytes: &[u8], components: Option<u64>) {
         let mut fresh = Self::default();
         let size = Self::used_size().min(bytes.len());

@@ -1,8 +1,8 @@
 //! The interrupt descriptor table, and what becomes of exceptions in kernel mode.
 //!
-//! One table serves every CPU. A fault of the kernel is either a user copy that ran into a bad page, which has a fix-up, or
-//! the end: it is reported to the panic handler by `breenix_kernel_fault`. A kernel stack that overflows into its guard
-//! page cannot take the page fault, which is why the double fault has a stack of its own.
+//! One table serves every CPU. A fault of the kernel is either a user copy that ran into a bad page, which has a
+//! fix-up, or the end: it is reported to the panic handler by `breenix_kernel_fault`. A kernel stack that overflows
+//! into its guard page cannot take the page fault, which is why the double fault has a stack of its own.
 
 use core::{arch::asm, cell::UnsafeCell, mem::size_of, sync::atomic::Ordering::Relaxed};
 

@@ -1,7 +1,8 @@
 //! The saved registers of a user thread.
 //!
-//! The order of the fields is the entry code's, which writes them by offset. Selectors are not saved: a program in 64-bit
-//! mode has one code and one stack segment, and the other selectors mean nothing but their bases, which are here.
+//! The order of the fields is the entry code's, which writes them by offset. Selectors are not saved: a program in
+//! 64-bit mode has one code and one stack segment, and the other selectors mean nothing but their bases, which are
+//! here.
 
 use super::{
     constants::{USER_END, rflags},

@@ -1,17 +1,17 @@
 //! x86_64: PC-compatible machines, entered by the PVH protocol in 32-bit mode.
 //!
-//! [`boot`] brings the boot CPU from 32-bit mode to the kernel's final page tables and calls `breenix_main`; [`smp`] does
-//! the same for the others. From then on the way in and out of user mode is one pair of routines in [`entry`]:
-//! `enter_user` leaves by `sysretq` or `iretq`, and every way back (`syscall`, interrupt, exception) stores the registers
-//! in the thread's [`UserContext`] and returns from that same call. There is one kernel stack per CPU, and no other place
-//! where user registers are kept.
+//! [`boot`] brings the boot CPU from 32-bit mode to the kernel's final page tables and calls `breenix_main`; [`smp`]
+//! does the same for the others. From then on the way in and out of user mode is one pair of routines in [`entry`]:
+//! `enter_user` leaves by `sysretq` or `iretq`, and every way back (`syscall`, interrupt, exception) stores the
+//! registers in the thread's [`UserContext`] and returns from that same call. There is one kernel stack per CPU, and no
+//! other place where user registers are kept.
 //!
 //! # Who may touch GS
 //!
-//! In kernel mode `GS_BASE` is the CPU's [`percpu::CpuData`]; `KERNEL_GS_BASE` holds the user's. Ordinary entries decide by
-//! the saved CS. The entries that may come between a `swapgs` and the switch of privilege it belongs to (NMI, double
-//! fault, machine check, debug) run on stacks of their own whose last word is the CPU's `CpuData`, so they never ask what
-//! GS happens to be.
+//! In kernel mode `GS_BASE` is the CPU's [`percpu::CpuData`]; `KERNEL_GS_BASE` holds the user's. Ordinary entries
+//! decide by the saved CS. The entries that may come between a `swapgs` and the switch of privilege it belongs to (NMI,
+//! double fault, machine check, debug) run on stacks of their own whose last word is the CPU's `CpuData`, so they never
+//! ask what GS happens to be.
 
 #![expect(unsafe_code, reason = "this is the machine: registers, page tables, entry points")]
 

@@ -91,8 +91,8 @@ impl PageFlags for PteFlags {
     }
 }
 
-/// A table's 512 entries. Other CPUs' walkers read them at any time, and set accessed and dirty bits, which nothing here
-/// looks at.
+/// A table's 512 entries. Other CPUs' walkers read them at any time, and set accessed and dirty bits, which nothing
+/// here looks at.
 type Entries = [AtomicU64; 512];
 
 /// A table through the direct map.

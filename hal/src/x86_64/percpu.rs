@@ -1,8 +1,8 @@
 //! Per-CPU data behind GS.
 //!
-//! One page per CPU, taken at boot and never given back, so a pointer to it is good for ever. Assembly reaches the first
-//! fields by their offsets; the task-state segment and the descriptor table stand in the same page because they too are
-//! one per CPU and as long-lived.
+//! One page per CPU, taken at boot and never given back, so a pointer to it is good for ever. Assembly reaches the
+//! first fields by their offsets; the task-state segment and the descriptor table stand in the same page because they
+//! too are one per CPU and as long-lived.
 
 use core::{
     arch::asm,
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{MAX_CPUS, traits::PerCpuOps};
 
-/// What one CPU keeps for itself. Atomics, because the page is shared by type; each field is written by its own CPU alone
-/// once the CPU runs.
+/// What one CPU keeps for itself. Atomics, because the page is shared by type; each field is written by its own CPU
+/// alone once the CPU runs.
 #[repr(C, align(4096))]
 pub struct CpuData {
     /// This page's own address, so that one load makes a reference of GS.

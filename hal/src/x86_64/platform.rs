@@ -80,8 +80,8 @@ pub fn get() -> &'static Platform {
     PLATFORM.call_once(Platform::default)
 }
 
-/// Reads the tables. `rsdp` is the root pointer's physical address, `boot_apic` the calling CPU's APIC identifier, which
-/// becomes CPU 0. Without usable tables the machine is one CPU with what PCs have always had.
+/// Reads the tables. `rsdp` is the root pointer's physical address, `boot_apic` the calling CPU's APIC identifier,
+/// which becomes CPU 0. Without usable tables the machine is one CPU with what PCs have always had.
 pub fn discover(rsdp: u64, boot_apic: u32) {
     PLATFORM.call_once(|| {
         let mut platform = Platform {
@@ -184,8 +184,8 @@ fn read_fadt(tables: &AcpiTables<DirectMapHandler>, platform: &mut Platform) {
     }
 }
 
-/// `SLP_TYPa` and `SLP_TYPb` out of `Name (\_S5, Package () { a, b, … })`. The package is always literal, so the byte code
-/// is searched for the name and the small constants behind it, without an interpreter.
+/// `SLP_TYPa` and `SLP_TYPb` out of `Name (\_S5, Package () { a, b, … })`. The package is always literal, so the byte
+/// code is searched for the name and the small constants behind it, without an interpreter.
 fn soft_off_type(dsdt: &acpi::AmlTable) -> Option<(u16, u16)> {
     let start = (DIRECT_MAP + dsdt.phys_address as u64) as *const u8;
     // SAFETY: the table's own length, in memory that the boot tables map.

@@ -1,7 +1,7 @@
 //! The descriptor table and the task-state segment (SDM volume 3, 3.4 and 8.7).
 //!
-//! In 64-bit mode segments say little more than the privilege level. The order of the selectors is Linux's, which signal
-//! frames show to programs and which `syscall` and `sysretq` prescribe in part.
+//! In 64-bit mode segments say little more than the privilege level. The order of the selectors is Linux's, which
+//! signal frames show to programs and which `syscall` and `sysretq` prescribe in part.
 
 use core::{arch::asm, cell::UnsafeCell, mem::size_of};
 

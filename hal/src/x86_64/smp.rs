@@ -1,8 +1,8 @@
 //! Starting the other CPUs (SDM volume 3, 9.4.4).
 //!
-//! A CPU wakes in real mode at a page below 1 MiB. The trampoline copied there takes it to long mode on tables that are the
-//! kernel's plus this one page at its own address, then to [`x86_secondary`] on the CPU's own stack and the kernel's own
-//! tables.
+//! A CPU wakes in real mode at a page below 1 MiB. The trampoline copied there takes it to long mode on tables that are
+//! the kernel's plus this one page at its own address, then to [`x86_secondary`] on the CPU's own stack and the
+//! kernel's own tables.
 
 use core::{
     arch::global_asm,

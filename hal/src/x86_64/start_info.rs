@@ -1,5 +1,5 @@
-//! What the loader passed: `struct hvm_start_info` (Xen's `public/arch-x86/hvm/start_info.h`), copied out before the memory
-//! it lies in is given away.
+//! What the loader passed: `struct hvm_start_info` (Xen's `public/arch-x86/hvm/start_info.h`), copied out before the
+//! memory it lies in is given away.
 
 use arrayvec::ArrayVec;
 use core::ffi::CStr;

@@ -2,8 +2,8 @@
 //!
 //! The clock is the TSC where it is steady and alike on every CPU, else the HPET. The TSC's rate is measured against a
 //! clock of known rate at boot. The timer is the local APIC's, in TSC-deadline mode where the CPU has it, else counting
-//! down at a rate measured in the same stretch. A timer that fires before its deadline by the clock of [`Timer::now`] is
-//! armed again in [`fired`], so no measuring error makes a deadline early.
+//! down at a rate measured in the same stretch. A timer that fires before its deadline by the clock of [`Timer::now`]
+//! is armed again in [`fired`], so no measuring error makes a deadline early.
 
 use core::{
     arch::asm,
@@ -140,8 +140,8 @@ pub(super) fn init() {
     init_this_cpu();
 }
 
-/// Makes the HPET the clock, going on from where the TSC stands. Nothing changes where there is no 64-bit HPET: then the
-/// TSC is all there is.
+/// Makes the HPET the clock, going on from where the TSC stands. Nothing changes where there is no 64-bit HPET: then
+/// the TSC is all there is.
 pub(super) fn distrust_tsc() {
     if let Some(&clock @ ReferenceClock::Hpet { mask: u64::MAX, .. }) = REFERENCE.get()
         && !BY_HPET.load(Relaxed)

@@ -1,7 +1,7 @@
 //! Copies between the kernel and the active user half, which may fault and then say how far they came.
 //!
-//! Each instruction that touches user memory is listed with the address where it continues after a page fault. `stac` opens
-//! user pages to the kernel for exactly that stretch where the CPU has SMAP.
+//! Each instruction that touches user memory is listed with the address where it continues after a page fault. `stac`
+//! opens user pages to the kernel for exactly that stretch where the CPU has SMAP.
 
 use core::{arch::naked_asm, mem::size_of};
 
@@ -35,8 +35,8 @@ pub(super) fn fix_up(instruction: u64, address: u64) -> Option<u64> {
         .map(|entry| entry.continuation)
 }
 
-/// Copies `len` bytes and returns how many were not. Words first; a fault in a word is gone over again by bytes, so that
-/// the count is exact.
+/// Copies `len` bytes and returns how many were not. Words first; a fault in a word is gone over again by bytes, so
+/// that the count is exact.
 ///
 /// # Safety
 /// The kernel side is valid; the user side is below `USER_END`.

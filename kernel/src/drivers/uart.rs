@@ -124,17 +124,17 @@ impl Transmit {
                 }
                 self.start += 1;
             }
-            SENT.store(self.helping, Ordering::Release);
-            SENT_QUEUE.wake_all();
+            // What was thrown away after it had been counted is as good as sent.
+            if SENT.swap(self.helping, Ordering::AcqRel) != self.helping {
+                SENT_QUEUE.wake_all();
+            }
+            if !klog::has_output() && !tty.has_output() {
+                return;
+            }
             // Counted before bytes leave the terminal, so that there is no moment at which they are nowhere.
             self.helping += 1;
             TAKEN.store(self.helping, Ordering::Release);
             (self.start, self.end) = (0, self.refill(tty));
-            if self.end == 0 {
-                SENT.store(self.helping, Ordering::Release);
-                SENT_QUEUE.wake_all();
-                return;
-            }
         }
     }
 
@@ -166,7 +166,7 @@ mod tests {
         future::Future,
         task::{Context, Waker},
     };
-    use std::sync::Mutex;
+    use std::{sync::Mutex, task::Wake};
 
     use super::*;
     use crate::{fs::DeviceNumber, tty::termios::Termios};
@@ -199,9 +199,40 @@ mod tests {
         fn set_transmit_interrupt(&self, _: bool) {}
     }
 
+    /// One at a time: there is one device.
+    static TURN: Mutex<()> = Mutex::new(());
+
+    #[derive(Default)]
+    struct Wakes(AtomicU64);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_pass_that_sends_nothing_wakes_nobody() {
+        let _turn = TURN.lock().unwrap();
+        let tty = Tty::new("ttyT3", DeviceNumber::new(4, 68), Termios::default());
+        let port = Port::default();
+        let mut transmit = Transmit::default();
+        transmit.pump(&port, &tty);
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let mut wait = pin!(SENT_QUEUE.wait());
+        assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        transmit.pump(&port, &tty);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+        tty.input(b"echo");
+        transmit.pump(&port, &tty);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    }
+
     /// Whoever keeps writing does not keep the machine from leaving.
     #[test]
     fn what_was_written_before_is_sent_and_no_more_is_waited_for() {
+        let _turn = TURN.lock().unwrap();
         let tty = Tty::new("ttyT1", DeviceNumber::new(4, 66), Termios::default());
         let port = Port::default();
         let sent = RefCell::new(Vec::new());

@@ -189,6 +189,16 @@ pub struct SetAttributes {
     pub modified: Option<Timestamp>,
 }
 
+/// Whether a change of attributes has made the file shorter. Then mappings of what was cut off have to go
+/// ([`cut`](crate::mm::pager::cut)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shrunk {
+    /// It is as long as it was, or longer.
+    No,
+    /// It is shorter.
+    Yes,
+}
+
 bitflags::bitflags! {
     /// What is to be done with a file, as `access(2)` numbers it.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::errno::Result;
 
-/// Makes the root file system and unpacks the initramfs into it. A damaged archive is logged; what it holds before the damage
-/// is there.
+/// Makes the root file system and unpacks the initramfs into it. A damaged archive is logged; what it holds before the
+/// damage is there.
 ///
 /// # Errors
 /// `ENOMEM`.

@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as linux;
 
 use super::{
-    attributes::{Attributes, DeviceNumber, FileKind, SetAttributes},
+    attributes::{Attributes, DeviceNumber, FileKind, SetAttributes, Shrunk},
     inode::FileSystemStatus,
     io::{Sink, Source, UserFault},
 };
@@ -257,7 +257,8 @@ pub trait File: Send + Sync {
         Err(Errno::EINVAL)
     }
 
-    /// Allocates or frees room in the file; `mode` holds Linux's `FALLOC_FL_` bits.
+    /// Allocates or frees room in the file; `mode` holds Linux's `FALLOC_FL_` bits. Pages that it takes out are the
+    /// caller's to unmap and give back ([`cut`](crate::mm::pager::cut)).
     ///
     /// # Errors
     /// `ENODEV` by default.
@@ -279,7 +280,7 @@ pub trait File: Send + Sync {
     ///
     /// # Errors
     /// `EINVAL` by default.
-    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+    fn set_attributes(&self, change: &SetAttributes) -> Result<Shrunk> {
         let _ = change;
         Err(Errno::EINVAL)
     }

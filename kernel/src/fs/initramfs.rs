@@ -1,6 +1,7 @@
 //! Unpacking the initramfs: a newc cpio archive, copied into the root file system.
 //!
-//! The archive comes from outside, so nothing in it is trusted: an entry that cannot be is reported and what came before stays.
+//! The archive comes from outside, so nothing in it is trusted: an entry that cannot be is reported and what came
+//! before stays.
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
 
@@ -106,7 +107,8 @@ fn place(
     let mode = entry.mode().bits();
     let kind = FileKind::from_mode(mode).ok_or(Errno::EINVAL)?;
     if kind == FileKind::Directory && directory.lookup(name).is_ok_and(|found| found.kind() == kind) {
-        return directory.lookup(name)?.set_attributes(&attributes(entry));
+        directory.lookup(name)?.set_attributes(&attributes(entry))?;
+        return Ok(());
     }
     let existing = linked
         .iter()

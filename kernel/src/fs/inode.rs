@@ -8,7 +8,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::any::Any;
 
 use super::{
-    attributes::{Attributes, DeviceNumber, FileKind, SetAttributes},
+    attributes::{Attributes, DeviceNumber, FileKind, SetAttributes, Shrunk},
     file::File,
     mount::Location,
     pipe::Pipe,
@@ -95,7 +95,7 @@ pub trait Inode: Send + Sync + Any {
     ///
     /// # Errors
     /// `EPERM` by default; `EISDIR`, `EINVAL`, `EFBIG`, `ENOSPC` by what is asked.
-    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+    fn set_attributes(&self, change: &SetAttributes) -> Result<Shrunk> {
         let _ = change;
         Err(Errno::EPERM)
     }

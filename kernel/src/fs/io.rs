@@ -1,9 +1,9 @@
 //! Where the bytes of a read go and the bytes of a write come from.
 //!
-//! A file operation is an *attempt*: it never waits, not even for a page of the caller's buffer. [`Sink`] and [`Source`] are
-//! cursors over the caller's memory that remember how far earlier attempts came. A user page that is not there ends the attempt
-//! with [`UserFault`]; the call's async wrapper has the page brought in and attempts again, and the cursor goes on where it
-//! stopped. A file therefore consumes (or keeps) exactly what the cursor says was copied.
+//! A file operation is an *attempt*: it never waits, not even for a page of the caller's buffer. [`Sink`] and
+//! [`Source`] are cursors over the caller's memory that remember how far earlier attempts came. A user page that is not
+//! there ends the attempt with [`UserFault`]; the call's async wrapper has the page brought in and attempts again, and
+//! the cursor goes on where it stopped. A file therefore consumes (or keeps) exactly what the cursor says was copied.
 //!
 //! One attempt sees a *window* of at most [`WINDOW`] bytes, so that no lock is held for the length of a huge transfer.
 
@@ -181,8 +181,8 @@ impl<'a, K> Buffer<'a, K> {
         self.cursor.rewind(done, self.memory.slices());
     }
 
-    /// Moves `wanted` bytes, which the window admits: `kernel` moves all of them, given the kernel's memory and where in it;
-    /// `user` moves as many as it is given, from where in the whole to which address.
+    /// Moves `wanted` bytes, which the window admits: `kernel` moves all of them, given the kernel's memory and where
+    /// in it; `user` moves as many as it is given, from where in the whole to which address.
     fn transfer(
         &mut self,
         wanted: usize,

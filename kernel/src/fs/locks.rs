@@ -1,11 +1,11 @@
 //! Advisory locks: ranges by descriptor table or by open file description (`fcntl`), and whole files (`flock`).
 //!
-//! A classic POSIX lock belongs to a process by way of its descriptor table, as on Linux: the table lets go of the locks of
-//! a file whenever it loses any of its descriptors (`close`, `dup2`, `execve`), and of all as it goes, which is at every way
-//! a process can end.
+//! A classic POSIX lock belongs to a process by way of its descriptor table, as on Linux: the table lets go of the
+//! locks of a file whenever it loses any of its descriptors (`close`, `dup2`, `execve`), and of all as it goes, which
+//! is at every way a process can end.
 //!
-//! One table, by file. The two families do not see each other, as on Linux. Whoever waits is woken when anything is let go and
-//! tries again; a deadlock of waiters is not looked for (Linux' `EDEADLK`), but every wait can be interrupted.
+//! One table, by file. The two families do not see each other, as on Linux. Whoever waits is woken when anything is let
+//! go and tries again; a deadlock of waiters is not looked for (Linux' `EDEADLK`), but every wait can be interrupted.
 
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};

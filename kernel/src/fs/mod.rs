@@ -2,11 +2,12 @@
 //!
 //! Three layers, each knowing only the next:
 //!
-//! - The calls (`syscall::fs`) are async functions. They hold the thread, wait, bring pages in, and check who may do what.
-//! - The objects: an [`FdTable`] maps numbers to [`OpenFile`]s, each of which has a position, flags, and a [`File`] that does
-//!   the work in attempts that never wait. [`path`] turns paths into [`Location`]s by way of [`mount`]s.
-//! - The file systems: [`tmpfs`] (the root, and `/dev` with its device nodes) and [`procfs`]. Pipes, event counters and the
-//!   like are `File`s without an inode.
+//! - The calls (`syscall::fs`) are async functions. They hold the thread, wait, bring pages in, and check who may do
+//!   what.
+//! - The objects: an [`FdTable`] maps numbers to [`OpenFile`]s, each of which has a position, flags, and a [`File`]
+//!   that does the work in attempts that never wait. [`path`] turns paths into [`Location`]s by way of [`mount`]s.
+//! - The file systems: [`tmpfs`] (the root, and `/dev` with its device nodes) and [`procfs`]. Pipes, event counters and
+//!   the like are `File`s without an inode.
 
 pub mod attributes;
 pub mod boot;

@@ -163,6 +163,7 @@ impl PageMap {
             };
             slot = &mut node.ways[way(index, level)];
         }
+        frame.set_of_file(true);
         let is_new = matches!(slot, Slot::Empty);
         *slot = Slot::Page(frame);
         if is_new {

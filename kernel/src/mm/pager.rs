@@ -59,7 +59,7 @@ pub trait Pager: Send + Sync {
         None
     }
 
-    /// Gives about `pages` of the pages that were cut off back to the frame allocator; true while there are more.
+    /// Gives about `pages` of the pages that were taken out back to the frame allocator; true while there are more.
     fn give_back(&self, _pages: u64) -> bool {
         false
     }
@@ -145,38 +145,37 @@ impl Mappings {
     }
 }
 
-/// After the pages of `pager` from `first` on have been taken out: no address space shows them any more (a program that
-/// touches them gets SIGBUS), private copies included, and their memory is given back bit by bit.
+/// What becomes of private copies of pages that are taken out of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// They go too: the object has become shorter.
+    Go,
+    /// They stay: it has got a hole.
+    Stay,
+}
+
+/// After these pages of `pager` have been taken out: no address space shows them any more, and their memory is given
+/// back bit by bit. A program that touches them sees a hole's zeroes, or gets SIGBUS past the end.
 ///
-/// Spaces are gone through by number: a child made meanwhile has a higher one than its parent. Dropping the future leaves
-/// the rest undone, except for the memory, which goes with the object at the latest.
-pub async fn cut(pager: &Arc<dyn Pager>, first: u64) {
-    forget(pager, first..u64::MAX, true).await;
+/// Spaces are gone through by number: a child made meanwhile has a higher one than its parent. Dropping the future
+/// leaves the rest undone, except for the memory, which comes back with the next cut, or with the object at the latest.
+pub async fn cut(pager: &Arc<dyn Pager>, pages: Range<u64>, copies: Copies) {
+    if let Some(mappings) = pager.mappings() {
+        mappings.cuts.fetch_add(1, SeqCst);
+        let mut next = 0;
+        while let Some((id, space)) = mappings.next(next) {
+            space.forget_object(pager, &pages, copies).await;
+            next = id + 1;
+        }
+    }
     give_back(pager).await;
 }
 
-/// After these pages of `pager` have been taken out to leave a hole: no shared mapping shows them any more. Private mappings
-/// keep what they have, read or copied: whether they see a change of the file is nowhere said. The memory is given back bit by
-/// bit. Dropping the future leaves the rest to the next cut.
-pub async fn punched(pager: &Arc<dyn Pager>, pages: Range<u64>) {
-    forget(pager, pages, false).await;
-    give_back(pager).await;
-}
-
-async fn give_back(pager: &Arc<dyn Pager>) {
+/// Gives the memory of pages that were taken out and are mapped nowhere back, bit by bit.
+pub async fn give_back(pager: &Arc<dyn Pager>) {
     const PAGES_PER_TURN: u64 = 512;
     while pager.give_back(PAGES_PER_TURN) {
         rt::yield_now().await;
-    }
-}
-
-async fn forget(pager: &Arc<dyn Pager>, pages: Range<u64>, private: bool) {
-    let Some(mappings) = pager.mappings() else { return };
-    mappings.cuts.fetch_add(1, SeqCst);
-    let mut next = 0;
-    while let Some((id, space)) = mappings.next(next) {
-        space.forget_object(pager, pages.clone(), private).await;
-        next = id + 1;
     }
 }
 

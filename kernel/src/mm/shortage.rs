@@ -5,13 +5,20 @@
 //! that some become free. It is nudged by every arrival, by every frame that comes back while somebody stands in line and
 //! the mark is reached, and by whoever has just freed much ([`nudge`]).
 //!
-//! **No wake is lost.** A waiter counts itself, then nudges the keeper, which looks at the free frames; a free gives its
-//! frame back, then looks at the count. Both have a fence in between, so one of them sees the other.
+//! **No wake is lost**, and freeing costs no fence: whoever waits pays. A waiter counts itself, then nudges the keeper.
+//! The keeper takes the nudge, sees the count, enters and leaves each lock under which frames are given back
+//! ([`frame::meet_givers`]), and only then looks at the free frames. A free gives its frame back under one of those
+//! locks, then looks at the count, then at the nudge. If its turn at the lock came before the keeper's, the keeper sees
+//! the frame. If it came after, the free sees the count and that the nudge has been taken, or a later nudge, with which
+//! all this begins anew. Of several frees that reach the mark together, the last to be counted sees them all.
 
 use core::{
     future::poll_fn,
     pin::pin,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst, fence},
+    sync::atomic::{
+        AtomicBool, AtomicUsize,
+        Ordering::{Relaxed, SeqCst},
+    },
     task::{Context, Poll},
 };
 
@@ -105,15 +112,14 @@ pub async fn wait(need: Need, mut ends: impl FnMut(&mut Context<'_>) -> bool) ->
 
 /// Has the keeper look again. Takes no lock and no memory.
 pub fn nudge() {
-    fence(SeqCst);
     NUDGED.store(true, SeqCst);
     KEEPER.wake();
 }
 
 /// A frame has come back. Called with any lock held but those of the frame allocator.
 pub(super) fn freed() {
-    fence(SeqCst);
-    if COUNT.load(SeqCst) != 0 && !NUDGED.load(SeqCst) && is_over() {
+    // Relaxed: it cannot go ahead of taking the lock under which the frame was given back.
+    if COUNT.load(Relaxed) != 0 && !NUDGED.load(SeqCst) && is_over() {
         nudge();
     }
 }
@@ -155,14 +161,15 @@ impl Keeper {
             }
         })
         .await;
-        fence(SeqCst);
-        match (COUNT.load(SeqCst), is_over()) {
-            (0, _) => {
-                DESPERATE.store(false, SeqCst);
-                State::Quiet
-            }
-            (_, true) if !DESPERATE.load(SeqCst) => State::Over,
-            _ => State::Short,
+        if COUNT.load(SeqCst) == 0 {
+            DESPERATE.store(false, SeqCst);
+            return State::Quiet;
+        }
+        frame::meet_givers();
+        if is_over() && !DESPERATE.load(SeqCst) {
+            State::Over
+        } else {
+            State::Short
         }
     }
 

@@ -38,6 +38,7 @@ use crate::{
         futex::Scope,
         oom,
         run::finish_call,
+        signal::deliver,
     },
 };
 
@@ -85,6 +86,9 @@ pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_c
         }
         on_cpu.save(context);
         on_cpu.forget();
+        if call == table::Call::rt_sigreturn && deliver::sigreturn_at_once(thread, context) {
+            return None;
+        }
         let made = Box::pin(context::dispatch(thread, call, context));
         let (result, address_space) = count_time(thread, on_cpu, made).await;
         on_cpu.address_space_changed |= address_space == context::AddressSpaceIs::New;

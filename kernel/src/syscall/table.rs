@@ -362,8 +362,8 @@ calls! {
     openat2, 437, 437, call(fs::openat2; 4);
     poll, 7, -, call(fs::poll; 3);
     ppoll, 271, 73, call(fs::ppoll; 5);
-    pselect6, 270, 72, large(fs::pselect6; 6);
-    select, 23, -, large(fs::select; 5);
+    pselect6, 270, 72, call(fs::pselect6; 6);
+    select, 23, -, call(fs::select; 5);
     access, 21, -, call(fs::access; 2);
     faccessat, 269, 48, call(fs::faccessat; 3);
     faccessat2, 439, 439, call(fs::faccessat2; 4);
@@ -376,17 +376,17 @@ calls! {
     stat, 4, -, large(fs::stat; 2);
     statfs, 137, 43, call(fs::statfs; 2);
     statx, 332, 291, large(fs::statx; 5);
-    copy_file_range, 326, 285, large(fs::copy_file_range; 6);
+    copy_file_range, 326, 285, call(fs::copy_file_range; 6);
     lseek, 8, 62, call(fs::lseek; 3);
     pread64, 17, 67, call(fs::pread64; 4);
     preadv, 295, 69, call(fs::preadv; 5);
-    preadv2, 327, 286, large(fs::preadv2; 6);
+    preadv2, 327, 286, call(fs::preadv2; 6);
     pwrite64, 18, 68, call(fs::pwrite64; 4);
     pwritev, 296, 70, call(fs::pwritev; 5);
     pwritev2, 328, 287, call(fs::pwritev2; 6);
     read, 0, 63, call(fs::read; 3);
     readv, 19, 65, call(fs::readv; 3);
-    sendfile, 40, 71, large(fs::sendfile; 4);
+    sendfile, 40, 71, call(fs::sendfile; 4);
     write, 1, 64, call(fs::write; 3);
     writev, 20, 66, call(fs::writev; 3);
 }

@@ -8,7 +8,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::Ordering;
 
 use super::{
-    futex, oom,
+    futex,
     pid::Pid,
     process::{Process, WaitStatus},
     robust, shutdown,
@@ -23,7 +23,7 @@ use super::{
     table::{Node, TABLE, Table},
     thread::{Thread, attention},
 };
-use crate::{fs::FdTable, tty};
+use crate::{fs::FdTable, mm::shortage, tty};
 
 /// Ends every thread of the process with `status`; the first such status wins.
 pub(super) fn exit_group(process: &Process, status: WaitStatus) {
@@ -122,7 +122,7 @@ fn end_process(process: &Arc<Process>) {
     process.cancel_timers();
     mm.leave();
     drop(mm);
-    oom::memory_left();
+    shortage::nudge();
     complete_vfork(process);
     if process.pid() == 1 {
         shutdown::on_init_exit(status);

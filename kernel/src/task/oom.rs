@@ -15,7 +15,6 @@ use super::{
     process::{Process, WaitStatus},
     signal::set::SIGKILL,
     table,
-    thread::Thread,
 };
 use crate::{
     errno::{Errno, Result},
@@ -135,14 +134,4 @@ fn kill_users(space: &Arc<AddressSpace>) {
     {
         exit::kill_now(&process, WaitStatus::killed(SIGKILL));
     }
-}
-
-/// A process has let go of its memory.
-pub(super) fn memory_left() {
-    shortage::nudge();
-}
-
-/// Whether the thread's polls may use the reserve.
-pub(super) fn may_use_reserve(thread: &Thread) -> bool {
-    thread.must_exit()
 }

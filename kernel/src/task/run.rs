@@ -183,6 +183,15 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_and_its_counts_fit_their_class_of_the_heap() {
+        assert!(
+            size_of::<Thread>() + 2 * size_of::<usize>() <= 384,
+            "{}",
+            size_of::<Thread>()
+        );
+    }
+
+    #[test]
     fn a_blocked_thread_is_small() {
         let size = size_of_output(run) - size_of::<UserContext>() + size_of::<Thread>();
         // The largest context (x86_64 with AVX) takes the rest of 4 KiB.

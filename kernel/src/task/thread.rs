@@ -110,6 +110,12 @@ pub(super) struct ThreadSignals {
 /// `comm`: at most 15 bytes and a zero.
 pub type Comm = [u8; 16];
 
+/// A number for a name that some thread gets: odd, because 0 is none. After two billion names they begin anew.
+fn next_comm_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(2, Ordering::Relaxed)
+}
+
 /// A thread's name as text.
 pub(super) fn comm_text(comm: &Comm) -> &str {
     let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
@@ -125,6 +131,8 @@ pub struct Thread {
     files: SpinLock<Arc<FdTable>>,
     fs: SpinLock<Arc<FsContext>>,
     comm: SpinLock<Comm>,
+    /// See [`Thread::comm_number`].
+    comm_number: AtomicU32,
     task: SpinLock<Option<executor::TaskId>>,
     /// Zeroed and futex-woken when the thread ends (`CLONE_CHILD_CLEARTID`).
     pub(crate) clear_child_tid: AtomicU64,
@@ -171,6 +179,7 @@ impl Thread {
             files: SpinLock::new(Rank::Signals, parts.files),
             fs: SpinLock::new(Rank::Signals, parts.fs),
             comm: SpinLock::new(Rank::Signals, parts.comm),
+            comm_number: AtomicU32::new(next_comm_number()),
             task: SpinLock::new(Rank::Signals, None),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
@@ -238,6 +247,11 @@ impl Thread {
         *self.comm.lock()
     }
 
+    /// A number that changes with the name, each time to one that no thread has.
+    pub(super) fn comm_number(&self) -> u32 {
+        self.comm_number.load(Ordering::Acquire)
+    }
+
     /// Sets its name from the first 15 bytes of `name` up to a zero.
     pub fn set_comm(&self, name: &[u8]) {
         let mut comm = [0; 16];
@@ -245,6 +259,7 @@ impl Thread {
             *to = *from;
         }
         *self.comm.lock() = comm;
+        self.comm_number.store(next_comm_number(), Ordering::Release);
         super::current::renamed(self, self.tid());
         if let Some(id) = self.task_id() {
             rt::executor().set_name(id, comm_text(&comm));

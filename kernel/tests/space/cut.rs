@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    ops::Range,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -21,9 +22,11 @@ use kernel::{
     },
     mm::{
         AddressSpace, FaultError, Frame, Map, MapFlags, Pager, frame,
-        pager::{self, Mappings},
+        pager::{self, Copies, Mappings},
     },
 };
+
+use linux_raw_sys::general as linux;
 
 use super::{Accounting, PAGE, RW, file, now, write};
 
@@ -90,7 +93,7 @@ fn what_is_cut_off_is_gone_from_every_space() {
     write(&child, shared + 3 * PAGE, 7).unwrap();
 
     resize(&inode, PAGE + 50);
-    now(pager::cut(&pager, 2));
+    now(pager::cut(&pager, 2..u64::MAX, Copies::Go));
     for space in [&one, &child] {
         assert_eq!(access(space, shared + PAGE), Ok(()));
         assert_eq!(now(space.read::<u8>(shared + PAGE + 100)), Ok(0), "the tail is zero");
@@ -111,6 +114,79 @@ fn what_is_cut_off_is_gone_from_every_space() {
     [one, two, child].iter().for_each(|space| space.leave());
 }
 
+/// Punches a hole into the file, as `fallocate` does.
+fn punch(inode: &Arc<dyn Inode>, pager: &Arc<dyn Pager>, pages: Range<u64>) {
+    let file = inode.clone().open(&OpenRequest { flags: 2, caller: None }).unwrap();
+    let mode = linux::FALLOC_FL_PUNCH_HOLE | linux::FALLOC_FL_KEEP_SIZE;
+    file.allocate(mode, pages.start * PAGE, (pages.end - pages.start) * PAGE)
+        .unwrap();
+    finish(pager::cut(pager, pages, Copies::Stay));
+}
+
+#[test]
+fn a_hole_shows_zeroes_everywhere_but_in_private_copies() {
+    let _accounting = Accounting::start();
+    let (inode, pager) = tmpfs_file(4);
+    let (one, two) = (AddressSpace::new().unwrap(), AddressSpace::new().unwrap());
+    let shared = map(&one, &pager, 0, 4, MapFlags::SHARED);
+    let private = map(&two, &pager, 0, 4, MapFlags::PRIVATE);
+    for page in 0..4 {
+        write(&one, shared + page * PAGE, 7).unwrap();
+    }
+    // One page is a copy, which a child has as well; the rest is the file's, read.
+    write(&two, private + PAGE, 8).unwrap();
+    for page in [0, 2, 3] {
+        assert_eq!(now(two.read::<u8>(private + page * PAGE)), Ok(7));
+    }
+    let child = now(two.fork()).unwrap();
+    punch(&inode, &pager, 1..3);
+    for (page, byte) in [(0, 7), (1, 0), (2, 0), (3, 7)] {
+        assert_eq!(
+            now(one.read::<u8>(shared + page * PAGE)),
+            Ok(byte),
+            "shared page {page}"
+        );
+    }
+    for space in [&two, &child] {
+        for (page, byte) in [(0, 7), (1, 8), (2, 0), (3, 7)] {
+            assert_eq!(
+                now(space.read::<u8>(private + page * PAGE)),
+                Ok(byte),
+                "private page {page}"
+            );
+        }
+    }
+    // A page that was the file's and has become the program's own stays with it.
+    write(&two, private + 3 * PAGE, 9).unwrap();
+    punch(&inode, &pager, 0..4);
+    assert_eq!(now(two.read::<u8>(private + 3 * PAGE)), Ok(9));
+    assert_eq!(now(two.read::<u8>(private)), Ok(0));
+    [one, two, child].iter().for_each(|space| space.leave());
+}
+
+#[test]
+fn a_large_hole_is_made_in_steps_around_the_copies() {
+    const PAGES: u64 = 1500;
+    let _accounting = Accounting::start();
+    let (inode, pager) = tmpfs_file(PAGES);
+    let space = AddressSpace::new().unwrap();
+    let at = map(&space, &pager, 0, PAGES, MapFlags::PRIVATE);
+    for page in 0..PAGES {
+        if page % 3 == 0 || (400..1000).contains(&page) {
+            write(&space, at + page * PAGE, 1).unwrap();
+        } else {
+            access(&space, at + page * PAGE).unwrap();
+        }
+    }
+    let before = space.resident_pages();
+    punch(&inode, &pager, 0..PAGES);
+    let of_file = (0..PAGES)
+        .filter(|page| page % 3 != 0 && !(400..1000).contains(page))
+        .count() as u64;
+    assert_eq!(space.resident_pages(), before - of_file);
+    space.leave();
+}
+
 /// A file that is cut just after it has answered: the answer is stale when the fault goes on.
 struct Racing {
     inode: Arc<dyn Inode>,
@@ -123,7 +199,7 @@ impl Pager for Racing {
         let answer = self.pager.page(index);
         if self.armed.swap(false, SeqCst) {
             resize(&self.inode, 0);
-            now(pager::cut(&self.pager, 0));
+            now(pager::cut(&self.pager, 0..u64::MAX, Copies::Go));
         }
         answer
     }
@@ -165,7 +241,7 @@ fn memory_comes_back_bit_by_bit() {
         drop(pager.page(index).unwrap());
     }
     resize(&inode, PAGE);
-    let ((), polls) = finish(pager::cut(&pager, 1));
+    let ((), polls) = finish(pager::cut(&pager, 1..u64::MAX, Copies::Go));
     assert!(polls > 5, "{polls} polls for 5000 pages");
     assert!(frame::stats().free + 16 > before, "all but a page and its nodes");
     // Dropped half-way, the rest goes with the file.
@@ -174,7 +250,7 @@ fn memory_comes_back_bit_by_bit() {
         drop(pager.page(index).unwrap());
     }
     resize(&inode, 0);
-    let mut cut = Box::pin(pager::cut(&pager, 0));
+    let mut cut = Box::pin(pager::cut(&pager, 0..u64::MAX, Copies::Go));
     assert!(poll(cut.as_mut()).is_pending());
 }
 
@@ -253,7 +329,7 @@ fn a_file_cut_during_a_fork_is_cut_in_the_child() {
         let mut fork = pin!(space.fork());
         assert!(poll(fork.as_mut()).is_pending());
         resize(&inode, PAGE);
-        let mut cut = pin!(pager::cut(&pager, 1));
+        let mut cut = pin!(pager::cut(&pager, 1..u64::MAX, Copies::Go));
         assert!(poll(cut.as_mut()).is_pending(), "it waits for the fork");
         let (child, _) = finish(fork);
         finish(cut);
@@ -263,37 +339,6 @@ fn a_file_cut_during_a_fork_is_cut_in_the_child() {
     assert_eq!(access(&child, at + PAGE), Err(FaultError::Bus));
     space.leave();
     child.leave();
-}
-
-/// Punches a hole into the file, as `fallocate` does.
-fn punch(inode: &Arc<dyn Inode>, pager: &Arc<dyn Pager>, first: u64, pages: u64) {
-    const PUNCH_HOLE: u32 = 2;
-    const KEEP_SIZE: u32 = 1;
-    let file = inode.clone().open(&OpenRequest { flags: 2, caller: None }).unwrap();
-    file.allocate(PUNCH_HOLE | KEEP_SIZE, first * PAGE, pages * PAGE)
-        .unwrap();
-    now(pager::punched(pager, first..first + pages));
-}
-
-#[test]
-fn a_hole_is_seen_by_shared_mappings_and_leaves_private_copies() {
-    let _accounting = Accounting::start();
-    let (inode, pager) = tmpfs_file(4);
-    let space = AddressSpace::new().unwrap();
-    let shared = map(&space, &pager, 0, 4, MapFlags::SHARED);
-    let private = map(&space, &pager, 0, 4, MapFlags::PRIVATE);
-    for page in 0..4 {
-        write(&space, shared + page * PAGE, 7).unwrap();
-    }
-    write(&space, private + PAGE, 8).unwrap();
-    punch(&inode, &pager, 1, 2);
-    let at = |address| now(space.read::<u8>(address));
-    assert_eq!(
-        [0, 1, 2, 3].map(|page| at(shared + page * PAGE)),
-        [Ok(7), Ok(0), Ok(0), Ok(7)]
-    );
-    assert_eq!(at(private + PAGE), Ok(8));
-    space.leave();
 }
 
 /// The memory of what is punched out is free for the file system when it is free for the file.
@@ -308,7 +353,7 @@ fn punched_pages_are_given_back() {
         for page in 0..64 {
             write(&space, shared + page * PAGE, 7).unwrap();
         }
-        punch(&inode, &pager, 0, 64);
+        punch(&inode, &pager, 0..64);
         let free = frame::stats().free;
         assert_eq!(*held.get_or_insert(free), free);
     }

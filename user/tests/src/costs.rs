@@ -1,7 +1,11 @@
 //! What calls, interrupts and forks cost in memory: nothing, and it is counted.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+    ffi::c_void,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
+    },
     thread,
 };
 
@@ -14,6 +18,7 @@ use crate::{
 
 crate::tests! { "costs":
     calls_that_do_not_block_allocate_nothing (60) [breenix];
+    a_return_from_a_handler_allocates_nothing [breenix];
     calls_that_allocate_are_counted [breenix];
     interrupts_allocate_free_and_lock_nothing (60) [breenix];
     a_shell_that_forks_thousands_loses_no_memory (240) [breenix];
@@ -83,6 +88,16 @@ fn calls_that_do_not_block_allocate_nothing() {
     let no_signal = no_signal.as_ptr() as usize;
     let mut no_time = [0u64; 2];
     let no_time = no_time.as_mut_ptr() as usize;
+    let sets = [AtomicU64::new(0), AtomicU64::new(0)];
+    let both = 1 << writer | 1 << null;
+    let masked = [no_signal, 8];
+    let masked = masked.as_ptr() as usize;
+    let select = |read: u64, write: u64| {
+        sets[0].store(read, SeqCst);
+        sets[1].store(write, SeqCst);
+        syscall!(SYS_pselect6, 64, sets[0].as_ptr(), sets[1].as_ptr(), 0, no_time, masked)
+    };
+    let other = file_of_one_page();
     let through_pipe = |length: usize| {
         syscall!(SYS_write, writer, buffer, length)?;
         syscall!(SYS_read, reader, buffer, length)
@@ -153,6 +168,22 @@ fn calls_that_do_not_block_allocate_nothing() {
         ("ppoll of what is not", &|| {
             syscall!(SYS_ppoll, polled, 1, no_time, no_signal, 8).inspect(|ready| assert_eq!(*ready, 0))
         }),
+        ("pselect6 of what is ready", &|| {
+            select(0, both).inspect(|ready| assert_eq!(*ready, 2))
+        }),
+        ("pselect6 of what is not", &|| {
+            select(1 << reader, 0).inspect(|ready| assert_eq!(*ready, 0))
+        }),
+        ("preadv2 of tmpfs", &|| syscall!(SYS_preadv2, file, pieces, 2, 0, 0, 0)),
+        ("sendfile of tmpfs", &|| {
+            syscall!(SYS_lseek, file, 0, libc::SEEK_SET)?;
+            syscall!(SYS_sendfile, null, file, 0, 4096).inspect(|sent| assert_eq!(*sent, 4096))
+        }),
+        ("copy_file_range of tmpfs", &|| {
+            syscall!(SYS_lseek, file, 0, libc::SEEK_SET)?;
+            syscall!(SYS_lseek, other, 0, libc::SEEK_SET)?;
+            syscall!(SYS_copy_file_range, file, 0, other, 0, 4096, 0).inspect(|sent| assert_eq!(*sent, 4096))
+        }),
         ("FIONREAD of a pipe", &|| {
             syscall!(SYS_ioctl, reader, libc::FIONREAD, buffer)
         }),
@@ -181,6 +212,31 @@ fn calls_that_do_not_block_allocate_nothing() {
         "heap objects taken and given back, frames taken and given back in {TIMES} calls: {costly:#?}"
     );
     runner::note(&format!("{} calls, {TIMES} times each", calls.len()));
+}
+
+/// What a signal itself costs lies before the handler's look, and what its return costs after it.
+fn a_return_from_a_handler_allocates_nothing() {
+    static OWN: OnceLock<OwnAllocations> = OnceLock::new();
+    static IN_HANDLER: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+    extern "C" fn look(_: i32, _: *mut libc::siginfo_t, _: *mut c_void) {
+        let now = OWN.get().expect("set before the signal").now();
+        IN_HANDLER
+            .iter()
+            .zip(now)
+            .for_each(|(kept, now)| kept.store(now, SeqCst));
+    }
+    let own = OWN.get_or_init(OwnAllocations::new);
+    sys::handle(libc::SIGUSR1, 0, &[], look);
+    let (pid, tid) = (std::process::id(), syscall!(SYS_gettid).expect("gettid"));
+    for round in 0..100 {
+        syscall!(SYS_tgkill, pid, tid, libc::SIGUSR1).expect("tgkill");
+        let (after, before) = (own.now(), [0, 1, 2, 3].map(|kind: usize| IN_HANDLER[kind].load(SeqCst)));
+        // In the first the program's own pages come, such as the one that the handler writes to.
+        assert!(
+            round == 0 || after == before,
+            "round {round}: {before:?}, then {after:?}"
+        );
+    }
 }
 
 fn calls_that_allocate_are_counted() {

@@ -27,6 +27,7 @@ crate::tests! { "memory":
     brk_grows_and_shrinks [frees];
     file_mappings;
     what_is_cut_off_a_mapped_file_is_sigbus;
+    a_hole_in_a_mapped_file_shows_zeroes [frees];
     madvise_dontneed_zeroes;
     faults_tell_the_truth;
     the_stack_grows_and_ends;
@@ -195,6 +196,34 @@ fn what_is_cut_off_a_mapped_file_is_sigbus() {
         syscall!(SYS_munmap, at, 3 * PAGE).expect("munmap");
         sys::close(file as i32);
     }
+}
+
+fn a_hole_in_a_mapped_file_shows_zeroes() {
+    const HOLE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    let file = syscall!(SYS_memfd_create, c"hole".as_ptr(), 0).expect("memfd_create");
+    syscall!(SYS_ftruncate, file, 3 * PAGE).expect("ftruncate");
+    let map = |flags: i32| syscall!(SYS_mmap, 0, 3 * PAGE, RW, flags, file, 0).expect("mmap");
+    let (shared, private) = (map(libc::MAP_SHARED), map(libc::MAP_PRIVATE));
+    for round in 1..50 {
+        (0..3).for_each(|page| poke(shared + page * PAGE, round));
+        poke(private + PAGE, round + 100);
+        assert_eq!(
+            [peek(private), peek(private + PAGE), peek(private + 2 * PAGE)],
+            [round, round + 100, round]
+        );
+        // The last page in part only: it stays, with zeroes in it.
+        syscall!(SYS_fallocate, file, HOLE, PAGE, PAGE + 1).expect("fallocate");
+        for (page, value) in [(0, round), (1, 0), (2, 0)] {
+            assert_eq!(peek(shared + page * PAGE), value, "shared page {page}");
+        }
+        for (page, value) in [(0, round), (1, round + 100), (2, 0)] {
+            assert_eq!(peek(private + page * PAGE), value, "private page {page}");
+        }
+    }
+    [shared, private]
+        .iter()
+        .for_each(|&at| _ = syscall!(SYS_munmap, at, 3 * PAGE));
+    sys::close(file as i32);
 }
 
 fn file_mappings() {

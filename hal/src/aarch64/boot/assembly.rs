@@ -319,8 +319,8 @@ pub(super) fn boot_exception_stack_top() -> u64 {
 /// Goes from the early tables to the final ones, and drops everything mapped low.
 pub(super) fn use_final_tables() {
     let code = code_phys(hal_replace_ttbr1 as *const u8).0;
-    // SAFETY: the identity map is in TTBR0, so the routine runs on while TTBR1 is empty; it touches no memory. The new tables
-    // map the image as the old ones do.
+    // SAFETY: the identity map is in TTBR0, so the routine runs on while TTBR1 is empty; it touches no memory. The new
+    // tables map the image as the old ones do.
     unsafe {
         asm!(
             "blr {code}",

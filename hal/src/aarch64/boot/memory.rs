@@ -19,8 +19,8 @@ use crate::boot_info::PhysRange;
 const MOST_TREE: u64 = 2 << 20;
 const BLOCK: u64 = 2 << 20;
 
-/// Maps the device tree where the direct map will have it, so that addresses taken from it stay valid, and returns what it
-/// occupies. The tables are the early ones, still in use.
+/// Maps the device tree where the direct map will have it, so that addresses taken from it stay valid, and returns what
+/// it occupies. The tables are the early ones, still in use.
 pub(super) fn map_tree_early(tree: u64) -> PhysRange {
     assert!(tree.is_multiple_of(8), "the device tree is misaligned");
     let flags = PteFlags::empty().descriptor();

@@ -37,7 +37,8 @@ impl Gic {
     }
 
     pub(super) fn init_cpu(&self, cpu: u32) {
-        // The first 32 lines and their registers are banked. The target registers of private lines read as the caller's bit.
+        // The first 32 lines and their registers are banked. The target registers of private lines read as the caller's
+        // bit.
         self.distributor.quiet(0, FIRST_SHARED);
         let mut interface = 0;
         for word in 0..8 {

@@ -1,4 +1,5 @@
-//! GICv3: the CPU interface is system registers, and each CPU has a redistributor for its private lines (Arm IHI 0069H).
+//! GICv3: the CPU interface is system registers, and each CPU has a redistributor for its private lines (Arm IHI
+//! 0069H).
 
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -17,7 +18,8 @@ const AFFINITY_ROUTING: u32 = 1 << 4;
 const WRITE_PENDING: u32 = 1 << 31;
 /// `GICD_IROUTER<n>`: the affinity of the CPU that gets line n.
 const ROUTER: usize = 0x6000;
-/// Redistributor registers: its first frame, and the second with the private lines' registers, laid out as the distributor's.
+/// Redistributor registers: its first frame, and the second with the private lines' registers, laid out as the
+/// distributor's.
 const REDISTRIBUTOR_TYPE: usize = 0x08;
 const REDISTRIBUTOR_WAKER: usize = 0x14;
 const PRIVATE_FRAME: usize = 0x1_0000;

@@ -15,7 +15,7 @@ mod process;
 use alloc::{string::String, sync::Arc, vec::Vec};
 
 use super::{
-    attributes::{Attributes, DeviceNumber, FileKind, SetAttributes},
+    attributes::{Attributes, DeviceNumber, FileKind, SetAttributes, Shrunk},
     file::{Attempt, File, Positioning, Transfer, Whence},
     inode::{FileSystemStatus, Inode, OpenRequest, Target},
     io::Sink,
@@ -151,7 +151,7 @@ impl Inode for Node {
     }
 
     /// A file that can be written may be cut to any length, which changes nothing, as on Linux: a shell's `>` does that.
-    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+    fn set_attributes(&self, change: &SetAttributes) -> Result<Shrunk> {
         let SetAttributes {
             permissions: None,
             uid: None,
@@ -164,7 +164,7 @@ impl Inode for Node {
             return Err(Errno::EPERM);
         };
         match self.kind {
-            Kind::Setting(..) | Kind::Command(_) => Ok(()),
+            Kind::Setting(..) | Kind::Command(_) => Ok(Shrunk::No),
             _ => Err(Errno::EPERM),
         }
     }

@@ -101,11 +101,12 @@ impl Contents {
         made
     }
 
-    /// Cuts the file or lets it grow by a hole. The pages cut off are returned, to be dropped outside the lock.
+    /// Cuts the file or lets it grow by a hole. The pages cut off are returned, still charged to the file system, to be
+    /// dropped outside the lock.
     ///
     /// # Errors
     /// `EFBIG`.
-    pub fn set_size(&mut self, fs: &TmpFs, size: u64) -> Result<Removed> {
+    pub fn set_size(&mut self, size: u64) -> Result<Removed> {
         if size > MAX_FILE_SIZE {
             return Err(Errno::EFBIG);
         }
@@ -115,10 +116,8 @@ impl Contents {
             // A shared mapping may have written past the old end within its page.
             self.clear_tail(self.size);
         }
-        let removed = self.pages.remove(size.div_ceil(PAGE), u64::MAX);
-        fs.uncharge_pages(removed.pages());
         self.size = size;
-        Ok(removed)
+        Ok(self.pages.remove(size.div_ceil(PAGE), u64::MAX))
     }
 
     fn clear_tail(&self, size: u64) {
@@ -128,8 +127,8 @@ impl Contents {
         }
     }
 
-    /// Makes `offset..offset + len` read as zeroes and gives whole pages back.
-    pub fn punch(&mut self, fs: &TmpFs, offset: u64, len: u64) -> Removed {
+    /// Makes `offset..offset + len` read as zeroes. Whole pages are returned, as by [`Contents::set_size`].
+    pub fn punch(&mut self, offset: u64, len: u64) -> Removed {
         let end = offset.saturating_add(len);
         let (first, last) = (offset.div_ceil(PAGE), end / PAGE);
         let fill = |index: u64, range: core::ops::Range<u64>| {
@@ -145,9 +144,7 @@ impl Contents {
             }
             fill(end / PAGE, 0..end % PAGE);
         }
-        let removed = self.pages.remove(first, last);
-        fs.uncharge_pages(removed.pages());
-        removed
+        self.pages.remove(first, last)
     }
 
     /// Where data (or, the other way, a hole) next begins at or after `offset`.

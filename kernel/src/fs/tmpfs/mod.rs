@@ -28,6 +28,7 @@ use super::{
     attributes::{DeviceNumber, FileKind},
     inode::{FileSystemStatus, Inode, NewFile},
     mount,
+    page_map::Removed,
 };
 use crate::{
     errno::{Errno, Result},
@@ -125,6 +126,13 @@ impl TmpFs {
 
     fn uncharge_pages(&self, count: u64) {
         self.pages.fetch_sub(count, Relaxed);
+    }
+
+    /// Drops pages taken out of a file, which may be much work, and then lets others have their place.
+    fn give_back(&self, removed: Removed) {
+        let pages = removed.pages();
+        drop(removed);
+        self.uncharge_pages(pages);
     }
 
     fn status(&self) -> FileSystemStatus {

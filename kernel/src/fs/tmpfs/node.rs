@@ -17,7 +17,7 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     fs::{
-        attributes::{Attributes, DeviceNumber, FileKind, S_ISGID, S_ISUID, SetAttributes, Timestamp},
+        attributes::{Attributes, DeviceNumber, FileKind, S_ISGID, S_ISUID, SetAttributes, Shrunk, Timestamp},
         file::File,
         inode::{FileSystemStatus, Inode, NewFile, OpenRequest, RenameMode},
         page_map::Removed,
@@ -37,8 +37,8 @@ struct State {
     changed: Timestamp,
     created: Timestamp,
     contents: Contents,
-    /// Pages that were cut off and are not given back yet.
-    cut_off: Removed,
+    /// Pages that were taken out and are neither given back nor uncharged yet.
+    taken_out: Removed,
     fifo: Weak<Pipe>,
     /// The directory that last gave it a name, and the name; directories keep theirs in the tree.
     place: Option<(u64, Box<[u8]>)>,
@@ -85,7 +85,7 @@ impl TmpInode {
                     changed: now,
                     created: now,
                     contents: Contents::default(),
-                    cut_off: Removed::default(),
+                    taken_out: Removed::default(),
                     fifo: Weak::new(),
                     place: None,
                 },
@@ -178,8 +178,9 @@ impl TmpInode {
 
 impl Drop for TmpInode {
     fn drop(&mut self) {
-        let pages = self.state.get_mut().contents.pages.len();
-        self.fs.uncharge_pages(pages);
+        let state = self.state.get_mut();
+        self.fs
+            .uncharge_pages(state.contents.pages.len() + state.taken_out.pages());
         self.fs.inodes.fetch_sub(1, Relaxed);
     }
 }
@@ -230,17 +231,21 @@ impl Inode for TmpInode {
         self.kind
     }
 
-    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+    fn set_attributes(&self, change: &SetAttributes) -> Result<Shrunk> {
         let now = Timestamp::now();
         let mut state = self.state.lock();
+        let mut shrunk = Shrunk::No;
         if let Some(size) = change.size {
             match self.kind {
                 FileKind::Regular => {}
                 FileKind::Directory => return Err(Errno::EISDIR),
                 _ => return Err(Errno::EINVAL),
             }
-            let removed = state.contents.set_size(&self.fs, size)?;
-            state.cut_off.append(removed);
+            if size < state.contents.size {
+                shrunk = Shrunk::Yes;
+            }
+            let removed = state.contents.set_size(size)?;
+            state.taken_out.append(removed);
             state.modified = now;
             Self::strip_set_id(&mut state);
         }
@@ -250,7 +255,7 @@ impl Inode for TmpInode {
         state.accessed = change.accessed.unwrap_or(state.accessed);
         state.modified = change.modified.unwrap_or(state.modified);
         state.changed = now;
-        Ok(())
+        Ok(shrunk)
     }
 
     fn pager(&self) -> Option<Arc<dyn Pager>> {

@@ -4,7 +4,7 @@
 //! An entry's links and state are changed only under the lock around [`Buddy`]; its count belongs to whoever holds the
 //! frame. All fields are atomics (relaxed where the lock orders them), which keeps the module free of unsafe code.
 
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// Orders run from 0 (one frame) to this (16 MiB).
 pub const MAX_ORDER: u8 = 12;
@@ -19,6 +19,8 @@ const TAKEN: u32 = u32::MAX;
 pub struct FrameInfo {
     /// References to the frame while it is allocated.
     pub count: AtomicU32,
+    /// While the frame is allocated: whether it has become a page of a file.
+    pub of_file: AtomicBool,
     // The order of the free block that the frame heads, or TAKEN.
     state: AtomicU32,
     next: AtomicU32,
@@ -30,6 +32,7 @@ impl FrameInfo {
     pub const fn new() -> Self {
         Self {
             count: AtomicU32::new(0),
+            of_file: AtomicBool::new(false),
             state: AtomicU32::new(TAKEN),
             next: AtomicU32::new(NONE),
             previous: AtomicU32::new(NONE),

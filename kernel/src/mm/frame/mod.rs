@@ -116,7 +116,9 @@ fn take(purpose: Purpose) -> Option<Frame> {
             None
         })
     })?;
-    zone.info(address).count.store(1, Relaxed);
+    let info = zone.info(address);
+    info.count.store(1, Relaxed);
+    info.of_file.store(false, Relaxed);
     tally::frames_taken();
     Some(Frame(address))
 }
@@ -130,6 +132,17 @@ impl Frame {
     /// References to the frame at this moment. One means that it is the caller's alone and stays so.
     pub fn count(&self) -> u32 {
         live_zone().info(self.0).count.load(Acquire)
+    }
+
+    /// Notes whether the frame is a page of a file from here on, which tells it from a private copy of one. At first it
+    /// is not.
+    pub fn set_of_file(&self, of_file: bool) {
+        live_zone().info(self.0).of_file.store(of_file, Relaxed);
+    }
+
+    /// Whether it is, or was until it was taken out of the file.
+    pub fn is_of_file(&self) -> bool {
+        live_zone().info(self.0).of_file.load(Relaxed)
     }
 
     /// Gives up the handle and keeps the reference, for a page-table entry.
@@ -343,6 +356,13 @@ pub(super) fn base() -> PhysAddr {
 pub fn trim() {
     if let Some(zone) = zone() {
         zone.drain();
+    }
+}
+
+/// Waits for whoever is giving a frame back at this moment: see [`Zone::meet_givers`].
+pub(super) fn meet_givers() {
+    if let Some(zone) = zone() {
+        zone.meet_givers();
     }
 }
 

@@ -51,7 +51,7 @@ pub struct Zone {
     buddy: SpinLock<Buddy>,
     total: usize,
     reserve: usize,
-    // Frames standing in magazines; may lag behind by what other CPUs are doing.
+    // Frames standing in magazines. Those that come from the buddy allocator or go to it are counted under its lock.
     cached: AtomicUsize,
     /// Set when less than half of the reserve stands in the buddy allocator; cleared by whoever finds that it is over.
     low: AtomicBool,
@@ -107,9 +107,10 @@ impl Zone {
         self.total
     }
 
+    /// Frames free, those in magazines included. What moves between the two moves under the lock and is counted once.
     pub fn free(&self) -> usize {
-        let cached = self.cached.load(Relaxed);
-        self.buddy.lock().free_frames() + cached
+        let buddy = self.buddy.lock();
+        buddy.free_frames() + self.cached.load(Relaxed)
     }
 
     pub const fn reserve(&self) -> usize {
@@ -230,6 +231,15 @@ impl Zone {
     pub fn give_block(&self, address: PhysAddr, order: u8) {
         tally::freeing();
         self.buddy.lock().free(self.info, self.index(address), order);
+    }
+
+    /// Enters and leaves every critical section in which a frame is given back: each of those is over and seen by the
+    /// caller, or sees what the caller has done before.
+    pub fn meet_givers(&self) {
+        for magazine in &MAGAZINES {
+            drop(magazine.lock());
+        }
+        drop(self.buddy.lock());
     }
 
     /// Empties every CPU's magazine into the buddy allocator, so that its blocks can merge.

@@ -8,6 +8,7 @@ use super::{
     AddressSpace, PAGE,
     area::{Area, Content, OnFork, Sharing},
     check_range,
+    table::Which,
 };
 use crate::{
     errno::{Errno, Result},
@@ -52,7 +53,7 @@ impl AddressSpace {
             inner.areas.covers(start, end)
         };
         if matches!(advice, DONTNEED | FREE) {
-            self.zap(start, end).await;
+            self.zap(start, end, Which::All).await;
         }
         if covered { Ok(()) } else { Err(Errno::ENOMEM) }
     }

@@ -191,6 +191,7 @@ impl Inner {
         drop(frame);
         if self.table.references(page) == 1 {
             // Ours alone: nobody can get another reference but through this table, whose lock we hold.
+            self.table.make_private(page);
             self.table.protect(page, flags);
             self.table.invalidate(page, page + PAGE);
             return Ok(Step::Done(Generation::NONE));

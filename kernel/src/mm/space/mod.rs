@@ -56,11 +56,12 @@ pub use fault::FaultError;
 pub use map::{Map, MapFlags};
 pub use remap::RemapFlags;
 pub use report::MapEntry;
-use table::{Batch, Table};
+use table::{Batch, Table, Which};
 use tlb::Tlb;
 
 use crate::{
     errno::{Errno, Result},
+    mm::pager::Mappings,
     sync::{Rank, SpinLock, SpinLockGuard, WaitQueue},
 };
 
@@ -207,16 +208,23 @@ impl AddressSpace {
         // No user is left, so nobody runs on a stale translation: an idle CPU that still has the root touches no user
         // address before it activates another space. Frames can go without waiting for it.
         let areas = core::mem::take(&mut self.inner.lock().areas);
-        for area in areas.iter() {
-            if let Some(mappings) = area.mappings() {
+        // Once for each object, whose areas mostly are neighbours; more often than that does no harm.
+        let mut left: Option<&Mappings> = None;
+        for mappings in areas.iter().filter_map(Area::mappings) {
+            if !left.is_some_and(|left| core::ptr::eq(left, mappings)) {
                 mappings.remove(self.tlb.id());
             }
+            left = Some(mappings);
         }
         drop(areas);
         let mut at = 0;
         while at < PageTable::USER_END {
             let mut batch = Batch::new();
-            at = self.inner.lock().table.take(at, PageTable::USER_END, &mut batch);
+            at = self
+                .inner
+                .lock()
+                .table
+                .take(at, PageTable::USER_END, Which::All, &mut batch);
         }
         let inner = self.inner.lock();
         let _nobody_waits = self.tlb.forget(&inner.table, 0, PageTable::USER_END, &mut Batch::new());

@@ -17,6 +17,15 @@ use crate::mm::frame::{Frame, TableFrames};
 /// The most frames that one step of a large operation takes out.
 pub const STEP: usize = 256;
 
+/// Which pages are taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Every one.
+    All,
+    /// Pages of files themselves, but not private copies of them.
+    OfFiles,
+}
+
 /// Frames taken out of a table, not yet given back.
 pub type Batch = ArrayVec<Frame, STEP>;
 
@@ -97,6 +106,13 @@ impl Table {
         self.translate(page).map_or(0, |(address, _)| borrow(address).0.count())
     }
 
+    /// Makes a page whose only reference is the mapping's private memory, whatever it was before.
+    pub fn make_private(&self, page: u64) {
+        if let Some((address, _)) = self.translate(page) {
+            borrow(address).0.set_of_file(false);
+        }
+    }
+
     /// Visits the mapped pages of `start..end`; a returned value replaces the flags. The closure gets a further reference to the
     /// frame by calling what it is handed.
     pub fn visit(
@@ -111,25 +127,31 @@ impl Table {
             });
     }
 
-    /// Takes pages of `start..end` out, in ascending order, until `batch` is full; returns up to where nothing is left.
-    pub fn take(&mut self, start: u64, end: u64, batch: &mut Batch) -> u64 {
+    /// Takes pages of `start..end` out, in ascending order, until `batch` is full or as many have been looked at;
+    /// returns up to where that is done.
+    pub fn take(&mut self, start: u64, end: u64, which: Which, batch: &mut Batch) -> u64 {
         const SMALL: u64 = (STEP * PAGE_SIZE) as u64;
         const LARGE: u64 = 1 << 44;
         let (mut at, mut window) = (start, SMALL);
-        while at < end && !batch.is_full() {
+        // Those that stay count too: the lock is held no longer for them.
+        let mut room = STEP - batch.len();
+        while at < end && room > 0 {
             let stop = end.min(at.saturating_add(window));
             let mut pages = ArrayVec::<u64, STEP>::new();
-            let room = STEP - batch.len();
+            let before = room;
             let mut done = stop;
-            self.get_mut().visit(VirtAddr(at), VirtAddr(stop), |page, _, _| {
-                if pages.len() < room {
-                    pages.push(page.0);
-                } else {
+            self.get_mut().visit(VirtAddr(at), VirtAddr(stop), |page, address, _| {
+                if room == 0 {
                     done = done.min(page.0);
+                } else {
+                    room -= 1;
+                    if which == Which::All || borrow(address).0.is_of_file() {
+                        pages.push(page.0);
+                    }
                 }
                 None
             });
-            if pages.is_empty() {
+            if room == before {
                 // Empty tables are skipped whole, so a wide look costs no more than a narrow one.
                 window = (window * 16).min(LARGE);
                 at = done;
@@ -197,7 +219,7 @@ impl Drop for Table {
         let mut batch = Batch::new();
         let mut at = 0;
         while at < PageTable::USER_END {
-            at = self.take(at, PageTable::USER_END, &mut batch);
+            at = self.take(at, PageTable::USER_END, Which::All, &mut batch);
             batch.clear();
         }
         if let Some(table) = self.inner.take() {

@@ -9,12 +9,12 @@ use super::{
     AddressSpace, Inner, PAGE,
     area::{Area, Sharing},
     page_ceil,
-    table::Batch,
+    table::{Batch, Which},
     tlb::Generation,
 };
 use crate::{
     errno::{Errno, Result},
-    mm::pager::Pager,
+    mm::pager::{Copies, Pager},
 };
 
 /// What was cut out of a space, to be dropped outside its lock.
@@ -30,7 +30,7 @@ impl Inner {
     fn remove_step(&mut self, space: &AddressSpace, start: u64, end: u64) -> Result<Removed> {
         // The areas first: a failing split changes nothing.
         let areas = self.areas.remove(start, end)?;
-        let removed = self.zap_step(space, start, end);
+        let removed = self.zap_step(space, start, end, Which::All);
         // What is left keeps its areas until its pages go.
         for area in areas.iter().filter(|area| area.end > removed.next) {
             self.areas.insert(area.part(removed.next, end));
@@ -39,9 +39,9 @@ impl Inner {
     }
 
     /// Takes pages out and leaves the areas.
-    fn zap_step(&mut self, space: &AddressSpace, start: u64, end: u64) -> Removed {
+    fn zap_step(&mut self, space: &AddressSpace, start: u64, end: u64, which: Which) -> Removed {
         let mut batch = Batch::new();
-        let next = self.table.take(start, end, &mut batch);
+        let next = self.table.take(start, end, which, &mut batch);
         let generation = match batch.is_empty() {
             true => Generation::NONE,
             false => space.tlb.forget(&self.table, start, next, &mut batch),
@@ -83,11 +83,11 @@ impl AddressSpace {
         Ok(())
     }
 
-    pub(super) async fn zap(&self, start: u64, end: u64) {
+    pub(super) async fn zap(&self, start: u64, end: u64, which: Which) {
         let mut last = Generation::NONE;
         let mut at = start;
         while at < end {
-            let removed = self.inner.lock().zap_step(self, at, end);
+            let removed = self.inner.lock().zap_step(self, at, end, which);
             at = removed.next;
             last = last.max(removed.generation);
             drop(removed.batch);
@@ -95,27 +95,28 @@ impl AddressSpace {
         self.tlb.wait(last).await;
     }
 
-    /// None of these pages of `pager` is mapped by a shared mapping any more when this returns; with `private`, nor by a private
-    /// one, nor a copy of one.
-    pub(in crate::mm) async fn forget_object(&self, pager: &Arc<dyn Pager>, pages: Range<u64>, private: bool) {
+    /// None of these pages of `pager` is mapped any more when this returns; nor is a private copy of one, unless those
+    /// stay.
+    pub(in crate::mm) async fn forget_object(&self, pager: &Arc<dyn Pager>, pages: &Range<u64>, copies: Copies) {
         let mut at = 0;
         loop {
             let found = {
                 let inner = self.unforked().await;
                 inner.areas.overlapping(at, PageTable::USER_END).find_map(|area| {
                     let (own, page) = area.object_page(area.start)?;
-                    let address = |index: u64| {
-                        let bytes = index.saturating_sub(page).saturating_mul(PAGE);
-                        area.start + bytes.min(area.len())
+                    let address =
+                        |index: u64| area.start + index.saturating_sub(page).saturating_mul(PAGE).min(area.len());
+                    let (start, end) = (address(pages.start), address(pages.end));
+                    let which = match (copies, area.sharing) {
+                        (Copies::Stay, Sharing::Private) => Which::OfFiles,
+                        _ => Which::All,
                     };
-                    let (start, end) = (address(pages.start).max(at), address(pages.end));
-                    let meant = private || area.sharing == Sharing::Shared;
-                    (meant && Arc::ptr_eq(own, pager) && start < end).then_some((start, end))
+                    (Arc::ptr_eq(own, pager) && start < end).then_some((start, end, which, area.end))
                 })
             };
-            let Some((start, end)) = found else { return };
-            self.zap(start, end).await;
-            at = end;
+            let Some((start, end, which, next)) = found else { return };
+            self.zap(start, end, which).await;
+            at = next;
         }
     }
 }

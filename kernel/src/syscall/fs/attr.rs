@@ -13,12 +13,17 @@ use crate::{
     errno::{Errno, Result},
     fs::{
         FileKind, Inode, Permission, Timestamp,
-        attributes::{S_ISGID, S_ISUID, SetAttributes, owns, permit},
+        attributes::{S_ISGID, S_ISUID, SetAttributes, Shrunk, owns, permit},
         path::LastLink,
     },
-    mm::{Pager, pager},
+    mm::{
+        Pager,
+        pager::{self, Copies},
+    },
     task::Thread,
 };
+
+const PAGE: u64 = PAGE_SIZE as u64;
 
 /// Changes what a call is about. Pipes and the like have no attributes to change.
 fn apply(subject: &Subject, change: &SetAttributes) -> Result<u64> {
@@ -271,14 +276,20 @@ pub async fn truncate(t: &Thread, name: u64, length: i64) -> Result<u64> {
 
 /// Changes a file's size. Mappings of what is cut off go, and its memory is given back bit by bit.
 pub(super) async fn set_size(inode: &Arc<dyn Inode>, change: &SetAttributes) -> Result<()> {
-    inode.set_attributes(change)?;
-    forget_past(inode.pager(), change.size.unwrap_or(u64::MAX)).await;
+    let shrunk = inode.set_attributes(change)?;
+    resized(inode.pager(), change, shrunk).await;
     Ok(())
 }
 
-async fn forget_past(pager: Option<Arc<dyn Pager>>, size: u64) {
-    if let Some(pager) = pager {
-        Box::pin(pager::cut(&pager, size.div_ceil(PAGE_SIZE as u64))).await;
+async fn resized(pager: Option<Arc<dyn Pager>>, change: &SetAttributes, shrunk: Shrunk) {
+    match (pager, shrunk) {
+        (Some(pager), Shrunk::Yes) => {
+            let first = change.size.map_or(u64::MAX, |size| size.div_ceil(PAGE));
+            Box::pin(pager::cut(&pager, first..u64::MAX, Copies::Go)).await;
+        }
+        // Nothing that is mapped, but perhaps what had been allocated behind the end.
+        (Some(pager), Shrunk::No) => pager::give_back(&pager).await,
+        (None, _) => {}
     }
 }
 
@@ -292,8 +303,8 @@ pub async fn ftruncate(t: &Thread, fd: i32, length: i64) -> Result<u64> {
     match file.inode() {
         Some(inode) => set_size(inode, &change).await?,
         None => {
-            file.file().set_attributes(&change)?;
-            forget_past(file.file().pager().ok(), change.size.unwrap_or(u64::MAX)).await;
+            let shrunk = file.file().set_attributes(&change)?;
+            resized(file.file().pager().ok(), &change, shrunk).await;
         }
     }
     Ok(0)
@@ -313,12 +324,12 @@ pub async fn fallocate(t: &Thread, fd: i32, mode: u32, offset: i64, length: i64)
     }
     let (offset, length) = (offset as u64, length as u64);
     file.file().allocate(mode, offset, length)?;
-    if mode & linux::FALLOC_FL_PUNCH_HOLE != 0
-        && let Ok(pager) = file.file().pager()
-    {
-        let page = PAGE_SIZE as u64;
-        let hole = offset.div_ceil(page)..offset.saturating_add(length) / page;
-        Box::pin(pager::punched(&pager, hole)).await;
+    let Ok(pager) = file.file().pager() else { return Ok(0) };
+    let pages = offset.div_ceil(PAGE)..offset.saturating_add(length) / PAGE;
+    if mode & linux::FALLOC_FL_PUNCH_HOLE != 0 && !pages.is_empty() {
+        Box::pin(pager::cut(&pager, pages, Copies::Stay)).await;
+    } else {
+        pager::give_back(&pager).await;
     }
     Ok(0)
 }
@@ -343,4 +354,93 @@ pub async fn sync(_t: &Thread) -> Result<u64> {
 pub async fn syncfs(t: &Thread, fd: i32) -> Result<u64> {
     t.files().get_usable(fd)?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use core::{
+        future::Future,
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::{
+        fs::{
+            OpenFile,
+            fd_table::OnExec,
+            inode::{NewFile, OpenRequest},
+            tmpfs::{Limits, TmpFs},
+        },
+        mm::{Map, MapFlags, Prot, frame::Frame},
+        task::testing,
+    };
+
+    fn poll<T>(future: core::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        match poll(pin!(future)) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    /// An open file in a file system of so many pages.
+    fn open(t: &Thread, pages: u64) -> (i32, Arc<dyn Inode>) {
+        let limits = Limits { pages, inodes: 0 };
+        let root: Arc<dyn Inode> = TmpFs::create(limits, 0o755).unwrap();
+        let inode = root
+            .create_unnamed(&NewFile::new(FileKind::Regular, 0o600, 0, 0))
+            .unwrap();
+        let flags = linux::O_RDWR;
+        let file = inode.clone().open(&OpenRequest { flags, caller: None }).unwrap();
+        let file = Arc::new(OpenFile::anonymous(file, flags));
+        (t.files().insert(file, OnExec::Keep, 64).unwrap(), inode)
+    }
+
+    #[test]
+    fn a_punched_page_is_given_back_and_can_be_had_again() {
+        const PAGES: u64 = 8;
+        const HOLE: u32 = linux::FALLOC_FL_PUNCH_HOLE | linux::FALLOC_FL_KEEP_SIZE;
+        hal::host::machine().attach(18);
+        let t = testing::thread(9011);
+        let (fd, inode) = open(&t, PAGES);
+        let pager = inode.pager().unwrap();
+        now(ftruncate(&t, fd, (PAGES * PAGE) as i64)).unwrap();
+        for _ in 0..20 {
+            let frames: Vec<Frame> = (0..PAGES).map(|index| pager.page(index).unwrap()).collect();
+            assert_eq!(inode.status().free_blocks, 0);
+            now(fallocate(&t, fd, HOLE, 0, (PAGES * PAGE) as i64)).unwrap();
+            assert!(frames.iter().all(|frame| frame.count() == 1), "the file keeps none");
+            assert_eq!(inode.status().free_blocks, PAGES);
+        }
+    }
+
+    #[test]
+    fn only_a_shrinking_file_waits_for_those_who_map_it() {
+        hal::host::machine().attach(19);
+        let t = testing::thread(9012);
+        let (fd, inode) = open(&t, 0);
+        now(ftruncate(&t, fd, 1)).unwrap();
+        let mm = t.mm();
+        let many = 5000 * PAGE;
+        let memory = now(mm.mmap(Map::anonymous(many, Prot::READ | Prot::WRITE))).unwrap();
+        for at in (memory..memory + many).step_by(PAGE_SIZE) {
+            now(mm.write(at, &1u8)).unwrap();
+        }
+        let map = Map {
+            object: Some((inode.pager().unwrap(), 0)),
+            flags: MapFlags::SHARED,
+            ..Map::anonymous(PAGE, Prot::READ)
+        };
+        now(mm.mmap(map)).unwrap();
+        let mut fork = pin!(mm.fork());
+        assert!(poll(fork.as_mut()).is_pending());
+        now(ftruncate(&t, fd, 1)).unwrap();
+        now(ftruncate(&t, fd, 10_000)).unwrap();
+        assert!(poll(pin!(ftruncate(&t, fd, 0))).is_pending());
+    }
 }

@@ -6,6 +6,7 @@
 
 mod at;
 mod attr;
+mod copy;
 mod descriptors;
 mod mounts;
 mod names;
@@ -19,6 +20,7 @@ pub use attr::{
     chmod, chown, fallocate, fchmod, fchmodat, fchmodat2, fchown, fchownat, fdatasync, fsync, ftruncate, futimesat,
     lchown, sync, syncfs, truncate, utime, utimensat, utimes,
 };
+pub use copy::{copy_file_range, sendfile};
 pub use descriptors::{dup, dup2, dup3, eventfd, eventfd2, fcntl, flock, ioctl, pipe, pipe2};
 pub use mounts::{mount, umount2};
 pub use names::{
@@ -31,6 +33,6 @@ pub use stat::{
     access, faccessat, faccessat2, fstat, fstatfs, lstat, newfstatat, readlink, readlinkat, stat, statfs, statx,
 };
 pub use transfer::{
-    copy_file_range, lseek, pread64, preadv, preadv2, pwrite64, pwritev, pwritev2, read, read_into, readv, sendfile,
-    splice, write, write_from, writev,
+    lseek, pread64, preadv, preadv2, pwrite64, pwritev, pwritev2, read, read_into, readv, splice, write, write_from,
+    writev,
 };

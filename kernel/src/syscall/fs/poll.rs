@@ -1,6 +1,6 @@
 //! Waiting for several files at once: `poll`, `select` and their variants.
 //!
-//! The first look waits for nothing, registers nowhere and, for `poll` of a few files, allocates nothing. Only where nothing
+//! The first look waits for nothing, registers nowhere and, for a few files, allocates nothing. Only where nothing
 //! is ready does the call enter every file's poll queue, look again, and await whichever wakes first, or the deadline.
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
@@ -269,18 +269,35 @@ fn ppoll_at_once(t: &Thread, array: u64, count: u32, timeout: u64, (mask, size):
     if mask != 0 {
         copy_in(&mut [0; 8], mask).ok().filter(|()| size == 8)?;
     }
-    let mut deadline = None;
-    if timeout != 0 {
-        let mut parts = [[0; 8]; 2];
-        copy_in(parts.as_flattened_mut(), timeout).ok()?;
-        deadline = Some(from_parts(parts.map(u64::from_ne_bytes), 1).ok()?);
-    }
+    let deadline = deadline_at_once(timeout, 1)?;
     let ready = at_once(t, array, count, deadline)?;
+    rest_at_once(timeout, deadline, 1);
+    Some(ready)
+}
+
+/// Words of the caller's, if their page is there.
+fn words_at_once<const N: usize>(address: u64) -> Option<[u64; N]> {
+    let mut bytes = [[0; 8]; N];
+    copy_in(bytes.as_flattened_mut(), address).ok()?;
+    Some(bytes.map(u64::from_ne_bytes))
+}
+
+/// The deadline that a call's timeout at `timeout` (nowhere is for ever) comes to; `None` where the long way has to
+/// find out.
+#[expect(clippy::option_option, reason = "no deadline is a deadline that was found")]
+fn deadline_at_once(timeout: u64, unit: u64) -> Option<Option<u64>> {
+    if timeout == 0 {
+        return Some(None);
+    }
+    from_parts(words_at_once(timeout)?, unit).ok().map(Some)
+}
+
+/// As [`put_rest`].
+fn rest_at_once(timeout: u64, deadline: Option<u64>, unit: u64) {
     if let Some(deadline) = deadline {
         // A page that cannot be written is no error any more.
-        let _ = copy_out(timeout, rest(deadline, 1).as_flattened());
+        let _ = copy_out(timeout, rest(deadline, unit).as_flattened());
     }
-    Some(ready)
 }
 
 async fn ppoll_or_wait(t: &Thread, array: u64, count: u32, timeout: u64, mask: u64, size: u64) -> Result<u64> {
@@ -365,14 +382,66 @@ async fn select_until(t: &Thread, count: i32, sets: [u64; 3], deadline: Option<u
     Ok(found)
 }
 
+/// As [`at_once`], for sets of few words.
+fn select_at_once(t: &Thread, count: i32, sets: [u64; 3], deadline: Option<u64>) -> Option<u64> {
+    const FEW: usize = 16;
+    const READY: [Readiness; 3] = [READ_SET, WRITE_SET, Readiness::PRI];
+    let files = t.files();
+    let count = usize::try_from(count).ok()?.min(files.size().next_multiple_of(WORD));
+    let mut answer = [[0u64; 3]; FEW];
+    let answer = answer.get_mut(..count.div_ceil(WORD))?;
+    let address = |set: usize, word: usize| sets[set].wrapping_add(word as u64 * 8);
+    let mut found = 0;
+    for (word, answer) in answer.iter_mut().enumerate() {
+        let mut given = [0u64; 3];
+        for (set, given) in given.iter_mut().enumerate().filter(|(set, _)| sets[*set] != 0) {
+            [*given] = words_at_once(address(set, word))?;
+        }
+        let fds = (count - word * WORD).min(WORD);
+        let mut left = (given[0] | given[1] | given[2]) & u64::MAX >> (WORD - fds);
+        while left != 0 {
+            let bit = left & left.wrapping_neg();
+            left ^= bit;
+            let fd = word * WORD + bit.trailing_zeros() as usize;
+            let ready = files.get_usable(fd as i32).ok()?.file().readiness();
+            for set in 0..3 {
+                if given[set] & bit != 0 && ready.intersects(READY[set]) {
+                    answer[set] |= bit;
+                    found += 1;
+                }
+            }
+        }
+    }
+    if found == 0 && deadline.is_none_or(|deadline| rt::now() < deadline) {
+        return None;
+    }
+    for (word, answer) in answer.iter().enumerate() {
+        for (set, answer) in answer.iter().enumerate().filter(|(set, _)| sets[*set] != 0) {
+            copy_out(address(set, word), &answer.to_ne_bytes()).ok()?;
+        }
+    }
+    Some(found)
+}
+
 /// `select(2)`.
 pub async fn select(t: &Thread, count: i32, read: u64, write: u64, except: u64, timeout: u64) -> Result<u64> {
+    let sets = [read, write, except];
+    if let Some(deadline) = deadline_at_once(timeout, 1000)
+        && let Some(ready) = select_at_once(t, count, sets, deadline)
+    {
+        rest_at_once(timeout, deadline, 1000);
+        return Ok(ready);
+    }
+    Box::pin(select_or_wait(t, count, sets, timeout)).await
+}
+
+async fn select_or_wait(t: &Thread, count: i32, sets: [u64; 3], timeout: u64) -> Result<u64> {
     let deadline = if timeout == 0 {
         None
     } else {
         Some(from_parts(words(t, timeout).await?, 1000)?)
     };
-    let result = masked(t, None, select_until(t, count, [read, write, except], deadline)).await;
+    let result = masked(t, None, select_until(t, count, sets, deadline)).await;
     put_rest(t, timeout, deadline, 1000).await;
     result
 }
@@ -387,6 +456,27 @@ pub async fn pselect6(
     timeout: u64,
     mask: u64,
 ) -> Result<u64> {
+    let sets = [read, write, except];
+    match pselect_at_once(t, count, sets, timeout, mask) {
+        Some(ready) => Ok(ready),
+        None => Box::pin(pselect_or_wait(t, count, sets, timeout, mask)).await,
+    }
+}
+
+fn pselect_at_once(t: &Thread, count: i32, sets: [u64; 3], timeout: u64, mask: u64) -> Option<u64> {
+    if mask != 0 {
+        let [address, size] = words_at_once(mask)?;
+        if address != 0 {
+            words_at_once::<1>(address).filter(|_| size == 8)?;
+        }
+    }
+    let deadline = deadline_at_once(timeout, 1)?;
+    let ready = select_at_once(t, count, sets, deadline)?;
+    rest_at_once(timeout, deadline, 1);
+    Some(ready)
+}
+
+async fn pselect_or_wait(t: &Thread, count: i32, sets: [u64; 3], timeout: u64, mask: u64) -> Result<u64> {
     let deadline = if timeout == 0 {
         None
     } else {
@@ -398,7 +488,7 @@ pub async fn pselect6(
         let [address, size] = words(t, mask).await?;
         signal_mask(t, address, size).await?
     };
-    let result = masked(t, mask, select_until(t, count, [read, write, except], deadline)).await;
+    let result = masked(t, mask, select_until(t, count, sets, deadline)).await;
     put_rest(t, timeout, deadline, 1).await;
     result
 }

@@ -8,14 +8,13 @@ use core::pin::pin;
 
 use linux_raw_sys::general as linux;
 
-use super::user::{vectors, words};
+use super::user::vectors;
 use crate::{
     errno::{Errno, Result},
     fs::{
         OpenFile, Positioning, Sink, Source, Stop, UserSlice, Whence,
         file::{Attempt, Direction, WriteAt},
     },
-    mm::fallible::TryRoomExact,
     rt,
     sync::WaitQueue,
     task::{Thread, signal},
@@ -91,7 +90,7 @@ async fn complete<S>(
 }
 
 /// Whether `count` bytes from `at` end at an offset that there is.
-fn in_range(at: Option<u64>, count: usize) -> Result<()> {
+pub(super) fn in_range(at: Option<u64>, count: usize) -> Result<()> {
     let end = at.unwrap_or(0).checked_add(count as u64);
     end.filter(|&end| end <= i64::MAX as u64)
         .map(|_| ())
@@ -167,7 +166,7 @@ pub async fn write_from(
     result
 }
 
-fn readable(t: &Thread, fd: i32) -> Result<Arc<OpenFile>> {
+pub(super) fn readable(t: &Thread, fd: i32) -> Result<Arc<OpenFile>> {
     let file = t.files().get(fd)?;
     if file.is_readable() {
         Ok(file)
@@ -176,7 +175,7 @@ fn readable(t: &Thread, fd: i32) -> Result<Arc<OpenFile>> {
     }
 }
 
-fn writable(t: &Thread, fd: i32) -> Result<Arc<OpenFile>> {
+pub(super) fn writable(t: &Thread, fd: i32) -> Result<Arc<OpenFile>> {
     let file = t.files().get(fd)?;
     if file.is_writable() {
         Ok(file)
@@ -185,7 +184,7 @@ fn writable(t: &Thread, fd: i32) -> Result<Arc<OpenFile>> {
     }
 }
 
-fn offset(file: &OpenFile, offset: i64) -> Result<Option<u64>> {
+pub(super) fn offset(file: &OpenFile, offset: i64) -> Result<Option<u64>> {
     let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
     if file.file().positioning() == Positioning::Stream {
         Err(Errno::ESPIPE)
@@ -260,11 +259,10 @@ pub async fn preadv2(t: &Thread, fd: i32, array: u64, count: u64, low: i64, _hig
     if flags & !HARMLESS != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    if low == -1 {
-        readv(t, fd, array, count).await
-    } else {
-        preadv(t, fd, array, count, low as u64, 0).await
-    }
+    let file = readable(t, fd)?;
+    let at = if low == -1 { None } else { offset(&file, low)? };
+    let slices = vectors(t, array, count).await?;
+    read_into(t, &file, at, &mut Sink::user(&slices)).await
 }
 
 /// `pwritev2(2)`; an offset of -1 is the position.
@@ -286,136 +284,6 @@ pub async fn pwritev2(t: &Thread, fd: i32, array: u64, count: u64, low: i64, _hi
 /// `lseek(2)`.
 pub async fn lseek(t: &Thread, fd: i32, offset: i64, whence: u32) -> Result<u64> {
     t.files().get_usable(fd)?.seek(offset, Whence::from_number(whence)?)
-}
-
-/// Bytes that `sendfile` and `copy_file_range` hold in the kernel at a time.
-const COPY_CHUNK: usize = 16 << 10;
-
-/// Copies from file to file by way of a kernel buffer. What was read and could not be written is not consumed, where the
-/// source has offsets.
-async fn copy(
-    t: &Thread,
-    input: &OpenFile,
-    mut from: Option<u64>,
-    output: &OpenFile,
-    mut to: Option<u64>,
-    count: u64,
-) -> Result<u64> {
-    let mut buffer = alloc::vec::Vec::new();
-    buffer.try_room_exact(COPY_CHUNK.min(count as usize))?;
-    buffer.resize(COPY_CHUNK.min(count as usize), 0);
-    let mut done = 0;
-    while done < count {
-        let want = buffer.len().min((count - done) as usize);
-        let step = async {
-            let read = read_into(t, input, from, &mut Sink::kernel(&mut buffer[..want])).await? as usize;
-            if read == 0 {
-                return Ok((0, 0));
-            }
-            let written = write_from(t, output, to, &mut Source::kernel(&buffer[..read]), WriteAt::Position).await;
-            let written = match written {
-                Ok(written) => written as usize,
-                Err(errno) => {
-                    if from.is_none() {
-                        let _ = input.seek(-(read as i64), Whence::Current);
-                    }
-                    return Err(errno);
-                }
-            };
-            if written < read && from.is_none() {
-                let _ = input.seek(written as i64 - read as i64, Whence::Current);
-            }
-            Ok((read, written))
-        };
-        match step.await {
-            Ok((read, written)) => {
-                done += written as u64;
-                from = from.map(|at| at + written as u64);
-                to = to.map(|at| at + written as u64);
-                if written < read || read == 0 {
-                    break;
-                }
-            }
-            Err(_) if done > 0 => break,
-            Err(errno) => return Err(errno),
-        }
-        if t.is_interrupted() {
-            break;
-        }
-    }
-    Ok(done)
-}
-
-async fn offset_at(t: &Thread, file: &OpenFile, address: u64) -> Result<Option<u64>> {
-    if address == 0 {
-        return Ok(None);
-    }
-    let [at] = words(t, address).await?;
-    offset(file, at as i64)
-}
-
-async fn put_offset(t: &Thread, address: u64, at: Option<u64>, moved: u64) -> Result<()> {
-    match at {
-        Some(at) => super::user::put(t, address, &(at + moved).to_ne_bytes()).await,
-        None => Ok(()),
-    }
-}
-
-/// `sendfile(2)`.
-pub async fn sendfile(t: &Thread, out_fd: i32, in_fd: i32, offset: u64, count: u64) -> Result<u64> {
-    let input = readable(t, in_fd)?;
-    let output = writable(t, out_fd)?;
-    if input.file().positioning() == Positioning::Stream || output.flags() & linux::O_APPEND != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let from = offset_at(t, &input, offset).await?;
-    let count = count.min(crate::fs::io::MAX_TRANSFER as u64);
-    let moved = copy(t, &input, from, &output, None, count).await?;
-    put_offset(t, offset, from, moved).await?;
-    Ok(moved)
-}
-
-/// `copy_file_range(2)`.
-pub async fn copy_file_range(
-    t: &Thread,
-    in_fd: i32,
-    in_offset: u64,
-    out_fd: i32,
-    out_offset: u64,
-    count: u64,
-    flags: u32,
-) -> Result<u64> {
-    let input = readable(t, in_fd)?;
-    let output = writable(t, out_fd)?;
-    if output.flags() & linux::O_APPEND != 0 {
-        return Err(Errno::EBADF);
-    }
-    let regular = |file: &OpenFile| match file.attributes().kind {
-        crate::fs::FileKind::Regular => Ok(()),
-        crate::fs::FileKind::Directory => Err(Errno::EISDIR),
-        _ => Err(Errno::EINVAL),
-    };
-    regular(&input)?;
-    regular(&output)?;
-    if flags != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let from = offset_at(t, &input, in_offset).await?;
-    let to = offset_at(t, &output, out_offset).await?;
-    let count = count.min(crate::fs::io::MAX_TRANSFER as u64);
-    let (start, target) = (
-        from.unwrap_or_else(|| input.position()),
-        to.unwrap_or_else(|| output.position()),
-    );
-    let same = input.attributes().inode == output.attributes().inode
-        && input.attributes().device == output.attributes().device;
-    if same && start < target.saturating_add(count) && target < start.saturating_add(count) {
-        return Err(Errno::EINVAL);
-    }
-    let moved = copy(t, &input, from, &output, to, count).await?;
-    put_offset(t, in_offset, from, moved).await?;
-    put_offset(t, out_offset, to, moved).await?;
-    Ok(moved)
 }
 
 /// `splice(2)`: not offered; callers fall back to reading and writing.

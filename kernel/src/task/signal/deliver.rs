@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     errno::Errno,
+    mm::user,
     syscall::table::RESTART_SYSCALL,
     task::{
         exec::vdso,
@@ -228,15 +229,34 @@ async fn run_handler(
     Ok(())
 }
 
-/// `rt_sigreturn(2)`: false if the frame is not one, and SIGSEGV has been raised.
+/// `rt_sigreturn(2)`. What is not a frame raises SIGSEGV.
 pub(crate) async fn sigreturn(thread: &Arc<Thread>, context: &mut UserContext) {
     let (address, length) = context.frame_location();
     let mut frame = alloc::vec![0; length];
-    let restored = match thread.mm().read_bytes(address, &mut frame).await {
-        Ok(()) => context.restore_frame(&frame).ok(),
-        Err(_) => None,
+    match thread.mm().read_bytes(address, &mut frame).await {
+        Ok(()) => restore(thread, context, &frame),
+        Err(_) => force(thread, SigInfo::kernel(SIGSEGV)),
+    }
+}
+
+/// As [`sigreturn`], without memory and at once: false, and nothing done, where the frame's pages are not all there or
+/// it is too large for the stack.
+pub(crate) fn sigreturn_at_once(thread: &Arc<Thread>, context: &mut UserContext) -> bool {
+    const ROOM: usize = 5 << 10;
+    let (address, length) = context.frame_location();
+    let mut room = [0; ROOM];
+    let Some(frame) = room.get_mut(..length) else {
+        return false;
     };
-    let Some(restored) = restored else {
+    if user::copy_in(frame, address).is_err() {
+        return false;
+    }
+    restore(thread, context, frame);
+    true
+}
+
+fn restore(thread: &Arc<Thread>, context: &mut UserContext, frame: &[u8]) {
+    let Ok(restored) = context.restore_frame(frame) else {
         force(thread, SigInfo::kernel(SIGSEGV));
         return;
     };

@@ -9,7 +9,7 @@ use super::TmpInode;
 use crate::{
     errno::{Errno, Result},
     fs::{
-        attributes::{Attributes, FileKind, SetAttributes, Timestamp},
+        attributes::{Attributes, FileKind, SetAttributes, Shrunk, Timestamp},
         file::{Attempt, DirectoryEntry, File, Positioning, Transfer, Whence, WriteAt},
         inode::{FileSystemStatus, Inode},
         io::{Sink, Source},
@@ -45,7 +45,9 @@ impl File for TmpInode {
         let (start, size) = (*transfer.position, state.contents.size);
         if start > size {
             // The file is about to grow over what a shared mapping may have written behind its end.
-            drop(state.contents.set_size(&self.fs, size));
+            if let Ok(removed) = state.contents.set_size(size) {
+                self.fs.give_back(removed);
+            }
         }
         let result = state.contents.write(&self.fs, transfer.position, source);
         if source.done() > before {
@@ -149,8 +151,8 @@ impl File for TmpInode {
         let mut state = self.state.lock();
         match mode & !linux::FALLOC_FL_KEEP_SIZE {
             linux::FALLOC_FL_PUNCH_HOLE if keep_size => {
-                let removed = state.contents.punch(&self.fs, offset, len);
-                state.cut_off.append(removed);
+                let removed = state.contents.punch(offset, len);
+                state.taken_out.append(removed);
             }
             linux::FALLOC_FL_ALLOCATE_RANGE => {
                 self.fs.charge_pages(0)?;
@@ -167,8 +169,8 @@ impl File for TmpInode {
                     state.contents.page(&self.fs, index)?;
                 }
                 if !keep_size && end > state.contents.size {
-                    let removed = state.contents.set_size(&self.fs, end)?;
-                    state.cut_off.append(removed);
+                    let removed = state.contents.set_size(end)?;
+                    state.taken_out.append(removed);
                 }
             }
             _ => return Err(Errno::EOPNOTSUPP),
@@ -182,7 +184,7 @@ impl File for TmpInode {
         Inode::attributes(self)
     }
 
-    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+    fn set_attributes(&self, change: &SetAttributes) -> Result<Shrunk> {
         Inode::set_attributes(self, change)
     }
 
@@ -210,10 +212,10 @@ impl Pager for TmpInode {
 
     fn give_back(&self, pages: u64) -> bool {
         let mut state = self.state.lock();
-        let part = state.cut_off.split(pages);
-        let more = state.cut_off.pages() > 0;
+        let part = state.taken_out.split(pages);
+        let more = state.taken_out.pages() > 0;
         drop(state);
-        drop(part);
+        self.fs.give_back(part);
         more
     }
 
