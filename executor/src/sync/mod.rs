@@ -35,10 +35,11 @@ mod once;
 mod rw_lock;
 mod semaphore;
 mod wait_queue;
+mod wakers;
 mod watch;
 
 pub use broadcast::{Broadcast, BroadcastError, BroadcastReceiver, BroadcastSender, broadcast};
-pub use channel::{Channel, Closed, Receiver, Send, Sender, TryReceiveError, TrySendError, channel};
+pub use channel::{Channel, Closed, Receiver, Sender, TryReceiveError, TrySendError, channel};
 pub use event::{Event, Notify};
 pub use irq::{ByteRing, IrqCell, Ring, Word};
 pub use mutex::{Mutex, MutexGuard};
