@@ -26,7 +26,7 @@ use std::{
 
 use executor::{
     RawSpinLock,
-    sync::{BroadcastError, Ended, OnceCell, Ring, Wait, WaitQueue, broadcast, watch},
+    sync::{BroadcastError, Ended, Notify, OnceCell, Ring, Wait, WaitQueue, broadcast, watch},
     yield_now,
 };
 use proptest::prelude::*;
@@ -285,4 +285,18 @@ fn a_ring_of_completions_counts_what_it_lost() {
     let left: Vec<_> = std::iter::from_fn(|| ring.pop()).collect();
     assert_eq!(left, [2 << 40, 3 << 40, u64::MAX]);
     assert!(ring.is_empty() && ring.lost() == 1);
+}
+
+/// However the wait that was given a nudge is dropped, no more than one is kept.
+#[test]
+fn a_nudge_that_comes_back_is_one_with_the_one_that_is_kept() {
+    let notify = Notify::<RawSpinLock>::new();
+    let mut waits = vec![Task::new(notify.notified())];
+    assert_eq!(waits[0].poll(), None);
+    // The first is the wait's, the second is kept.
+    notify.notify_one();
+    notify.notify_one();
+    drop(waits);
+    let mut waits = vec![Task::new(notify.notified()), Task::new(notify.notified())];
+    assert_eq!(settle(&mut waits).len(), 1);
 }

@@ -60,13 +60,13 @@ impl<R: RawMutex> Notify<R> {
     const_fn! {
         /// Nobody nudged.
         pub fn new() -> Self {
-            Self { permits: Semaphore::new(0) }
+            Self { permits: Semaphore::keeping(0, 1) }
         }
     }
 
     /// Nudges the longest waiter, or the next to come.
     pub fn notify_one(&self) {
-        self.permits.release_up_to(1, 1);
+        self.permits.release(1);
     }
 
     /// Waits for a nudge. Cancelling passes one on that was given.

@@ -10,10 +10,11 @@ use core::{
 
 use lock_api::RawMutex;
 
-use super::list::{List, Node, Progress};
+use super::{
+    list::{List, Node, Progress},
+    wakers::Wakers,
+};
 use crate::prim::{Lock, const_fn};
-
-const TAKE: usize = 16;
 
 /// Permits, and who waits for how many. A waiter for many is not overtaken by waiters for few.
 pub struct Semaphore<R> {
@@ -22,6 +23,8 @@ pub struct Semaphore<R> {
 
 struct State {
     permits: u32,
+    /// Permits that are kept while nobody waits for them; more are lost.
+    most: u32,
     closed: bool,
     waiters: List<u32>,
 }
@@ -34,7 +37,14 @@ impl<R: RawMutex> Semaphore<R> {
     const_fn! {
         /// A semaphore with this many permits.
         pub fn new(permits: u32) -> Self {
-            Self { state: Lock::new(State { permits, closed: false, waiters: List::new() }) }
+            Self::keeping(permits, u32::MAX)
+        }
+    }
+
+    const_fn! {
+        /// A semaphore that keeps at most so many permits.
+        pub(super) fn keeping(permits: u32, most: u32) -> Self {
+            Self { state: Lock::new(State { permits, most, closed: false, waiters: List::new() }) }
         }
     }
 
@@ -61,17 +71,9 @@ impl<R: RawMutex> Semaphore<R> {
         }
     }
 
-    /// Adds permits, or gives them back.
+    /// Adds permits, or gives them back. More than `u32::MAX` that nobody waits for are `u32::MAX`.
     pub fn release(&self, count: u32) {
-        self.release_up_to(count, u32::MAX);
-    }
-
-    /// Adds permits, but leaves no more than `most` unused.
-    pub(super) fn release_up_to(&self, count: u32, most: u32) {
         self.hand_over(|state| state.permits = state.permits.saturating_add(count));
-        if most != u32::MAX {
-            self.state.with(|state| state.permits = state.permits.min(most));
-        }
     }
 
     /// Nobody gets a permit any more; who waits is told so.
@@ -83,21 +85,19 @@ impl<R: RawMutex> Semaphore<R> {
     fn hand_over(&self, change: impl FnOnce(&mut State)) {
         let mut change = Some(change);
         loop {
-            let mut wakers: [Option<Waker>; TAKE] = [const { None }; TAKE];
-            let mut served = 0;
-            self.state.with(|state| {
+            let mut wakers = Wakers::new();
+            let more = self.state.with(|state| {
                 if let Some(change) = change.take() {
                     change(state);
                 }
-                while served < TAKE
-                    && let Some(waker) = state.serve()
-                {
-                    wakers[served] = waker;
-                    served += 1;
+                let more = wakers.fill(usize::MAX, || state.serve());
+                if !more {
+                    state.permits = state.permits.min(state.most);
                 }
+                more
             });
-            wakers.into_iter().flatten().for_each(Waker::wake);
-            if served < TAKE {
+            wakers.wake();
+            if !more {
                 return;
             }
         }

@@ -10,11 +10,11 @@ use core::{
 
 use lock_api::RawMutex;
 
-use super::list::{List, Node, Progress};
+use super::{
+    list::{List, Node, Progress},
+    wakers::{AT_ONCE, Wakers},
+};
 use crate::prim::{Lock, const_fn};
-
-/// How many wakers are taken under the lock at a time.
-const TAKE: usize = 16;
 
 /// Waiters in order of arrival, each with a key (`()` if there is nothing to choose by).
 ///
@@ -52,27 +52,19 @@ impl<R: RawMutex, K: Clone + PartialEq> WaitQueue<R, K> {
         let mut woken = 0;
         // Who comes while this goes on is not meant.
         let mut before = None;
-        while woken < limit {
-            let mut wakers: [Option<Waker>; TAKE] = [const { None }; TAKE];
-            let batch = self.list.with(|list| {
+        loop {
+            let mut wakers = Wakers::new();
+            let more = self.list.with(|list| {
                 let before = *before.get_or_insert(list.tickets());
-                let mut taken = 0;
-                for slot in wakers.iter_mut().take(limit - woken) {
-                    match list.give(how, |key, ticket| (ticket < before).then(|| matches(key))) {
-                        Some(waker) => *slot = waker,
-                        None => break,
-                    }
-                    taken += 1;
-                }
-                taken
+                wakers.fill(limit - woken, || {
+                    list.give(how, |key, ticket| (ticket < before).then(|| matches(key)))
+                })
             });
-            wakers.into_iter().flatten().for_each(Waker::wake);
-            woken += batch;
-            if batch < TAKE {
-                break;
+            woken += wakers.wake();
+            if !more || woken == limit {
+                return woken;
             }
         }
-        woken
     }
 
     /// If `check` holds: wakes the longest `wake` waiters with the key `from`, and gives the next `limit` of them the key
@@ -86,29 +78,26 @@ impl<R: RawMutex, K: Clone + PartialEq> WaitQueue<R, K> {
         to: &K,
         check: impl FnOnce() -> bool,
     ) -> Option<(usize, usize)> {
-        let mut wakers: [Option<Waker>; TAKE] = [const { None }; TAKE];
-        let (mut woken, moved) = self.list.with(|list| {
-            if !check() {
-                return None;
-            }
-            let mut woken = 0;
-            for slot in wakers.iter_mut().take(wake) {
-                let Some(waker) = list.give(Progress::Given, |key, _| Some(key == from)) else {
-                    break;
-                };
-                *slot = waker;
-                woken += 1;
-            }
-            // Who is still to be woken stays.
-            let moved = if wake > TAKE { 0 } else { list.rekey(limit, from, to) };
-            Some((woken, moved))
+        let mut wakers = Wakers::new();
+        let mut moved = 0;
+        let more = self.list.with(|list| {
+            check().then(|| {
+                let more = wakers.fill(wake, || list.give(Progress::Given, |key, _| Some(key == from)));
+                // Who is still to be woken stays.
+                if wake <= AT_ONCE {
+                    moved = list.rekey(limit, from, to);
+                }
+                more
+            })
         })?;
-        wakers.into_iter().flatten().for_each(Waker::wake);
-        if wake <= TAKE {
-            return Some((woken, moved));
+        let mut woken = wakers.wake();
+        if more && woken < wake {
+            woken += self.wake_matching(wake - woken, |key| key == from);
         }
-        woken += self.wake_matching(wake - woken, |key| key == from);
-        Some((woken, self.list.with(|list| list.rekey(limit, from, to))))
+        if wake > AT_ONCE {
+            moved = self.list.with(|list| list.rekey(limit, from, to));
+        }
+        Some((woken, moved))
     }
 
     /// Whether anybody waits.
