@@ -44,7 +44,8 @@ use crate::{
     task::Task,
 };
 
-fn bits(mut mask: u64) -> impl Iterator<Item = u32> {
+/// The numbers of the bits that are set.
+pub fn bits(mut mask: u64) -> impl Iterator<Item = u32> {
     core::iter::from_fn(move || {
         let bit = (mask != 0).then(|| mask.trailing_zeros());
         mask &= mask.wrapping_sub(1);

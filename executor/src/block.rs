@@ -1,10 +1,8 @@
 //! What a timer wheel's slots are made of: bags of records, in blocks.
 
-use core::ptr::NonNull;
-
 use crate::{
     prim::{OwnedU32, OwnedU64},
-    slab::Slot,
+    slab::{Found, Whole},
     task::NONE,
 };
 
@@ -43,27 +41,11 @@ pub struct Block {
 }
 
 /// A block, found by its number.
-#[derive(Clone, Copy)]
-pub struct BlockRef<'a> {
-    pub number: u32,
-    block: &'a Block,
-}
+pub type BlockRef<'a> = Found<'a, Block>;
 
-impl core::ops::Deref for BlockRef<'_> {
-    type Target = Block;
-
-    #[inline]
-    fn deref(&self) -> &Block {
-        self.block
-    }
-}
-
-impl Slot for Block {
-    type Rest = ();
-    type Ref<'a> = BlockRef<'a>;
-
-    fn new(_: u32) -> (Self, ()) {
-        let block = Self {
+impl Whole for Block {
+    fn new() -> Self {
+        Self {
             next: OwnedU32::new(NONE),
             bag: OwnedU32::new(DUE),
             count: OwnedU32::new(0),
@@ -74,32 +56,12 @@ impl Slot for Block {
                     entry: OwnedU32::new(NONE),
                 }
             }; RECORDS as usize],
-        };
-        (block, ())
+        }
     }
 
     #[inline]
-    #[expect(unsafe_code, reason = "as the slab demands")]
-    unsafe fn at<'a>(number: u32, slot: NonNull<Self>) -> BlockRef<'a>
-    where
-        Self: 'a,
-    {
-        // SAFETY: by this function's contract; shared by reference only.
-        let block = unsafe { slot.as_ref() };
-        BlockRef { number, block }
-    }
-
-    #[inline]
-    fn number(slot: BlockRef<'_>) -> u32 {
-        slot.number
-    }
-
-    #[inline]
-    fn link<'a>(slot: BlockRef<'a>) -> &'a OwnedU32
-    where
-        Self: 'a,
-    {
-        &slot.block.next
+    fn link(&self) -> &OwnedU32 {
+        &self.next
     }
 }
 

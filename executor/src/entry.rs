@@ -11,7 +11,7 @@
 //! | `CANCELLED` | it is in a wheel or was, and in its mailbox or on the way there |
 //! | `FOREIGN` | what is to be woken is a waker of another kind, which the entry holds |
 
-use core::{ops::Deref, ptr::NonNull, task::Waker};
+use core::task::Waker;
 
 use crate::{
     prim::{
@@ -19,7 +19,7 @@ use crate::{
         Ordering::{AcqRel, Acquire, Relaxed, Release},
         OwnedU32,
     },
-    slab::Slot,
+    slab::{Found, Whole},
     task::NONE,
 };
 
@@ -43,58 +43,21 @@ pub struct Entry {
 unsafe impl Sync for Entry {}
 
 /// An entry, found by its number.
-#[derive(Clone, Copy)]
-pub struct EntryRef<'a> {
-    /// Its number.
-    pub number: u32,
-    entry: &'a Entry,
-}
+pub type EntryRef<'a> = Found<'a, Entry>;
 
-impl Deref for EntryRef<'_> {
-    type Target = Entry;
-
-    #[inline]
-    fn deref(&self) -> &Entry {
-        self.entry
-    }
-}
-
-impl Slot for Entry {
-    type Rest = ();
-    type Ref<'a> = EntryRef<'a>;
-
-    fn new(_: u32) -> (Self, ()) {
-        let entry = Self {
+impl Whole for Entry {
+    fn new() -> Self {
+        Self {
             state: AtomicU64::new(0),
             place: OwnedU32::new(NONE),
             mail: AtomicU32::new(NONE),
             foreign: ExclusiveCell::new(None),
-        };
-        (entry, ())
+        }
     }
 
     #[inline]
-    #[expect(unsafe_code, reason = "as the slab demands")]
-    unsafe fn at<'a>(number: u32, slot: NonNull<Self>) -> EntryRef<'a>
-    where
-        Self: 'a,
-    {
-        // SAFETY: by this function's contract; shared by reference only.
-        let entry = unsafe { slot.as_ref() };
-        EntryRef { number, entry }
-    }
-
-    #[inline]
-    fn number(slot: EntryRef<'_>) -> u32 {
-        slot.number
-    }
-
-    #[inline]
-    fn link<'a>(slot: EntryRef<'a>) -> &'a OwnedU32
-    where
-        Self: 'a,
-    {
-        &slot.entry.place
+    fn link(&self) -> &OwnedU32 {
+        &self.place
     }
 }
 

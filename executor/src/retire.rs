@@ -10,6 +10,7 @@
 //! call. It does so in its own turn, never within a poll. When it goes as well, its own heir does both.
 
 use crate::{
+    balance::bits,
     cpu::PerCpu,
     executor::Executor,
     options::Class,
@@ -94,7 +95,10 @@ impl<P: Platform> Executor<P> {
     #[cold]
     pub(crate) fn answer_summons(&self, me: u32, cpu: &PerCpu<P>) -> bool {
         cpu.summoned.set(0);
-        for (other, gone) in (0..).zip(&self.cpus) {
+        for other in bits(self.leaving.load(Acquire)) {
+            let Some(gone) = self.cpus.get(other as usize) else {
+                continue;
+            };
             // By the word, which the other writes when it is done with everything.
             if gone.ready.has_left() && self.heir(other) == me {
                 self.serve_for(me, cpu, other, gone);
@@ -150,13 +154,16 @@ impl<P: Platform> Executor<P> {
                 }
             }
         }
+        // What was cancelled too late for it, which is then free for everybody.
         self.take_cancelled(gone);
-        let bits = gone.ready.take(READY);
-        if bits & INBOX != 0 {
+        self.entries.empty(&gone.entries);
+        self.blocks.empty(&gone.blocks);
+        let ready = gone.ready.take(READY);
+        if ready & INBOX != 0 {
             self.inherit_inbox(me, cpu, gone);
         }
-        self.serve_drivers(cpu, gone, other, bits & DRIVERS);
-        self.serve_groups(cpu, gone, other, bits);
+        self.serve_drivers(cpu, gone, other, ready & DRIVERS);
+        self.serve_groups(cpu, gone, other, ready);
     }
 
     fn inherit_inbox(&self, me: u32, cpu: &PerCpu<P>, gone: &PerCpu<P>) {

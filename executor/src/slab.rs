@@ -16,6 +16,7 @@
 use alloc::alloc::{alloc, dealloc};
 use core::{
     alloc::Layout,
+    ops::Deref,
     ptr::{self, NonNull},
 };
 
@@ -63,6 +64,73 @@ pub trait Slot: Sized {
         Self: 'a;
 }
 
+/// What a slab holds that has no other part.
+pub trait Whole: Sized {
+    /// A free slot.
+    fn new() -> Self;
+    /// As [`Slot::link`].
+    fn link(&self) -> &OwnedU32;
+}
+
+/// A slot without another part, found by its number; it derefs to what it is.
+pub struct Found<'a, T> {
+    /// Its number.
+    pub number: u32,
+    slot: &'a T,
+}
+
+impl<T> Clone for Found<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Found<'_, T> {}
+
+impl<T> Deref for Found<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.slot
+    }
+}
+
+impl<T: Whole> Slot for T {
+    type Rest = ();
+    type Ref<'a>
+        = Found<'a, T>
+    where
+        T: 'a;
+
+    fn new(_: u32) -> (Self, ()) {
+        (Whole::new(), ())
+    }
+
+    #[inline]
+    unsafe fn at<'a>(number: u32, slot: NonNull<Self>) -> Found<'a, T>
+    where
+        Self: 'a,
+    {
+        // SAFETY: by this function's contract; shared by reference only.
+        let slot = unsafe { slot.as_ref() };
+        Found { number, slot }
+    }
+
+    #[inline]
+    fn number(slot: Found<'_, T>) -> u32 {
+        slot.number
+    }
+
+    #[inline]
+    fn link<'a>(slot: Found<'a, T>) -> &'a OwnedU32
+    where
+        Self: 'a,
+    {
+        Whole::link(slot.slot)
+    }
+}
+
 /// Slots in a chunk of `T`.
 const fn capacity<T: Slot>() -> usize {
     if cfg!(loom) {
@@ -84,7 +152,7 @@ pub struct Slab<T: Slot> {
     free: AtomicU64,
 }
 
-/// Free slots of one CPU; used by that CPU in task context only.
+/// Free slots of one CPU; used by that CPU in task context only. The last one's link means nothing.
 pub struct Cache {
     head: OwnedU32,
     length: OwnedU32,
@@ -153,25 +221,21 @@ impl<T: Slot> Slab<T> {
         let Some(cache) = cache else {
             return self.allocate_common(1).map(|(slot, _)| slot);
         };
-        let Some(slot) = self.get(cache.head.get()) else {
+        let length = cache.length.get();
+        if length == 0 {
             return self.refill(cache);
-        };
+        }
+        let slot = self.get(cache.head.get())?;
         cache.head.set(T::link(slot).get());
-        cache.length.set(cache.length.get().wrapping_sub(1));
+        cache.length.set(length - 1);
         Some(slot)
     }
 
     #[cold]
     fn refill(&self, cache: &Cache) -> Option<T::Ref<'_>> {
         let (first, count) = self.allocate_common(BATCH)?;
-        cache.head.set(if count > 1 { T::link(first).get() } else { NONE });
+        cache.head.set(T::link(first).get());
         cache.length.set(count - 1);
-        // Its end still names what stands below it on the common stack.
-        let mut last = first;
-        for _ in 1..count {
-            last = self.get(T::link(last).get())?;
-        }
-        T::link(last).set(NONE);
         Some(first)
     }
 
@@ -221,7 +285,7 @@ impl<T: Slot> Slab<T> {
     /// Moves so many of a CPU's slots to the common stack.
     #[cold]
     fn spill(&self, cache: &Cache, count: u32) {
-        let Some(first) = self.get(cache.head.get()) else {
+        let Some(first) = self.get(cache.head.get()).filter(|_| count > 0) else {
             return;
         };
         let mut last = first;
