@@ -7,17 +7,7 @@ use alloc::{
 
 use lock_api::RawMutex;
 
-use super::WaitQueue;
-use crate::prim::{
-    AtomicU32, Lock,
-    Ordering::{AcqRel, Relaxed},
-};
-
-struct Shared<R, T> {
-    state: Lock<R, State<T>>,
-    queue: WaitQueue<R>,
-    senders: AtomicU32,
-}
+use super::feed::{self, Feed, Source};
 
 struct State<T> {
     /// The last messages, at most `capacity`.
@@ -27,6 +17,12 @@ struct State<T> {
     sent: u64,
     /// Every sender is gone.
     ended: bool,
+}
+
+impl<T> feed::State for State<T> {
+    fn end(&mut self) {
+        self.ended = true;
+    }
 }
 
 /// Why there is no message.
@@ -51,68 +47,51 @@ pub type Broadcast<R, T> = (BroadcastSender<R, T>, BroadcastReceiver<R, T>);
 pub fn broadcast<R: RawMutex, T: Copy>(capacity: usize) -> Result<Broadcast<R, T>, TryReserveError> {
     let mut kept = VecDeque::new();
     kept.try_reserve_exact(capacity.max(1))?;
-    let shared = Arc::new(Shared {
-        state: Lock::new(State {
-            kept,
-            capacity: capacity.max(1),
-            sent: 0,
-            ended: false,
-        }),
-        queue: WaitQueue::new(),
-        senders: AtomicU32::new(1),
+    let source = Source::new(State {
+        kept,
+        capacity: capacity.max(1),
+        sent: 0,
+        ended: false,
     });
-    let sender = BroadcastSender { shared: shared.clone() };
-    Ok((sender, BroadcastReceiver { shared, next: 0 }))
+    let feed = source.feed().clone();
+    Ok((BroadcastSender { source }, BroadcastReceiver { feed, next: 0 }))
 }
 
 /// The sending end; clone it for more.
-pub struct BroadcastSender<R: RawMutex, T: Copy> {
-    shared: Arc<Shared<R, T>>,
+pub struct BroadcastSender<R: RawMutex, T> {
+    source: Source<R, State<T>>,
 }
 
 impl<R: RawMutex, T: Copy> BroadcastSender<R, T> {
     /// Sends to all receivers there are. Never waits.
     pub fn send(&self, message: T) {
-        self.shared.state.with(|state| {
+        self.source.change(|state| {
             if state.kept.len() == state.capacity {
                 state.kept.pop_front();
             }
             state.kept.push_back(message);
             state.sent += 1;
         });
-        self.shared.queue.wake_all();
     }
 
     /// One more receiver, of what is sent from now on.
     pub fn subscribe(&self) -> BroadcastReceiver<R, T> {
-        BroadcastReceiver {
-            shared: self.shared.clone(),
-            next: self.shared.state.with(|state| state.sent),
-        }
+        let feed = self.source.feed().clone();
+        let next = feed.look(|state| state.sent);
+        BroadcastReceiver { feed, next }
     }
 }
 
-impl<R: RawMutex, T: Copy> Clone for BroadcastSender<R, T> {
+impl<R: RawMutex, T> Clone for BroadcastSender<R, T> {
     fn clone(&self) -> Self {
-        self.shared.senders.fetch_add(1, Relaxed);
-        Self {
-            shared: self.shared.clone(),
-        }
-    }
-}
-
-impl<R: RawMutex, T: Copy> Drop for BroadcastSender<R, T> {
-    fn drop(&mut self) {
-        if self.shared.senders.fetch_sub(1, AcqRel) == 1 {
-            self.shared.state.with(|state| state.ended = true);
-            self.shared.queue.wake_all();
-        }
+        let source = self.source.clone();
+        Self { source }
     }
 }
 
 /// A receiving end; a clone goes on from where it was cloned.
-pub struct BroadcastReceiver<R: RawMutex, T: Copy> {
-    shared: Arc<Shared<R, T>>,
+pub struct BroadcastReceiver<R: RawMutex, T> {
+    feed: Arc<Feed<R, State<T>>>,
     /// The number of the next message.
     next: u64,
 }
@@ -123,9 +102,8 @@ impl<R: RawMutex, T: Copy> BroadcastReceiver<R, T> {
     /// # Errors
     /// See [`BroadcastError`].
     pub async fn receive(&mut self) -> Result<T, BroadcastError> {
-        let (shared, next) = (&self.shared, self.next);
-        let taken = shared.queue.wait_until(|| take(shared, next));
-        let (received, next) = taken.await;
+        let next = self.next;
+        let (received, next) = self.feed.wait(|state| state.message(next)).await;
         self.next = next;
         received
     }
@@ -135,31 +113,31 @@ impl<R: RawMutex, T: Copy> BroadcastReceiver<R, T> {
     /// # Errors
     /// See [`BroadcastError`].
     pub fn try_receive(&mut self) -> Option<Result<T, BroadcastError>> {
-        let (received, next) = take(&self.shared, self.next)?;
+        let (received, next) = self.feed.look(|state| state.message(self.next))?;
         self.next = next;
         Some(received)
     }
 }
 
-/// The message of this number or what is to be said of it, and the number of the one after.
-fn take<R: RawMutex, T: Copy>(shared: &Shared<R, T>, next: u64) -> Option<(Result<T, BroadcastError>, u64)> {
-    shared.state.with(|state| {
-        let oldest = state.sent - state.kept.len() as u64;
+impl<T: Copy> State<T> {
+    /// The message of this number or what is to be said of it, and the number of the one after.
+    fn message(&self, next: u64) -> Option<(Result<T, BroadcastError>, u64)> {
+        let oldest = self.sent - self.kept.len() as u64;
         if next < oldest {
             return Some((Err(BroadcastError::Lagged(oldest - next)), oldest));
         }
-        match state.kept.get((next - oldest) as usize) {
+        match self.kept.get((next - oldest) as usize) {
             Some(message) => Some((Ok(*message), next + 1)),
-            None if state.ended => Some((Err(BroadcastError::Ended), next)),
+            None if self.ended => Some((Err(BroadcastError::Ended), next)),
             None => None,
         }
-    })
+    }
 }
 
-impl<R: RawMutex, T: Copy> Clone for BroadcastReceiver<R, T> {
+impl<R: RawMutex, T> Clone for BroadcastReceiver<R, T> {
     fn clone(&self) -> Self {
         Self {
-            shared: self.shared.clone(),
+            feed: self.feed.clone(),
             next: self.next,
         }
     }

@@ -28,6 +28,7 @@
 mod broadcast;
 mod channel;
 mod event;
+mod feed;
 mod irq;
 mod list;
 mod mutex;
