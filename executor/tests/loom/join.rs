@@ -7,37 +7,19 @@ use std::{
         Arc,
         atomic::{AtomicUsize as PlainUsize, Ordering::SeqCst},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Waker},
 };
 
 use executor::{Class, SpawnOptions};
-use loom::{sync::Notify, thread};
+use loom::thread;
 
-use super::{EXECUTOR, be, check, check_bounded, run, spawn};
-
-/// Wakes a thread that waits for it.
-struct Bell(Notify);
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.0.notify();
-    }
-}
+use super::{EXECUTOR, be, block_on, check, check_bounded, run, spawn};
 
 #[test]
 fn a_join_wakes_and_sees_the_output() {
     check(|| {
-        let mut handle = spawn(Class::Service, async { 7 });
-        let other = thread::spawn(move || {
-            let bell = Arc::new(Bell(Notify::new()));
-            let waker = Waker::from(bell.clone());
-            loop {
-                match Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)) {
-                    Poll::Ready(result) => break assert_eq!(result, Ok(7)),
-                    Poll::Pending => bell.0.wait(),
-                }
-            }
-        });
+        let handle = spawn(Class::Service, async { 7 });
+        let other = thread::spawn(move || assert_eq!(block_on(handle), Ok(7)));
         EXECUTOR.run_until_idle();
         other.join().unwrap();
         assert_eq!(EXECUTOR.tasks().count(), 0);

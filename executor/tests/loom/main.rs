@@ -32,6 +32,7 @@
 #![cfg(loom)]
 
 mod abort;
+mod channel;
 mod join;
 mod retire;
 mod timer;
@@ -40,11 +41,12 @@ mod wake;
 
 use std::{
     future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc, Mutex as PlainMutex,
         atomic::{AtomicU64 as PlainU64, AtomicUsize as PlainUsize, Ordering::SeqCst},
     },
-    task::{Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
 };
 
 use executor::{Class, Executor, JoinHandle, Platform, SpawnOptions};
@@ -111,6 +113,28 @@ fn run(done: impl Fn() -> bool) {
         }
         Model::idle(|| EXECUTOR.enter_idle());
         EXECUTOR.exit_idle();
+    }
+}
+
+/// Wakes a thread that waits for it.
+struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify();
+    }
+}
+
+/// Polls on the calling thread, when woken and only then.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let bell = Arc::new(Bell(Notify::new()));
+    let waker = Waker::from(bell.clone());
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => bell.0.wait(),
+        }
     }
 }
 

@@ -1,27 +1,36 @@
 //! A CPU that leaves, against wakes of its tasks.
 
-use executor::{Class, Platform, RetireError, SpawnOptions};
-use loom::thread;
+use executor::{Class, RetireError, SpawnOptions};
+use loom::{sync::atomic::Ordering::Relaxed, thread};
 
-use super::{Cell, EXECUTOR, Model, be, check_bounded, run};
+use super::{Cell, EXECUTOR, be, check_bounded, run};
+
+/// A task of CPU 1 that waits, once both CPUs are known.
+fn task_of_the_other(class: Class) -> Cell {
+    EXECUTOR.turn();
+    be(1);
+    let cell = Cell::new();
+    let options = SpawnOptions::new(class, "model").cpu(1);
+    EXECUTOR.spawn_detached(options, cell.wait()).unwrap();
+    EXECUTOR.run_until_idle();
+    be(0);
+    cell
+}
+
+/// CPU 1 leaves.
+fn leave() -> thread::JoinHandle<()> {
+    thread::spawn(|| {
+        be(1);
+        EXECUTOR.retire(1).unwrap();
+        run(|| EXECUTOR.online() == 1);
+    })
+}
 
 /// A task of CPU 1 is woken by a third party while CPU 1 leaves; CPU 0, its heir, polls it.
 fn woken_while_its_cpu_leaves(class: Class) {
     check_bounded(2, move || {
-        // Makes both CPUs known.
-        EXECUTOR.turn();
-        be(1);
-        let cell = Cell::new();
-        EXECUTOR
-            .spawn_detached(SpawnOptions::new(class, "model").cpu(1), cell.wait())
-            .unwrap();
-        EXECUTOR.run_until_idle();
-        be(0);
-        let leaver = thread::spawn(|| {
-            be(1);
-            EXECUTOR.retire(1).unwrap();
-            run(|| EXECUTOR.online() == 1);
-        });
+        let cell = task_of_the_other(class);
+        let leaver = leave();
         let other = cell.deliver();
         run(|| cell.seen());
         leaver.join().unwrap();
@@ -52,23 +61,13 @@ fn a_user_task_is_inherited() {
 #[test]
 fn an_heir_wakes_what_it_inherits() {
     check_bounded(2, || {
-        EXECUTOR.turn();
-        be(1);
-        let cell = Cell::new();
-        EXECUTOR
-            .spawn_detached(SpawnOptions::new(Class::Service, "model").cpu(1), cell.wait())
-            .unwrap();
-        EXECUTOR.run_until_idle();
-        be(0);
-        let leaver = thread::spawn(|| {
-            be(1);
-            EXECUTOR.retire(1).unwrap();
-            run(|| EXECUTOR.online() == 1);
-        });
-        cell.payload.store(7, loom::sync::atomic::Ordering::Relaxed);
+        let cell = task_of_the_other(Class::Service);
+        let leaver = leave();
+        cell.payload.store(7, Relaxed);
         cell.waker().wake();
         run(|| cell.seen());
         leaver.join().unwrap();
-        assert_eq!(Model::cpu(), 0);
+        EXECUTOR.run_until_idle();
+        assert_eq!(EXECUTOR.tasks().count(), 0);
     });
 }

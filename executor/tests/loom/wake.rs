@@ -117,15 +117,20 @@ fn the_inbox_keeps_what_two_producers_push() {
     });
 }
 
+/// A task that ends at its next poll, while another thread wakes it once more.
+fn woken_too_late() -> (Cell, thread::JoinHandle<()>) {
+    let cell = Cell::spawn(Class::Service);
+    EXECUTOR.run_until_idle();
+    let late = cell.waker();
+    cell.payload.store(7, Relaxed);
+    cell.waker().wake();
+    (cell, thread::spawn(move || late.wake()))
+}
+
 #[test]
 fn a_stale_waker_touches_nothing() {
     check(|| {
-        let first = Cell::spawn(Class::Service);
-        EXECUTOR.run_until_idle();
-        let (stale, waker) = (first.waker(), first.waker());
-        first.payload.store(7, Relaxed);
-        waker.wake();
-        let other = thread::spawn(move || stale.wake());
+        let (first, other) = woken_too_late();
         EXECUTOR.run_until_idle();
         // Takes the freed slot, or another.
         let second = Cell::spawn(Class::Service);
@@ -145,12 +150,7 @@ fn a_stale_waker_touches_nothing() {
 #[test]
 fn a_slot_is_not_used_again_while_its_task_is_linked() {
     check(|| {
-        let first = Cell::spawn(Class::Service);
-        EXECUTOR.run_until_idle();
-        let (late, waker) = (first.waker(), first.waker());
-        first.payload.store(7, Relaxed);
-        waker.wake();
-        let other = thread::spawn(move || late.wake());
+        let (_, other) = woken_too_late();
         EXECUTOR.turn();
         let second = Cell::spawn(Class::Service);
         EXECUTOR.turn();

@@ -10,18 +10,13 @@
 //! | `watch` wakes one of those who wait | `a_watcher_sees_the_latest_value` |
 //! | `broadcast` forgets how many are gone | `a_broadcast_reaches_everybody_in_order` |
 //! | `List::rekey` takes those again that it has moved, or not the first ones | `waiters_move_in_order` |
-#![cfg(not(loom))]
 
 use std::{
     cell::Cell,
     collections::VecDeque,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use executor::{
@@ -31,60 +26,9 @@ use executor::{
 };
 use proptest::prelude::*;
 
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
+use super::polling::Tasks;
 
 type Waiter<'a> = Pin<Box<Wait<'a, RawSpinLock, u8>>>;
-
-/// A future, and whether it is to be polled.
-struct Task<'a, T> {
-    future: Pin<Box<dyn Future<Output = T> + 'a>>,
-    woken: Arc<Count>,
-}
-
-impl<'a, T> Task<'a, T> {
-    /// Woken at first, as a task that was spawned is.
-    fn new(future: impl Future<Output = T> + 'a) -> Self {
-        let woken = Arc::new(Count(AtomicUsize::new(1)));
-        Self {
-            future: Box::pin(future),
-            woken,
-        }
-    }
-
-    /// Polls it if it was woken.
-    fn poll(&mut self) -> Option<T> {
-        if self.woken.0.swap(0, SeqCst) == 0 {
-            return None;
-        }
-        let waker = Waker::from(self.woken.clone());
-        match self.future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(value) => Some(value),
-            Poll::Pending => None,
-        }
-    }
-}
-
-/// Polls them in turn until none is woken; what those that ended gave.
-fn settle<T>(tasks: &mut Vec<Task<'_, T>>) -> Vec<T> {
-    let mut ended = Vec::new();
-    while tasks.iter().any(|task| task.woken.0.load(SeqCst) != 0) {
-        tasks.retain_mut(|task| match task.poll() {
-            Some(value) => {
-                ended.push(value);
-                false
-            }
-            None => true,
-        });
-    }
-    ended
-}
 
 proptest! {
     /// However many come, and whoever is dropped on the way: one future makes the value, and all who stay get it.
@@ -94,14 +38,14 @@ proptest! {
         fails in prop::collection::vec(any::<bool>(), 8),
     ) {
         let (cell, made) = (OnceCell::<RawSpinLock, usize>::new(), Cell::new(0));
-        let mut tasks = Vec::new();
+        let mut tasks = Tasks::new();
         let mut tried = 0;
         for (operation, which) in operations {
             match operation {
                 0 | 1 => {
                     let (cell, made, fail) = (&cell, &made, fails[tried % fails.len()]);
                     tried += 1;
-                    tasks.push(Task::new(async move {
+                    tasks.spawn(|_| async move {
                         let make = async {
                             yield_now().await;
                             if fail {
@@ -111,26 +55,29 @@ proptest! {
                             Ok(which)
                         };
                         cell.get_or_try_init(make).await.copied()
-                    }));
+                    });
                 }
                 2 => {
                     let cell = &cell;
-                    tasks.push(Task::new(async move { Ok(*cell.wait().await) }));
+                    tasks.spawn(|_| async move { Ok(*cell.wait().await) });
                 }
-                3 if !tasks.is_empty() => drop(tasks.remove(which % tasks.len())),
-                _ if !tasks.is_empty() => {
-                    let which = which % tasks.len();
-                    if let Some(value) = tasks[which].poll() {
-                        drop(tasks.remove(which));
+                3 => {
+                    if let Some(id) = tasks.pick(which) {
+                        tasks.drop(id);
+                    }
+                }
+                _ => {
+                    if let Some(id) = tasks.ready(which)
+                        && let Poll::Ready(value) = tasks.poll(id)
+                    {
                         prop_assert!(value.is_err() || value.ok() == cell.get().copied());
                     }
                 }
-                _ => {}
             }
             prop_assert!(made.get() <= 1);
             prop_assert_eq!(cell.get().is_some(), made.get() == 1);
         }
-        for value in settle(&mut tasks) {
+        for value in tasks.settle() {
             prop_assert!(value.is_err() || value.ok() == cell.get().copied());
         }
         // Who is left waits for somebody to fill it.
@@ -140,7 +87,7 @@ proptest! {
             prop_assert_eq!(cell.get(), Some(&filled));
         } else {
             prop_assert_eq!(cell.set(99), Ok(&99));
-            prop_assert!(settle(&mut tasks).iter().all(|value| *value == Ok(99)));
+            prop_assert!(tasks.settle().iter().all(|value| *value == Ok(99)));
             prop_assert!(tasks.is_empty());
         }
     }
@@ -150,10 +97,10 @@ proptest! {
     fn a_watcher_sees_the_latest_value(operations in prop::collection::vec(0usize..6, 1..80)) {
         let (sender, receiver) = watch::<RawSpinLock, u64>(0);
         let seen: Vec<Cell<u64>> = (0..3).map(|_| Cell::new(0)).collect();
-        let mut tasks: Vec<Task<'_, ()>> = Vec::new();
+        let mut tasks = Tasks::new();
         for seen in &seen {
             let mut receiver = receiver.clone();
-            tasks.push(Task::new(async move {
+            tasks.spawn(|_| async move {
                 loop {
                     match receiver.changed().await {
                         Ok(value) => {
@@ -164,12 +111,16 @@ proptest! {
                         Err(Ended) => return,
                     }
                 }
-            }));
+            });
         }
         let mut sent = 0;
         for operation in operations {
             match operation {
-                which @ 0..3 => prop_assert_eq!(tasks[which].poll(), None),
+                which @ 0..3 => {
+                    if let Some(id) = tasks.ready(which) {
+                        prop_assert!(tasks.poll(id).is_pending());
+                    }
+                }
                 _ => {
                     sent += 1;
                     sender.send(sent);
@@ -177,10 +128,10 @@ proptest! {
             }
         }
         prop_assert_eq!(sender.subscribe().get(), sent);
-        prop_assert!(settle(&mut tasks).is_empty());
+        prop_assert!(tasks.settle().is_empty());
         prop_assert!(seen.iter().all(|seen| seen.get() == sent), "{:?}", seen);
         drop(sender);
-        prop_assert_eq!(settle(&mut tasks).len(), 3);
+        prop_assert_eq!(tasks.settle().len(), 3);
     }
 
     /// Each receiver gets every message in order, but for those it is told that it missed.
@@ -191,10 +142,10 @@ proptest! {
     ) {
         let (sender, receiver) = broadcast::<RawSpinLock, u64>(capacity).unwrap();
         let next: Vec<Cell<u64>> = (0..3).map(|_| Cell::new(0)).collect();
-        let mut tasks: Vec<Task<'_, ()>> = Vec::new();
+        let mut tasks = Tasks::new();
         for next in &next {
             let mut receiver = receiver.clone();
-            tasks.push(Task::new(async move {
+            tasks.spawn(|_| async move {
                 loop {
                     match receiver.receive().await {
                         Ok(message) => {
@@ -209,24 +160,28 @@ proptest! {
                     }
                     yield_now().await;
                 }
-            }));
+            });
         }
         let mut sent = 0;
         for (operation, burst) in operations {
             match operation {
-                which @ 0..3 => prop_assert_eq!(tasks[which].poll(), None),
+                which @ 0..3 => {
+                    if let Some(id) = tasks.ready(which) {
+                        prop_assert!(tasks.poll(id).is_pending());
+                    }
+                }
                 _ => (0..burst).for_each(|_| {
                     sender.send(sent);
                     sent += 1;
                 }),
             }
         }
-        prop_assert!(settle(&mut tasks).is_empty());
+        prop_assert!(tasks.settle().is_empty());
         prop_assert!(next.iter().all(|next| next.get() == sent), "{:?} of {}", next, sent);
         let mut late = sender.subscribe();
         prop_assert_eq!(late.try_receive(), None);
         drop(sender);
-        prop_assert_eq!(settle(&mut tasks).len(), 3);
+        prop_assert_eq!(tasks.settle().len(), 3);
         prop_assert_eq!(late.try_receive(), Some(Err(BroadcastError::Ended)));
     }
 
@@ -291,12 +246,13 @@ fn a_ring_of_completions_counts_what_it_lost() {
 #[test]
 fn a_nudge_that_comes_back_is_one_with_the_one_that_is_kept() {
     let notify = Notify::<RawSpinLock>::new();
-    let mut waits = vec![Task::new(notify.notified())];
-    assert_eq!(waits[0].poll(), None);
+    let mut waits = Tasks::new();
+    let given = waits.spawn(|_| notify.notified());
+    assert!(waits.poll(given).is_pending());
     // The first is the wait's, the second is kept.
     notify.notify_one();
     notify.notify_one();
-    drop(waits);
-    let mut waits = vec![Task::new(notify.notified()), Task::new(notify.notified())];
-    assert_eq!(settle(&mut waits).len(), 1);
+    waits.drop(given);
+    (0..2).for_each(|_| _ = waits.spawn(|_| notify.notified()));
+    assert_eq!(waits.settle().len(), 1);
 }

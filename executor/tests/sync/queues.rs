@@ -1,5 +1,4 @@
-//! Cancelling at every point loses nothing (I7): random polls, wakes and drops against what must hold.
-#![cfg(not(loom))]
+//! Wait queues and locks: random polls, wakes and drops against what must hold.
 
 use std::{
     future::Future,
@@ -8,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use executor::{
@@ -20,25 +19,12 @@ use executor::{
 };
 use proptest::prelude::*;
 
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-impl Count {
-    fn take(&self) -> usize {
-        self.0.swap(0, SeqCst)
-    }
-}
+use super::polling::Wakes;
 
 struct Waiting<'a> {
     future: Pin<Box<Wait<'a, RawSpinLock, u8>>>,
     key: u8,
-    count: Arc<Count>,
+    count: Arc<Wakes>,
     polled: bool,
 }
 
@@ -50,9 +36,9 @@ proptest! {
         let queue = WaitQueue::<RawSpinLock, u8>::new();
         let mut waiting: Vec<Waiting<'_>> = Vec::new();
         // The model: who is queued (index into `waiting` by identity), who holds a wake of its own or of all.
-        let mut queued: Vec<*const Count> = Vec::new();
-        let mut given: Vec<*const Count> = Vec::new();
-        let mut given_to_all: Vec<*const Count> = Vec::new();
+        let mut queued: Vec<*const Wakes> = Vec::new();
+        let mut given: Vec<*const Wakes> = Vec::new();
+        let mut given_to_all: Vec<*const Wakes> = Vec::new();
         for (operation, which, key) in operations {
             let nth = if waiting.is_empty() { None } else { Some(which % waiting.len()) };
             match (operation, nth) {
@@ -90,7 +76,7 @@ proptest! {
                     given.extend(queued.drain(..woken));
                 }
                 (4, _) => {
-                    let key_of = |id: &*const Count| waiting.iter().find(|w| Arc::as_ptr(&w.count) == *id).unwrap().key;
+                    let key_of = |id: &*const Wakes| waiting.iter().find(|w| Arc::as_ptr(&w.count) == *id).unwrap().key;
                     let limit = which % 3;
                     let woken = queue.wake_matching(limit, |other| *other == key);
                     let chosen: Vec<_> = queued.iter().copied().filter(|id| key_of(id) == key).take(limit).collect();
@@ -112,7 +98,7 @@ proptest! {
                     let key = gone.key;
                     drop(gone);
                     if held {
-                        let key_of = |id: &*const Count| waiting.iter().find(|w| Arc::as_ptr(&w.count) == *id).unwrap().key;
+                        let key_of = |id: &*const Wakes| waiting.iter().find(|w| Arc::as_ptr(&w.count) == *id).unwrap().key;
                         if let Some(at) = queued.iter().position(|id| key_of(id) == key) {
                             given.push(queued.remove(at));
                         }
@@ -135,7 +121,7 @@ proptest! {
     fn semaphore_keeps_its_permits(operations in prop::collection::vec((0u8..5, 0usize..8, 1u32..4), 1..200)) {
         const PERMITS: u32 = 4;
         let semaphore = Semaphore::<RawSpinLock>::new(PERMITS);
-        let waker = Waker::from(Arc::<Count>::default());
+        let waker = Waker::from(Arc::<Wakes>::default());
         let mut waiting: Vec<(Pin<Box<Acquire<'_, RawSpinLock>>>, u32)> = Vec::new();
         let mut held: Vec<(Permit<'_, RawSpinLock>, u32)> = Vec::new();
         for (operation, which, count) in operations {

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll, Wake, Waker},
 };
@@ -13,18 +13,27 @@ use std::{
 /// Who a task is.
 pub type Id = usize;
 
-struct Flag(AtomicBool);
+/// Counts wakes.
+#[derive(Default)]
+pub struct Wakes(AtomicUsize);
 
-impl Wake for Flag {
+impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
-        self.0.store(true, SeqCst);
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+impl Wakes {
+    /// How many there were since the last look.
+    pub fn take(&self) -> usize {
+        self.0.swap(0, SeqCst)
     }
 }
 
 struct Task<'a, T> {
     id: Id,
     future: Pin<Box<dyn Future<Output = T> + 'a>>,
-    woken: Arc<Flag>,
+    woken: Arc<Wakes>,
 }
 
 /// Tasks, in no order.
@@ -48,7 +57,7 @@ impl<'a, T> Tasks<'a, T> {
         self.tasks.push(Task {
             id,
             future: Box::pin(make(id)),
-            woken: Arc::new(Flag(AtomicBool::new(true))),
+            woken: Arc::new(Wakes(AtomicUsize::new(1))),
         });
         id
     }
@@ -75,7 +84,7 @@ impl<'a, T> Tasks<'a, T> {
     }
 
     pub fn is_woken(&self, id: Id) -> bool {
-        self.task(id).is_some_and(|task| task.woken.0.load(SeqCst))
+        self.task(id).is_some_and(|task| task.woken.0.load(SeqCst) != 0)
     }
 
     /// Polls, woken or not; gone if ready.
@@ -86,7 +95,7 @@ impl<'a, T> Tasks<'a, T> {
             .position(|task| task.id == id)
             .expect("polled after its end");
         let task = &mut self.tasks[at];
-        task.woken.0.store(false, SeqCst);
+        task.woken.take();
         let waker = Waker::from(task.woken.clone());
         let output = task.future.as_mut().poll(&mut Context::from_waker(&waker));
         if output.is_ready() {
@@ -103,5 +112,16 @@ impl<'a, T> Tasks<'a, T> {
     pub fn ready(&self, which: usize) -> Option<Id> {
         let ready: Vec<_> = self.ids().filter(|id| self.is_woken(*id)).collect();
         (!ready.is_empty()).then(|| ready[which % ready.len()])
+    }
+
+    /// Polls whoever is woken until nobody is; what those that ended gave.
+    pub fn settle(&mut self) -> Vec<T> {
+        let mut ended = Vec::new();
+        while let Some(id) = self.ready(0) {
+            if let Poll::Ready(value) = self.poll(id) {
+                ended.push(value);
+            }
+        }
+        ended
     }
 }

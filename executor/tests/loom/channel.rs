@@ -1,45 +1,14 @@
-//! Models of the channel's races that its lock does not settle, explored as those in `loom` are.
-//!
-//! `CARGO_TARGET_DIR=target/loom CARGO_PROFILE_RELEASE_LTO=off RUSTFLAGS="--cfg loom" cargo test -p executor --release --test
-//! loom_channel`
-#![cfg(loom)]
+//! The channel's races that its lock does not settle.
 
 use std::{
-    future::Future,
-    pin::pin,
     sync::Arc,
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Waker},
 };
 
 use executor::{RawSpinLock, sync::channel};
-use loom::{sync::Notify, thread};
+use loom::thread;
 
-struct Parked(Notify);
-
-impl Wake for Parked {
-    fn wake(self: Arc<Self>) {
-        self.0.notify();
-    }
-}
-
-/// Polls when woken, and only then: a wake that is lost is a deadlock, which loom reports.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let parked = Arc::new(Parked(Notify::new()));
-    let waker = Waker::from(parked.clone());
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        parked.0.wait();
-    }
-}
-
-fn check(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(model);
-}
+use super::{block_on, check};
 
 /// One sender; values by way of the hand and of the queue arrive in order, and then the end.
 #[test]

@@ -1,7 +1,7 @@
 //! The bounded channel against a model of it: futures are polled and dropped by hand, as a generated list of steps says.
 //!
 //! That it can fail was tried by breaking the channel, one place at a time. What only threads can see is caught by the models
-//! in `loom_channel.rs`.
+//! in `tests/loom/channel.rs`.
 //!
 //! | broken | caught by |
 //! |---|---|
@@ -18,9 +18,6 @@
 //! | `HUNGRY` is stored relaxed | `a_channel_keeps_order_and_loses_no_wake` (loom) |
 //! | `FULL` is stored relaxed | `a_channel_keeps_order_and_loses_no_wake` (loom) |
 //! | `HUNGRY` is stored over `FULL` | `a_channel_keeps_order_and_loses_no_wake` (loom) |
-#![cfg(not(loom))]
-
-mod tasks;
 
 use std::{cell::RefCell, collections::VecDeque, task::Poll};
 
@@ -30,7 +27,7 @@ use executor::{
 };
 use proptest::prelude::*;
 
-use tasks::{Id, Tasks};
+use super::polling::{Id, Tasks};
 
 /// What the channel is: where values stand, who waits for a place, and who was given one.
 struct Model {
