@@ -30,7 +30,9 @@
 //! });
 //! ```
 //!
-//! A panic on any CPU, in a task or a handler, ends the run and is the caller's, with the seed in its message.
+//! A panic on any CPU, in a task or a handler, ends the run and is the caller's, with the seed in its message. When a run ends
+//! each CPU still comes to the end of its turn, in the seed's order. A task that loops for what another CPU is to do has to call
+//! [`Platform::relax`], or nobody else runs.
 
 extern crate std;
 
@@ -76,6 +78,8 @@ struct Cpu {
     device: bool,
     /// Within an interrupt handler.
     in_interrupt: bool,
+    /// Its thread has ended.
+    done: bool,
 }
 
 struct Inner {
@@ -111,12 +115,19 @@ impl Inner {
         cpu.timer_pending || cpu.ipi || cpu.device
     }
 
-    /// Who runs next; time jumps if nobody can.
-    fn choose(&mut self) -> usize {
+    /// One of those that have not come to their end, if there is one, whatever it waits for: the run is over.
+    fn choose_of_rest(&mut self) -> Option<usize> {
+        let rest: Vec<usize> = (0..self.cpus.len()).filter(|&n| !self.cpus[n].done).collect();
+        (!rest.is_empty()).then(|| rest[self.random(rest.len() as u64) as usize])
+    }
+
+    /// Who runs after CPU `own`; time jumps if nobody can.
+    fn choose(&mut self, own: usize) -> usize {
         loop {
-            if self.now >= self.until {
-                self.stopped = true;
-                return 0;
+            self.stopped |= self.now >= self.until;
+            if self.stopped {
+                // CPU 0 looks at what the others have left, alone.
+                return self.choose_of_rest().unwrap_or(own);
             }
             for cpu in &mut self.cpus {
                 if cpu.timer.is_some_and(|deadline| deadline <= self.now) {
@@ -153,16 +164,12 @@ impl World {
 
     /// Passes the baton on and waits to get it back.
     fn pass<'a>(&'a self, mut inner: MutexGuard<'a, Inner>, own: usize) -> MutexGuard<'a, Inner> {
-        let next = inner.choose();
-        if inner.stopped {
-            self.batons.iter().for_each(Condvar::notify_all);
-            return inner;
-        }
+        let next = inner.choose(own);
         if next != own {
             inner.active = next;
             self.batons[next].notify_one();
             inner = self.batons[own]
-                .wait_while(inner, |inner| inner.active != own && !inner.stopped)
+                .wait_while(inner, |inner| inner.active != own)
                 .unwrap_or_else(PoisonError::into_inner);
         }
         inner
@@ -242,6 +249,10 @@ impl Platform for Sim {
         interleave();
     }
 
+    fn relax() {
+        interleave();
+    }
+
     fn arm_timer(deadline: Option<u64>) {
         let (world, own) = me();
         world.lock().cpus[own].timer = deadline;
@@ -265,11 +276,9 @@ impl Platform for Sim {
 fn interleave() -> u64 {
     let (world, own) = me();
     let mut inner = world.lock();
-    if !inner.stopped {
-        let passed = inner.random(2000);
-        inner.now += passed;
-        inner = world.pass(inner, own);
-    }
+    let passed = inner.random(2000);
+    inner.now += passed;
+    inner = world.pass(inner, own);
     let now = inner.now;
     drop(inner);
     world.deliver(own);
@@ -380,8 +389,9 @@ impl Machine {
     /// it is. The executor, which is made for this run, is never freed.
     ///
     /// # Panics
-    /// If any CPU did; the message names the seed.
+    /// If any CPU did, or `look`; the message names the seed and the CPU. If the caller is a simulated CPU.
     pub fn run<T>(self, setup: impl FnOnce(), look: impl FnOnce() -> T) -> T {
+        assert!(ME.with(|me| me.borrow().is_none()), "a run within a run");
         let cpu = || Cpu {
             mode: Mode::Kernel,
             masked: false,
@@ -390,6 +400,7 @@ impl Machine {
             ipi: false,
             device: false,
             in_interrupt: false,
+            done: false,
         };
         let world = Arc::new(World {
             executor: Box::leak(Box::new(Executor::new())),
@@ -412,7 +423,7 @@ impl Machine {
                 scope.spawn(move || {
                     be(&world, own, || {
                         let inner = world.lock();
-                        let waiting = |inner: &mut Inner| inner.active != own && !inner.stopped;
+                        let waiting = |inner: &mut Inner| inner.active != own;
                         drop(world.batons[own].wait_while(inner, waiting));
                         run_cpu();
                     })
@@ -429,7 +440,7 @@ impl Machine {
         }
         match (result, world.lock().panic.take()) {
             (Some(result), None) => result,
-            (_, message) => panic!("seed {}: {}", self.seed, message.unwrap_or_default()),
+            (_, message) => panic!("seed {}, {}", self.seed, message.unwrap_or_default()),
         }
     }
 }
@@ -443,15 +454,22 @@ impl core::fmt::Debug for Machine {
     }
 }
 
-/// Does a CPU's work on the calling thread. If it panics the run is over.
+/// Does a CPU's work on the calling thread. If it panics the run is over. At the end another one has the baton.
 fn be(world: &Arc<World>, own: usize, work: impl FnOnce()) {
     ME.with(|me| *me.borrow_mut() = Some((world.clone(), own)));
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-        let mut inner = world.lock();
+    let result = catch_unwind(AssertUnwindSafe(work));
+    let mut inner = world.lock();
+    if let Err(panic) = result {
         inner.stopped = true;
-        inner.panic.get_or_insert_with(|| message(&*panic));
-        world.batons.iter().for_each(Condvar::notify_all);
+        let message = message(&*panic);
+        inner.panic.get_or_insert_with(|| std::format!("CPU {own}: {message}"));
     }
+    inner.cpus[own].done = true;
+    if let Some(next) = inner.choose_of_rest() {
+        inner.active = next;
+        world.batons[next].notify_one();
+    }
+    drop(inner);
     ME.with(|me| *me.borrow_mut() = None);
 }
 
@@ -468,6 +486,4 @@ fn run_cpu() {
         Sim::idle(|| executor.enter_idle());
         executor.exit_idle();
     }
-    let world = me().0;
-    world.batons.iter().for_each(Condvar::notify_all);
 }

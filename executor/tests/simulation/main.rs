@@ -12,12 +12,16 @@ mod wakes;
 
 use std::{
     future::Future,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use executor::{
-    Class, Executor, SpawnOptions, TaskInfo,
-    simulation::{Machine, Sim, executor, spin, stop},
+    Class, Executor, Platform, SpawnOptions, TaskInfo,
+    simulation::{Machine, Sim, clock, executor, random, spin, stop},
+    sleep_until,
 };
 
 const MS: u64 = 1_000_000;
@@ -45,17 +49,35 @@ fn arrive(done: &AtomicUsize, tasks: usize) {
 /// The same seed gives the same run.
 #[test]
 fn a_seed_replays() {
+    // Every poll of a sleeper and every interrupt: which, where and when, to the very end.
     let run = |seed| {
-        Machine::new(seed, 3, 100 * MS).run(
-            || (0..5).for_each(|_| spawn(options(Class::User), spin())),
-            || {
-                executor()
-                    .tasks()
-                    .map(|task| (task.polls, task.run_ns))
-                    .collect::<Vec<_>>()
+        let trace: Arc<Mutex<Vec<(usize, u32, u64)>>> = Arc::default();
+        let (interrupts, polls) = (trace.clone(), trace.clone());
+        let note = |trace: &Mutex<Vec<_>>, what| trace.lock().unwrap().push((what, Sim::cpu(), clock()));
+        let machine = Machine::new(seed, 3, 20 * MS).device(50, move || note(&interrupts, usize::MAX));
+        let ends = machine.run(
+            move || {
+                (0..3).for_each(|_| spawn(options(Class::User), spin()));
+                for n in 0..6 {
+                    let trace = polls.clone();
+                    spawn(options(Class::Service).cpu(n as u32 % 3), async move {
+                        loop {
+                            sleep_until::<Sim>(clock() + random(MS)).await;
+                            note(&trace, n);
+                        }
+                    });
+                }
             },
-        )
+            || {
+                let ends = executor().tasks().map(|task| (task.polls, task.run_ns));
+                ends.collect::<Vec<_>>()
+            },
+        );
+        let trace = trace.lock().unwrap().clone();
+        (trace, ends)
     };
-    assert_eq!(run(9), run(9));
-    assert_ne!(run(9), run(10));
+    for seed in 0..5 {
+        assert!(run(seed) == run(seed), "seed {seed}");
+        assert!(run(seed).0 != run(seed + 1).0, "seed {seed}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Everything at once, over many short runs.
 
 use std::{
-    panic::catch_unwind,
+    panic::{UnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
@@ -9,8 +9,8 @@ use std::{
 };
 
 use executor::{
-    Class, JoinError, TaskId,
-    simulation::{self, Machine, Sim, clock, executor, random, stop, stopped, visit_user},
+    Class, JoinError, Platform, TaskId,
+    simulation::{self, Machine, Sim, clock, executor, random, spin, stop, stopped, visit_user},
     sleep_until,
     sync::IrqCell,
     timeout, yield_now,
@@ -99,13 +99,14 @@ async fn supervise(counts: Arc<Counts>) {
 }
 
 /// Tasks of every class on three CPUs sleep, yield, run in user mode, are woken, aborted and moved at random, while a device
-/// interrupts. Each future is dropped once and each join answered once, before the machine comes to rest.
+/// interrupts. Each future is dropped once, each join is answered once, no interrupt is lost: or the run would end by its time,
+/// with something undone.
 #[test]
 fn a_storm_leaves_nothing_behind() {
     simulation::seeds(0..600, |seed| {
         let counts = Arc::new(Counts::default());
         let line = Arc::new(IrqCell::new());
-        let (device, raised) = (line.clone(), counts.clone());
+        let (device, serving, raised) = (line.clone(), line.clone(), counts.clone());
         let handler = move || {
             raised.interrupts.fetch_add(1, SeqCst);
             device.signal();
@@ -116,7 +117,7 @@ fn a_storm_leaves_nothing_behind() {
                 spawn(options(Class::Service).cpu(0), supervise(supervised));
                 spawn(options(Class::Driver).cpu(seed as u32 % 3), async move {
                     while !stopped() {
-                        driver.served.fetch_add(line.wait().await.into(), SeqCst);
+                        driver.served.fetch_add(serving.wait().await.into(), SeqCst);
                     }
                 });
             },
@@ -137,23 +138,51 @@ fn a_storm_leaves_nothing_behind() {
     });
 }
 
-/// A panic on any CPU ends the run and names the seed.
+/// What a run panics with.
+fn panic_of(run: impl FnOnce() + UnwindSafe) -> String {
+    let panic = catch_unwind(run).unwrap_err();
+    *panic.downcast::<String>().unwrap()
+}
+
+/// A panic anywhere ends the run and names seed and CPU, also while another CPU spins for what the panicked one should have
+/// done.
 #[test]
 fn a_panic_is_the_caller_s_and_names_the_seed() {
-    let run = || {
+    let in_task = panic_of(|| {
         Machine::new(77, 3, 100 * MS).run(
             || {
-                spawn(options(Class::Service).cpu(2), async {
+                let promised = Arc::new(AtomicUsize::new(0));
+                let waits = promised.clone();
+                spawn(options(Class::Service).cpu(1), async move {
+                    while promised.load(SeqCst) == 0 && !stopped() {
+                        Sim::relax();
+                    }
+                });
+                spawn(options(Class::Service).cpu(2), async move {
                     sleep_until::<Sim>(clock() + MS).await;
-                    panic!("on purpose");
+                    assert_eq!(waits.load(SeqCst), 1, "on purpose");
+                    waits.store(1, SeqCst);
                 });
             },
             || (),
         );
-    };
-    let panic = catch_unwind(run).unwrap_err();
-    assert_eq!(
-        panic.downcast_ref::<String>().map(String::as_str),
-        Some("seed 77: on purpose")
+    });
+    assert!(
+        in_task.starts_with("seed 77, CPU 2: ") && in_task.contains("on purpose"),
+        "{in_task}"
     );
+    let in_handler = panic_of(|| {
+        let machine = Machine::new(5, 2, 100 * MS).device(5, || panic!("in a handler"));
+        machine.run(|| spawn(options(Class::User), spin()), || ());
+    });
+    assert!(
+        in_handler.starts_with("seed 5, CPU ") && in_handler.ends_with(": in a handler"),
+        "{in_handler}"
+    );
+    let in_setup = panic_of(|| Machine::new(6, 3, MS).run(|| panic!("at first"), || ()));
+    assert_eq!(in_setup, "seed 6, CPU 0: at first");
+    let in_look = panic_of(|| Machine::new(7, 3, MS).run(|| (), || panic!("at last")));
+    assert_eq!(in_look, "seed 7, CPU 0: at last");
+    let nested = panic_of(|| Machine::new(8, 1, MS).run(|| Machine::new(9, 1, MS).run(|| (), || ()), || ()));
+    assert_eq!(nested, "seed 8, CPU 0: a run within a run");
 }

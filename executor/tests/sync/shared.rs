@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `OnceCell` does not look again once it has the permit | `a_once_cell_is_filled_once_whoever_is_dropped` |
 //! | `OnceCell` fills and wakes nobody | `a_once_cell_is_filled_once_whoever_is_dropped` |
-//! | `watch` wakes one of those who wait | `a_watcher_sees_the_latest_value` |
+//! | a `Feed` that changes wakes one of those who wait | `a_watcher_sees_the_latest_value` |
+//! | a nudge that comes back is added to the one that is kept | `a_nudge_that_comes_back_is_one_with_the_one_that_is_kept` |
 //! | `broadcast` forgets how many are gone | `a_broadcast_reaches_everybody_in_order` |
 //! | `List::rekey` takes those again that it has moved, or not the first ones | `waiters_move_in_order` |
 
