@@ -13,7 +13,7 @@ use core::{
     task::{Context, Poll},
 };
 
-use executor::{Class, SpawnOptions, sleep_until, sync::IrqCell};
+use executor::{AbortOnDrop, Class, SpawnOptions, sleep_until, sync::IrqCell};
 use hal::{
     arch::{Cpu, controller},
     traits::{CpuOps, InterruptController, Shutdown, Trigger},
@@ -44,6 +44,59 @@ impl<F: Future + Unpin> Future for Stamped<'_, F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         self.at.store(rt::now(), Ordering::Relaxed);
         Pin::new(&mut self.future).poll(context)
+    }
+}
+
+/// What a driver waits for, again and again.
+trait Source: Send + 'static {
+    fn next(&mut self) -> impl Future<Output = u32> + Send;
+}
+
+impl Source for Line {
+    fn next(&mut self) -> impl Future<Output = u32> + Send {
+        Line::wait(self)
+    }
+}
+
+impl Source for Arc<IrqCell> {
+    fn next(&mut self) -> impl Future<Output = u32> + Send {
+        IrqCell::wait(self)
+    }
+}
+
+/// A driver that says when it was polled for what it waits for. Ends with this.
+struct Driver {
+    polled: Arc<AtomicU64>,
+    served: Arc<IrqCell>,
+    _task: AbortOnDrop<(), Machine>,
+}
+
+impl Driver {
+    fn spawn(options: SpawnOptions, mut source: impl Source) -> Result<Self> {
+        let (polled, served) = (Arc::new(AtomicU64::new(0)), Arc::new(IrqCell::new()));
+        let (at, done) = (polled.clone(), served.clone());
+        let serve = async move {
+            loop {
+                let mut wait = pin!(source.next());
+                Stamped {
+                    future: wait.as_mut(),
+                    at: &at,
+                }
+                .await;
+                done.signal();
+            }
+        };
+        Ok(Self {
+            polled,
+            served,
+            _task: rt::executor().spawn(options, serve)?.abort_on_drop(),
+        })
+    }
+
+    /// Waits until it is served; how long after `start` it was polled.
+    async fn polled_since(&self, start: u64) -> u64 {
+        self.served.wait().await;
+        self.polled.load(Ordering::Relaxed).saturating_sub(start)
     }
 }
 
@@ -92,35 +145,19 @@ fn dawdle(n: usize) {
 async fn from_interrupt() -> Result<[u64; SAMPLES]> {
     let mut samples = [0; SAMPLES];
     let line = UNUSED_LINES.iter().find_map(|number| unused(*number));
-    let mut line = line.ok_or(Errno::ENXIO)?;
+    let line = line.ok_or(Errno::ENXIO)?;
     let number = line.number();
     let raising = cost_of_raising(number);
-    let polled = Arc::new(AtomicU64::new(0));
-    let served = Arc::new(IrqCell::new());
-    let (at, done) = (polled.clone(), served.clone());
-    let driver = rt::executor().spawn(SpawnOptions::new(Class::Driver, "measured"), async move {
-        loop {
-            let mut wait = pin!(line.wait());
-            Stamped {
-                future: wait.as_mut(),
-                at: &at,
-            }
-            .await;
-            done.signal();
-        }
-    })?;
+    let driver = Driver::spawn(SpawnOptions::new(Class::Driver, "measured"), line)?;
     for (n, sample) in samples.iter_mut().enumerate() {
         // Until the driver waits, and has answered whatever came before.
         sleep_until::<Machine>(rt::now() + 20_000).await;
-        served.take();
+        driver.served.take();
         dawdle(n);
         let raised = rt::now();
         controller().raise(number);
-        served.wait().await;
-        let distance = polled.load(Ordering::Relaxed).saturating_sub(raised);
-        *sample = distance.saturating_sub(raising);
+        *sample = driver.polled_since(raised).await.saturating_sub(raising);
     }
-    driver.abort();
     Ok(samples)
 }
 
@@ -166,29 +203,15 @@ async fn from_other_cpu() -> Result<[u64; SAMPLES]> {
         .and_then(|id| rt::executor().task(id))
         .map_or(0, |task| task.cpu);
     let other = cpu::online_cpus().find(|cpu| *cpu != here).ok_or(Errno::ENXIO)?;
-    let polled = Arc::new(AtomicU64::new(0));
-    let (call, answer) = (Arc::new(IrqCell::new()), Arc::new(IrqCell::new()));
-    let (at, called, answering) = (polled.clone(), call.clone(), answer.clone());
-    let driver = rt::executor().spawn(SpawnOptions::new(Class::Driver, "measured").cpu(other), async move {
-        loop {
-            let mut wait = pin!(called.wait());
-            Stamped {
-                future: wait.as_mut(),
-                at: &at,
-            }
-            .await;
-            answering.signal();
-        }
-    })?;
+    let call = Arc::new(IrqCell::new());
+    let driver = Driver::spawn(SpawnOptions::new(Class::Driver, "measured").cpu(other), call.clone())?;
     for (n, sample) in samples.iter_mut().enumerate() {
         // Until both sleep.
         sleep_until::<Machine>(rt::now() + 100_000).await;
         dawdle(n);
         let woken = rt::now();
         call.signal();
-        answer.wait().await;
-        *sample = polled.load(Ordering::Relaxed).saturating_sub(woken);
+        *sample = driver.polled_since(woken).await;
     }
-    driver.abort();
     Ok(samples)
 }
