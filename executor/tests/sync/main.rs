@@ -3,7 +3,10 @@
 
 #![cfg(not(loom))]
 
+mod cancelling;
 mod channel;
+mod exploring;
+mod machine;
 mod polling;
 mod queues;
 mod shared;

@@ -104,6 +104,14 @@ impl<'a, T> Tasks<'a, T> {
         output
     }
 
+    /// Polls with another waker than before, as if it went to another task: whom the old one wakes does not count.
+    pub fn poll_anew(&mut self, id: Id) -> Poll<T> {
+        if let Some(task) = self.tasks.iter_mut().find(|task| task.id == id) {
+            task.woken = Arc::default();
+        }
+        self.poll(id)
+    }
+
     pub fn drop(&mut self, id: Id) {
         self.tasks.retain(|task| task.id != id);
     }
