@@ -79,9 +79,13 @@ pub fn waker<P: Platform>(number: u64) -> ManuallyDrop<Waker> {
     ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(data, Table::<P>::TABLE)) })
 }
 
-/// The number of a waker of this executor; `None` for any other kind. A waker of this executor may be taken for another
-/// kind (a table can exist twice), never the other way round.
+/// The number of a waker of this executor; `None` for any other kind.
+///
+/// A table may exist once in each of the units that a crate is compiled in, so a table at another place is compared by what it
+/// holds: tables of equal functions do the same. (Should the functions exist twice as well, a waker of this executor is taken for
+/// another kind, and is kept as a whole.)
 #[inline]
 pub fn number<P: Platform>(waker: &Waker) -> Option<u64> {
-    core::ptr::eq(waker.vtable(), Table::<P>::TABLE).then(|| waker.data().addr() as u64)
+    let ours = core::ptr::eq(waker.vtable(), Table::<P>::TABLE) || *waker.vtable() == *Table::<P>::TABLE;
+    ours.then(|| waker.data().addr() as u64)
 }

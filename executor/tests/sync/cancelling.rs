@@ -36,13 +36,10 @@
 //! | `IrqCell` forgets signals when it begins to wait | `an_interrupt_is_heard` |
 //! | a dropped `Sleep` stays in the wheel | `a_sleep_ends_in_time`, `a_wait_with_a_deadline_gives_up` |
 //! | `Sleep` keeps the first foreign waker | `a_sleep_ends_in_time`, `a_wait_with_a_deadline_gives_up` |
-//! | `Sleep` keeps the number of the first waker (*) | `a_sleep_ends_in_time`, `a_wait_with_a_deadline_gives_up` |
-//! | `Sleep::reset` leaves its entry (*) | `a_sleep_ends_in_time` |
-//! | `JoinHandle` keeps the first foreign waker, or the number of the first (*) | `a_join_is_told_the_end` |
+//! | `Sleep` keeps the number of the first waker | `a_sleep_ends_in_time`, `a_wait_with_a_deadline_gives_up` |
+//! | `Sleep::reset` leaves its entry | `a_sleep_ends_in_time` |
+//! | `JoinHandle` keeps the first foreign waker, or the number of the first | `a_join_is_told_the_end` |
 //! | a dropped `JoinHandle` keeps the slot | `a_join_is_told_the_end` |
-//!
-//! (*) Seen if built with `CARGO_PROFILE_TEST_CODEGEN_UNITS=1`: in several units the table of the executor's wakers may
-//! exist twice, and those of one unit are foreign to another.
 
 use std::{
     cell::{Cell, RefCell},
