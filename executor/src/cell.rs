@@ -113,7 +113,10 @@ impl<F: Future> Of<F> {
         // SAFETY: the stage never moves, and the future is dropped in place.
         match unsafe { Pin::new_unchecked(future) }.poll(context) {
             Poll::Ready(output) => {
-                *stage = Stage::Empty;
+                // The future goes first, the output comes after, should dropping the one panic.
+                if needs_drop::<F>() {
+                    *stage = Stage::Empty;
+                }
                 *stage = Stage::Output(output);
                 Poll::Ready(())
             }

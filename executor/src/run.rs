@@ -120,7 +120,9 @@ impl<P: Platform> Executor<P> {
             for _ in 0..BATCH {
                 let Some(task) = fifo.pop::<P>(&self.slab) else { break };
                 self.poll_queued(cpu, task);
-                self.serve(me, cpu, READY & !GROUP_BITS);
+                if cpu.woken_drivers.get() != 0 || cpu.ready.peek(READY & !GROUP_BITS) != 0 {
+                    self.serve(me, cpu, READY & !GROUP_BITS);
+                }
             }
         }
         let polls = cpu.counts.polls.get().wrapping_sub(before);
@@ -418,6 +420,18 @@ impl<P: Platform> Executor<P> {
 
     #[inline]
     fn complete(&self, cpu: &PerCpu<P>, task: Task<'_>) {
+        if !task.is_queued() && task.state().complete_alone() {
+            // SAFETY: nobody else refers to the task, and its generation has ended.
+            unsafe { task.drop_rest(true) };
+            self.slab.free(task, Some(&cpu.tasks));
+        } else {
+            self.complete_for_others(cpu, task);
+        }
+    }
+
+    /// As [`Executor::complete`], for a task that others refer to. Apart, so that the other is short.
+    #[inline(never)]
+    fn complete_for_others(&self, cpu: &PerCpu<P>, task: Task<'_>) {
         let left = task.state().complete(task.is_queued());
         if left.wake_joiner {
             // Of this task, or of the slot's next: see `join`.

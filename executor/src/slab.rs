@@ -210,9 +210,10 @@ impl<T: Slot> Slab<T> {
     #[inline]
     pub const unsafe fn rest(number: u32, slot: NonNull<T>) -> NonNull<T::Rest> {
         let index = number as usize & ((1 << Self::SHIFT) - 1);
-        let offset = Self::PARTS.0 + index * size_of::<T::Rest>() - index * size_of::<T>();
+        let difference = size_of::<T::Rest>() as isize - size_of::<T>() as isize;
+        let offset = Self::PARTS.0 as isize + index as isize * difference;
         // SAFETY: from the slot back to its chunk, and on to the other array, by the chunk's layout.
-        unsafe { slot.byte_add(offset).cast() }
+        unsafe { slot.byte_offset(offset).cast() }
     }
 
     /// Takes a free slot, growing the slab if there is none; `None` if there is no memory. `cache` is the calling CPU's.

@@ -52,6 +52,11 @@ const fn generation_of(word: u64) -> u32 {
     (word >> 32) as u32
 }
 
+/// The word of a free slot, after that of its last task.
+const fn retired(word: u64) -> u64 {
+    ((word >> 32) + 1) << 32
+}
+
 /// The word.
 pub struct State(AtomicU64);
 
@@ -168,8 +173,7 @@ impl State {
     #[inline]
     pub fn retire(&self) -> bool {
         let word = self.0.load(Relaxed);
-        let generation = generation_of(word).wrapping_add(1);
-        self.0.store((generation as u64) << 32, Release);
+        self.0.store(retired(word), Release);
         word & COMPLETE != 0
     }
 
@@ -278,6 +282,15 @@ impl State {
     /// The slot's generation.
     pub fn generation(&self) -> u32 {
         generation_of(self.0.load(Relaxed))
+    }
+
+    /// The future is gone, of a task that does not stand in its CPU's list. True if nobody refers to it: then its generation
+    /// has ended, and the caller frees the slot. Else nothing has changed.
+    #[inline]
+    pub fn complete_alone(&self) -> bool {
+        let word = self.0.load(Relaxed);
+        let alone = word & (LINKED | HANDLE | FOREIGN) == 0;
+        alone && self.0.compare_exchange(word, retired(word), AcqRel, Relaxed).is_ok()
     }
 
     /// The future is gone. `marked` says that the task stands in its CPU's list.

@@ -444,13 +444,25 @@ impl<'a> Task<'a> {
     #[inline]
     pub unsafe fn retire(self) {
         // SAFETY: by this function's contract nobody else reaches the slot any more.
-        let vtable = unsafe { self.body().vtable.with(Option::take) };
         let ended = self.head().state.retire();
-        if let Some(vtable) = vtable
-            && !(ended && vtable.ends_clean)
-        {
-            // SAFETY: as above, and the space was filled when the vtable was set.
-            unsafe { (vtable.free)(&self.body().space) };
+        // SAFETY: as above.
+        unsafe { self.drop_rest(ended) };
+    }
+
+    /// Drops what is left of a task whose generation has ended; `ended`: after its future had.
+    ///
+    /// # Safety
+    /// As for [`Task::retire`]; once.
+    #[inline]
+    pub unsafe fn drop_rest(self, ended: bool) {
+        // SAFETY: nobody else reaches the slot any more. The space was filled when the vtable was set, and is filled anew before
+        // the slot is a task's again.
+        unsafe {
+            if let Some(vtable) = self.vtable()
+                && !(ended && vtable.ends_clean)
+            {
+                (vtable.free)(&self.body().space);
+            }
         }
     }
 }
