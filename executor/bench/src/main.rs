@@ -27,10 +27,10 @@ struct Options {
     /// Small populations and short rounds: whether it works, not how fast it is
     #[arg(long)]
     quick: bool,
-    /// Only rows whose name contains this
+    /// Only the row of this name, or those whose name contains this
     #[arg(long)]
     only: Option<String>,
-    /// Only contenders whose name contains this: for a profiler
+    /// Only the contender of this name, or those whose name contains this: for a profiler
     #[arg(long)]
     peer: Option<String>,
     /// Where the samples go, as JSON; standard output if left out
@@ -56,11 +56,10 @@ fn measure(options: &Options) -> Result<bool> {
     } else {
         run::Scale::FULL
     };
-    let rows = rows::all().into_iter().filter(|row| {
-        let wanted = options.only.as_deref();
-        wanted.is_none_or(|wanted| row.id.contains(wanted))
-    });
-    let report = run::run(rows.collect(), &scale, options.runs.max(1), options.peer.as_deref());
+    let mut rows = rows::all();
+    let names: Vec<_> = rows.iter().map(|row| row.id).collect();
+    rows.retain(|row| run::chosen(row.id, options.only.as_deref(), &names));
+    let report = run::run(rows, &scale, options.runs.max(1), options.peer.as_deref());
     let text = serde_json::to_string_pretty(&report.json)?;
     match &options.out {
         Some(path) => fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?,

@@ -95,13 +95,19 @@ impl Plan {
     }
 }
 
+/// Whether a name is among those that the filter asks for: the one that is so called, or if there is none all in whose name it
+/// occurs.
+pub fn chosen(name: &str, filter: Option<&str>, all: &[&str]) -> bool {
+    filter.is_none_or(|filter| name == filter || (name.contains(filter) && !all.contains(&filter)))
+}
+
 /// What came of a run.
 pub struct Report {
     pub json: Value,
     pub failures: Vec<String>,
 }
 
-/// Runs the rows, one after the other, each in rounds; of each the contenders whose name contains `peer`.
+/// Runs the rows, one after the other, each in rounds; of each the contenders that `peer` [chooses](chosen).
 pub fn run(plans: Vec<Plan>, scale: &Scale, runs: usize, peer: Option<&str>) -> Report {
     let bar = ProgressBar::new(plans.len() as u64 * 1000);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} % {elapsed} {msg}") {
@@ -114,8 +120,8 @@ pub fn run(plans: Vec<Plan>, scale: &Scale, runs: usize, peer: Option<&str>) -> 
     for (number, plan) in plans.into_iter().enumerate() {
         bar.set_message(plan.id);
         let mut row = (plan.build)(scale);
-        row.cells
-            .retain(|cell| peer.is_none_or(|peer| cell.peer.contains(peer)));
+        let peers: Vec<_> = row.cells.iter().map(|cell| cell.peer).collect();
+        row.cells.retain(|cell| chosen(cell.peer, peer, &peers));
         let rounds = runs.div_ceil(row.share);
         let report = |done: usize| bar.set_position((number * 1000 + done * 1000 / (rounds + 1)) as u64);
         rows.push(run_row(plan.id, row, rounds, &mut dice, &mut failures, report));
@@ -164,10 +170,13 @@ fn run_row(
         .map(|((cell, samples), broken)| {
             let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
             let allocations = samples.last().and_then(|sample| sample.allocations);
+            let operations = samples.last().map(|sample| sample.operations);
             match (&cell.case, broken) {
                 (Err(why), _) => json!({ "peer": cell.peer, "absent": why }),
                 (Ok(_), Some(error)) => json!({ "peer": cell.peer, "failed": error }),
-                (Ok(_), None) => json!({ "peer": cell.peer, "samples": values, "allocations": allocations }),
+                (Ok(_), None) => json!({
+                    "peer": cell.peer, "samples": values, "allocations": allocations, "operations": operations
+                }),
             }
         });
     let cells: Vec<Value> = cells.collect();
@@ -231,6 +240,7 @@ mod tests {
         Sample {
             value,
             allocations: None,
+            operations: 1,
         }
     }
 

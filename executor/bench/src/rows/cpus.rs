@@ -88,6 +88,7 @@ fn cross_case<P: Spinning>(hits: u64) -> Case {
         Ok(Sample {
             value: table.spent.load(Relaxed) as f64 / hits as f64,
             allocations: None,
+            operations: hits,
         })
     })
 }
@@ -162,5 +163,6 @@ fn sample(gates: &[&Gate], times: u64, spent: Duration) -> Result<Sample> {
     Ok(Sample {
         value: spent.as_nanos() as f64 / polls as f64,
         allocations: None,
+        operations: polls,
     })
 }

@@ -231,6 +231,7 @@ fn bytes_case<P: Peer>() -> Case {
         Ok(Sample {
             value: spent as f64 / MEASURED as f64,
             allocations: None,
+            operations: MEASURED as u64,
         })
     })
 }

@@ -173,6 +173,7 @@ fn bytes_case<T: Timers>() -> Case {
         Ok(Sample {
             value: spent as f64 / MEASURED as f64 + T::POOLED as f64,
             allocations: None,
+            operations: MEASURED as u64,
         })
     })
 }
