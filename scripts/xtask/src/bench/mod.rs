@@ -1,5 +1,6 @@
 //! `scripts/bench`: runs suites that measure, and shows what came of them: a table, a JSON file with every sample, a plot.
 
+mod count;
 mod guest;
 mod plot;
 mod report;
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use report::Suite;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// What can be measured.
@@ -41,6 +42,9 @@ pub struct Bench {
     /// Instead: in the kernel, counted in instructions by an emulator, on both architectures
     #[arg(long, conflicts_with_all = ["runs", "quick", "maitake", "only"])]
     guest: bool,
+    /// Instead: every operation on one thread counted in instructions, by valgrind
+    #[arg(long, conflicts_with_all = ["runs", "quick", "maitake", "guest"])]
+    count: bool,
 }
 
 impl Bench {
@@ -66,11 +70,15 @@ impl Bench {
                 Name::Executor => self.executor(&samples)?,
             };
             let text = fs::read(&samples).context("the suite left no samples")?;
-            suites.push(serde_json::from_slice::<Suite>(&text).context("the suite's samples make no sense")?);
+            let suite = serde_json::from_slice::<Suite>(&text).context("the suite's samples make no sense")?;
             fs::remove_file(&samples)?;
+            suites.push(match name {
+                Name::Executor if self.count => count::executor(&self.program()?, &suite)?,
+                Name::Executor => suite,
+            });
         }
         for suite in &suites {
-            if self.guest {
+            if self.guest || self.count {
                 println!("{}", table::details(suite));
                 continue;
             }
@@ -86,8 +94,8 @@ impl Bench {
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Builds and runs the executor's benchmark; whether every cell was measured.
-    fn executor(&self, samples: &Path) -> Result<bool> {
+    /// Builds the executor's benchmark; where it is.
+    fn program(&self) -> Result<PathBuf> {
         let mut build = project::cargo();
         build.args(["build", "--package", "executor-bench", "--profile", "measure"]);
         if self.maitake {
@@ -96,13 +104,17 @@ impl Bench {
         }
         let programs = project::build(&mut build)?;
         let program = programs.into_iter().find(|program| program.name == "executor-bench");
-        let program = program.context("cargo named no benchmark")?;
-        let mut command = Command::new(program.path);
+        Ok(program.context("cargo named no benchmark")?.path)
+    }
+
+    /// Runs the executor's benchmark; whether every cell was measured.
+    fn executor(&self, samples: &Path) -> Result<bool> {
+        let mut command = Command::new(self.program()?);
         command.arg("--out").arg(samples);
         if let Some(runs) = self.runs {
             command.arg(format!("--runs={runs}"));
         }
-        if self.quick {
+        if self.quick || self.count {
             command.arg("--quick");
         }
         if let Some(only) = &self.only {

@@ -58,6 +58,9 @@ pub struct Cell {
     /// Allocations for one operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocations: Option<f64>,
+    /// Operations of a round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<u64>,
     /// Why it cannot do this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<String>,
