@@ -99,14 +99,8 @@ impl<P: Platform> Executor<P> {
     /// within a poll.
     pub fn turn(&self) -> bool {
         let Some((me, cpu)) = self.here() else { return false };
-        if cpu.turning.get() == 0 {
-            if self.has_left(me) {
-                return false;
-            }
-            cpu.turning.set(1);
-            cpu.since.set(P::now());
-            cpu.spin.set(P::SPIN);
-            self.online.fetch_or(1 << me, AcqRel);
+        if cpu.turning.get() == 0 && !self.begin(me, cpu) {
+            return false;
         }
         if cpu.summoned.get() != 0 && self.answer_summons(me, cpu) {
             return false;
@@ -116,17 +110,44 @@ impl<P: Platform> Executor<P> {
         }
         let before = cpu.counts.polls.get();
         let bits = self.serve(me, cpu, READY);
+        if !cpu.fifos.iter().all(Fifo::is_empty) {
+            self.turn_lists(me, cpu);
+        }
+        let polls = cpu.counts.polls.get().wrapping_sub(before);
+        self.turn_user(me, cpu, polls) || polls != 0 || bits != 0 || self.steal(me, cpu)
+    }
+
+    /// The first turn of the calling CPU. False if it has left.
+    #[cold]
+    fn begin(&self, me: u32, cpu: &PerCpu<P>) -> bool {
+        if self.has_left(me) {
+            return false;
+        }
+        cpu.turning.set(1);
+        cpu.since.set(P::now());
+        cpu.spin.set(P::SPIN);
+        self.online.fetch_or(1 << me, AcqRel);
+        true
+    }
+
+    /// Step 2. Apart, as what follows it in a turn is, so that a turn for a driver alone is short.
+    #[inline(never)]
+    fn turn_lists(&self, me: u32, cpu: &PerCpu<P>) {
         for fifo in &cpu.fifos {
             for _ in 0..BATCH {
                 let Some(task) = fifo.pop::<P>(&self.slab) else { break };
                 self.poll_queued(cpu, task);
                 if cpu.woken_drivers.get() != 0 || cpu.ready.peek(READY & !GROUP_BITS) != 0 {
-                    self.serve(me, cpu, READY & !GROUP_BITS);
+                    self.serve_between(me, cpu);
                 }
             }
         }
-        let polls = cpu.counts.polls.get().wrapping_sub(before);
-        self.turn_user(me, cpu, polls) || polls != 0 || bits != 0 || self.steal(me, cpu)
+    }
+
+    /// Step 1 after a poll of step 2.
+    #[inline(never)]
+    fn serve_between(&self, me: u32, cpu: &PerCpu<P>) {
+        self.serve(me, cpu, READY & !GROUP_BITS);
     }
 
     /// Whether something goes before user tasks.
@@ -138,7 +159,7 @@ impl<P: Platform> Executor<P> {
     }
 
     /// Step 1: of what is ready, that of `bits`. What there was.
-    #[inline]
+    #[inline(always)]
     fn serve(&self, me: u32, cpu: &PerCpu<P>, bits: u64) -> u64 {
         let woken = cpu.woken_drivers.get();
         if woken != 0 {
@@ -260,7 +281,18 @@ impl<P: Platform> Executor<P> {
 
     /// Step 3, after so many polls in this turn.
     fn turn_user(&self, me: u32, cpu: &PerCpu<P>, polls: u64) -> bool {
-        if cpu.runnable.load(Relaxed) == 0 || cpu.user.with(|queue| queue.len()) == 0 {
+        if cpu.runnable.load(Relaxed) == 0 {
+            cpu.passed_polls.set(0);
+            cpu.passed_since.set(NEVER);
+            return false;
+        }
+        self.turn_runnable(me, cpu, polls)
+    }
+
+    /// As [`Executor::turn_user`], where a user task is or was ready.
+    #[inline(never)]
+    fn turn_runnable(&self, me: u32, cpu: &PerCpu<P>, polls: u64) -> bool {
+        if cpu.user.with(|queue| queue.len()) == 0 {
             cpu.passed_polls.set(0);
             cpu.passed_since.set(NEVER);
             return false;
