@@ -224,6 +224,17 @@ impl<P: Platform> Executor<P> {
 
     #[inline]
     fn wake_driver(&self, cpu: u32, driver: u32) {
+        match self.task_cpu() {
+            Some((me, here)) if me == cpu && driver < DIRECT && !self.is_timed() => {
+                here.woken_drivers.set(here.woken_drivers.get() | 1 << driver);
+            }
+            _ => self.wake_driver_elsewhere(cpu, driver),
+        }
+    }
+
+    /// As [`Executor::wake_driver`], also from elsewhere, or timed. Apart, so that the other is short.
+    #[inline(never)]
+    fn wake_driver_elsewhere(&self, cpu: u32, driver: u32) {
         if self.is_timed() {
             self.note_driver_wake(cpu, driver);
         }

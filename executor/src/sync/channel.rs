@@ -154,6 +154,13 @@ impl<R, T> Shared<R, T> {
             self.hand_state.store(FULL, Release);
             return state.receiver.clone();
         }
+        self.push_back(state, value)
+    }
+
+    /// Puts a value into a place that the caller has; the receiver to wake. Apart, as all that a receiver which keeps up needs
+    /// not: what it does need is then short.
+    #[inline(never)]
+    fn push_back(&self, state: &mut State<T>, value: T) -> Option<Waker> {
         // Within the reserved capacity: no allocation under the lock.
         state.queue.push_back(value);
         if state.queue.len() > 1 {
@@ -316,6 +323,7 @@ impl<R: RawMutex, T> Send<'_, R, T> {
 impl<R: RawMutex, T> Future for Send<'_, R, T> {
     type Output = Result<(), Closed<T>>;
 
+    #[inline(never)]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: the node is pinned with the future and not moved; the value is moved out, and never pinned.
         let this = unsafe { self.get_unchecked_mut() };
@@ -390,6 +398,7 @@ impl<R: RawMutex, T> Receiver<R, T> {
     }
 
     /// Looks into the queue; registers if there is nothing.
+    #[inline(never)]
     fn receive_locked(&mut self, waker: &Waker) -> Poll<Option<T>> {
         match self.try_receive() {
             Ok(value) => return Poll::Ready(Some(value)),
