@@ -142,7 +142,7 @@ impl<P: Platform> Executor<P> {
         Ok(id)
     }
 
-    #[inline]
+    #[inline(always)]
     fn choose_cpu(&self, options: &SpawnOptions) -> Option<u32> {
         let chosen = match options.cpu {
             Some(cpu) => cpu,

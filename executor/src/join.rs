@@ -30,30 +30,19 @@ use crate::{
 /// ended drops the output here. Task context.
 #[must_use = "dropping the handle detaches the task"]
 pub struct JoinHandle<T, P: Platform> {
-    id: TaskId,
-    registered: Registered,
+    /// Which task, and [`OVER`]. One word, so that a handle is moved at once: what it has left in the task's header, that says.
+    id: u64,
     output: PhantomData<fn() -> (T, P)>,
 }
 
-/// What the task's header holds of the handle's.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Registered {
-    /// Nothing.
-    No,
-    /// A number.
-    Number(u64),
-    /// A waker.
-    Foreign,
-    /// The output was taken, and the slot is no longer the handle's.
-    Over,
-}
+/// The output was taken, and the slot is no longer the handle's. A bit that no identity has.
+const OVER: u64 = 1 << 63;
 
 impl<T, P: Platform> JoinHandle<T, P> {
     /// The task was spawned with a future of output `T`, and its state says that it has a handle.
     pub(crate) fn new(id: TaskId) -> Self {
         Self {
-            id,
-            registered: Registered::No,
+            id: id.as_u64(),
             output: PhantomData,
         }
     }
@@ -62,19 +51,23 @@ impl<T, P: Platform> JoinHandle<T, P> {
         // The slot exists, and stays this task's as long as the handle has not joined it.
         P::executor()
             .slab
-            .get(self.id.slot())
+            .get(self.id().slot())
             .expect("a join handle's slot exists")
     }
 
     /// Which task.
     pub fn id(&self) -> TaskId {
-        self.id
+        TaskId(self.id & !OVER)
+    }
+
+    fn is_over(&self) -> bool {
+        self.id & OVER != 0
     }
 
     /// Asks for the task to be ended; see [`Executor::abort`](crate::Executor::abort). Await the handle to know that the
     /// future is gone.
     pub fn abort(&self) {
-        P::executor().abort(self.id);
+        P::executor().abort(self.id());
     }
 
     /// Lets the task run on with nobody waiting.
@@ -82,42 +75,40 @@ impl<T, P: Platform> JoinHandle<T, P> {
 
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
-        self.registered == Registered::Over || self.task().state().ended() != Ended::No
+        self.is_over() || self.task().state().ended() != Ended::No
     }
 
     /// Has the completer wake `waker`, unless the task has ended.
     #[inline]
-    fn register(&mut self, task: Task<'_>, waker: &Waker) -> Ended {
+    fn register(&self, task: Task<'_>, waker: &Waker) -> Ended {
         let Some(number) = waker::number::<P>(waker) else {
             return self.register_foreign(task, waker);
         };
-        if self.registered == Registered::Number(number) {
-            return Ended::No;
+        if task.state().has_joiner() && task.joiner.load(Relaxed) == number {
+            // Left there by this handle; whoever sees the end wakes it, or has.
+            return task.state().ended();
         }
-        self.registered = Registered::Number(number);
         task.joiner.store(number, Relaxed);
         task.state().leave_joiner()
     }
 
-    fn register_foreign(&mut self, task: Task<'_>, waker: &Waker) -> Ended {
+    fn register_foreign(&self, task: Task<'_>, waker: &Waker) -> Ended {
         let ended = task.state().withdraw_foreign();
         if ended != Ended::No {
             return ended;
         }
         // SAFETY: `FOREIGN` and `COMPLETE` are clear, and only this handle sets `FOREIGN`.
         drop(unsafe { task.replace_foreign(Some(waker.clone())) });
-        self.registered = Registered::Foreign;
         task.state().leave_foreign()
     }
 
     /// The task has ended: gives the slot back, or leaves it to who still uses it.
     fn leave(&mut self, task: Task<'_>, ended: Ended) {
-        if self.registered == Registered::Foreign && ended == Ended::No && task.state().withdraw_foreign() == Ended::No
-        {
+        if ended == Ended::No && task.state().has_foreign() && task.state().withdraw_foreign() == Ended::No {
             // SAFETY: as in `register_foreign`.
             drop(unsafe { task.replace_foreign(None) });
         }
-        self.registered = Registered::Over;
+        self.id |= OVER;
         if ended == Ended::Alone || task.state().drop_handle() {
             let executor = P::executor();
             executor.free(task, executor.task_cache());
@@ -130,7 +121,7 @@ impl<T, P: Platform> Future for JoinHandle<T, P> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if this.registered == Registered::Over {
+        if this.is_over() {
             return Poll::Ready(Err(JoinError::Aborted));
         }
         let task = this.task();
@@ -150,7 +141,7 @@ impl<T, P: Platform> Future for JoinHandle<T, P> {
 
 impl<T, P: Platform> Drop for JoinHandle<T, P> {
     fn drop(&mut self) {
-        if self.registered != Registered::Over {
+        if !self.is_over() {
             let task = self.task();
             self.leave(task, task.state().ended());
         }

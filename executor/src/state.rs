@@ -327,6 +327,16 @@ impl State {
         ended(self.0.fetch_or(JOINER, AcqRel))
     }
 
+    /// Whether the handle has left the number of a waker. By the handle.
+    pub fn has_joiner(&self) -> bool {
+        self.0.load(Relaxed) & JOINER != 0
+    }
+
+    /// Whether the handle has left a waker of another kind. By the handle.
+    pub fn has_foreign(&self) -> bool {
+        self.0.load(Relaxed) & FOREIGN != 0
+    }
+
     /// Takes the foreign joiner's place back for the handle, unless the task has ended.
     pub fn withdraw_foreign(&self) -> Ended {
         self.foreign(|word| word & !FOREIGN)

@@ -147,8 +147,10 @@ impl Joining for Ours {
         pool: &'static Pool<F>,
         future: F,
     ) -> impl Future<Output = F::Output> + Send {
-        let handle = EXECUTOR.spawn(options(pool.kind), future);
-        async { handle.expect("a task's slot is free").await.expect("nobody aborts it") }
+        let handle = EXECUTOR
+            .spawn(options(pool.kind), future)
+            .expect("a task's slot is free");
+        async { handle.await.expect("nobody aborts it") }
     }
 }
 
