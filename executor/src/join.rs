@@ -1,7 +1,8 @@
 //! Waiting for a task's end.
 //!
 //! A joiner that is a task of this executor leaves the number of its waker in the joined task's header; the completer
-//! reads it after it has set `COMPLETE`, and touches the slot no more. (Should the handle meanwhile have found the task
+//! reads it after it has set `COMPLETE`, and touches the slot no more. On the joined task's own CPU that takes no atomic
+//! operation. (Should the handle meanwhile have found the task
 //! ended and freed the slot, the completer may read the number that a later joiner left there: a needless poll.) Any other
 //! kind of waker is owned by somebody, so it is handed over under the state's `FOREIGN` bit.
 
@@ -84,6 +85,11 @@ impl<T, P: Platform> JoinHandle<T, P> {
         let Some(number) = waker::number::<P>(waker) else {
             return self.register_foreign(task, waker);
         };
+        if let Some((me, _)) = P::executor().task_cpu()
+            && task.leave_joiner_at_home(me, number)
+        {
+            return Ended::No;
+        }
         if task.state().has_joiner() && task.joiner.load(Relaxed) == number {
             // Left there by this handle; whoever sees the end wakes it, or has.
             return task.state().ended();

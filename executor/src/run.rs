@@ -464,8 +464,9 @@ impl<P: Platform> Executor<P> {
     /// As [`Executor::complete`], for a task that others refer to. Apart, so that the other is short.
     #[inline(never)]
     fn complete_for_others(&self, cpu: &PerCpu<P>, task: Task<'_>) {
+        let joined = task.is_joined();
         let left = task.state().complete(task.is_queued());
-        if left.wake_joiner {
+        if joined || left.wake_joiner {
             // Of this task, or of the slot's next: see `join`.
             self.wake(Target::of(task.joiner.load(Relaxed)));
         }

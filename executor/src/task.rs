@@ -37,6 +37,8 @@ pub const NONE: u32 = 0;
 const NO_CPU: u8 = u8::MAX;
 /// In the class: something of the task was measured.
 const MEASURED: u8 = 1 << 7;
+/// In the class: the handle has left the number of a waker, and nobody but the home CPU needs to know.
+const JOINED: u8 = 1 << 6;
 
 /// What a wake touches.
 #[repr(C, align(16))]
@@ -47,7 +49,7 @@ pub struct Head {
     pub next: OwnedU32,
     /// The CPU in whose queues the task stands when it is ready. Written by the owner of the link.
     home: OwnedU8,
-    /// The class, and [`MEASURED`].
+    /// The class, [`MEASURED`] and [`JOINED`].
     class: OwnedU8,
     /// 1 while it stands in its home CPU's list, of the timer or service class. That CPU's own.
     queued: OwnedU8,
@@ -84,7 +86,7 @@ pub struct Body {
     pub holds: AtomicU16,
     /// A driver's number on its CPU.
     driver: OwnedU16,
-    /// The number of the joiner's waker, once `JOINER` is set.
+    /// The number of the joiner's waker, once `JOINER` or [`JOINED`] is set.
     pub joiner: AtomicU64,
     name: [OwnedU64; 2],
     location: AtomicPtr<Location<'static>>,
@@ -307,10 +309,28 @@ impl<'a> Task<'a> {
         self.head().class.set(self.head().class.get() | MEASURED);
     }
 
+    /// Leaves the number of the joiner's waker to the completer, if that is the calling CPU, `me`, in task context: then the task
+    /// cannot end meanwhile, and no atomic operation is needed.
+    #[inline]
+    pub fn leave_joiner_at_home(self, me: u32, number: u64) -> bool {
+        let at_home = me == self.home() && self.class() != Class::User;
+        if at_home {
+            self.joiner.store(number, Relaxed);
+            self.head().class.set(self.head().class.get() | JOINED);
+        }
+        at_home
+    }
+
+    /// Whether such a number was left.
+    #[inline]
+    pub fn is_joined(self) -> bool {
+        self.head().class.get() & JOINED != 0
+    }
+
     /// The task's class.
     #[inline]
     pub fn class(self) -> Class {
-        Class::from_bits((self.head().class.get() & !MEASURED).into())
+        Class::from_bits((self.head().class.get() & !(MEASURED | JOINED)).into())
     }
 
     /// The number of its waker, see [`crate::waker`].
