@@ -254,6 +254,12 @@ impl<P: Platform> PerCpu<P> {
         }
     }
 
+    /// Makes a driver of the first level ready, by the CPU itself in task context.
+    #[inline]
+    pub fn wake_driver(&self, driver: u32) {
+        self.woken_drivers.set(self.woken_drivers.get() | 1 << driver);
+    }
+
     /// The list of a class that has one.
     #[inline]
     pub fn fifo(&self, class: Class) -> Option<&Fifo> {

@@ -224,25 +224,22 @@ impl<P: Platform> Executor<P> {
 
     #[inline]
     fn wake_driver(&self, cpu: u32, driver: u32) {
-        match self.task_cpu() {
-            Some((me, here)) if me == cpu && driver < DIRECT && !self.is_timed() => {
-                here.woken_drivers.set(here.woken_drivers.get() | 1 << driver);
-            }
-            _ => self.wake_driver_elsewhere(cpu, driver),
+        let here = self.task_cpu().filter(|(me, _)| *me == cpu && driver < DIRECT);
+        match here {
+            Some((_, here)) if !self.is_timed() => here.wake_driver(driver),
+            here => self.wake_driver_slowly(here.map(|(_, here)| here), cpu, driver),
         }
     }
 
-    /// As [`Executor::wake_driver`], also from elsewhere, or timed. Apart, so that the other is short.
+    /// As [`Executor::wake_driver`], from elsewhere or timed. Apart, so that the other is short.
     #[inline(never)]
-    fn wake_driver_elsewhere(&self, cpu: u32, driver: u32) {
+    fn wake_driver_slowly(&self, here: Option<&PerCpu<P>>, cpu: u32, driver: u32) {
         if self.is_timed() {
             self.note_driver_wake(cpu, driver);
         }
-        match self.task_cpu() {
-            Some((me, here)) if me == cpu && driver < DIRECT => {
-                here.woken_drivers.set(here.woken_drivers.get() | 1 << driver);
-            }
-            _ => self.mark_driver(cpu, driver),
+        match here {
+            Some(here) => here.wake_driver(driver),
+            None => self.mark_driver(cpu, driver),
         }
     }
 

@@ -81,6 +81,7 @@ mod block;
 mod cell;
 mod cpu;
 mod drivers;
+mod end;
 mod entry;
 mod executor;
 mod fair;

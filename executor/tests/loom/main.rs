@@ -29,6 +29,9 @@
 //! | a CPU that leaves does not call its heir | `a_driver_is_inherited` |
 //! | the inbox of a CPU that has left is not looked at | `a_service_task_is_inherited` |
 //! | dropping `HoldAbort` looks for an abort by a plain load | `a_hold_dropped_elsewhere_lets_the_abort_through` |
+//! | `State::complete_alone` stores instead of exchanging | `a_slot_is_not_used_again_while_its_task_is_linked` |
+//! | a joiner's number is left on any CPU as it is at home | `a_join_by_a_task_of_another_cpu_is_woken` |
+//! | a number that was left at home is not left again elsewhere | `a_join_that_moves_to_another_cpu_is_woken` |
 #![cfg(loom)]
 
 mod abort;
