@@ -3,7 +3,7 @@
 //! `tests run [word]…` runs every test (or those whose names contain a word), each in a process of its own with a time limit,
 //! and reports. `tests <name>` runs one here. On Linux everything but what is Breenix's own is to pass as well: that is how the
 //! tests themselves are tested.
-#![expect(unsafe_code, reason = "raw system calls are what is tested; see `sys`")]
+#![expect(unsafe_code, reason = "raw system calls are what is tested; see `user_sys`")]
 
 mod arch;
 mod breenix;
@@ -18,11 +18,12 @@ mod programs;
 mod runner;
 mod sched;
 mod signals;
-mod sys;
 mod threads;
 mod usage;
 
 use std::process::ExitCode;
+
+use user_sys::{self as sys, syscall};
 
 /// One test.
 #[derive(Clone, Copy)]

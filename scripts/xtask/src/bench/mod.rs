@@ -2,10 +2,12 @@
 
 mod count;
 mod guest;
+mod linux;
 mod plot;
 mod report;
 mod table;
 
+use crate::arch::Arch;
 use crate::project;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -19,6 +21,8 @@ use std::process::{Command, ExitCode};
 enum Name {
     /// The executor against its published peers, on the host
     Executor,
+    /// Calls, on our kernel and on the distribution's Linux, in the same emulated machine
+    Latency,
 }
 
 /// Options.
@@ -30,6 +34,12 @@ pub struct Bench {
     /// Rounds of every measurement; the suite's own number if left out
     #[arg(long)]
     runs: Option<usize>,
+    /// The guests' architecture; both if left out
+    #[arg(long)]
+    arch: Option<Arch>,
+    /// Guests run freely on four CPUs, instead of on one whose instructions are counted
+    #[arg(long)]
+    free: bool,
     /// Small and short: whether it works, not how fast it is
     #[arg(long)]
     quick: bool,
@@ -59,23 +69,15 @@ impl Bench {
         let mut good = true;
         let mut suites = Vec::new();
         for name in &self.suites {
-            if self.guest {
-                suites.push(match name {
-                    Name::Executor => guest::executor()?,
-                });
-                continue;
+            match name {
+                Name::Latency => suites.extend(self.against_linux("latency")?),
+                Name::Executor if self.guest => suites.push(guest::executor()?),
+                Name::Executor => {
+                    let (suite, whole) = self.executor(&directory.join(format!("{date}-samples.json")))?;
+                    good &= whole;
+                    suites.push(suite);
+                }
             }
-            let samples = directory.join(format!("{date}-samples.json"));
-            good &= match name {
-                Name::Executor => self.executor(&samples)?,
-            };
-            let text = fs::read(&samples).context("the suite left no samples")?;
-            let suite = serde_json::from_slice::<Suite>(&text).context("the suite's samples make no sense")?;
-            fs::remove_file(&samples)?;
-            suites.push(match name {
-                Name::Executor if self.count => count::executor(&self.program()?, &suite)?,
-                Name::Executor => suite,
-            });
         }
         for suite in &suites {
             if self.guest || self.count {
@@ -83,6 +85,9 @@ impl Bench {
                 continue;
             }
             println!("{}", table::verdicts(suite));
+            if let Some(mean) = suite.mean() {
+                println!("geometric mean of the ratios: {mean:.3}\n");
+            }
             println!("{}", table::details(suite));
             let drawing = directory.join(format!("{date}-{}.svg", suite.suite));
             plot::draw(suite, &drawing)?;
@@ -107,8 +112,33 @@ impl Bench {
         Ok(program.context("cargo named no benchmark")?.path)
     }
 
+    /// Runs a suite on our kernel and on Linux.
+    fn against_linux(&self, suite: &str) -> Result<Vec<Suite>> {
+        let mode = if self.free {
+            linux::Mode::Free
+        } else {
+            linux::Mode::Counted
+        };
+        let runs = self.runs.unwrap_or(if self.free { 5 } else { 1 });
+        let archs = self.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]);
+        let run = |arch| linux::run(suite, arch, mode, runs, self.only.as_deref());
+        archs.into_iter().map(run).collect()
+    }
+
+    /// Runs the executor's benchmark, or counts its instructions; and whether every cell was measured.
+    fn executor(&self, samples: &Path) -> Result<(Suite, bool)> {
+        let good = self.measure_executor(samples)?;
+        let text = fs::read(samples).context("the suite left no samples")?;
+        let suite = serde_json::from_slice::<Suite>(&text).context("the suite's samples make no sense")?;
+        fs::remove_file(samples)?;
+        if self.count {
+            return Ok((count::executor(&self.program()?, &suite)?, good));
+        }
+        Ok((suite, good))
+    }
+
     /// Runs the executor's benchmark; whether every cell was measured.
-    fn executor(&self, samples: &Path) -> Result<bool> {
+    fn measure_executor(&self, samples: &Path) -> Result<bool> {
         let mut command = Command::new(self.program()?);
         command.arg("--out").arg(samples);
         if let Some(runs) = self.runs {

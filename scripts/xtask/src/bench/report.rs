@@ -18,6 +18,15 @@ pub struct Suite {
     pub rows: Vec<Row>,
 }
 
+impl Suite {
+    /// The geometric mean of our ratios to the best peer; `None` where there are none.
+    pub fn mean(&self) -> Option<f64> {
+        let ratios = self.rows.iter().filter_map(|row| Some(row.verdict()?.ratios()?.0));
+        let logarithms: Vec<f64> = ratios.filter(|ratio| *ratio > 0.0).map(f64::ln).collect();
+        (!logarithms.is_empty()).then(|| (logarithms.iter().sum::<f64>() / logarithms.len() as f64).exp())
+    }
+}
+
 /// One operation.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Row {

@@ -1,7 +1,13 @@
-//! System calls, raw: what a test hands over is what the kernel gets, and what it answers is what the test sees.
+//! System calls, raw: what a program hands over is what the kernel gets, and what it answers is what the program sees. For tests
+//! and measurements of the calls themselves.
 //!
-//! All unsafe code of the tests is here and in `arch`. The wrappers are safe in name only where a test asks for the
-//! impossible on purpose; a test that does so runs in a process of its own.
+//! The wrappers are safe in name only where a test asks for the impossible on purpose; a test that does so runs in a process of
+//! its own.
+
+#![expect(unsafe_code, reason = "raw system calls are what it is for")]
+#![expect(clippy::not_unsafe_ptr_arg_deref, reason = "safe in name only, see above")]
+
+pub use libc;
 
 use std::{
     ffi::c_void,
@@ -25,7 +31,7 @@ pub fn call(number: i64, arguments: &[usize]) -> Sys {
 #[macro_export]
 macro_rules! syscall {
     ($name:ident $(, $argument:expr)* $(,)?) => {
-        $crate::sys::call(libc::$name, &[$($argument as usize),*])
+        $crate::call($crate::libc::$name, &[$($argument as usize),*])
     };
 }
 

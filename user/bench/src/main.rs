@@ -1,0 +1,70 @@
+//! Measures what calls cost, as an ordinary Linux program: the same file on every kernel.
+//!
+//! `bench latency [row]…` prints, for each round of each row, a line `BENCH <row> <operations> <nanoseconds>`; `BENCH <row> failed
+//! <why>` where the kernel refuses; and at last `BENCH end`. The clock is the kernel's own, `CLOCK_MONOTONIC`.
+
+mod latency;
+
+use std::{env, process::ExitCode};
+
+use user_sys as sys;
+
+/// One thing that is measured.
+struct Row {
+    name: &'static str,
+    /// Sets up and measures once; how often it was done, and the nanoseconds for all.
+    run: fn() -> Result<Sample, String>,
+}
+
+struct Sample {
+    operations: u64,
+    nanoseconds: u64,
+}
+
+/// Rounds of each row. The first warms up.
+const ROUNDS: usize = 4;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    match words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        Some(("latency", rows)) => run(latency::ROWS, rows),
+        // What `exec` rows start.
+        Some(("nothing", _)) => ExitCode::SUCCESS,
+        _ => {
+            eprintln!("usage: bench latency [row]...");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(rows: &[Row], wanted: &[String]) -> ExitCode {
+    let rows = rows
+        .iter()
+        .filter(|row| wanted.is_empty() || wanted.iter().any(|word| row.name == word));
+    for row in rows {
+        for round in 0..ROUNDS {
+            match (row.run)() {
+                Ok(_) if round == 0 => {}
+                Ok(sample) => println!("BENCH {} {} {}", row.name, sample.operations, sample.nanoseconds),
+                Err(why) => {
+                    println!("BENCH {} failed {why}", row.name);
+                    break;
+                }
+            }
+        }
+    }
+    println!("BENCH end");
+    ExitCode::SUCCESS
+}
+
+/// Does it so often.
+fn repeat(operations: u64, mut once: impl FnMut() -> Result<(), String>) -> Result<Sample, String> {
+    let start = sys::now();
+    for _ in 0..operations {
+        once()?;
+    }
+    Ok(Sample {
+        operations,
+        nanoseconds: sys::now() - start,
+    })
+}
