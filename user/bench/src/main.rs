@@ -1,7 +1,8 @@
 //! Measures what calls cost, as an ordinary Linux program: the same file on every kernel.
 //!
 //! `bench latency [row]…` prints, for each round of each row, a line `BENCH <row> <operations> <nanoseconds>`; `BENCH <row> failed
-//! <why>` where the kernel refuses; and at last `BENCH end`. The clock is the kernel's own, `CLOCK_MONOTONIC`.
+//! <why>` where the kernel refuses; and at last `BENCH end`. The clock is the kernel's own, `CLOCK_MONOTONIC`. `bench forever latency
+//! <row>` goes on with a row, for a profiler.
 
 mod latency;
 
@@ -28,10 +29,11 @@ fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     match words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         Some(("latency", rows)) => run(latency::ROWS, rows),
+        Some(("forever", [suite, row])) if suite == "latency" => go_on(latency::ROWS, row),
         // What `exec` rows start.
         Some(("nothing", _)) => ExitCode::SUCCESS,
         _ => {
-            eprintln!("usage: bench latency [row]...");
+            eprintln!("usage: bench latency [row]... | bench forever latency <row>");
             ExitCode::from(2)
         }
     }
@@ -55,6 +57,20 @@ fn run(rows: &[Row], wanted: &[String]) -> ExitCode {
     }
     println!("BENCH end");
     ExitCode::SUCCESS
+}
+
+/// Runs a row for ever, or until it fails.
+fn go_on(rows: &[Row], name: &str) -> ExitCode {
+    let Some(row) = rows.iter().find(|row| row.name == name) else {
+        eprintln!("bench: no row is called {name}");
+        return ExitCode::from(2);
+    };
+    loop {
+        if let Err(why) = (row.run)() {
+            eprintln!("bench: {name}: {why}");
+            return ExitCode::FAILURE;
+        }
+    }
 }
 
 /// Does it so often.
