@@ -35,18 +35,22 @@ static BOOT_WALL_CLOCK: AtomicI64 = AtomicI64::new(0);
 impl Platform for Machine {
     type RawLock = RawIrqLock<{ Rank::Executor as u8 }>;
 
+    #[inline]
     fn executor() -> &'static Executor<Self> {
         &EXECUTOR
     }
 
+    #[inline]
     fn cpu() -> u32 {
         PerCpu::cpu_id()
     }
 
+    #[inline]
     fn in_interrupt() -> bool {
         PerCpu::in_interrupt()
     }
 
+    #[inline]
     fn now() -> u64 {
         Timer::now()
     }
@@ -94,6 +98,7 @@ impl From<SpawnError> for Errno {
 }
 
 /// The executor of all CPUs.
+#[inline]
 pub fn executor() -> &'static Executor<Machine> {
     &EXECUTOR
 }
@@ -122,6 +127,7 @@ where
 }
 
 /// Nanoseconds since boot.
+#[inline]
 pub fn now() -> u64 {
     Timer::now()
 }

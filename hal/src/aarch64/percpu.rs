@@ -95,10 +95,12 @@ impl PerCpuOps for PerCpu {
         current().cpu.get()
     }
 
+    #[inline]
     fn in_interrupt() -> bool {
         current().in_interrupt.get()
     }
 
+    #[inline]
     fn set_in_interrupt(on: bool) {
         current().in_interrupt.set(on);
     }

@@ -45,11 +45,13 @@ pub(super) fn init_cpu() {
 }
 
 /// The counter, not read ahead of earlier instructions.
+#[inline]
 fn counter() -> u64 {
     instruction!("isb");
     read_sysreg!("cntvct_el0")
 }
 
+#[inline]
 const fn scale(value: u64, factor: u64) -> u64 {
     ((value as u128 * factor as u128) >> SHIFT) as u64
 }
@@ -58,6 +60,7 @@ const fn scale(value: u64, factor: u64) -> u64 {
 pub struct Timer;
 
 impl TimerOps for Timer {
+    #[inline]
     fn now() -> u64 {
         scale(
             counter().wrapping_sub(ORIGIN.load(Ordering::Relaxed)),

@@ -52,6 +52,7 @@ static CPUS: [AtomicPtr<CpuData>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr:
 
 impl CpuData {
     /// The calling CPU's data.
+    #[inline]
     pub fn current() -> &'static Self {
         let this: *const Self;
         // SAFETY: GS_BASE is this CPU's page from before the first call (module doc); the asm reads its first word.
@@ -96,14 +97,17 @@ impl CpuData {
 pub struct PerCpu;
 
 impl PerCpuOps for PerCpu {
+    #[inline]
     fn cpu_id() -> u32 {
         CpuData::current().id.load(Relaxed)
     }
 
+    #[inline]
     fn in_interrupt() -> bool {
         CpuData::current().in_interrupt.load(Relaxed)
     }
 
+    #[inline]
     fn set_in_interrupt(on: bool) {
         CpuData::current().in_interrupt.store(on, Relaxed);
     }

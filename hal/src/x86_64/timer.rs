@@ -52,6 +52,7 @@ impl Rate {
             .store(((u128::from(NANOS) << 32) / u128::from(hz.max(1))) as u64, Relaxed);
     }
 
+    #[inline]
     fn nanos(&self, ticks: u64) -> u64 {
         ((u128::from(ticks) * u128::from(self.nanos_per_tick.load(Relaxed))) >> 32) as u64
     }
@@ -197,6 +198,7 @@ pub(super) fn spin(nanos: u64) {
 pub struct Timer;
 
 impl TimerOps for Timer {
+    #[inline]
     fn now() -> u64 {
         if BY_HPET.load(Relaxed)
             && let Some(clock) = REFERENCE.get()

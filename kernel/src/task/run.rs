@@ -131,9 +131,8 @@ fn visit_user(
     interrupted: &mut Option<Errno>,
 ) -> Option<Trap> {
     let interrupts = Cpu::mask_interrupts();
-    // Both may wake whoever waits for this CPU to forget a translation, on this very CPU, so they come before the gate: once
-    // that is open only an interrupt brings the CPU back. A shootdown from here on is an interrupt.
-    AddressSpace::tlb_checkpoint();
+    // It may wake whoever waits for this CPU to forget a translation, on this very CPU, so it comes before the gate: once that
+    // is open only an interrupt brings the CPU back. A shootdown from here on is an interrupt.
     mm.activate();
     if thread.attention() != 0 || rt::executor().try_enter_user().is_err() {
         Cpu::restore_interrupts(interrupts);
@@ -150,7 +149,7 @@ fn visit_user(
     rt::executor().user_begins(entered);
     let trap = Cpu::enter_user(context);
     let left = rt::executor().leave_user();
-    AddressSpace::tlb_checkpoint();
+    mm.checkpoint_active();
     thread
         .system_ns
         .fetch_add(entered.saturating_sub(on_cpu.since), Ordering::Relaxed);

@@ -81,7 +81,7 @@ fn fork_waits_until_no_cpu_writes_the_shared_page() {
         assert!(fork.as_mut().poll(&mut context).is_pending());
         host::set_cpu_id(1);
         assert!(user::copy_out(BASE, &[2]).is_ok(), "a stale translation still writes");
-        AddressSpace::tlb_checkpoint();
+        AddressSpace::idle_checkpoint();
         assert!(user::copy_out(BASE, &[3]).is_err());
         host::set_cpu_id(0);
         match fork.as_mut().poll(&mut context) {

@@ -52,7 +52,7 @@ fn no_frame_is_freed_while_a_cpu_can_reach_it() {
         );
         let mut byte = [0];
         assert!(user::copy_in(&mut byte, BASE).is_ok(), "and still reaches the page");
-        AddressSpace::tlb_checkpoint();
+        AddressSpace::idle_checkpoint();
         assert!(user::copy_in(&mut byte, BASE).is_err());
         host::set_cpu_id(0);
         assert_eq!(woken.0.load(Ordering::SeqCst), 1);
@@ -104,7 +104,7 @@ fn real_concurrency_loses_no_write() {
             if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 return value;
             }
-            AddressSpace::tlb_checkpoint();
+            AddressSpace::idle_checkpoint();
             std::thread::yield_now();
         }
     }
@@ -119,7 +119,7 @@ fn real_concurrency_loses_no_write() {
                     // Each CPU has a word of its own in pages that all write, and an area that only it unmaps.
                     let word = BASE + page * PAGE + cpu * 8;
                     wait(space.write(word, &round)).unwrap();
-                    AddressSpace::tlb_checkpoint();
+                    AddressSpace::idle_checkpoint();
                     assert_eq!(wait(space.read::<u64>(word)), Ok(round));
                     let own = BASE + (16 + cpu * 8) * PAGE;
                     wait(space.write(own, &round)).unwrap();
@@ -137,7 +137,7 @@ fn real_concurrency_loses_no_write() {
                 }
                 running.fetch_sub(1, Ordering::SeqCst);
                 while running.load(Ordering::SeqCst) > 0 {
-                    AddressSpace::tlb_checkpoint();
+                    AddressSpace::idle_checkpoint();
                     std::thread::yield_now();
                 }
                 AddressSpace::deactivate_current();

@@ -5,8 +5,8 @@
 //!
 //! **Shootdown.** On machines whose invalidation reaches every CPU there is nothing to do but to call it. Elsewhere a change takes
 //! a new *generation*, invalidates its own TLB, interrupts the other CPUs in `cpus`, and parks the frames that it removed. Each
-//! CPU passes [`AddressSpace::tlb_checkpoint`] before it goes to user mode and whenever it returns from it; there it
-//! invalidates if it is behind and says which generation it has `seen`. Frames parked under a generation are freed when
+//! CPU passes [`AddressSpace::activate`] before it goes to user mode, [`AddressSpace::checkpoint_active`] whenever it returns from
+//! it, and [`AddressSpace::idle_checkpoint`] before it sleeps; there it invalidates if it is behind and says which generation it has `seen`. Frames parked under a generation are freed when
 //! every CPU in `cpus` has seen it, by whoever sees it last. The change itself awaits that: no CPU ever spins for
 //! another.
 //!
@@ -234,9 +234,16 @@ impl AddressSpace {
         let unused = ACTIVE[cpu].lock().as_ref().is_some_and(|active| active.users() == 0);
         if unused {
             Self::deactivate_current();
-        } else {
-            Self::tlb_checkpoint();
+        } else if !PageTable::BROADCAST_INVALIDATE
+            && let Some(active) = Self::active_here()
+        {
+            active.checkpoint_active();
         }
+    }
+
+    /// The address space that the calling CPU has active.
+    fn active_here() -> Option<Arc<Self>> {
+        ACTIVE[PerCpu::cpu_id() as usize].lock().clone()
     }
 
     /// Calls the CPUs that sleep and keep the tables of an address space which no process uses any more. On its way back to
@@ -250,26 +257,24 @@ impl AddressSpace {
         }
     }
 
-    /// Forgets what other CPUs have unmapped. Called by every CPU before it enters user mode and after it left it, with
-    /// interrupts masked; [`AddressSpace::idle_checkpoint`] is its counterpart for idle CPUs.
-    pub fn tlb_checkpoint() {
-        if PageTable::BROADCAST_INVALIDATE {
-            return;
-        }
-        let cpu = PerCpu::cpu_id() as usize;
-        if ACTIVE_ID[cpu].load(SeqCst) == 0 {
-            return;
-        }
-        let active = ACTIVE[cpu].lock().clone();
-        if let Some(active) = active {
-            active.catch_up(cpu);
+    /// Forgets what other CPUs have unmapped of this address space, which is active on the calling one. Called by every CPU after
+    /// it left user mode, with interrupts masked; before it goes there [`AddressSpace::activate`] does the same.
+    #[inline]
+    pub fn checkpoint_active(&self) {
+        if !PageTable::BROADCAST_INVALIDATE {
+            self.catch_up(PerCpu::cpu_id() as usize);
         }
     }
 
+    #[inline]
     fn catch_up(&self, cpu: usize) {
-        if self.tlb.seen[cpu].load(SeqCst) >= self.tlb.generation.load(SeqCst) {
-            return;
+        if self.tlb.seen[cpu].load(SeqCst) < self.tlb.generation.load(SeqCst) {
+            self.catch_up_late(cpu);
         }
+    }
+
+    #[cold]
+    fn catch_up_late(&self, cpu: usize) {
         {
             let inner = self.inner.lock();
             let generation = self.tlb.generation.load(SeqCst);
