@@ -13,7 +13,7 @@ use core::{
 use linux_raw_sys::general as linux;
 use smallvec::SmallVec;
 
-use super::user::{get, put, words};
+use super::user::{get, put, with_faults, words};
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -88,6 +88,14 @@ async fn wait_for(t: &Thread, watched: &mut [Watched], deadline: Option<u64>) ->
 /// The most descriptors of one `poll`.
 const MAX_WATCHED: u32 = 1 << 16;
 
+/// Entries that are copied at once.
+const AT_ONCE: usize = 32;
+
+/// Where an entry of an array of `struct pollfd` stands. One that lies beyond the end of memory is not reached.
+const fn entry(array: u64, index: usize) -> u64 {
+    array.wrapping_add(index as u64 * 8)
+}
+
 /// The descriptor and the events of a `struct pollfd`.
 const fn asked_for(word: u64) -> (i32, Readiness) {
     (
@@ -106,10 +114,9 @@ fn at_once(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Option<
         return None;
     }
     let files = t.files();
-    let entry = |index: usize| array.wrapping_add(index as u64 * 8);
     for (index, ready) in events.iter_mut().enumerate() {
         let mut word = [0; 8];
-        copy_in(&mut word, entry(index)).ok()?;
+        copy_in(&mut word, entry(array, index)).ok()?;
         let (fd, wanted) = asked_for(u64::from_ne_bytes(word));
         *ready = match files.get(fd) {
             _ if fd < 0 => Readiness::empty(),
@@ -122,7 +129,7 @@ fn at_once(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Option<
         return None;
     }
     for (index, ready) in events.iter().enumerate() {
-        copy_out(entry(index) + 6, &(ready.bits() as u16).to_ne_bytes()).ok()?;
+        copy_out(entry(array, index) + 6, &(ready.bits() as u16).to_ne_bytes()).ok()?;
     }
     Some(ready as u64)
 }
@@ -134,31 +141,31 @@ async fn poll_until(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -
     let files = t.files();
     let mut watched = Watch::new();
     watched.try_room(count as usize)?;
-    for index in 0..u64::from(count) {
-        let [word] = words(t, array.wrapping_add(index * 8)).await?;
-        let (fd, wanted) = asked_for(word);
-        watched.push(match files.get(fd) {
-            _ if fd < 0 => Watched {
-                file: None,
-                wanted,
-                ready: Readiness::empty(),
-            },
-            Ok(file) if !file.is_path() => Watched {
-                file: Some(file),
-                wanted,
-                ready: Readiness::empty(),
-            },
-            _ => Watched {
-                file: None,
-                wanted,
-                ready: Readiness::NVAL,
-            },
-        });
+    let mut words = [[0; 8]; AT_ONCE];
+    while watched.len() < count as usize {
+        let words = &mut words[..AT_ONCE.min(count as usize - watched.len())];
+        get(t, entry(array, watched.len()), words.as_flattened_mut()).await?;
+        watched.extend(words.iter().map(|word| {
+            let (fd, wanted) = asked_for(u64::from_ne_bytes(*word));
+            let (file, ready) = match files.get(fd) {
+                _ if fd < 0 => (None, Readiness::empty()),
+                Ok(file) if !file.is_path() => (Some(file), Readiness::empty()),
+                _ => (None, Readiness::NVAL),
+            };
+            Watched { file, wanted, ready }
+        }));
     }
     let result = wait_for(t, &mut watched, deadline).await;
-    for (index, watched) in watched.iter().enumerate() {
-        let address = array.wrapping_add(index as u64 * 8 + 6);
-        put(t, address, &(watched.ready.bits() as u16).to_ne_bytes()).await?;
+    for (chunk, watched) in watched.chunks(AT_ONCE).enumerate() {
+        // Only the answers are written: the rest of the array may be somebody else's meanwhile.
+        with_faults(t, || {
+            for (index, watched) in watched.iter().enumerate() {
+                let answer = (watched.ready.bits() as u16).to_ne_bytes();
+                copy_out(entry(array, chunk * AT_ONCE + index) + 6, &answer)?;
+            }
+            Ok(())
+        })
+        .await?;
     }
     Ok(result? as u64)
 }
