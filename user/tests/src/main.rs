@@ -3,7 +3,7 @@
 //! `tests run [word]…` runs every test (or those whose names contain a word), each in a process of its own with a time limit,
 //! and reports. `tests <name>` runs one here. On Linux everything but what is Breenix's own is to pass as well: that is how the
 //! tests themselves are tested.
-#![expect(unsafe_code, reason = "raw system calls are what is tested; see `user_sys`")]
+#![expect(unsafe_code, reason = "tests of the machine itself; raw calls are in `user_sys`")]
 
 mod arch;
 mod breenix;
