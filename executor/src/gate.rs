@@ -10,7 +10,7 @@
 //! loop {
 //!     mask interrupts
 //!     match executor.try_enter_user() {
-//!         Ok(()) => { trap = enter user mode; executor.leave_user(); dispatch an interrupt if that is what it was; unmask;
+//!         Ok(_) => { trap = enter user mode; executor.leave_user(); dispatch an interrupt if that is what it was; unmask;
 //!                     serve the trap, maybe awaiting }
 //!         Err(Preempted) => { unmask; yield_now().await }
 //!     }
@@ -50,9 +50,11 @@ impl<P: Platform> Executor<P> {
     /// next sleeper, and for the end of the slice if another user task waits; with neither it is disarmed, and user mode
     /// runs without a tick.
     ///
+    /// Gives when that was, from which on the time counts as user mode's.
+    ///
     /// # Errors
     /// [`Preempted`]: the CPU is not marked as in user mode.
-    pub fn try_enter_user(&self) -> Result<(), Preempted> {
+    pub fn try_enter_user(&self) -> Result<u64, Preempted> {
         let Some((me, cpu)) = self.here() else {
             return Err(Preempted);
         };
@@ -63,7 +65,7 @@ impl<P: Platform> Executor<P> {
         entered
     }
 
-    fn try_gate(&self, me: u32, cpu: &PerCpu<P>) -> Result<(), Preempted> {
+    fn try_gate(&self, me: u32, cpu: &PerCpu<P>) -> Result<u64, Preempted> {
         let Some(task) = self.slab.get(cpu.current.get()) else {
             return Err(Preempted);
         };
@@ -98,7 +100,9 @@ impl<P: Platform> Executor<P> {
             cpu.running.entered.set(now);
             cpu.note_load(now);
             cpu.counts.user_entries.add(1);
-            return Ok(());
+            let low = task.weight.get() < WEIGHT_ONE;
+            if low { &cpu.times.low } else { &cpu.times.user }.start(now);
+            return Ok(now);
         }
     }
 
@@ -109,17 +113,6 @@ impl<P: Platform> Executor<P> {
         }
         cpu.user
             .with(|queue| queue.first(&self.slab).map(|task| task.vruntime.get()))
-    }
-
-    /// User mode begins at `now`, for the accounts: called last of all before it, after [`Executor::try_enter_user`] opened.
-    pub fn user_begins(&self, now: u64) {
-        let Some((_, cpu)) = self.here() else { return };
-        let task = self.slab.get(cpu.current.get());
-        if task.is_some_and(|task| task.weight.get() < WEIGHT_ONE) {
-            cpu.times.low.start(now);
-        } else {
-            cpu.times.user.start(now);
-        }
     }
 
     /// Back from user mode: called after every [`Executor::try_enter_user`] that opened, interrupts still masked, before

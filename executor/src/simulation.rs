@@ -323,12 +323,11 @@ pub fn visit_user() -> Result<(), Preempted> {
     world.set_masked(own, true);
     let result = world.executor.try_enter_user();
     if result.is_ok() {
-        world.executor.user_begins(clock());
         world.away(own, Mode::User);
         world.executor.leave_user();
     }
     world.set_masked(own, false);
-    result
+    result.map(|_| ())
 }
 
 /// A user thread that spins until the run is over.

@@ -26,6 +26,15 @@ fn a_join_wakes_and_sees_the_output() {
     });
 }
 
+/// Runs CPU 1 until a joiner there has left the output.
+fn until_joined(joined: Arc<PlainUsize>) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        be(1);
+        run(|| joined.load(SeqCst) != 0);
+        assert_eq!(joined.load(SeqCst), 7);
+    })
+}
+
 /// The joiner is a task on another CPU, which leaves a number and not a waker.
 #[test]
 fn a_join_by_a_task_of_another_cpu_is_woken() {
@@ -39,11 +48,7 @@ fn a_join_by_a_task_of_another_cpu_is_woken() {
         EXECUTOR
             .spawn_detached(SpawnOptions::new(Class::Service, "joiner").cpu(1), joiner)
             .unwrap();
-        let other = thread::spawn(move || {
-            be(1);
-            run(|| joined.load(SeqCst) != 0);
-            assert_eq!(joined.load(SeqCst), 7);
-        });
+        let other = until_joined(joined);
         EXECUTOR.run_until_idle();
         other.join().unwrap();
         assert_eq!(EXECUTOR.tasks().count(), 0);
@@ -74,11 +79,7 @@ fn a_join_that_moves_to_another_cpu_is_woken() {
         EXECUTOR
             .spawn_detached(SpawnOptions::new(Class::Service, "at home"), at_home)
             .unwrap();
-        let other = thread::spawn(move || {
-            be(1);
-            run(|| joined.load(SeqCst) != 0);
-            assert_eq!(joined.load(SeqCst), 7);
-        });
+        let other = until_joined(joined);
         EXECUTOR.run_until_idle();
         other.join().unwrap();
         // A wake that came too late may still stand in the inbox.

@@ -14,7 +14,7 @@ use super::{Cell, EXECUTOR, IPI, be, check, check_bounded, run, spawn};
 async fn user_thread(stop: Arc<PlainUsize>) -> usize {
     while stop.load(SeqCst) == 0 {
         match EXECUTOR.try_enter_user() {
-            Ok(()) => {
+            Ok(_) => {
                 IPI[0].wait();
                 EXECUTOR.leave_user();
             }

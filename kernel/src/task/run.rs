@@ -134,19 +134,22 @@ fn visit_user(
     // It may wake whoever waits for this CPU to forget a translation, on this very CPU, so it comes before the gate: once that
     // is open only an interrupt brings the CPU back. A shootdown from here on is an interrupt.
     mm.activate();
-    if thread.attention() != 0 || rt::executor().try_enter_user().is_err() {
+    let entered = if thread.attention() == 0 {
+        rt::executor().try_enter_user().ok()
+    } else {
+        None
+    };
+    let Some(entered) = entered else {
         Cpu::restore_interrupts(interrupts);
         return None;
-    }
+    };
     // Nothing can come in between any more: an interrupted call that no handler has settled is made again.
     if let Some(errno) = interrupted.take() {
         deliver::repeat(context, errno);
     }
     thread.last_cpu.store(PerCpu::cpu_id(), Ordering::Relaxed);
     on_cpu.load(context);
-    let entered = rt::now();
     thread.user_time.start(entered);
-    rt::executor().user_begins(entered);
     let trap = Cpu::enter_user(context);
     let left = rt::executor().leave_user();
     mm.checkpoint_active();
