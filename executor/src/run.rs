@@ -280,22 +280,17 @@ impl<P: Platform> Executor<P> {
 
     /// Step 3, after so many polls in this turn.
     fn turn_user(&self, me: u32, cpu: &PerCpu<P>, polls: u64) -> bool {
-        if cpu.runnable.load(Relaxed) == 0 {
-            cpu.passed_polls.set(0);
-            cpu.passed_since.set(NEVER);
-            return false;
+        if cpu.runnable.load(Relaxed) != 0 && cpu.user.with(|queue| queue.len()) != 0 {
+            return self.turn_waiting(me, cpu, polls);
         }
-        self.turn_runnable(me, cpu, polls)
+        cpu.passed_polls.set(0);
+        cpu.passed_since.set(NEVER);
+        false
     }
 
-    /// As [`Executor::turn_user`], where a user task is or was ready.
+    /// As [`Executor::turn_user`], where a user task waits.
     #[inline(never)]
-    fn turn_runnable(&self, me: u32, cpu: &PerCpu<P>, polls: u64) -> bool {
-        if cpu.user.with(|queue| queue.len()) == 0 {
-            cpu.passed_polls.set(0);
-            cpu.passed_since.set(NEVER);
-            return false;
-        }
+    fn turn_waiting(&self, me: u32, cpu: &PerCpu<P>, polls: u64) -> bool {
         let now = P::now();
         cpu.clock.set(now);
         let passed_polls = u64::from(cpu.passed_polls.get()).saturating_add(polls);

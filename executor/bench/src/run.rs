@@ -275,6 +275,16 @@ mod tests {
     }
 
     #[test]
+    fn a_name_chooses_itself_or_those_it_occurs_in() {
+        let names = ["channel", "channel-alone", "spawn"];
+        let of = |filter| {
+            let all = names.iter().filter(|name| chosen(name, filter, &names));
+            all.count()
+        };
+        assert_eq!([None, Some("channel"), Some("chan"), Some("no")].map(of), [3, 1, 2, 0]);
+    }
+
+    #[test]
     fn an_order_has_everyone_once_and_changes() {
         let mut dice = Dice(7);
         let orders: Vec<Vec<usize>> = (0..10).map(|_| dice.order(6)).collect();

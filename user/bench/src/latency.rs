@@ -20,10 +20,10 @@ macro_rules! rows {
 
 rows! {
     "null-call": repeat(10_000, || done(syscall!(SYS_getppid)));
-    "read-1": read_one();
-    "write-1": write_one();
+    "read-1": on_file(c"/dev/zero", libc::O_RDONLY, |file| sys::read(file, &mut [0]));
+    "write-1": on_file(c"/dev/null", libc::O_WRONLY, |file| sys::write(file, &[0]));
     "stat": repeat(5_000, || stat(FILE));
-    "fstat": fstat();
+    "fstat": on_file(FILE, libc::O_RDONLY, fstat);
     "open-close": repeat(2_000, open_and_close);
     "clock-gettime": repeat(10_000, || { sys::now(); Ok(()) });
     "pipe": pipe_round_trip();
@@ -68,16 +68,10 @@ fn open(path: &CStr, flags: i32) -> Result<i32, String> {
     file.map(|file| file as i32).map_err(why)
 }
 
-fn read_one() -> Result<Sample, String> {
-    let file = open(c"/dev/zero", libc::O_RDONLY)?;
-    let sample = repeat(10_000, || done(sys::read(file, &mut [0])));
-    sys::close(file);
-    sample
-}
-
-fn write_one() -> Result<Sample, String> {
-    let file = open(c"/dev/null", libc::O_WRONLY)?;
-    let sample = repeat(10_000, || done(sys::write(file, &[0])));
+/// A call about an open file.
+fn on_file(path: &CStr, flags: i32, call: impl Fn(i32) -> sys::Sys) -> Result<Sample, String> {
+    let file = open(path, flags)?;
+    let sample = repeat(10_000, || done(call(file)));
     sys::close(file);
     sample
 }
@@ -96,12 +90,9 @@ fn stat(path: &CStr) -> Result<(), String> {
     ))
 }
 
-fn fstat() -> Result<Sample, String> {
-    let file = open(FILE, libc::O_RDONLY)?;
+fn fstat(file: i32) -> sys::Sys {
     let mut stat: Stat = [0; 32];
-    let sample = repeat(10_000, || done(syscall!(SYS_fstat, file, stat.as_mut_ptr())));
-    sys::close(file);
-    sample
+    syscall!(SYS_fstat, file, stat.as_mut_ptr())
 }
 
 fn open_and_close() -> Result<(), String> {
@@ -184,21 +175,21 @@ fn socket_round_trip() -> Result<Sample, String> {
 /// A byte goes round `processes` processes, this one among them; an operation is one step.
 fn ring(processes: usize) -> Result<Sample, String> {
     let pipes: Vec<(i32, i32)> = (0..processes).map(|_| sys::pipe(0)).collect();
+    let close_but = |from, to| {
+        let ends = pipes.iter().flat_map(|ends| [ends.0, ends.1]);
+        ends.filter(|end| *end != from && *end != to).for_each(sys::close);
+    };
     let mut children = Vec::new();
     for index in 1..processes {
         let (from, to) = (pipes[index - 1].0, pipes[index].1);
-        let others = pipes.iter().flat_map(|ends| [ends.0, ends.1]);
-        let others: Vec<i32> = others.filter(|end| *end != from && *end != to).collect();
         let pid = sys::try_fork(|| {
-            close_all(&others);
+            close_but(from, to);
             echo(from, to)
         });
         children.push(pid.map_err(why)?);
     }
     let (from, to) = (pipes[processes - 1].0, pipes[0].1);
-    let others = pipes.iter().flat_map(|ends| [ends.0, ends.1]);
-    let others: Vec<i32> = others.filter(|end| *end != from && *end != to).collect();
-    close_all(&others);
+    close_but(from, to);
     let rounds = 2_000 / processes as u64;
     let sample = repeat(rounds, || {
         done(sys::write(to, &[1]))?;

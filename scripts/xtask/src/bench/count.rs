@@ -5,7 +5,6 @@
 use super::report::{Cell, Row, Suite};
 use crate::project;
 use anyhow::{Context, Result, bail, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -32,10 +31,7 @@ pub fn executor(program: &Path, measured: &Suite) -> Result<Suite> {
         .filter(|row| !row.wall && row.unit == "ns")
         .collect();
     let cells = rows.iter().flat_map(|row| &row.cells).filter(|cell| counts(cell));
-    let bar = ProgressBar::new(cells.count() as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} {msg}") {
-        bar.set_style(style);
-    }
+    let bar = super::progress(cells.count());
     let mut counted = Vec::new();
     for row in rows {
         let mut cells = Vec::new();

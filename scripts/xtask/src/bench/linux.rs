@@ -6,7 +6,6 @@ use crate::machine::{Boot, Machine};
 use crate::project::{self, Profile};
 use crate::session::{self, Input, Outcome};
 use anyhow::{Context, Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::process::Command;
 use std::time::Duration;
 
@@ -37,11 +36,7 @@ pub fn run(suite: &str, arch: Arch, mode: Mode, runs: usize, only: Option<&str>)
         ..ours.clone()
     };
     let machine = machine(suite, arch, mode, only);
-    let bar = ProgressBar::new(2 * runs as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} {msg}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bar = super::progress(2 * runs);
     let mut rows = Vec::new();
     for _ in 0..runs {
         for (peer, boot) in [(OURS, &ours), (LINUX, &linux)] {

@@ -11,10 +11,22 @@ use crate::arch::Arch;
 use crate::project;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
 use report::Suite;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+/// Shows how many of `steps` are done, and what goes on, which its message says.
+fn progress(steps: usize) -> ProgressBar {
+    let bar = ProgressBar::new(steps as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -63,6 +75,15 @@ impl Bench {
     /// # Errors
     /// A build failed, or a suite did not say what it measured.
     pub fn main(self) -> Result<ExitCode> {
+        let for_executor = self.guest || self.count || self.quick || self.maitake;
+        ensure!(
+            !for_executor || self.suites == [Name::Executor],
+            "--guest, --count, --quick and --maitake are for the suite executor alone"
+        );
+        ensure!(
+            !(self.free || self.arch.is_some()) || !self.suites.contains(&Name::Executor),
+            "--free and --arch are for suites against Linux, which executor is not"
+        );
         let directory = project::target_dir().join("bench");
         fs::create_dir_all(&directory)?;
         let date = jiff::Timestamp::now().strftime("%Y-%m-%d-%H%M%S").to_string();
