@@ -23,12 +23,15 @@
 //! | [`Event`], [`Notify`], [`WaitQueue`] | embassy-sync's `Signal`, `MultiWakerRegistration` | one waiter, or a fixed number |
 //! | [`Ring`] | crossbeam-queue's `ArrayQueue` | spins for an interrupted peer; allocates |
 //!
+//! [`Generations`] has no counterpart there: epochs as crossbeam-epoch's are for memory alone, and spin.
+//!
 //! Combinators (`join`, `select`, streams) are futures-util's, which work on any of these.
 
 mod broadcast;
 mod channel;
 mod event;
 mod feed;
+mod generations;
 mod irq;
 mod list;
 mod mutex;
@@ -42,6 +45,7 @@ mod watch;
 pub use broadcast::{Broadcast, BroadcastError, BroadcastReceiver, BroadcastSender, broadcast};
 pub use channel::{Channel, Closed, Receiver, Sender, TryReceiveError, TrySendError, channel};
 pub use event::{Event, Notify};
+pub use generations::Generations;
 pub use irq::{ByteRing, IrqCell, Ring, Word};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::OnceCell;

@@ -32,10 +32,16 @@
 //! | `State::complete_alone` stores instead of exchanging | `a_slot_is_not_used_again_while_its_task_is_linked` |
 //! | a joiner's number is left on any CPU as it is at home | `a_join_by_a_task_of_another_cpu_is_woken` |
 //! | a number that was left at home is not left again elsewhere | `a_join_that_moves_to_another_cpu_is_woken` |
+//! | `Generations::pass`, or `leave`, wakes nobody | `a_change_waits_for_a_cpu_that_joins`, `a_cpu_that_leaves_is_not_waited_for` |
+//! | a CPU that is behind counts its own change as passed | `a_cpu_that_is_behind_makes_a_change` |
+//! | a change is numbered before its maker has passed it | `a_change_without_others_is_not_waited_for` |
+//! | `Generations::wait` does not look again | `a_change_waits_for_a_cpu_that_joins` |
+//! | `Generations` without the fence of `join`, of `advance`, of `pass` | `a_change_waits_for_a_cpu_that_joins` (twice), `two_cpus_pass_at_once` |
 #![cfg(loom)]
 
 mod abort;
 mod channel;
+mod generations;
 mod join;
 mod retire;
 mod timer;

@@ -40,8 +40,11 @@
 //! | `Sleep::reset` leaves its entry | `a_sleep_ends_in_time` |
 //! | `JoinHandle` keeps the first foreign waker, or the number of the first | `a_join_is_told_the_end` |
 //! | a dropped `JoinHandle` keeps the slot | `a_join_is_told_the_end` |
+//! | `Generations::leave`, or `pass`, wakes nobody | `who_waits_for_a_generation_hears_of_it` |
+//! | a wait for a generation is over with its wake | `who_waits_for_a_generation_hears_of_it` |
 
 mod channels;
+mod generations;
 mod locks;
 mod queues;
 mod time;
