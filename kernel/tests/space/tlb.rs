@@ -4,10 +4,11 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
+    time::{Duration, Instant},
 };
 
 use hal::host;
@@ -23,6 +24,24 @@ struct Flag(AtomicUsize);
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Polls when woken and only then: a wake that is lost ends the test.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let woken = Arc::new(Flag(AtomicUsize::new(1)));
+    let waker = Waker::from(woken.clone());
+    let mut future = pin!(future);
+    let began = Instant::now();
+    loop {
+        if woken.0.swap(0, Ordering::SeqCst) != 0
+            && let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker))
+        {
+            return value;
+        }
+        AddressSpace::idle_checkpoint();
+        std::thread::yield_now();
+        assert!(began.elapsed() < Duration::from_secs(30), "nobody woke it");
     }
 }
 
@@ -91,6 +110,47 @@ fn an_idle_cpu_lets_go_of_a_dead_space() {
     assert_eq!(space.active_cpus(), 0);
 }
 
+/// Says that a test is over, also where it fails.
+struct Over<'a>(&'a AtomicUsize);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(1, Ordering::SeqCst);
+    }
+}
+
+/// A CPU that begins to use the space while it is being changed has its part in the change, and no other CPU knows when.
+#[test]
+fn a_cpu_that_comes_late_wakes_who_waits_for_it() {
+    for _ in 0..20_000 {
+        let _accounting = Accounting::start();
+        let space = AddressSpace::new().unwrap();
+        map(&space, 0, 2, RW).unwrap();
+        write(&space, BASE, 1).unwrap();
+        let machine = host::machine();
+        let (over, begin) = (AtomicUsize::new(0), Barrier::new(4));
+        std::thread::scope(|scope| {
+            for cpu in 1..4 {
+                let (machine, space, over, begin) = (machine.clone(), &space, &over, &begin);
+                scope.spawn(move || {
+                    machine.attach(cpu);
+                    begin.wait();
+                    space.activate();
+                    while over.load(Ordering::SeqCst) == 0 {
+                        AddressSpace::idle_checkpoint();
+                        std::thread::yield_now();
+                    }
+                    AddressSpace::deactivate_current();
+                });
+            }
+            let _over = Over(&over);
+            begin.wait();
+            wait(space.munmap(BASE, PAGE)).unwrap();
+        });
+        assert_eq!(space.parked_frames(), 0);
+    }
+}
+
 /// Threads as CPUs: faults, writes, forks and unmappings at the same time, each waiting by polling and passing checkpoints.
 #[test]
 fn real_concurrency_loses_no_write() {
@@ -98,16 +158,6 @@ fn real_concurrency_loses_no_write() {
     let space = AddressSpace::new().unwrap();
     map(&space, 0, 64, RW).unwrap();
     let machine = host::machine();
-    fn wait<T>(future: impl Future<Output = T>) -> T {
-        let mut future = pin!(future);
-        loop {
-            if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                return value;
-            }
-            AddressSpace::idle_checkpoint();
-            std::thread::yield_now();
-        }
-    }
     let running = AtomicUsize::new(3);
     std::thread::scope(|scope| {
         for cpu in 1..4u64 {

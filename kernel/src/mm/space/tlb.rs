@@ -1,26 +1,22 @@
 //! Which CPUs translate by an address space, and how they forget what is no longer true.
 //!
 //! A CPU keeps an address space active (and alive) in its slot until it activates another: going back to the same process
-//! costs nothing. `cpus` has a bit for each such CPU.
+//! costs nothing.
 //!
 //! **Shootdown.** On machines whose invalidation reaches every CPU there is nothing to do but to call it. Elsewhere a change takes
-//! a new *generation*, invalidates its own TLB, interrupts the other CPUs in `cpus`, and parks the frames that it removed. Each
-//! CPU passes [`AddressSpace::activate`] before it goes to user mode, [`AddressSpace::checkpoint_active`] whenever it returns from
-//! it, and [`AddressSpace::idle_checkpoint`] before it sleeps; there it invalidates if it is behind and says which generation it has `seen`. Frames parked under a generation are freed when
-//! every CPU in `cpus` has seen it, by whoever sees it last. The change itself awaits that: no CPU ever spins for
-//! another.
+//! a new generation ([`Generations`], whose members are the CPUs that have the address space active), invalidates its own TLB,
+//! interrupts the other members, and parks the frames that it removed. Each CPU passes [`AddressSpace::activate`] before it goes
+//! to user mode, [`AddressSpace::checkpoint_active`] whenever it returns from it, and [`AddressSpace::idle_checkpoint`] before it
+//! sleeps; there it invalidates if it is behind. Frames parked under a generation are freed when every member has passed it, by
+//! whoever passes last. The change itself awaits that: no CPU ever spins for another.
 //!
-//! The order that makes it safe: the changer writes the table, then the generation, then reads `cpus`; a CPU that
-//! activates sets its bit, then reads the generation. One of them sees the other. Parked frames belong to the
-//! address space and not to the future that waits, so that dropping the future frees nothing too early.
+//! Parked frames belong to the address space and not to the future that waits, so that dropping the future frees nothing too
+//! early.
 
-use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
-use core::{
-    future::poll_fn,
-    sync::atomic::{AtomicU64, Ordering::SeqCst},
-    task::{Poll, Waker},
-};
+use alloc::{boxed::Box, collections::VecDeque, sync::Arc};
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
+use executor::sync::Generations;
 use hal::{
     MAX_CPUS,
     arch::{PageTable, PerCpu, controller},
@@ -32,7 +28,7 @@ use super::{
     table::{Batch, Table},
 };
 use crate::{
-    sync::{Rank, SpinLock},
+    sync::{Rank, RawIrqLock, SpinLock},
     tally,
 };
 
@@ -47,15 +43,9 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// The shootdown state of one address space.
 pub struct Tlb {
     id: u64,
-    generation: AtomicU64,
-    cpus: AtomicU64,
-    seen: [AtomicU64; MAX_CPUS],
-    waiting: SpinLock<Waiting>,
-}
-
-struct Waiting {
-    parked: VecDeque<(u64, Box<Batch>)>,
-    wakers: Vec<Waker>,
+    generations: Generations<RawIrqLock<{ Rank::WaitQueue as u8 }>>,
+    /// Frames that members may still reach, by the generation that they have to pass.
+    parked: SpinLock<VecDeque<(u64, Box<Batch>)>>,
 }
 
 impl Tlb {
@@ -63,16 +53,8 @@ impl Tlb {
     pub fn new() -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, SeqCst),
-            generation: AtomicU64::new(0),
-            cpus: AtomicU64::new(0),
-            seen: [const { AtomicU64::new(0) }; MAX_CPUS],
-            waiting: SpinLock::new(
-                Rank::WaitQueue,
-                Waiting {
-                    parked: VecDeque::new(),
-                    wakers: Vec::new(),
-                },
-            ),
+            generations: Generations::new(),
+            parked: SpinLock::new(Rank::WaitQueue, VecDeque::new()),
         }
     }
 
@@ -87,26 +69,16 @@ impl Tlb {
     pub fn forget(&self, table: &Table, start: u64, end: u64, batch: &mut Batch) -> Generation {
         table.invalidate(start, end);
         if PageTable::BROADCAST_INVALIDATE {
-            return Generation(0);
+            return Generation::NONE;
         }
-        let generation = self.generation.fetch_add(1, SeqCst) + 1;
-        let own = PerCpu::cpu_id() as usize;
-        let active = self.cpus.load(SeqCst);
-        if active & 1 << own != 0 {
-            if self.seen[own].load(SeqCst) + 1 < generation {
-                table.invalidate(0, PageTable::USER_END);
-            }
-            self.seen[own].store(generation, SeqCst);
-        }
-        let others = active & !(1 << own);
+        let (generation, others) = self.generations.advance(PerCpu::cpu_id());
         if others == 0 {
-            return Generation(0);
+            return Generation::NONE;
         }
         if !batch.is_empty() {
             // One allocation of half a page: the kernel's reserve is there for it.
-            self.waiting
+            self.parked
                 .lock()
-                .parked
                 .push_back((generation, Box::new(core::mem::take(batch))));
         }
         for cpu in cpus_in(others) {
@@ -115,57 +87,37 @@ impl Tlb {
         Generation(generation)
     }
 
-    fn complete(&self, generation: u64) -> bool {
-        cpus_in(self.cpus.load(SeqCst)).all(|cpu| self.seen[cpu as usize].load(SeqCst) >= generation)
-    }
-
-    /// Waits until every CPU that translates by this address space has seen `generation`.
+    /// Waits until every CPU that translates by this address space has passed `generation`.
     /// Dropping the future in between is safe.
     pub async fn wait(&self, generation: Generation) {
-        let Generation(generation) = generation;
-        poll_fn(|cx| {
-            if generation == 0 || self.complete(generation) {
-                return Poll::Ready(());
-            }
-            {
-                let mut waiting = self.waiting.lock();
-                if !waiting.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    waiting.wakers.push(cx.waker().clone());
-                }
-            }
-            // Registered first, then looked again: whoever completes it after this sees the waker.
-            if self.complete(generation) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
+        if generation > Generation::NONE {
+            self.generations.wait(generation.0).await;
+        }
     }
 
     /// Waits for every change made so far, whoever made it.
     pub async fn settle(&self) {
         if !PageTable::BROADCAST_INVALIDATE {
-            self.wait(Generation(self.generation.load(SeqCst))).await;
+            self.generations.wait(self.generations.current()).await;
         }
     }
 
-    /// After this CPU has seen more, or left: frees what nobody can reach any more, and wakes who waits for it.
-    fn progress(&self) {
-        let (mut free, mut wakers) = (Vec::new(), Vec::new());
-        {
-            let mut waiting = self.waiting.lock();
-            while waiting
-                .parked
-                .front()
-                .is_some_and(|(generation, _)| self.complete(*generation))
-            {
-                free.extend(waiting.parked.pop_front());
+    /// The calling CPU has invalidated all that it translated by before `generation`.
+    fn pass(&self, cpu: u32, generation: u64) {
+        self.generations.pass(cpu, generation);
+        self.free_parked();
+    }
+
+    /// After this CPU has passed a generation, or left: frees what nobody can reach any more.
+    fn free_parked(&self) {
+        loop {
+            let passed = |(generation, _): &mut (u64, Box<Batch>)| self.generations.have_passed(*generation);
+            // The lock is let go of before the frames are.
+            let freed = self.parked.lock().pop_front_if(passed);
+            if freed.is_none() {
+                return;
             }
-            core::mem::swap(&mut wakers, &mut waiting.wakers);
         }
-        wakers.into_iter().for_each(Waker::wake);
-        drop(free);
     }
 }
 
@@ -182,22 +134,17 @@ impl Generation {
 impl AddressSpace {
     /// Makes the calling CPU translate by this address space. Cheap where it already does.
     pub fn activate(self: &Arc<Self>) {
-        let cpu = PerCpu::cpu_id() as usize;
-        if ACTIVE_ID[cpu].load(SeqCst) == self.tlb.id {
+        let cpu = PerCpu::cpu_id();
+        if ACTIVE_ID[cpu as usize].load(SeqCst) == self.tlb.id {
             self.catch_up(cpu);
             return;
         }
-        let previous = ACTIVE[cpu].lock().replace(self.clone());
-        self.tlb.cpus.fetch_or(1 << cpu, SeqCst);
-        {
-            let inner = self.inner.lock();
-            inner.table.activate();
-            let generation = self.tlb.generation.load(SeqCst);
-            if self.tlb.seen[cpu].swap(generation, SeqCst) < generation {
-                inner.table.invalidate(0, PageTable::USER_END);
-            }
-        }
-        ACTIVE_ID[cpu].store(self.tlb.id, SeqCst);
+        let previous = ACTIVE[cpu as usize].lock().replace(self.clone());
+        self.tlb.generations.join(cpu);
+        self.inner.lock().table.activate();
+        // Who changes something from here on waits for this CPU, and may do so already.
+        self.catch_up(cpu);
+        ACTIVE_ID[cpu as usize].store(self.tlb.id, SeqCst);
         if let Some(previous) = previous
             && !Arc::ptr_eq(&previous, self)
         {
@@ -212,12 +159,12 @@ impl AddressSpace {
     /// Leaves the calling CPU without a user half, so that it keeps no address space alive. For a CPU about to idle, and
     /// before a program is replaced.
     pub fn deactivate_current() {
-        let cpu = PerCpu::cpu_id() as usize;
-        if ACTIVE_ID[cpu].swap(0, SeqCst) == 0 {
+        let cpu = PerCpu::cpu_id();
+        if ACTIVE_ID[cpu as usize].swap(0, SeqCst) == 0 {
             return;
         }
         PageTable::deactivate();
-        let previous = ACTIVE[cpu].lock().take();
+        let previous = ACTIVE[cpu as usize].lock().take();
         if let Some(previous) = previous {
             previous.left_by(cpu);
         }
@@ -262,42 +209,43 @@ impl AddressSpace {
     #[inline]
     pub fn checkpoint_active(&self) {
         if !PageTable::BROADCAST_INVALIDATE {
-            self.catch_up(PerCpu::cpu_id() as usize);
+            self.catch_up(PerCpu::cpu_id());
         }
     }
 
     #[inline]
-    fn catch_up(&self, cpu: usize) {
-        if self.tlb.seen[cpu].load(SeqCst) < self.tlb.generation.load(SeqCst) {
+    fn catch_up(&self, cpu: u32) {
+        if self.tlb.generations.is_behind(cpu) {
             self.catch_up_late(cpu);
         }
     }
 
     #[cold]
-    fn catch_up_late(&self, cpu: usize) {
-        {
+    fn catch_up_late(&self, cpu: u32) {
+        let generation = {
             let inner = self.inner.lock();
-            let generation = self.tlb.generation.load(SeqCst);
+            let generation = self.tlb.generations.current();
             inner.table.invalidate(0, PageTable::USER_END);
-            self.tlb.seen[cpu].store(generation, SeqCst);
-        }
-        self.tlb.progress();
+            generation
+        };
+        // Frees and wakes, neither of which is for under the lock.
+        self.tlb.pass(cpu, generation);
     }
 
-    fn left_by(&self, cpu: usize) {
-        self.tlb.cpus.fetch_and(!(1 << cpu), SeqCst);
-        self.tlb.progress();
+    fn left_by(&self, cpu: u32) {
+        self.tlb.generations.leave(cpu);
+        self.tlb.free_parked();
     }
 
     /// The CPUs that have this address space active, as a bit set.
     pub fn active_cpus(&self) -> u64 {
-        self.tlb.cpus.load(SeqCst)
+        self.tlb.generations.members()
     }
 
     /// Frames that wait for other CPUs to forget them.
     pub fn parked_frames(&self) -> usize {
-        let waiting = self.tlb.waiting.lock();
-        waiting.parked.iter().map(|(_, batch)| batch.len()).sum()
+        let parked = self.tlb.parked.lock();
+        parked.iter().map(|(_, batch)| batch.len()).sum()
     }
 }
 
