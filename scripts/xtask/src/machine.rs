@@ -87,6 +87,8 @@ pub struct Machine {
     pub console: Console,
     /// Where QEMU listens for a monitor connection.
     pub monitor: Option<PathBuf>,
+    /// Where QEMU writes what instructions it translates, and by the monitor's command `log` what else it is told to.
+    pub log: Option<PathBuf>,
     /// Whether QEMU waits for gdb on port 1234.
     pub debugger: Debugger,
     /// What becomes of QEMU's own messages.
@@ -121,6 +123,7 @@ impl Default for Machine {
             words: Vec::new(),
             console: Console::Pipe,
             monitor: None,
+            log: None,
             debugger: Debugger::None,
             messages: Messages::Shown,
         }
@@ -169,6 +172,10 @@ impl Machine {
         if let Some(path) = &self.monitor {
             qemu.arg("-qmp")
                 .arg(format!("unix:{},server=on,wait=off", path.display()));
+        }
+        if let Some(path) = &self.log {
+            // Blocks that go on in another without coming back would not be logged each time.
+            qemu.args(["-d", "in_asm,nochain", "-D"]).arg(path);
         }
         if self.messages == Messages::Hidden {
             qemu.stderr(Stdio::null());

@@ -12,7 +12,9 @@ mod hang;
 mod image;
 mod initramfs;
 mod machine;
+mod monitor;
 mod own_target;
+mod profile;
 mod project;
 mod run;
 mod session;
@@ -48,6 +50,8 @@ enum Task {
     BootMany(boot_many::BootMany),
     /// Measure, against others where there are others
     Bench(bench::Bench),
+    /// Show where the instructions of a benchmark's row go
+    Profile(profile::Options),
     /// Check the source's structure
     Check,
     /// Build kernel and initramfs; print what was made
@@ -97,6 +101,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(test) => return test.main(),
         Task::BootMany(boots) => return boots.main(),
         Task::Bench(bench) => return bench.main(),
+        Task::Profile(options) => return options.main(),
         Task::Check => {
             let problems: Vec<_> = check::run()?.into_iter().flat_map(|finding| finding.problems).collect();
             problems.iter().for_each(|problem| println!("{problem}"));

@@ -113,6 +113,7 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
         words: options.words,
         console: if at_terminal { Console::Terminal } else { Console::Pipe },
         monitor: None,
+        log: None,
         debugger: if options.gdb { Debugger::Gdb } else { Debugger::None },
         messages: Messages::Shown,
     };

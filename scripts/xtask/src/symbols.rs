@@ -69,10 +69,15 @@ pub fn table(functions: &BTreeMap<u64, String>) -> Vec<u8> {
 
 /// `name+0x10` for an address inside the kernel, by the functions of its ELF file.
 pub fn describe(functions: &BTreeMap<u64, String>, address: u64) -> Option<String> {
+    let (start, name) = function(functions, address)?;
+    Some(format!("{name}+{:#x}", address - start))
+}
+
+/// Where the function begins that an address is in, and its name; `None` outside the kernel.
+pub fn function(functions: &BTreeMap<u64, String>, address: u64) -> Option<(u64, &str)> {
     let (start, name) = functions.range(..=address).next_back()?;
-    let offset = address - start;
     // Beyond any function's length the address is not the kernel's.
-    (offset < 1 << 20).then(|| format!("{name}+{offset:#x}"))
+    (address - start < 1 << 20).then_some((*start, name))
 }
 
 /// The address of the static called `name`, unmangled.

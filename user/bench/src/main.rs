@@ -2,7 +2,7 @@
 //!
 //! `bench latency [row]…` prints, for each round of each row, a line `BENCH <row> <operations> <nanoseconds>`; `BENCH <row> failed
 //! <why>` where the kernel refuses; and at last `BENCH end`. The clock is the kernel's own, `CLOCK_MONOTONIC`. `bench forever latency
-//! <row>` goes on with a row, for a profiler.
+//! <row>` goes on with a row, for a profiler, and says `BENCH forever` once it is warm.
 
 mod latency;
 
@@ -65,12 +65,16 @@ fn go_on(rows: &[Row], name: &str) -> ExitCode {
         eprintln!("bench: no row is called {name}");
         return ExitCode::from(2);
     };
-    loop {
+    for round in 0_u64.. {
+        if round == 1 {
+            println!("BENCH forever");
+        }
         if let Err(why) = (row.run)() {
             eprintln!("bench: {name}: {why}");
             return ExitCode::FAILURE;
         }
     }
+    ExitCode::SUCCESS
 }
 
 /// Does it so often.
