@@ -92,6 +92,16 @@ impl Profile {
         shares
     }
 
+    /// The kernel's calls as a tree, outermost first: depth, name, instructions with those of what it called. Of each function
+    /// the largest callees first; those with less than `least` are left out.
+    pub fn tree(&self, least: u64) -> Vec<(usize, String, u64)> {
+        let stacks = self.stacks.iter().filter(|(stack, _)| stack[0] != USER);
+        let stacks: Vec<_> = stacks.map(|(stack, count)| (stack.as_slice(), *count)).collect();
+        let mut lines = Vec::new();
+        grow(&stacks, 0, least, &mut lines);
+        lines
+    }
+
     /// A line for each stack, as flame graphs are made of: names with `;` between, a blank, the count.
     pub fn folded(&self) -> Vec<String> {
         let clean = |stack: &[String]| {
@@ -105,6 +115,26 @@ impl Profile {
             .iter()
             .map(|(stack, count)| format!("{} {count}", clean(stack)))
             .collect()
+    }
+}
+
+/// Appends the functions at `depth` of these stacks, each with what it called.
+fn grow(stacks: &[(&[String], u64)], depth: usize, least: u64, lines: &mut Vec<(usize, String, u64)>) {
+    let mut callees: BTreeMap<&String, Vec<(&[String], u64)>> = BTreeMap::new();
+    for stack in stacks {
+        if let Some(name) = stack.0.get(depth) {
+            callees.entry(name).or_default().push(*stack);
+        }
+    }
+    let total = |stacks: &[(&[String], u64)]| stacks.iter().map(|stack| stack.1).sum::<u64>();
+    let mut callees: Vec<_> = callees
+        .into_iter()
+        .map(|(name, stacks)| (total(&stacks), name, stacks))
+        .collect();
+    callees.sort_by_key(|(total, name, _)| (std::cmp::Reverse(*total), *name));
+    for (total, name, stacks) in callees.into_iter().take_while(|callee| callee.0 >= least) {
+        lines.push((depth, name.clone(), total));
+        grow(&stacks, depth + 1, least, lines);
     }
 }
 
@@ -189,6 +219,19 @@ mod tests {
             .collect();
         assert_eq!(shares, [("a".to_owned(), 101, 111), ("b".to_owned(), 10, 110)]);
         assert_eq!((profile.kernel(), profile.user()), (111, 7));
+    }
+
+    #[test]
+    fn the_tree_has_the_largest_first_and_leaves_the_small_out() {
+        let profile = profile(&[
+            (&["a"], 1),
+            (&["a", "b"], 10),
+            (&["a", "c"], 20),
+            (&["a", "d"], 2),
+            (&[USER], 70),
+        ]);
+        let line = |depth, name: &str, count| (depth, name.to_owned(), count);
+        assert_eq!(profile.tree(5), [line(0, "a", 33), line(1, "c", 20), line(1, "b", 10)]);
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct Options {
     /// Architecture; both if left out
     #[arg(long)]
     arch: Option<Arch>,
+    /// Print who calls whom, too
+    #[arg(long)]
+    tree: bool,
     /// Size of the log, from which the profile is made, in MiB; a run block takes about 100 bytes
     #[arg(long, default_value_t = 64)]
     log: u64,
@@ -66,6 +69,9 @@ impl Options {
             ensure!(profile.entries > 0, "no call in the log: try a larger --log");
             println!("{}, {}", self.row, arch.name());
             print_table(&profile);
+            if self.tree {
+                print_tree(&profile);
+            }
             let drawing = path.with_extension("svg");
             draw(
                 &profile,
@@ -162,6 +168,14 @@ fn print_table(profile: &fold::Profile) {
             100.0 * share.own as f64 / profile.kernel() as f64,
             share.name
         );
+    }
+}
+
+/// The call tree, without what is less than an instruction for each entry or a 200th of all.
+fn print_tree(profile: &fold::Profile) {
+    let least = profile.entries.max(profile.kernel() / 200);
+    for (depth, name, total) in profile.tree(least) {
+        println!("{:>9.1}  {:depth$}{name}", total as f64 / profile.entries as f64, "");
     }
 }
 
