@@ -102,10 +102,14 @@ pub struct RunningUser {
     pub slice_end: OwnedU64,
     /// Until when it may be in user mode whatever is ready: the user class's guaranteed share.
     pub granted_until: OwnedU64,
-    /// When it entered user mode last.
-    pub entered: OwnedTime,
     /// 1 if it was woken while it runs: it is ready, and its poller queues it.
     pub woken: OwnedU32,
+    /// 1 once the gate has let it through in this poll: it may run on this CPU.
+    pub admitted: OwnedU32,
+    /// 1 if it has less than a whole share, as the gate found last.
+    pub low: OwnedU32,
+    /// Nanoseconds of user mode here before this poll.
+    pub user_before: OwnedU64,
 }
 
 /// Counts, for listings.
@@ -224,8 +228,10 @@ impl<P: Platform> PerCpu<P> {
                     weight: OwnedU32::new(0),
                     slice_end: OwnedU64::new(0),
                     granted_until: OwnedU64::new(0),
-                    entered: OwnedTime::never(),
                     woken: OwnedU32::new(0),
+                    admitted: OwnedU32::new(0),
+                    low: OwnedU32::new(0),
+                    user_before: OwnedU64::new(0),
                 },
                 next_balance: OwnedU64::new(0),
                 since: OwnedTime::never(),
@@ -282,6 +288,21 @@ impl<P: Platform> PerCpu<P> {
             // Under the lock, so that whoever has changed the number last also notes last.
             self.active.set(self.runnable.load(Relaxed));
         });
+    }
+
+    /// Adds up the time in user mode of the task that runs here.
+    #[inline]
+    pub fn user_watch(&self) -> &Stopwatch {
+        if self.running.low.get() != 0 {
+            &self.times.low
+        } else {
+            &self.times.user
+        }
+    }
+
+    /// Nanoseconds of user mode, now that the CPU is not there.
+    pub fn user_sum(&self) -> u64 {
+        self.times.user.sum() + self.times.low.sum()
     }
 
     /// The virtual time of the user task that runs here at `now`.

@@ -54,10 +54,18 @@ impl<P: Platform> Executor<P> {
     ///
     /// # Errors
     /// [`Preempted`]: the CPU is not marked as in user mode.
+    #[inline]
     pub fn try_enter_user(&self) -> Result<u64, Preempted> {
         let Some((me, cpu)) = self.here() else {
             return Err(Preempted);
         };
+        if Self::is_calm(cpu) {
+            let now = P::now();
+            if cpu.ready.leave(Away::InUser) {
+                Self::enter(cpu, now);
+                return Ok(now);
+            }
+        }
         let entered = self.try_gate(me, cpu);
         if entered.is_err() {
             cpu.counts.preemptions.add(1);
@@ -65,6 +73,31 @@ impl<P: Platform> Executor<P> {
         entered
     }
 
+    /// Whether nothing has come up since the gate last opened in this poll, but for what the ready word says: the way of a call
+    /// that returns at once. A new mask of CPUs or share comes with [`POKE`], an abort and every wake from elsewhere with [`INBOX`].
+    #[inline]
+    fn is_calm(cpu: &PerCpu<P>) -> bool {
+        let running = &cpu.running;
+        running.admitted.get() != 0
+            && running.woken.get() == 0
+            && cpu.woken_drivers.get() == 0
+            && cpu.summoned.get() == 0
+            && cpu.fifos[0].is_empty()
+            && cpu.fifos[1].is_empty()
+            // It is alone, and stands in the load so.
+            && cpu.runnable.load(Relaxed) == 1
+            && cpu.active.get() == 1
+            && cpu.armed.get() <= cpu.next_event.get()
+    }
+
+    /// The gate has opened.
+    #[inline]
+    fn enter(cpu: &PerCpu<P>, now: u64) {
+        cpu.counts.user_entries.add(1);
+        cpu.user_watch().begin(now);
+    }
+
+    #[inline(never)]
     fn try_gate(&self, me: u32, cpu: &PerCpu<P>) -> Result<u64, Preempted> {
         let Some(task) = self.slab.get(cpu.current.get()) else {
             return Err(Preempted);
@@ -97,11 +130,10 @@ impl<P: Platform> Executor<P> {
             } else if !cpu.ready.leave(Away::InUser) {
                 continue;
             }
-            cpu.running.entered.set(now);
             cpu.note_load(now);
-            cpu.counts.user_entries.add(1);
-            let low = task.weight.get() < WEIGHT_ONE;
-            if low { &cpu.times.low } else { &cpu.times.user }.start(now);
+            cpu.running.admitted.set(1);
+            cpu.running.low.set((task.weight.get() < WEIGHT_ONE).into());
+            Self::enter(cpu, now);
             return Ok(now);
         }
     }
@@ -117,17 +149,12 @@ impl<P: Platform> Executor<P> {
 
     /// Back from user mode: called after every [`Executor::try_enter_user`] that opened, interrupts still masked, before
     /// the trap is looked at. When user mode ended.
+    #[inline]
     pub fn leave_user(&self) -> u64 {
         let now = P::now();
-        let Some((_, cpu)) = self.here() else { return now };
-        cpu.ready.back(Away::InUser);
-        let entered = cpu.running.entered.get();
-        cpu.running.entered.set(NEVER);
-        // One of them runs.
-        cpu.times.user.stop(now);
-        cpu.times.low.stop(now);
-        if let Some(task) = self.slab.get(cpu.current.get()) {
-            task.user_ns.add(now.saturating_sub(entered));
+        if let Some((_, cpu)) = self.here() {
+            cpu.ready.back(Away::InUser);
+            cpu.user_watch().end(now);
         }
         now
     }

@@ -314,6 +314,7 @@ impl<P: Platform> Executor<P> {
         running.base.set(task.vruntime.get());
         running.since.set(now);
         running.woken.set(0);
+        running.admitted.set(0);
         self.poll_user(me, cpu, task);
         running.since.set(NEVER);
         cpu.passed_polls.set(0);
@@ -389,9 +390,9 @@ impl<P: Platform> Executor<P> {
     /// Apart, so that what is not timed is short.
     #[inline(never)]
     fn poll_timed(&self, cpu: &PerCpu<P>, task: Task<'_>, number: u64, start: Start) -> Poll<()> {
-        let (began, in_user) = Self::note_start(cpu, task);
+        let began = Self::note_start(cpu, task);
         let result = self.poll_future(cpu, task, number, start);
-        Self::note_poll(cpu, task, began, in_user);
+        Self::note_poll(cpu, task, began);
         result
     }
 
@@ -414,8 +415,8 @@ impl<P: Platform> Executor<P> {
         result
     }
 
-    /// When the poll begins, and how long the task has been in user mode.
-    fn note_start(cpu: &PerCpu<P>, task: Task<'_>) -> (u64, u64) {
+    /// When the poll begins.
+    fn note_start(cpu: &PerCpu<P>, task: Task<'_>) -> u64 {
         let began = cpu.clock.get();
         task.set_measured();
         let woken_at = task.woken_at.get();
@@ -423,16 +424,18 @@ impl<P: Platform> Executor<P> {
             task.woken_at.set(0);
             task.latencies.count(began.saturating_sub(woken_at));
         }
-        (began, task.user_ns.get())
+        cpu.running.user_before.set(cpu.user_sum());
+        began
     }
 
-    fn note_poll(cpu: &PerCpu<P>, task: Task<'_>, began: u64, in_user: u64) {
+    fn note_poll(cpu: &PerCpu<P>, task: Task<'_>, began: u64) {
         let now = P::now();
         cpu.clock.set(now);
         let spent = now.saturating_sub(began);
         task.run_ns.add(spent);
-        let kernel = spent.saturating_sub(task.user_ns.get() - in_user);
-        task.note_poll_ns(kernel);
+        let user = cpu.user_sum() - cpu.running.user_before.get();
+        task.user_ns.add(user);
+        task.note_poll_ns(spent.saturating_sub(user));
     }
 
     /// A user task that was woken while it was polled goes back to its queue.

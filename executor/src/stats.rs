@@ -127,7 +127,14 @@ impl<P: Platform> Executor<P> {
 
     fn describe(&self, task: Task<'_>) -> Option<TaskInfo> {
         let home = self.cpus.get(task.home() as usize)?;
-        describe(task, home.current.get() == task.slot)
+        let polled = home.current.get() == task.slot;
+        let mut info = describe(task, polled)?;
+        if polled {
+            let times = &home.times;
+            let in_user = times.user.elapsed(P::now) + times.low.elapsed(P::now);
+            info.user_ns += in_user.saturating_sub(home.running.user_before.get());
+        }
+        Some(info)
     }
 
     /// One task; `None` if it is gone.

@@ -79,10 +79,15 @@ impl OnCpu {
 
     fn pause(&mut self, thread: &Thread) {
         let now = rt::now();
-        thread
-            .system_ns
-            .fetch_add(now.saturating_sub(self.since), Ordering::Relaxed);
+        self.count_system(thread, now);
         self.since = now;
+    }
+
+    /// Counts the stretch of system time that has ended at `now`. By the thread itself, who alone writes the sum.
+    #[inline]
+    pub fn count_system(&self, thread: &Thread, now: u64) {
+        let sum = thread.system_ns.load(Ordering::Relaxed) + now.saturating_sub(self.since);
+        thread.system_ns.store(sum, Ordering::Relaxed);
     }
 }
 

@@ -149,16 +149,15 @@ fn visit_user(
     }
     thread.last_cpu.store(PerCpu::cpu_id(), Ordering::Relaxed);
     on_cpu.load(context);
-    thread.user_time.start(entered);
+    thread.user_time.begin(entered);
     let trap = Cpu::enter_user(context);
     let left = rt::executor().leave_user();
-    mm.checkpoint_active();
-    thread
-        .system_ns
-        .fetch_add(entered.saturating_sub(on_cpu.since), Ordering::Relaxed);
-    thread.user_time.stop(left);
+    on_cpu.count_system(thread, entered);
+    thread.user_time.end(left);
     on_cpu.since = left;
     if let Trap::Interrupt(token) = trap {
+        // A shootdown's, maybe. Other traps pass here again, or where the CPU goes idle, before long.
+        mm.checkpoint_active();
         irq::dispatch(token);
     }
     Cpu::restore_interrupts(interrupts);

@@ -6,7 +6,7 @@
 //! **Shootdown.** On machines whose invalidation reaches every CPU there is nothing to do but to call it. Elsewhere a change takes
 //! a new generation ([`Generations`], whose members are the CPUs that have the address space active), invalidates its own TLB,
 //! interrupts the other members, and parks the frames that it removed. Each CPU passes [`AddressSpace::activate`] before it goes
-//! to user mode, [`AddressSpace::checkpoint_active`] whenever it returns from it, and [`AddressSpace::idle_checkpoint`] before it
+//! to user mode, [`AddressSpace::checkpoint_active`] when an interrupt brought it back, and [`AddressSpace::idle_checkpoint`] before it
 //! sleeps; there it invalidates if it is behind. Frames parked under a generation are freed when every member has passed it, by
 //! whoever passes last. The change itself awaits that: no CPU ever spins for another.
 //!
@@ -14,7 +14,10 @@
 //! early.
 
 use alloc::{boxed::Box, collections::VecDeque, sync::Arc};
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 use executor::sync::Generations;
 use hal::{
@@ -35,7 +38,7 @@ use crate::{
 static ACTIVE: [SpinLock<Option<Arc<AddressSpace>>>; MAX_CPUS] =
     [const { SpinLock::new(Rank::PageTable, None) }; MAX_CPUS];
 
-// The `id` of what stands in ACTIVE, to be looked at without the lock; 0 for nothing.
+// The `id` of what stands in ACTIVE, to be looked at without the lock; 0 for nothing. Each CPU's own.
 static ACTIVE_ID: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -133,12 +136,18 @@ impl Generation {
 
 impl AddressSpace {
     /// Makes the calling CPU translate by this address space. Cheap where it already does.
+    #[inline]
     pub fn activate(self: &Arc<Self>) {
         let cpu = PerCpu::cpu_id();
-        if ACTIVE_ID[cpu as usize].load(SeqCst) == self.tlb.id {
+        if ACTIVE_ID[cpu as usize].load(Relaxed) == self.tlb.id {
             self.catch_up(cpu);
-            return;
+        } else {
+            self.activate_anew(cpu);
         }
+    }
+
+    #[inline(never)]
+    fn activate_anew(self: &Arc<Self>, cpu: u32) {
         let previous = ACTIVE[cpu as usize].lock().replace(self.clone());
         self.tlb.generations.join(cpu);
         self.inner.lock().table.activate();
@@ -208,14 +217,12 @@ impl AddressSpace {
     /// it left user mode, with interrupts masked; before it goes there [`AddressSpace::activate`] does the same.
     #[inline]
     pub fn checkpoint_active(&self) {
-        if !PageTable::BROADCAST_INVALIDATE {
-            self.catch_up(PerCpu::cpu_id());
-        }
+        self.catch_up(PerCpu::cpu_id());
     }
 
     #[inline]
     fn catch_up(&self, cpu: u32) {
-        if self.tlb.generations.is_behind(cpu) {
+        if !PageTable::BROADCAST_INVALIDATE && self.tlb.generations.is_behind(cpu) {
             self.catch_up_late(cpu);
         }
     }
