@@ -219,7 +219,7 @@ async fn wake_op(
 ///
 /// # Errors
 /// `EINVAL` if `length` is not the head's size.
-pub async fn set_robust_list(t: &Thread, head: u64, length: usize) -> Result<u64> {
+pub fn set_robust_list(t: &Thread, head: u64, length: usize) -> Result<u64> {
     if length != size_of::<[u64; 3]>() {
         return Err(Errno::EINVAL);
     }

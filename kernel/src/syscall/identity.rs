@@ -12,22 +12,22 @@ use crate::{
 const KEEP: u32 = u32::MAX;
 
 /// `getuid(2)`.
-pub async fn getuid(t: &Thread) -> Result<u64> {
+pub fn getuid(t: &Thread) -> Result<u64> {
     Ok(t.credentials().uid.into())
 }
 
 /// `geteuid(2)`.
-pub async fn geteuid(t: &Thread) -> Result<u64> {
+pub fn geteuid(t: &Thread) -> Result<u64> {
     Ok(t.credentials().euid.into())
 }
 
 /// `getgid(2)`.
-pub async fn getgid(t: &Thread) -> Result<u64> {
+pub fn getgid(t: &Thread) -> Result<u64> {
     Ok(t.credentials().gid.into())
 }
 
 /// `getegid(2)`.
-pub async fn getegid(t: &Thread) -> Result<u64> {
+pub fn getegid(t: &Thread) -> Result<u64> {
     Ok(t.credentials().egid.into())
 }
 
@@ -72,7 +72,7 @@ fn pick(old: [u32; 3], new: [u32; 3], privileged: bool) -> Result<[u32; 3]> {
 }
 
 /// `setuid(2)`.
-pub async fn setuid(t: &Thread, uid: u32) -> Result<u64> {
+pub fn setuid(t: &Thread, uid: u32) -> Result<u64> {
     if uid == KEEP {
         return Err(Errno::EINVAL);
     }
@@ -88,7 +88,7 @@ pub async fn setuid(t: &Thread, uid: u32) -> Result<u64> {
 }
 
 /// `setgid(2)`.
-pub async fn setgid(t: &Thread, gid: u32) -> Result<u64> {
+pub fn setgid(t: &Thread, gid: u32) -> Result<u64> {
     if gid == KEEP {
         return Err(Errno::EINVAL);
     }
@@ -104,7 +104,7 @@ pub async fn setgid(t: &Thread, gid: u32) -> Result<u64> {
 }
 
 /// `setresuid(2)`.
-pub async fn setresuid(t: &Thread, real: u32, effective: u32, saved: u32) -> Result<u64> {
+pub fn setresuid(t: &Thread, real: u32, effective: u32, saved: u32) -> Result<u64> {
     change(t, |c| {
         [c.uid, c.euid, c.suid] = pick([c.uid, c.euid, c.suid], [real, effective, saved], c.is_privileged())?;
         c.fsuid = c.euid;
@@ -113,7 +113,7 @@ pub async fn setresuid(t: &Thread, real: u32, effective: u32, saved: u32) -> Res
 }
 
 /// `setresgid(2)`.
-pub async fn setresgid(t: &Thread, real: u32, effective: u32, saved: u32) -> Result<u64> {
+pub fn setresgid(t: &Thread, real: u32, effective: u32, saved: u32) -> Result<u64> {
     change(t, |c| {
         [c.gid, c.egid, c.sgid] = pick([c.gid, c.egid, c.sgid], [real, effective, saved], c.is_privileged())?;
         c.fsgid = c.egid;
@@ -122,7 +122,7 @@ pub async fn setresgid(t: &Thread, real: u32, effective: u32, saved: u32) -> Res
 }
 
 /// `setreuid(2)`: the saved user follows where the real one is set or the effective one leaves the real one.
-pub async fn setreuid(t: &Thread, real: u32, effective: u32) -> Result<u64> {
+pub fn setreuid(t: &Thread, real: u32, effective: u32) -> Result<u64> {
     change(t, |c| {
         let old = c.uid;
         [c.uid, c.euid, _] = pick([c.uid, c.euid, c.suid], [real, effective, KEEP], c.is_privileged())?;
@@ -135,7 +135,7 @@ pub async fn setreuid(t: &Thread, real: u32, effective: u32) -> Result<u64> {
 }
 
 /// `setregid(2)`.
-pub async fn setregid(t: &Thread, real: u32, effective: u32) -> Result<u64> {
+pub fn setregid(t: &Thread, real: u32, effective: u32) -> Result<u64> {
     change(t, |c| {
         let old = c.gid;
         [c.gid, c.egid, _] = pick([c.gid, c.egid, c.sgid], [real, effective, KEEP], c.is_privileged())?;
@@ -148,7 +148,7 @@ pub async fn setregid(t: &Thread, real: u32, effective: u32) -> Result<u64> {
 }
 
 /// `setfsuid(2)`: returns the old value, whatever becomes of the new.
-pub async fn setfsuid(t: &Thread, uid: u32) -> Result<u64> {
+pub fn setfsuid(t: &Thread, uid: u32) -> Result<u64> {
     let old = t.credentials().fsuid;
     change(t, |c| {
         if c.is_privileged() || [c.uid, c.euid, c.suid, c.fsuid].contains(&uid) {
@@ -160,7 +160,7 @@ pub async fn setfsuid(t: &Thread, uid: u32) -> Result<u64> {
 }
 
 /// `setfsgid(2)`: as [`setfsuid`].
-pub async fn setfsgid(t: &Thread, gid: u32) -> Result<u64> {
+pub fn setfsgid(t: &Thread, gid: u32) -> Result<u64> {
     let old = t.credentials().fsgid;
     change(t, |c| {
         if c.is_privileged() || [c.gid, c.egid, c.sgid, c.fsgid].contains(&gid) {

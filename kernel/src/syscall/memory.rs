@@ -97,7 +97,7 @@ pub async fn madvise(t: &Thread, address: u64, length: u64, advice: i32) -> Resu
 ///
 /// # Errors
 /// `EINVAL`, `ENOMEM`, `EIO`.
-pub async fn msync(t: &Thread, address: u64, length: u64, flags: u32) -> Result<u64> {
+pub fn msync(t: &Thread, address: u64, length: u64, flags: u32) -> Result<u64> {
     t.mm().msync(address, length, flags)?;
     Ok(0)
 }
@@ -141,6 +141,6 @@ pub async fn mlock(t: &Thread, address: u64, length: u64) -> Result<u64> {
 ///
 /// # Errors
 /// `EINVAL` for unknown flags.
-pub async fn mlockall(_t: &Thread, flags: u32) -> Result<u64> {
+pub fn mlockall(_t: &Thread, flags: u32) -> Result<u64> {
     if flags & !7 == 0 { Ok(0) } else { Err(Errno::EINVAL) }
 }

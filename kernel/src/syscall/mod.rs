@@ -60,16 +60,39 @@ macro_rules! from_register {
 
 from_register!(u64 i64 u32 i32 usize u16);
 
-/// Makes the call that the context stands at; the restart code if a signal interrupted it.
-pub(crate) async fn handle(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCpu) -> Option<Errno> {
+/// How a call begins.
+pub(crate) enum Begun {
+    /// It has been made.
+    Made(Result<u64>),
+    /// Nothing has happened: [`handle`] makes it.
+    Waits(table::Call),
+}
+
+/// Begins the call that the context stands at, and makes it if it need not wait.
+#[inline]
+pub(crate) fn begin(thread: &Arc<Thread>, context: &UserContext) -> Begun {
     let number = context.syscall_number();
     let Some(call) = table::find(number) else {
         trace_unknown(number, thread);
-        context.set_return_value(Errno::ENOSYS.as_return_value());
-        return None;
+        return Begun::Made(Err(Errno::ENOSYS));
     };
     // One poll may make many calls; each begins with all that is kept.
     heap::begin_poll();
+    if fallible::has_room()
+        && let Some(result) = table::at_once(thread, call, context.syscall_arguments())
+    {
+        return Begun::Made(result);
+    }
+    Begun::Waits(call)
+}
+
+/// Makes a call that has begun; the restart code if a signal interrupted it.
+pub(crate) async fn handle(
+    thread: &Arc<Thread>,
+    call: table::Call,
+    context: &mut UserContext,
+    on_cpu: &mut OnCpu,
+) -> Option<Errno> {
     if !fallible::has_room() && !matches!(call, table::Call::exit | table::Call::exit_group) {
         let admitted = Away::new(thread, context, on_cpu, Box::pin(oom::admission())).await;
         if let Err(errno) = admitted {
@@ -131,6 +154,7 @@ pub async fn restart_syscall(thread: &Arc<Thread>) -> Result<u64> {
 }
 
 /// Says once per number that a call is missing.
+#[cold]
 fn trace_unknown(number: u64, thread: &Thread) {
     static SEEN: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
     let slot = (number as usize).min(SEEN.len() * 64 - 1);

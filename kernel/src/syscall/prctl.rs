@@ -106,7 +106,7 @@ async fn read_short_string(t: &Thread, address: u64, out: &mut [u8]) -> Result<(
 ///
 /// # Errors
 /// None.
-pub async fn personality(t: &Thread, persona: u32) -> Result<u64> {
+pub fn personality(t: &Thread, persona: u32) -> Result<u64> {
     const QUERY: u32 = u32::MAX;
     let stored = &t.process().personality;
     let old = if persona == QUERY {

@@ -11,13 +11,13 @@ use crate::{
 };
 
 /// `exit(2)` of one thread.
-pub async fn exit(t: &Thread, code: i32) -> Result<u64> {
+pub fn exit(t: &Thread, code: i32) -> Result<u64> {
     exit::exit_thread(t, code);
     Ok(0)
 }
 
 /// `exit_group(2)`.
-pub async fn exit_group(t: &Thread, code: i32) -> Result<u64> {
+pub fn exit_group(t: &Thread, code: i32) -> Result<u64> {
     exit::exit_process(t, code);
     Ok(0)
 }
@@ -95,47 +95,47 @@ pub async fn waitid(t: &Thread, kind: u32, id: i32, info: u64, options: u32, usa
 }
 
 /// `getpid(2)`.
-pub async fn getpid(t: &Thread) -> Result<u64> {
+pub fn getpid(t: &Thread) -> Result<u64> {
     Ok(t.process().pid() as u64)
 }
 
 /// `gettid(2)`.
-pub async fn gettid(t: &Thread) -> Result<u64> {
+pub fn gettid(t: &Thread) -> Result<u64> {
     Ok(t.tid() as u64)
 }
 
 /// `getppid(2)`.
-pub async fn getppid(t: &Thread) -> Result<u64> {
+pub fn getppid(t: &Thread) -> Result<u64> {
     Ok(t.process().parent() as u64)
 }
 
 /// `setpgid(2)`.
-pub async fn setpgid(t: &Thread, pid: i32, group: i32) -> Result<u64> {
+pub fn setpgid(t: &Thread, pid: i32, group: i32) -> Result<u64> {
     table::set_group(t.process(), pid, group).map(|()| 0)
 }
 
 /// `getpgid(2)`.
-pub async fn getpgid(t: &Thread, pid: i32) -> Result<u64> {
+pub fn getpgid(t: &Thread, pid: i32) -> Result<u64> {
     Ok(table::group_and_session(t.process(), pid)?.0 as u64)
 }
 
 /// `getpgrp(2)`.
-pub async fn getpgrp(t: &Thread) -> Result<u64> {
+pub fn getpgrp(t: &Thread) -> Result<u64> {
     Ok(t.process().group() as u64)
 }
 
 /// `setsid(2)`.
-pub async fn setsid(t: &Thread) -> Result<u64> {
+pub fn setsid(t: &Thread) -> Result<u64> {
     Ok(table::new_session(t.process())? as u64)
 }
 
 /// `getsid(2)`.
-pub async fn getsid(t: &Thread, pid: i32) -> Result<u64> {
+pub fn getsid(t: &Thread, pid: i32) -> Result<u64> {
     Ok(table::group_and_session(t.process(), pid)?.1 as u64)
 }
 
 /// `set_tid_address(2)`.
-pub async fn set_tid_address(t: &Thread, address: u64) -> Result<u64> {
+pub fn set_tid_address(t: &Thread, address: u64) -> Result<u64> {
     t.clear_child_tid.store(address, Ordering::Relaxed);
     Ok(t.tid() as u64)
 }

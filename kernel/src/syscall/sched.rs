@@ -85,7 +85,7 @@ pub async fn sched_getaffinity(t: &Arc<Thread>, tid: i32, length: u32, mask: u64
 ///
 /// # Errors
 /// `ESRCH`, `EINVAL`.
-pub async fn sched_getscheduler(t: &Arc<Thread>, tid: i32) -> Result<u64> {
+pub fn sched_getscheduler(t: &Arc<Thread>, tid: i32) -> Result<u64> {
     Ok(target(t, tid)?.policy.load(Ordering::Relaxed) as u64)
 }
 
@@ -144,7 +144,7 @@ fn priority_range(policy: i32) -> Result<(u64, u64)> {
 ///
 /// # Errors
 /// `EINVAL` for an unknown policy.
-pub async fn sched_get_priority_max(_t: &Thread, policy: i32) -> Result<u64> {
+pub fn sched_get_priority_max(_t: &Thread, policy: i32) -> Result<u64> {
     priority_range(policy).map(|(_, max)| max)
 }
 
@@ -152,7 +152,7 @@ pub async fn sched_get_priority_max(_t: &Thread, policy: i32) -> Result<u64> {
 ///
 /// # Errors
 /// `EINVAL` for an unknown policy.
-pub async fn sched_get_priority_min(_t: &Thread, policy: i32) -> Result<u64> {
+pub fn sched_get_priority_min(_t: &Thread, policy: i32) -> Result<u64> {
     priority_range(policy).map(|(min, _)| min)
 }
 
@@ -196,7 +196,7 @@ fn priority_targets(t: &Arc<Thread>, which: u32, who: i32) -> Result<Vec<Arc<Thr
 ///
 /// # Errors
 /// `EINVAL`, `ESRCH`.
-pub async fn getpriority(t: &Arc<Thread>, which: u32, who: i32) -> Result<u64> {
+pub fn getpriority(t: &Arc<Thread>, which: u32, who: i32) -> Result<u64> {
     let threads = priority_targets(t, which, who)?;
     let lowest = threads
         .iter()
@@ -210,7 +210,7 @@ pub async fn getpriority(t: &Arc<Thread>, which: u32, who: i32) -> Result<u64> {
 ///
 /// # Errors
 /// `EINVAL`, `ESRCH`, `EPERM` for another user's process, `EACCES` for a lower value without the right.
-pub async fn setpriority(t: &Arc<Thread>, which: u32, who: i32, nice: i32) -> Result<u64> {
+pub fn setpriority(t: &Arc<Thread>, which: u32, who: i32, nice: i32) -> Result<u64> {
     let nice = nice.clamp(-20, 19);
     for thread in priority_targets(t, which, who)? {
         if !may_change(t, &thread) {

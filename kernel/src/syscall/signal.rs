@@ -156,7 +156,7 @@ pub async fn rt_sigtimedwait(t: &Thread, set: u64, info: u64, timeout: u64, size
 }
 
 /// `kill(2)`.
-pub async fn kill(t: &Thread, pid: i32, signo: i32) -> Result<u64> {
+pub fn kill(t: &Thread, pid: i32, signo: i32) -> Result<u64> {
     signal::kill(t.process(), pid, signo).map(|()| 0)
 }
 
@@ -184,7 +184,7 @@ fn send_one(t: &Thread, process: i32, tid: i32, signo: i32, info: SigInfo) -> Re
 }
 
 /// `tkill(2)`.
-pub async fn tkill(t: &Thread, tid: i32, signo: i32) -> Result<u64> {
+pub fn tkill(t: &Thread, tid: i32, signo: i32) -> Result<u64> {
     if tid <= 0 {
         return Err(Errno::EINVAL);
     }
@@ -193,7 +193,7 @@ pub async fn tkill(t: &Thread, tid: i32, signo: i32) -> Result<u64> {
 }
 
 /// `tgkill(2)`.
-pub async fn tgkill(t: &Thread, process: i32, tid: i32, signo: i32) -> Result<u64> {
+pub fn tgkill(t: &Thread, process: i32, tid: i32, signo: i32) -> Result<u64> {
     if tid <= 0 || process <= 0 {
         return Err(Errno::EINVAL);
     }
@@ -288,7 +288,7 @@ pub async fn setitimer(t: &Thread, which: u32, new: u64, old: u64) -> Result<u64
 ///
 /// # Errors
 /// `ENOMEM`.
-pub async fn alarm(t: &Thread, seconds: u32) -> Result<u64> {
+pub fn alarm(t: &Thread, seconds: u32) -> Result<u64> {
     let setting = Setting {
         remaining: u64::from(seconds) * SECOND,
         interval: 0,

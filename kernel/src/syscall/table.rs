@@ -2,7 +2,9 @@
 //! come from this one list.
 //!
 //! A line is `name, x86_64 number, aarch64 number, kind(handler; arguments)`; `-` is a call that the architecture does not
-//! have. Kinds: `call`; `large`, whose future is boxed so that it does not size every thread; `context`, made by
+//! have. Kinds: `now`, a plain function that never waits; `call`; `ready(handler, attempt; …)`, a `call` before which a plain
+//! function with the same arguments is tried, which makes the call if it need not wait, and else does nothing and gives `None`;
+//! `large`, whose future is boxed so that it does not size every thread; `context`, made by
 //! [`context`](super::context) because it changes the caller's registers.
 //!
 //! Numbers: `arch/x86/entry/syscalls/syscall_64.tbl`, `include/uapi/asm-generic/unistd.h`.
@@ -62,49 +64,57 @@ macro_rules! number {
     };
 }
 
+/// A plain function, with the arguments it declares.
+macro_rules! apply {
+    ($handler:path, 0, $t:ident, $a:ident) => {
+        $handler($t)
+    };
+    ($handler:path, 1, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]))
+    };
+    ($handler:path, 2, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1]))
+    };
+    ($handler:path, 3, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1]), r($a[2]))
+    };
+    ($handler:path, 4, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]))
+    };
+    ($handler:path, 5, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]))
+    };
+    ($handler:path, 6, $t:ident, $a:ident) => {
+        $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]), r($a[5]))
+    };
+}
+
+/// A call made without a wait, if that can be.
+macro_rules! attempt {
+    (now, $handler:path, , $count:tt, $t:ident, $a:ident) => {
+        Some(apply!($handler, $count, $t, $a))
+    };
+    (ready, $handler:path, $attempt:path, $count:tt, $t:ident, $a:ident) => {
+        apply!($attempt, $count, $t, $a)
+    };
+    ($kind:ident, $handler:path, , $count:tt, $t:ident, $a:ident) => {
+        None
+    };
+}
+
 macro_rules! invoke {
-    (call, $handler:path, 0, $t:ident, $a:ident) => {
-        $handler($t).await
-    };
-    (call, $handler:path, 1, $t:ident, $a:ident) => {
-        $handler($t, r($a[0])).await
-    };
-    (call, $handler:path, 2, $t:ident, $a:ident) => {
-        $handler($t, r($a[0]), r($a[1])).await
-    };
-    (call, $handler:path, 3, $t:ident, $a:ident) => {
-        $handler($t, r($a[0]), r($a[1]), r($a[2])).await
-    };
-    (call, $handler:path, 4, $t:ident, $a:ident) => {
-        $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3])).await
-    };
-    (call, $handler:path, 5, $t:ident, $a:ident) => {
-        $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4])).await
-    };
-    (call, $handler:path, 6, $t:ident, $a:ident) => {
-        $handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]), r($a[5])).await
-    };
-    (large, $handler:path, 0, $t:ident, $a:ident) => {
-        Box::pin($handler($t)).await
-    };
-    (large, $handler:path, 2, $t:ident, $a:ident) => {
-        Box::pin($handler($t, r($a[0]), r($a[1]))).await
-    };
-    (large, $handler:path, 3, $t:ident, $a:ident) => {
-        Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]))).await
-    };
-    (large, $handler:path, 4, $t:ident, $a:ident) => {
-        Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]))).await
-    };
-    (large, $handler:path, 5, $t:ident, $a:ident) => {
-        Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]))).await
-    };
-    (large, $handler:path, 6, $t:ident, $a:ident) => {
-        Box::pin($handler($t, r($a[0]), r($a[1]), r($a[2]), r($a[3]), r($a[4]), r($a[5]))).await
-    };
     // Never made by this way: `handle` asks `changes_context` first.
     (context, $handler:path, $count:tt, $t:ident, $a:ident) => {
         Err(Errno::ENOSYS)
+    };
+    (now, $handler:path, $count:tt, $t:ident, $a:ident) => {
+        apply!($handler, $count, $t, $a)
+    };
+    (large, $handler:path, $count:tt, $t:ident, $a:ident) => {
+        Box::pin(apply!($handler, $count, $t, $a)).await
+    };
+    ($kind:ident, $handler:path, $count:tt, $t:ident, $a:ident) => {
+        apply!($handler, $count, $t, $a).await
     };
 }
 
@@ -118,7 +128,7 @@ macro_rules! is_context {
 }
 
 macro_rules! calls {
-    ($($name:ident, $x86_64:tt, $aarch64:tt, $kind:ident($handler:path; $count:tt);)*) => {
+    ($($name:ident, $x86_64:tt, $aarch64:tt, $kind:ident($handler:path $(, $attempt:path)?; $count:tt);)*) => {
         /// A system call that the kernel has, by name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[expect(non_camel_case_types, missing_docs, reason = "the names are Linux's")]
@@ -144,6 +154,12 @@ macro_rules! calls {
         /// Makes a call for which [`Call::changes_context`] does not hold.
         pub(super) async fn dispatch(t: &Arc<Thread>, call: Call, a: [u64; 6]) -> Result<u64> {
             match call { $(Call::$name => invoke!($kind, $handler, $count, t, a)),* }
+        }
+
+        /// Makes a call if it need not wait; `None`: nothing has happened.
+        #[inline]
+        pub(super) fn at_once(t: &Arc<Thread>, call: Call, a: [u64; 6]) -> Option<Result<u64>> {
+            match call { $(Call::$name => attempt!($kind, $handler, $($attempt)?, $count, t, a)),* }
         }
 
         /// Each call's name and the bytes of its future.
@@ -198,35 +214,35 @@ calls! {
     vfork, 58, -, context(context; 0);
     execve, 59, 221, context(context; 3);
     execveat, 322, 281, context(context; 5);
-    exit, 60, 93, call(process::exit; 1);
-    exit_group, 231, 94, call(process::exit_group; 1);
+    exit, 60, 93, now(process::exit; 1);
+    exit_group, 231, 94, now(process::exit_group; 1);
     wait4, 61, 260, call(process::wait4; 4);
     waitid, 247, 95, call(process::waitid; 5);
-    getpid, 39, 172, call(process::getpid; 0);
-    gettid, 186, 178, call(process::gettid; 0);
-    getppid, 110, 173, call(process::getppid; 0);
-    setpgid, 109, 154, call(process::setpgid; 2);
-    getpgid, 121, 155, call(process::getpgid; 1);
-    getpgrp, 111, -, call(process::getpgrp; 0);
-    setsid, 112, 157, call(process::setsid; 0);
-    getsid, 124, 156, call(process::getsid; 1);
-    set_tid_address, 218, 96, call(process::set_tid_address; 1);
+    getpid, 39, 172, now(process::getpid; 0);
+    gettid, 186, 178, now(process::gettid; 0);
+    getppid, 110, 173, now(process::getppid; 0);
+    setpgid, 109, 154, now(process::setpgid; 2);
+    getpgid, 121, 155, now(process::getpgid; 1);
+    getpgrp, 111, -, now(process::getpgrp; 0);
+    setsid, 112, 157, now(process::setsid; 0);
+    getsid, 124, 156, now(process::getsid; 1);
+    set_tid_address, 218, 96, now(process::set_tid_address; 1);
     arch_prctl, 158, -, context(context; 2);
     // Identity.
-    getuid, 102, 174, call(identity::getuid; 0);
-    geteuid, 107, 175, call(identity::geteuid; 0);
-    getgid, 104, 176, call(identity::getgid; 0);
-    getegid, 108, 177, call(identity::getegid; 0);
+    getuid, 102, 174, now(identity::getuid; 0);
+    geteuid, 107, 175, now(identity::geteuid; 0);
+    getgid, 104, 176, now(identity::getgid; 0);
+    getegid, 108, 177, now(identity::getegid; 0);
     getresuid, 118, 148, call(identity::getresuid; 3);
     getresgid, 120, 150, call(identity::getresgid; 3);
-    setuid, 105, 146, call(identity::setuid; 1);
-    setgid, 106, 144, call(identity::setgid; 1);
-    setreuid, 113, 145, call(identity::setreuid; 2);
-    setregid, 114, 143, call(identity::setregid; 2);
-    setresuid, 117, 147, call(identity::setresuid; 3);
-    setresgid, 119, 149, call(identity::setresgid; 3);
-    setfsuid, 122, 151, call(identity::setfsuid; 1);
-    setfsgid, 123, 152, call(identity::setfsgid; 1);
+    setuid, 105, 146, now(identity::setuid; 1);
+    setgid, 106, 144, now(identity::setgid; 1);
+    setreuid, 113, 145, now(identity::setreuid; 2);
+    setregid, 114, 143, now(identity::setregid; 2);
+    setresuid, 117, 147, now(identity::setresuid; 3);
+    setresgid, 119, 149, now(identity::setresgid; 3);
+    setfsuid, 122, 151, now(identity::setfsuid; 1);
+    setfsgid, 123, 152, now(identity::setfsgid; 1);
     getgroups, 115, 158, call(identity::getgroups; 2);
     setgroups, 116, 159, call(identity::setgroups; 2);
     // Signals.
@@ -237,14 +253,14 @@ calls! {
     rt_sigqueueinfo, 129, 138, call(signal::rt_sigqueueinfo; 3);
     rt_tgsigqueueinfo, 297, 240, call(signal::rt_tgsigqueueinfo; 4);
     rt_sigsuspend, 130, 133, call(signal::rt_sigsuspend; 2);
-    kill, 62, 129, call(signal::kill; 2);
-    tkill, 200, 130, call(signal::tkill; 2);
-    tgkill, 234, 131, call(signal::tgkill; 3);
+    kill, 62, 129, now(signal::kill; 2);
+    tkill, 200, 130, now(signal::tkill; 2);
+    tgkill, 234, 131, now(signal::tgkill; 3);
     pause, 34, -, call(signal::pause; 0);
     restart_syscall, 219, 128, large(super::restart_syscall; 0);
     getitimer, 36, 102, call(signal::getitimer; 2);
     setitimer, 38, 103, call(signal::setitimer; 3);
-    alarm, 37, -, call(signal::alarm; 1);
+    alarm, 37, -, now(signal::alarm; 1);
     rt_sigreturn, 15, 139, context(context; 0);
     sigaltstack, 131, 132, context(context; 2);
     // Time.
@@ -261,22 +277,22 @@ calls! {
     sched_yield, 24, 124, call(sched::sched_yield; 0);
     sched_getaffinity, 204, 123, call(sched::sched_getaffinity; 3);
     sched_setaffinity, 203, 122, call(sched::sched_setaffinity; 3);
-    sched_getscheduler, 145, 120, call(sched::sched_getscheduler; 1);
+    sched_getscheduler, 145, 120, now(sched::sched_getscheduler; 1);
     sched_setscheduler, 144, 119, call(sched::sched_setscheduler; 3);
     sched_getparam, 143, 121, call(sched::sched_getparam; 2);
     sched_setparam, 142, 118, call(sched::sched_setparam; 2);
-    sched_get_priority_max, 146, 125, call(sched::sched_get_priority_max; 1);
-    sched_get_priority_min, 147, 126, call(sched::sched_get_priority_min; 1);
+    sched_get_priority_max, 146, 125, now(sched::sched_get_priority_max; 1);
+    sched_get_priority_min, 147, 126, now(sched::sched_get_priority_min; 1);
     sched_rr_get_interval, 148, 127, call(sched::sched_rr_get_interval; 2);
-    getpriority, 140, 141, call(sched::getpriority; 2);
-    setpriority, 141, 140, call(sched::setpriority; 3);
+    getpriority, 140, 141, now(sched::getpriority; 2);
+    setpriority, 141, 140, now(sched::setpriority; 3);
     getrusage, 98, 165, call(sched::getrusage; 2);
     prlimit64, 302, 261, call(sched::prlimit64; 4);
     getrlimit, 97, 163, call(sched::getrlimit; 2);
     setrlimit, 160, 164, call(sched::setrlimit; 2);
     // Futexes.
     futex, 202, 98, call(futex::futex; 6);
-    set_robust_list, 273, 99, call(futex::set_robust_list; 2);
+    set_robust_list, 273, 99, now(futex::set_robust_list; 2);
     get_robust_list, 274, 100, call(futex::get_robust_list; 3);
     // Memory.
     mmap, 9, 222, call(memory::mmap; 6);
@@ -285,10 +301,10 @@ calls! {
     mremap, 25, 216, call(memory::mremap; 5);
     madvise, 28, 233, call(memory::madvise; 3);
     brk, 12, 214, call(memory::brk; 1);
-    msync, 26, 227, call(memory::msync; 3);
+    msync, 26, 227, now(memory::msync; 3);
     mincore, 27, 232, call(memory::mincore; 3);
     mlock, 149, 228, call(memory::mlock; 2);
-    mlockall, 151, 230, call(memory::mlockall; 1);
+    mlockall, 151, 230, now(memory::mlockall; 1);
     // The system.
     uname, 63, 160, call(uts::uname; 1);
     sethostname, 170, 161, call(uts::sethostname; 2);
@@ -297,34 +313,34 @@ calls! {
     getrandom, 318, 278, call(system::getrandom; 3);
     syslog, 103, 116, large(system::syslog; 3);
     prctl, 157, 167, call(prctl::prctl; 5);
-    personality, 135, 92, call(prctl::personality; 1);
+    personality, 135, 92, now(prctl::personality; 1);
     getcpu, 309, 168, call(system::getcpu; 2);
     reboot, 169, 142, call(system::reboot; 4);
     // Files.
     chmod, 90, -, call(fs::chmod; 2);
     chown, 92, -, call(fs::chown; 3);
     fallocate, 285, 47, call(fs::fallocate; 4);
-    fchmod, 91, 52, call(fs::fchmod; 2);
+    fchmod, 91, 52, now(fs::fchmod; 2);
     fchmodat, 268, 53, call(fs::fchmodat; 3);
     fchmodat2, 452, 452, call(fs::fchmodat2; 4);
-    fchown, 93, 55, call(fs::fchown; 3);
+    fchown, 93, 55, now(fs::fchown; 3);
     fchownat, 260, 54, call(fs::fchownat; 5);
-    fdatasync, 75, 83, call(fs::fdatasync; 1);
-    fsync, 74, 82, call(fs::fsync; 1);
+    fdatasync, 75, 83, now(fs::fdatasync; 1);
+    fsync, 74, 82, now(fs::fsync; 1);
     ftruncate, 77, 46, call(fs::ftruncate; 2);
     futimesat, 261, -, call(fs::futimesat; 3);
     lchown, 94, -, call(fs::lchown; 3);
-    sync, 162, 81, call(fs::sync; 0);
-    syncfs, 306, 267, call(fs::syncfs; 1);
+    sync, 162, 81, now(fs::sync; 0);
+    syncfs, 306, 267, now(fs::syncfs; 1);
     truncate, 76, 45, call(fs::truncate; 2);
     utime, 132, -, call(fs::utime; 2);
     utimensat, 280, 88, call(fs::utimensat; 4);
     utimes, 235, -, call(fs::utimes; 2);
-    dup, 32, 23, call(fs::dup; 1);
-    dup2, 33, -, call(fs::dup2; 2);
-    dup3, 292, 24, call(fs::dup3; 3);
-    eventfd, 284, -, call(fs::eventfd; 1);
-    eventfd2, 290, 19, call(fs::eventfd2; 2);
+    dup, 32, 23, now(fs::dup; 1);
+    dup2, 33, -, now(fs::dup2; 2);
+    dup3, 292, 24, now(fs::dup3; 3);
+    eventfd, 284, -, now(fs::eventfd; 1);
+    eventfd2, 290, 19, now(fs::eventfd2; 2);
     fcntl, 72, 25, call(fs::fcntl; 3);
     flock, 73, 32, call(fs::flock; 2);
     ioctl, 16, 29, call(fs::ioctl; 3);
@@ -334,7 +350,7 @@ calls! {
     umount2, 166, 39, call(fs::umount2; 2);
     chdir, 80, 49, call(fs::chdir; 1);
     chroot, 161, 51, call(fs::chroot; 1);
-    fchdir, 81, 50, call(fs::fchdir; 1);
+    fchdir, 81, 50, now(fs::fchdir; 1);
     getcwd, 79, 17, call(fs::getcwd; 2);
     getdents, 78, -, call(fs::getdents; 3);
     getdents64, 217, 61, call(fs::getdents64; 3);
@@ -351,11 +367,11 @@ calls! {
     rmdir, 84, -, call(fs::rmdir; 1);
     symlink, 88, -, large(fs::symlink; 2);
     symlinkat, 266, 36, call(fs::symlinkat; 3);
-    umask, 95, 166, call(fs::umask; 1);
+    umask, 95, 166, now(fs::umask; 1);
     unlink, 87, -, call(fs::unlink; 1);
     unlinkat, 263, 35, call(fs::unlinkat; 3);
-    close, 3, 57, call(fs::close; 1);
-    close_range, 436, 436, call(fs::close_range; 3);
+    close, 3, 57, now(fs::close; 1);
+    close_range, 436, 436, now(fs::close_range; 3);
     creat, 85, -, call(fs::creat; 2);
     open, 2, -, call(fs::open; 3);
     openat, 257, 56, call(fs::openat; 4);
@@ -377,7 +393,7 @@ calls! {
     statfs, 137, 43, call(fs::statfs; 2);
     statx, 332, 291, large(fs::statx; 5);
     copy_file_range, 326, 285, call(fs::copy_file_range; 6);
-    lseek, 8, 62, call(fs::lseek; 3);
+    lseek, 8, 62, now(fs::lseek; 3);
     pread64, 17, 67, call(fs::pread64; 4);
     preadv, 295, 69, call(fs::preadv; 5);
     preadv2, 327, 286, call(fs::preadv2; 6);

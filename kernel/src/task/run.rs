@@ -32,7 +32,8 @@ use crate::{
     errno::{Errno, Result},
     irq,
     mm::AddressSpace,
-    rt, syscall,
+    rt,
+    syscall::{self, Begun},
 };
 
 /// Starts a thread at its context. `set_child_tid` is where it first writes its number, 0 for nowhere.
@@ -106,11 +107,17 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
         };
         match trap {
             Trap::Syscall => {
-                interrupted = syscall::handle(thread, context, on_cpu).await;
+                interrupted = match syscall::begin(thread, context) {
+                    Begun::Made(result) => finish_call(context, result),
+                    Begun::Waits(call) => {
+                        let interrupted = syscall::handle(thread, call, context, on_cpu).await;
+                        if core::mem::take(&mut on_cpu.address_space_changed) {
+                            mm = thread.mm();
+                        }
+                        interrupted
+                    }
+                };
                 just_made = interrupted.is_some();
-                if core::mem::take(&mut on_cpu.address_space_changed) {
-                    mm = thread.mm();
-                }
             }
             // Dispatched on the way out.
             Trap::Interrupt(_) => {}

@@ -73,7 +73,7 @@ pub async fn chmod(t: &Thread, name: u64, mode: u32) -> Result<u64> {
 }
 
 /// `fchmod(2)`.
-pub async fn fchmod(t: &Thread, fd: i32, mode: u32) -> Result<u64> {
+pub fn fchmod(t: &Thread, fd: i32, mode: u32) -> Result<u64> {
     change_mode(t, &Subject::Open(t.files().get_usable(fd)?), mode)
 }
 
@@ -127,7 +127,7 @@ pub async fn lchown(t: &Thread, name: u64, uid: u32, gid: u32) -> Result<u64> {
 }
 
 /// `fchown(2)`.
-pub async fn fchown(t: &Thread, fd: i32, uid: u32, gid: u32) -> Result<u64> {
+pub fn fchown(t: &Thread, fd: i32, uid: u32, gid: u32) -> Result<u64> {
     change_owner(t, &Subject::Open(t.files().get_usable(fd)?), uid, gid)
 }
 
@@ -335,23 +335,23 @@ pub async fn fallocate(t: &Thread, fd: i32, mode: u32, offset: i64, length: i64)
 }
 
 /// `fsync(2)`.
-pub async fn fsync(t: &Thread, fd: i32) -> Result<u64> {
+pub fn fsync(t: &Thread, fd: i32) -> Result<u64> {
     t.files().get_usable(fd)?.file().sync()?;
     Ok(0)
 }
 
 /// `fdatasync(2)`.
-pub async fn fdatasync(t: &Thread, fd: i32) -> Result<u64> {
-    fsync(t, fd).await
+pub fn fdatasync(t: &Thread, fd: i32) -> Result<u64> {
+    fsync(t, fd)
 }
 
 /// `sync(2)`: every file system here lives in memory.
-pub async fn sync(_t: &Thread) -> Result<u64> {
+pub fn sync(_t: &Thread) -> Result<u64> {
     Ok(0)
 }
 
 /// `syncfs(2)`.
-pub async fn syncfs(t: &Thread, fd: i32) -> Result<u64> {
+pub fn syncfs(t: &Thread, fd: i32) -> Result<u64> {
     t.files().get_usable(fd)?;
     Ok(0)
 }

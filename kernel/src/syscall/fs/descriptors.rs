@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// `dup(2)`.
-pub async fn dup(t: &Thread, fd: i32) -> Result<u64> {
+pub fn dup(t: &Thread, fd: i32) -> Result<u64> {
     let files = t.files();
     Ok(files.insert(files.get(fd)?, OnExec::Keep, descriptor_limit(t))? as u64)
 }
@@ -35,7 +35,7 @@ fn duplicate_to(t: &Thread, from: i32, to: i32, on_exec: OnExec) -> Result<u64> 
 }
 
 /// `dup2(2)`.
-pub async fn dup2(t: &Thread, from: i32, to: i32) -> Result<u64> {
+pub fn dup2(t: &Thread, from: i32, to: i32) -> Result<u64> {
     if from == to {
         t.files().get(from)?;
         return Ok(to as u64);
@@ -44,7 +44,7 @@ pub async fn dup2(t: &Thread, from: i32, to: i32) -> Result<u64> {
 }
 
 /// `dup3(2)`.
-pub async fn dup3(t: &Thread, from: i32, to: i32, flags: u32) -> Result<u64> {
+pub fn dup3(t: &Thread, from: i32, to: i32, flags: u32) -> Result<u64> {
     if from == to || flags & !linux::O_CLOEXEC != 0 {
         return Err(Errno::EINVAL);
     }
@@ -83,7 +83,7 @@ pub async fn pipe(t: &Thread, descriptors: u64) -> Result<u64> {
 }
 
 /// `eventfd2(2)`.
-pub async fn eventfd2(t: &Thread, initial: u32, flags: u32) -> Result<u64> {
+pub fn eventfd2(t: &Thread, initial: u32, flags: u32) -> Result<u64> {
     if flags & !(linux::EFD_CLOEXEC | linux::EFD_NONBLOCK | linux::EFD_SEMAPHORE) != 0 {
         return Err(Errno::EINVAL);
     }
@@ -98,8 +98,8 @@ pub async fn eventfd2(t: &Thread, initial: u32, flags: u32) -> Result<u64> {
 }
 
 /// `eventfd(2)`.
-pub async fn eventfd(t: &Thread, initial: u32) -> Result<u64> {
-    eventfd2(t, initial, 0).await
+pub fn eventfd(t: &Thread, initial: u32) -> Result<u64> {
+    eventfd2(t, initial, 0)
 }
 
 /// `fcntl(2)`.

@@ -275,7 +275,7 @@ pub async fn chdir(t: &Thread, name: u64) -> Result<u64> {
 }
 
 /// `fchdir(2)`.
-pub async fn fchdir(t: &Thread, fd: i32) -> Result<u64> {
+pub fn fchdir(t: &Thread, fd: i32) -> Result<u64> {
     let file = t.files().get(fd)?;
     let place = file.location().ok_or(Errno::ENOTDIR)?;
     enterable(t, place)?;
@@ -312,7 +312,7 @@ pub async fn getcwd(t: &Thread, buffer: u64, size: u64) -> Result<u64> {
 }
 
 /// `umask(2)`.
-pub async fn umask(t: &Thread, mask: u32) -> Result<u64> {
+pub fn umask(t: &Thread, mask: u32) -> Result<u64> {
     Ok(u64::from(t.fs().set_umask(mask as u16)))
 }
 

@@ -277,13 +277,13 @@ pub async fn openat2(t: &Thread, dirfd: i32, name: u64, how: u64, size: u64) -> 
 }
 
 /// `close(2)`.
-pub async fn close(t: &Thread, fd: i32) -> Result<u64> {
+pub fn close(t: &Thread, fd: i32) -> Result<u64> {
     drop(t.files().remove(fd)?);
     Ok(0)
 }
 
 /// `close_range(2)`.
-pub async fn close_range(t: &Thread, first: u32, last: u32, flags: u32) -> Result<u64> {
+pub fn close_range(t: &Thread, first: u32, last: u32, flags: u32) -> Result<u64> {
     if first > last || flags & !(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }

@@ -282,7 +282,7 @@ pub async fn pwritev2(t: &Thread, fd: i32, array: u64, count: u64, low: i64, _hi
 }
 
 /// `lseek(2)`.
-pub async fn lseek(t: &Thread, fd: i32, offset: i64, whence: u32) -> Result<u64> {
+pub fn lseek(t: &Thread, fd: i32, offset: i64, whence: u32) -> Result<u64> {
     t.files().get_usable(fd)?.seek(offset, Whence::from_number(whence)?)
 }
 
