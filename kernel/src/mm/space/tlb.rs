@@ -93,15 +93,16 @@ impl Tlb {
     /// Waits until every CPU that translates by this address space has passed `generation`.
     /// Dropping the future in between is safe.
     pub async fn wait(&self, generation: Generation) {
-        if generation > Generation::NONE {
-            self.generations.wait(generation.0).await;
+        if !self.generations.have_passed(generation.0) {
+            // Boxed, because it is rare and every thread's future has room for every wait.
+            Box::pin(self.generations.wait(generation.0)).await;
         }
     }
 
     /// Waits for every change made so far, whoever made it.
     pub async fn settle(&self) {
         if !PageTable::BROADCAST_INVALIDATE {
-            self.generations.wait(self.generations.current()).await;
+            self.wait(Generation(self.generations.current())).await;
         }
     }
 
