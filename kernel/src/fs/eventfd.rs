@@ -120,6 +120,10 @@ impl File for EventCounter {
         })
     }
 
+    fn whole_write(&self) -> usize {
+        usize::MAX
+    }
+
     fn poll_queue(&self) -> Option<&WaitQueue> {
         Some(&self.pollers)
     }

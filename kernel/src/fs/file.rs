@@ -184,6 +184,14 @@ pub trait File: Send + Sync {
         Err(Errno::EINVAL.into())
     }
 
+    /// The most bytes of which an attempt to write takes all or, where it would have to wait, none.
+    fn whole_write(&self) -> usize {
+        match self.wait_queue(Direction::Write) {
+            None => usize::MAX,
+            Some(_) => 0,
+        }
+    }
+
     /// Whether the file has offsets.
     fn positioning(&self) -> Positioning {
         Positioning::Stream

@@ -8,6 +8,7 @@ use hal::{
     traits::{CpuOps, PageTableOps},
     trap::Access,
 };
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// A user access that did not translate or was not permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,24 @@ pub fn copy_out(to: u64, from: &[u8]) -> Result<(), UserFault> {
         access: Access::Write,
         copied: fault.copied,
     })
+}
+
+/// Copies a value from the active address space.
+///
+/// # Errors
+/// As [`copy_in`].
+pub fn read<T: FromBytes + IntoBytes>(from: u64) -> Result<T, UserFault> {
+    let mut value = T::new_zeroed();
+    copy_in(value.as_mut_bytes(), from)?;
+    Ok(value)
+}
+
+/// Copies a value to the active address space.
+///
+/// # Errors
+/// As [`copy_out`].
+pub fn write<T: IntoBytes + Immutable + ?Sized>(to: u64, value: &T) -> Result<(), UserFault> {
+    copy_out(to, value.as_bytes())
 }
 
 /// Loads an aligned word atomically. Callers that report misalignment differently from a fault check it first.

@@ -8,6 +8,7 @@ use linux_raw_sys::general::{
 use super::types::Timespec;
 use crate::{
     errno::{Errno, Result},
+    fs::{Stop, file::Attempt},
     mm::user,
     rt,
     task::{
@@ -55,6 +56,27 @@ pub async fn futex(
         FUTEX_CMP_REQUEUE => requeue(t, address, address2, scope, (value, timeout as u32), Some(value3)).await,
         FUTEX_WAKE_OP => wake_op(t, address, address2, scope, (value, timeout as u32), value3).await,
         _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// Wakes of [`futex`].
+///
+/// # Errors
+/// As [`futex`]; would block for everything else.
+pub fn futex_at_once(
+    t: &Thread,
+    address: u64,
+    operation: u32,
+    value: u32,
+    _timeout: u64,
+    _address2: u64,
+    _value3: u32,
+) -> Attempt<u64> {
+    const PRIVATE_WAKE: u32 = FUTEX_WAKE | FUTEX_PRIVATE_FLAG;
+    match operation {
+        PRIVATE_WAKE => Ok(wake(t, address, Scope::Process, value, ALL_BITS)?),
+        FUTEX_WAKE => Ok(wake(t, address, Scope::Machine, value, ALL_BITS)?),
+        _ => Err(Stop::WouldBlock),
     }
 }
 

@@ -31,6 +31,7 @@ use hal::{
 
 use crate::{
     errno::{Errno, Result},
+    fs::Stop,
     mm::{fallible, heap},
     task::{
         Restart, Thread,
@@ -78,12 +79,14 @@ pub(crate) fn begin(thread: &Arc<Thread>, context: &UserContext) -> Begun {
     };
     // One poll may make many calls; each begins with all that is kept.
     heap::begin_poll();
-    if fallible::has_room()
-        && let Some(result) = table::at_once(thread, call, context.syscall_arguments())
-    {
-        return Begun::Made(result);
+    if !fallible::has_room() {
+        return Begun::Waits(call);
     }
-    Begun::Waits(call)
+    match table::at_once(thread, call, context.syscall_arguments()) {
+        Ok(value) => Begun::Made(Ok(value)),
+        Err(Stop::Errno(errno)) => Begun::Made(Err(errno)),
+        Err(Stop::WouldBlock | Stop::Fault(_)) => Begun::Waits(call),
+    }
 }
 
 /// Makes a call that has begun; the restart code if a signal interrupted it.

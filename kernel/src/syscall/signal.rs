@@ -8,6 +8,8 @@ use zerocopy::IntoBytes;
 use super::types::{Timespec, Timeval};
 use crate::{
     errno::{Errno, Result},
+    fs::file::Attempt,
+    mm::user,
     rt,
     task::{
         self, Thread,
@@ -35,15 +37,20 @@ fn check_size(size: u64) -> Result<()> {
 ///
 /// # Errors
 /// `EINVAL`, `EFAULT`.
-pub async fn rt_sigaction(t: &Thread, signo: i32, new: u64, old: u64, size: u64) -> Result<u64> {
+pub fn rt_sigaction(t: &Thread, signo: i32, new: u64, old: u64, size: u64) -> Attempt<u64> {
     check_size(size)?;
     if !(1..=SIGNALS).contains(&signo) || new != 0 && SignalSet::UNBLOCKABLE.contains(signo) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
-    let mm = t.mm();
     let before = t.process().action(signo);
-    if new != 0 {
-        let [handler, flags, restorer, mask]: [u64; 4] = mm.read(new).await?;
+    let action = match new {
+        0 => None,
+        _ => Some(user::read::<[u64; 4]>(new)?),
+    };
+    if old != 0 {
+        user::write(old, &[before.handler, before.flags, before.restorer, before.mask.0])?;
+    }
+    if let Some([handler, flags, restorer, mask]) = action {
         let mask = SignalSet(mask).without(SignalSet::UNBLOCKABLE);
         send::set_action(
             t.process(),
@@ -56,10 +63,6 @@ pub async fn rt_sigaction(t: &Thread, signo: i32, new: u64, old: u64, size: u64)
             },
         );
     }
-    if old != 0 {
-        mm.write(old, &[before.handler, before.flags, before.restorer, before.mask.0])
-            .await?;
-    }
     Ok(0)
 }
 
@@ -67,35 +70,36 @@ pub async fn rt_sigaction(t: &Thread, signo: i32, new: u64, old: u64, size: u64)
 ///
 /// # Errors
 /// `EINVAL`, `EFAULT`.
-pub async fn rt_sigprocmask(t: &Thread, how: u32, new: u64, old: u64, size: u64) -> Result<u64> {
+pub fn rt_sigprocmask(t: &Thread, how: u32, new: u64, old: u64, size: u64) -> Attempt<u64> {
     check_size(size)?;
-    let mm = t.mm();
     let before = t.signal_mask();
-    if new != 0 {
-        let set = SignalSet(mm.read(new).await?);
-        let mask = match how {
+    let mask = if new == 0 {
+        None
+    } else {
+        let set = SignalSet(user::read(new)?);
+        Some(match how {
             0 => before.union(set),
             1 => before.without(set),
             2 => set,
-            _ => return Err(Errno::EINVAL),
-        };
-        t.set_signal_mask(mask);
-    }
+            _ => return Err(Errno::EINVAL.into()),
+        })
+    };
     if old != 0 {
-        mm.write(old, &before.0).await?;
+        user::write(old, &before.0)?;
+    }
+    if let Some(mask) = mask {
+        t.set_signal_mask(mask);
     }
     Ok(0)
 }
 
 /// `rt_sigpending(2)`.
-pub async fn rt_sigpending(t: &Thread, address: u64, size: u64) -> Result<u64> {
+pub fn rt_sigpending(t: &Thread, address: u64, size: u64) -> Attempt<u64> {
     if size > SET_SIZE {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let pending = t.pending_signals().intersection(t.signal_mask());
-    t.mm()
-        .write_bytes(address, &pending.0.as_bytes()[..size as usize])
-        .await?;
+    user::copy_out(address, &pending.0.as_bytes()[..size as usize])?;
     Ok(0)
 }
 
@@ -250,11 +254,11 @@ fn itimer(setting: Setting) -> [Timeval; 2] {
 ///
 /// # Errors
 /// `EINVAL` for the CPU-time timers, `EFAULT`.
-pub async fn getitimer(t: &Thread, which: u32, address: u64) -> Result<u64> {
+pub fn getitimer(t: &Thread, which: u32, address: u64) -> Attempt<u64> {
     if which != 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
-    t.mm().write(address, &itimer(t.process().real_timer())).await?;
+    user::write(address, &itimer(t.process().real_timer()))?;
     Ok(0)
 }
 
@@ -262,24 +266,27 @@ pub async fn getitimer(t: &Thread, which: u32, address: u64) -> Result<u64> {
 ///
 /// # Errors
 /// `EINVAL`, `EFAULT`, `ENOMEM`.
-pub async fn setitimer(t: &Thread, which: u32, new: u64, old: u64) -> Result<u64> {
+pub fn setitimer(t: &Thread, which: u32, new: u64, old: u64) -> Attempt<u64> {
     if which != 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
-    let mm = t.mm();
     let setting = match new {
         0 => Setting::default(),
         _ => {
-            let [interval, value]: [Timeval; 2] = mm.read(new).await?;
+            let [interval, value]: [Timeval; 2] = user::read(new)?;
             Setting {
                 remaining: value.to_nanoseconds()?,
                 interval: interval.to_nanoseconds()?,
             }
         }
     };
+    if old != 0 {
+        // Before anything is set, so that a page that is missing can still be waited for.
+        user::write(old, &itimer(t.process().real_timer()))?;
+    }
     let before = t.process().set_real_timer(setting)?;
     if old != 0 {
-        mm.write(old, &itimer(before)).await?;
+        user::write(old, &itimer(before)).map_err(Errno::from)?;
     }
     Ok(0)
 }

@@ -2,10 +2,15 @@
 //! come from this one list.
 //!
 //! A line is `name, x86_64 number, aarch64 number, kind(handler; arguments)`; `-` is a call that the architecture does not
-//! have. Kinds: `now`, a plain function that never waits; `call`; `ready(handler, attempt; …)`, a `call` before which a plain
-//! function with the same arguments is tried, which makes the call if it need not wait, and else does nothing and gives `None`;
-//! `large`, whose future is boxed so that it does not size every thread; `context`, made by
-//! [`context`](super::context) because it changes the caller's registers.
+//! have. Kinds:
+//! - `now`, a plain function that never waits.
+//! - `copies`, a plain function that waits for nothing but pages of its caller's memory: an [`Attempt`] that is repeated once the page
+//!   at which it stopped is there, and so does nothing before its last copy can be made.
+//! - `call`, an async function.
+//! - `ready(handler, attempt; …)`, a `call` before which an [`Attempt`] is made with the same arguments. Where that stops for
+//!   anything but an error it has done nothing.
+//! - `large`, a `call` whose future is boxed so that it does not size every thread.
+//! - `context`, made by [`context`](super::context) because it changes the caller's registers.
 //!
 //! Numbers: `arch/x86/entry/syscalls/syscall_64.tbl`, `include/uapi/asm-generic/unistd.h`.
 
@@ -16,6 +21,7 @@ use hal::{abi::Abi, arch::ABI};
 use super::{FromRegister, fs, futex, identity, memory, prctl, process, sched, signal, system, time, uts};
 use crate::{
     errno::{Errno, Result},
+    fs::{Stop, file::Attempt},
     task::Thread,
 };
 
@@ -92,13 +98,16 @@ macro_rules! apply {
 /// A call made without a wait, if that can be.
 macro_rules! attempt {
     (now, $handler:path, , $count:tt, $t:ident, $a:ident) => {
-        Some(apply!($handler, $count, $t, $a))
+        apply!($handler, $count, $t, $a).map_err(Stop::Errno)
+    };
+    (copies, $handler:path, , $count:tt, $t:ident, $a:ident) => {
+        apply!($handler, $count, $t, $a)
     };
     (ready, $handler:path, $attempt:path, $count:tt, $t:ident, $a:ident) => {
         apply!($attempt, $count, $t, $a)
     };
     ($kind:ident, $handler:path, , $count:tt, $t:ident, $a:ident) => {
-        None
+        Err(Stop::WouldBlock)
     };
 }
 
@@ -109,6 +118,9 @@ macro_rules! invoke {
     };
     (now, $handler:path, $count:tt, $t:ident, $a:ident) => {
         apply!($handler, $count, $t, $a)
+    };
+    (copies, $handler:path, $count:tt, $t:ident, $a:ident) => {
+        repeat($t, || apply!($handler, $count, $t, $a)).await
     };
     (large, $handler:path, $count:tt, $t:ident, $a:ident) => {
         Box::pin(apply!($handler, $count, $t, $a)).await
@@ -156,9 +168,9 @@ macro_rules! calls {
             match call { $(Call::$name => invoke!($kind, $handler, $count, t, a)),* }
         }
 
-        /// Makes a call if it need not wait; `None`: nothing has happened.
+        /// Makes a call if it need not wait. Where it stops for anything but an error nothing has happened.
         #[inline]
-        pub(super) fn at_once(t: &Arc<Thread>, call: Call, a: [u64; 6]) -> Option<Result<u64>> {
+        pub(super) fn at_once(t: &Arc<Thread>, call: Call, a: [u64; 6]) -> Attempt<u64> {
             match call { $(Call::$name => attempt!($kind, $handler, $($attempt)?, $count, t, a)),* }
         }
 
@@ -171,6 +183,19 @@ macro_rules! calls {
             }))),*]
         }
     };
+}
+
+/// Attempts until no page of the caller's memory is missing.
+async fn repeat(t: &Thread, attempt: impl Fn() -> Attempt<u64>) -> Result<u64> {
+    loop {
+        match attempt() {
+            Ok(value) => return Ok(value),
+            Err(Stop::Errno(errno)) => return Err(errno),
+            Err(Stop::Fault(fault)) => t.mm().resolve(fault).await?,
+            // None of them waits for anything else.
+            Err(Stop::WouldBlock) => return Err(Errno::EAGAIN),
+        }
+    }
 }
 
 fn r<T: FromRegister>(register: u64) -> T {
@@ -246,9 +271,9 @@ calls! {
     getgroups, 115, 158, call(identity::getgroups; 2);
     setgroups, 116, 159, call(identity::setgroups; 2);
     // Signals.
-    rt_sigaction, 13, 134, call(signal::rt_sigaction; 4);
-    rt_sigprocmask, 14, 135, call(signal::rt_sigprocmask; 4);
-    rt_sigpending, 127, 136, call(signal::rt_sigpending; 2);
+    rt_sigaction, 13, 134, copies(signal::rt_sigaction; 4);
+    rt_sigprocmask, 14, 135, copies(signal::rt_sigprocmask; 4);
+    rt_sigpending, 127, 136, copies(signal::rt_sigpending; 2);
     rt_sigtimedwait, 128, 137, call(signal::rt_sigtimedwait; 4);
     rt_sigqueueinfo, 129, 138, call(signal::rt_sigqueueinfo; 3);
     rt_tgsigqueueinfo, 297, 240, call(signal::rt_tgsigqueueinfo; 4);
@@ -258,21 +283,21 @@ calls! {
     tgkill, 234, 131, now(signal::tgkill; 3);
     pause, 34, -, call(signal::pause; 0);
     restart_syscall, 219, 128, large(super::restart_syscall; 0);
-    getitimer, 36, 102, call(signal::getitimer; 2);
-    setitimer, 38, 103, call(signal::setitimer; 3);
+    getitimer, 36, 102, copies(signal::getitimer; 2);
+    setitimer, 38, 103, copies(signal::setitimer; 3);
     alarm, 37, -, now(signal::alarm; 1);
     rt_sigreturn, 15, 139, context(context; 0);
     sigaltstack, 131, 132, context(context; 2);
     // Time.
     nanosleep, 35, 101, call(time::nanosleep; 2);
     clock_nanosleep, 230, 115, call(time::clock_nanosleep; 4);
-    clock_gettime, 228, 113, call(time::clock_gettime; 2);
-    clock_getres, 229, 114, call(time::clock_getres; 2);
+    clock_gettime, 228, 113, copies(time::clock_gettime; 2);
+    clock_getres, 229, 114, copies(time::clock_getres; 2);
     clock_settime, 227, 112, call(time::clock_settime; 2);
-    gettimeofday, 96, 169, call(time::gettimeofday; 2);
+    gettimeofday, 96, 169, copies(time::gettimeofday; 2);
     settimeofday, 164, 170, call(time::settimeofday; 2);
-    time, 201, -, call(time::time; 1);
-    times, 100, 153, call(time::times; 1);
+    time, 201, -, copies(time::time; 1);
+    times, 100, 153, copies(time::times; 1);
     // Scheduling and limits.
     sched_yield, 24, 124, call(sched::sched_yield; 0);
     sched_getaffinity, 204, 123, call(sched::sched_getaffinity; 3);
@@ -291,7 +316,7 @@ calls! {
     getrlimit, 97, 163, call(sched::getrlimit; 2);
     setrlimit, 160, 164, call(sched::setrlimit; 2);
     // Futexes.
-    futex, 202, 98, call(futex::futex; 6);
+    futex, 202, 98, ready(futex::futex, futex::futex_at_once; 6);
     set_robust_list, 273, 99, now(futex::set_robust_list; 2);
     get_robust_list, 274, 100, call(futex::get_robust_list; 3);
     // Memory.
@@ -377,13 +402,13 @@ calls! {
     openat, 257, 56, call(fs::openat; 4);
     openat2, 437, 437, call(fs::openat2; 4);
     poll, 7, -, call(fs::poll; 3);
-    ppoll, 271, 73, call(fs::ppoll; 5);
-    pselect6, 270, 72, call(fs::pselect6; 6);
+    ppoll, 271, 73, ready(fs::ppoll, fs::ppoll_at_once; 5);
+    pselect6, 270, 72, ready(fs::pselect6, fs::pselect6_at_once; 6);
     select, 23, -, call(fs::select; 5);
     access, 21, -, call(fs::access; 2);
     faccessat, 269, 48, call(fs::faccessat; 3);
     faccessat2, 439, 439, call(fs::faccessat2; 4);
-    fstat, 5, 80, call(fs::fstat; 2);
+    fstat, 5, 80, copies(fs::fstat; 2);
     fstatfs, 138, 44, call(fs::fstatfs; 2);
     lstat, 6, -, large(fs::lstat; 2);
     newfstatat, 262, 79, large(fs::newfstatat; 4);
@@ -394,16 +419,16 @@ calls! {
     statx, 332, 291, large(fs::statx; 5);
     copy_file_range, 326, 285, call(fs::copy_file_range; 6);
     lseek, 8, 62, now(fs::lseek; 3);
-    pread64, 17, 67, call(fs::pread64; 4);
+    pread64, 17, 67, ready(fs::pread64, fs::pread64_at_once; 4);
     preadv, 295, 69, call(fs::preadv; 5);
     preadv2, 327, 286, call(fs::preadv2; 6);
-    pwrite64, 18, 68, call(fs::pwrite64; 4);
+    pwrite64, 18, 68, ready(fs::pwrite64, fs::pwrite64_at_once; 4);
     pwritev, 296, 70, call(fs::pwritev; 5);
     pwritev2, 328, 287, call(fs::pwritev2; 6);
-    read, 0, 63, call(fs::read; 3);
+    read, 0, 63, ready(fs::read, fs::read_at_once; 3);
     readv, 19, 65, call(fs::readv; 3);
     sendfile, 40, 71, call(fs::sendfile; 4);
-    write, 1, 64, call(fs::write; 3);
+    write, 1, 64, ready(fs::write, fs::write_at_once; 3);
     writev, 20, 66, call(fs::writev; 3);
 }
 

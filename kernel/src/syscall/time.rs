@@ -8,6 +8,8 @@ use linux_raw_sys::general::{
 use super::types::{Timespec, Timeval};
 use crate::{
     errno::{Errno, Result},
+    fs::file::Attempt,
+    mm::user,
     rt,
     task::{self, Restart, Thread},
 };
@@ -65,9 +67,9 @@ fn read_clock_of(t: &Thread, clock: i32) -> Result<u64> {
 ///
 /// # Errors
 /// `EINVAL` for a clock that does not exist, `EFAULT`.
-pub async fn clock_gettime(t: &Thread, clock: u32, time: u64) -> Result<u64> {
+pub fn clock_gettime(t: &Thread, clock: u32, time: u64) -> Attempt<u64> {
     let now = read_clock(t, clock)?;
-    t.mm().write(time, &Timespec::from_nanoseconds(now)).await?;
+    user::write(time, &Timespec::from_nanoseconds(now))?;
     Ok(0)
 }
 
@@ -75,18 +77,10 @@ pub async fn clock_gettime(t: &Thread, clock: u32, time: u64) -> Result<u64> {
 ///
 /// # Errors
 /// `EINVAL` for a clock that does not exist, `EFAULT`.
-pub async fn clock_getres(t: &Thread, clock: u32, resolution: u64) -> Result<u64> {
+pub fn clock_getres(t: &Thread, clock: u32, resolution: u64) -> Attempt<u64> {
     read_clock(t, clock)?;
     if resolution != 0 {
-        t.mm()
-            .write(
-                resolution,
-                &Timespec {
-                    seconds: 0,
-                    nanoseconds: 1,
-                },
-            )
-            .await?;
+        user::write(resolution, &Timespec::from_nanoseconds(1))?;
     }
     Ok(0)
 }
@@ -115,12 +109,12 @@ fn set_wall_clock(t: &Thread, nanoseconds: u64) -> Result<u64> {
 ///
 /// # Errors
 /// `EFAULT`.
-pub async fn gettimeofday(t: &Thread, time: u64, zone: u64) -> Result<u64> {
+pub fn gettimeofday(_: &Thread, time: u64, zone: u64) -> Attempt<u64> {
     if time != 0 {
-        t.mm().write(time, &Timeval::from_nanoseconds(realtime())).await?;
+        user::write(time, &Timeval::from_nanoseconds(realtime()))?;
     }
     if zone != 0 {
-        t.mm().write(zone, &[0_i32; 2]).await?;
+        user::write(zone, &[0_i32; 2])?;
     }
     Ok(0)
 }
@@ -141,10 +135,10 @@ pub async fn settimeofday(t: &Thread, time: u64, _zone: u64) -> Result<u64> {
 ///
 /// # Errors
 /// `EFAULT`.
-pub async fn time(t: &Thread, seconds: u64) -> Result<u64> {
+pub fn time(_: &Thread, seconds: u64) -> Attempt<u64> {
     let now = realtime() / 1_000_000_000;
     if seconds != 0 {
-        t.mm().write(seconds, &now).await?;
+        user::write(seconds, &now)?;
     }
     Ok(now)
 }
@@ -153,13 +147,13 @@ pub async fn time(t: &Thread, seconds: u64) -> Result<u64> {
 ///
 /// # Errors
 /// `EFAULT`.
-pub async fn times(t: &Thread, buffer: u64) -> Result<u64> {
+pub fn times(t: &Thread, buffer: u64) -> Attempt<u64> {
     if buffer != 0 {
         let (user, system) = t.process().times();
         let (children_user, children_system) = t.process().children_times();
         // struct tms (linux/times.h).
         let ticks = [user, system, children_user, children_system].map(|time| time / NANOS_PER_TICK);
-        t.mm().write(buffer, &ticks).await?;
+        user::write(buffer, &ticks)?;
     }
     Ok(rt::now() / NANOS_PER_TICK)
 }

@@ -4,7 +4,7 @@ use alloc::{format, string::String, sync::Arc};
 
 use linux_raw_sys::{general as linux, ioctl};
 
-use super::Pipe;
+use super::{PIPE_BUF, Pipe};
 use crate::{
     errno::Errno,
     fs::{
@@ -112,6 +112,10 @@ impl File for PipeEnd {
             Direction::Read => &self.pipe.readable,
             Direction::Write => &self.pipe.writable,
         })
+    }
+
+    fn whole_write(&self) -> usize {
+        PIPE_BUF
     }
 
     fn poll_queue(&self) -> Option<&WaitQueue> {

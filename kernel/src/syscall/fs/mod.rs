@@ -28,11 +28,11 @@ pub use names::{
     rename, renameat, renameat2, rmdir, symlink, symlinkat, umask, unlink, unlinkat,
 };
 pub use open::{close, close_range, creat, open, open_executable, openat, openat2};
-pub use poll::{poll, ppoll, pselect6, restart_poll, select};
+pub use poll::{poll, ppoll, ppoll_at_once, pselect6, pselect6_at_once, restart_poll, select};
 pub use stat::{
     access, faccessat, faccessat2, fstat, fstatfs, lstat, newfstatat, readlink, readlinkat, stat, statfs, statx,
 };
 pub use transfer::{
-    lseek, pread64, preadv, preadv2, pwrite64, pwritev, pwritev2, read, read_into, readv, splice, write, write_from,
-    writev,
+    lseek, pread64, pread64_at_once, preadv, preadv2, pwrite64, pwrite64_at_once, pwritev, pwritev2, read,
+    read_at_once, read_into, readv, splice, write, write_at_once, write_from, writev,
 };

@@ -17,7 +17,8 @@ use super::user::{get, put, with_faults, words};
 use crate::{
     errno::{Errno, Result},
     fs::{
-        OpenFile, Readiness,
+        OpenFile, Readiness, Stop,
+        file::Attempt,
         io::{copy_in, copy_out},
     },
     mm::fallible::TryRoom,
@@ -265,21 +266,21 @@ fn rest(deadline: u64, unit: u64) -> [[u8; 8]; 2] {
 
 /// `ppoll(2)`.
 pub async fn ppoll(t: &Thread, array: u64, count: u32, timeout: u64, mask: u64, size: u64) -> Result<u64> {
-    match ppoll_at_once(t, array, count, timeout, (mask, size)) {
-        Some(ready) => Ok(ready),
-        None => Box::pin(ppoll_or_wait(t, array, count, timeout, mask, size)).await,
-    }
+    Box::pin(ppoll_or_wait(t, array, count, timeout, mask, size)).await
 }
 
-/// As [`at_once`]. The mask is for the time of the wait, of which there is none.
-fn ppoll_at_once(t: &Thread, array: u64, count: u32, timeout: u64, (mask, size): (u64, u64)) -> Option<u64> {
+/// [`ppoll`] where it need not wait. The mask is for the time of the wait, of which there is none.
+pub fn ppoll_at_once(t: &Thread, array: u64, count: u32, timeout: u64, mask: u64, size: u64) -> Attempt<u64> {
     if mask != 0 {
-        copy_in(&mut [0; 8], mask).ok().filter(|()| size == 8)?;
+        copy_in(&mut [0; 8], mask)
+            .ok()
+            .filter(|()| size == 8)
+            .ok_or(Stop::WouldBlock)?;
     }
-    let deadline = deadline_at_once(timeout, 1)?;
-    let ready = at_once(t, array, count, deadline)?;
+    let deadline = deadline_at_once(timeout, 1).ok_or(Stop::WouldBlock)?;
+    let ready = at_once(t, array, count, deadline).ok_or(Stop::WouldBlock)?;
     rest_at_once(timeout, deadline, 1);
-    Some(ready)
+    Ok(ready)
 }
 
 /// Words of the caller's, if their page is there.
@@ -464,10 +465,20 @@ pub async fn pselect6(
     mask: u64,
 ) -> Result<u64> {
     let sets = [read, write, except];
-    match pselect_at_once(t, count, sets, timeout, mask) {
-        Some(ready) => Ok(ready),
-        None => Box::pin(pselect_or_wait(t, count, sets, timeout, mask)).await,
-    }
+    Box::pin(pselect_or_wait(t, count, sets, timeout, mask)).await
+}
+
+/// [`pselect6`] where it need not wait.
+pub fn pselect6_at_once(
+    t: &Thread,
+    count: i32,
+    read: u64,
+    write: u64,
+    except: u64,
+    timeout: u64,
+    mask: u64,
+) -> Attempt<u64> {
+    pselect_at_once(t, count, [read, write, except], timeout, mask).ok_or(Stop::WouldBlock)
 }
 
 fn pselect_at_once(t: &Thread, count: i32, sets: [u64; 3], timeout: u64, mask: u64) -> Option<u64> {

@@ -8,12 +8,16 @@ use super::{
 };
 use crate::{
     errno::{Errno, Result},
-    fs::{Attributes, FileKind, Permission, attributes::permit, inode::FileSystemStatus, path::LastLink},
+    fs::{
+        Attributes, FileKind, Permission, attributes::permit, file::Attempt, inode::FileSystemStatus, io::copy_out,
+        path::LastLink,
+    },
     task::Thread,
 };
 
-async fn put_stat(t: &Thread, address: u64, a: &Attributes) -> Result<u64> {
-    let bytes = structure!(linux::stat {
+/// `struct stat`.
+fn layout(a: &Attributes) -> [u8; size_of::<linux::stat>()] {
+    structure!(linux::stat {
         st_dev: a.device.encode(),
         st_ino: a.inode,
         st_nlink: a.links,
@@ -30,9 +34,7 @@ async fn put_stat(t: &Thread, address: u64, a: &Attributes) -> Result<u64> {
         st_mtime_nsec: a.modified.nanoseconds,
         st_ctime: a.changed.seconds,
         st_ctime_nsec: a.changed.nanoseconds,
-    });
-    put(t, address, &bytes).await?;
-    Ok(0)
+    })
 }
 
 /// `newfstatat(2)`.
@@ -47,7 +49,8 @@ pub async fn newfstatat(t: &Thread, dirfd: i32, name: u64, buffer: u64, flags: u
         path(t, name).await?
     };
     let attributes = subject(t, dirfd, &name, flags)?.attributes();
-    put_stat(t, buffer, &attributes).await
+    put(t, buffer, &layout(&attributes)).await?;
+    Ok(0)
 }
 
 /// `stat(2)`.
@@ -61,9 +64,10 @@ pub async fn lstat(t: &Thread, name: u64, buffer: u64) -> Result<u64> {
 }
 
 /// `fstat(2)`.
-pub async fn fstat(t: &Thread, fd: i32, buffer: u64) -> Result<u64> {
+pub fn fstat(t: &Thread, fd: i32, buffer: u64) -> Attempt<u64> {
     let attributes = t.files().get(fd)?.attributes();
-    put_stat(t, buffer, &attributes).await
+    copy_out(buffer, &layout(&attributes))?;
+    Ok(0)
 }
 
 /// `statx(2)`.

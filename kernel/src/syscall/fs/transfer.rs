@@ -6,6 +6,7 @@
 use alloc::sync::Arc;
 use core::pin::pin;
 
+use hal::PAGE_SIZE;
 use linux_raw_sys::general as linux;
 
 use super::user::vectors;
@@ -158,10 +159,8 @@ pub async fn write_from(
         },
     )
     .await;
-    if result == Err(Errno::EPIPE)
-        && let Some(thread) = crate::task::thread(t.tid())
-    {
-        let _ = signal::send_to_thread(&thread, signal::SigInfo::kernel(signal::SIGPIPE));
+    if result == Err(Errno::EPIPE) {
+        broken_pipe(t);
     }
     result
 }
@@ -191,6 +190,83 @@ pub(super) fn offset(file: &OpenFile, offset: i64) -> Result<Option<u64>> {
     } else {
         Ok(Some(offset))
     }
+}
+
+/// [`read`] and [`pread64`] where they need not wait.
+fn read_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, count: u64) -> Attempt<u64> {
+    let mut sink = Sink::user_slice(slice_now(buffer, count)?);
+    in_range(at, sink.total())?;
+    sink.open_window();
+    let result = file.read(Some(t), at.as_mut(), &mut sink);
+    moved_now(file, result, sink.done())
+}
+
+/// [`write`] and [`pwrite64`] where they need not wait.
+fn write_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, count: u64) -> Attempt<u64> {
+    let mut source = Source::user_slice(slice_now(buffer, count)?);
+    if source.total() > file.file().whole_write() {
+        return Err(Stop::WouldBlock);
+    }
+    in_range(at, source.total())?;
+    source.open_window();
+    let result = file.write(Some(t), at.as_mut(), &mut source, WriteAt::Position);
+    if result == Err(Stop::Errno(Errno::EPIPE)) {
+        broken_pipe(t);
+    }
+    moved_now(file, result, source.done())
+}
+
+/// The caller's memory, if it lies in one page: then an attempt copies all of it or nothing.
+fn slice_now(buffer: u64, count: u64) -> Attempt<UserSlice> {
+    let slice = UserSlice::new(buffer, count)?;
+    let in_page = buffer as usize % PAGE_SIZE;
+    if slice.len <= PAGE_SIZE - in_page {
+        Ok(slice)
+    } else {
+        Err(Stop::WouldBlock)
+    }
+}
+
+/// What a single attempt comes to. Where bytes have been moved there is no way back.
+fn moved_now(file: &OpenFile, result: Attempt<()>, done: usize) -> Attempt<u64> {
+    match result {
+        Err(Stop::WouldBlock) if done == 0 && file.is_nonblocking() => Err(Errno::EAGAIN.into()),
+        Err(stop) if done == 0 => Err(stop),
+        Ok(()) | Err(_) => Ok(done as u64),
+    }
+}
+
+/// A write has found nobody to read it.
+fn broken_pipe(t: &Thread) {
+    if let Some(thread) = crate::task::thread(t.tid()) {
+        let _ = signal::send_to_thread(&thread, signal::SigInfo::kernel(signal::SIGPIPE));
+    }
+}
+
+/// [`read`] where it need not wait.
+pub fn read_at_once(t: &Thread, fd: i32, buffer: u64, count: u64) -> Attempt<u64> {
+    let file = readable(t, fd)?;
+    read_now(t, &file, None, buffer, count)
+}
+
+/// [`write`] where it need not wait.
+pub fn write_at_once(t: &Thread, fd: i32, buffer: u64, count: u64) -> Attempt<u64> {
+    let file = writable(t, fd)?;
+    write_now(t, &file, None, buffer, count)
+}
+
+/// [`pread64`] where it need not wait.
+pub fn pread64_at_once(t: &Thread, fd: i32, buffer: u64, count: u64, at: i64) -> Attempt<u64> {
+    let file = readable(t, fd)?;
+    let at = offset(&file, at)?;
+    read_now(t, &file, at, buffer, count)
+}
+
+/// [`pwrite64`] where it need not wait.
+pub fn pwrite64_at_once(t: &Thread, fd: i32, buffer: u64, count: u64, at: i64) -> Attempt<u64> {
+    let file = writable(t, fd)?;
+    let at = offset(&file, at)?;
+    write_now(t, &file, at, buffer, count)
 }
 
 /// `read(2)`.
