@@ -1,7 +1,7 @@
 //! Who called whom, told from the order in which blocks ran.
 //!
 //! The log has no stacks. But a block that begins where a function does is a call, and one in the middle of another function is
-//! the return to it; so a stack can be kept along. Where a function is returned to that is not on it (the log begins in the middle,
+//! the return to it (a function that comes to its own beginning again loops); so a stack can be kept along. Where a function is returned to that is not on it (the log begins in the middle,
 //! an interrupt), it begins anew with that function. User mode leaves the kernel's stack as it is.
 
 use std::collections::{BTreeMap, HashMap};
@@ -45,7 +45,8 @@ impl Stacks {
 
     /// The stack after a block of the function at `start`.
     fn step(&mut self, stack: Option<Node>, start: u64, called: bool) -> Node {
-        if called {
+        let loops = stack.is_some_and(|node| self.nodes[node].1 == start);
+        if called && !loops {
             return self.call(stack, start);
         }
         let mut at = stack;
@@ -109,6 +110,11 @@ mod tests {
                 (vec![1000, 1100, 1200], 1200, 2),
             ]
         );
+    }
+
+    #[test]
+    fn a_loop_to_the_beginning_is_no_call() {
+        assert_eq!(follow(&[1000, 1000, 1000]), [(vec![1000], 1000, 3)]);
     }
 
     #[test]
