@@ -3,8 +3,6 @@
 //! `arch::signal` implements [`SignalFrames`] for `arch::UserContext`, so that what lands on the user stack is byte for
 //! byte Linux's `struct rt_sigframe` (`arch/*/include/uapi/asm/sigcontext.h`, `ucontext.h`).
 
-use alloc::vec::Vec;
-
 /// `stack_t` (`asm-generic/signal-defs.h`): the alternate signal stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AltStack {
@@ -49,9 +47,20 @@ pub struct Restored {
     pub alt_stack: AltStack,
 }
 
-/// A frame that no kernel would have written: the thread gets SIGSEGV.
+/// Why a frame was not restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadFrame;
+pub enum FrameError<E> {
+    /// No kernel would have written it: the thread gets SIGSEGV.
+    Malformed,
+    /// It could not be read.
+    Unread(E),
+}
+
+impl<E> From<E> for FrameError<E> {
+    fn from(error: E) -> Self {
+        Self::Unread(error)
+    }
+}
 
 /// Building and reading signal frames. FP/SIMD state is taken from and put into the context's saved copy, which the
 /// caller has made current with [`FpOps::save`](crate::traits::FpOps::save) first.
@@ -60,19 +69,26 @@ pub trait SignalFrames: Sized {
     /// programs that give none (aarch64); empty where every C library brings its own.
     const TRAMPOLINE: &'static [u8];
 
-    /// The frame's bytes and the user address they belong at, which becomes the handler's stack pointer. The context is
-    /// not changed.
-    fn build_frame(&self, delivery: &Delivery) -> (u64, Vec<u8>);
+    /// Where the frame begins, which becomes the handler's stack pointer.
+    fn frame_address(&self, delivery: &Delivery) -> u64;
+
+    /// Copies the frame to the program, piece by piece: `copy` gets a user address and what belongs there. The context is not
+    /// changed.
+    ///
+    /// # Errors
+    /// That of `copy`; the frame may be there in part.
+    fn write_frame<E>(&self, delivery: &Delivery, copy: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<(), E>;
 
     /// Points the context at the handler, once the frame has been copied to `frame_address`.
     fn enter_handler(&mut self, delivery: &Delivery, frame_address: u64);
 
-    /// The bytes `rt_sigreturn` has to read: their user address and how many.
-    fn frame_location(&self) -> (u64, usize);
-
-    /// Puts the registers and FP/SIMD state of the frame into the context, with every privileged bit sanitised.
+    /// Puts the registers and FP/SIMD state of the frame that `rt_sigreturn` is about into the context, with every privileged bit
+    /// sanitised. `copy` fetches what stands at a user address.
     ///
     /// # Errors
-    /// [`BadFrame`] if the frame is malformed; the context is then unchanged.
-    fn restore_frame(&mut self, frame: &[u8]) -> Result<Restored, BadFrame>;
+    /// [`FrameError`]; the context is then unchanged.
+    fn restore_frame<E>(
+        &mut self,
+        copy: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Restored, FrameError<E>>;
 }

@@ -12,135 +12,180 @@
 //!        sp ─▶ └──────────────────────────┘
 //! ```
 
-use alloc::{vec, vec::Vec};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::exception_frame::{USER_PSTATE, UserContext};
 use super::fp::FpState;
-use crate::signal::{AltStack, BadFrame, Delivery, Restored, SignalFrames};
+use crate::signal::{AltStack, Delivery, FrameError, Restored, SignalFrames};
 
-/// Offsets in `struct rt_sigframe`: 128 bytes of siginfo, then the ucontext.
-const UC: usize = 128;
-const UC_STACK: usize = UC + 16;
-const UC_SIGMASK: usize = UC + 40;
-const SIGCONTEXT: usize = UC + 176;
-const REGS: usize = SIGCONTEXT + 8;
-const SP: usize = REGS + 31 * 8;
-const PC: usize = SP + 8;
-const PSTATE: usize = PC + 8;
-const RESERVED: usize = SIGCONTEXT + 288;
 const RESERVED_BYTES: usize = 4096;
-const FRAME: usize = RESERVED + RESERVED_BYTES;
+const FRAME: usize = size_of::<Head>() + RESERVED_BYTES;
+/// `{fp, lr}`, behind the frame.
 const RECORD: usize = 16;
 
-/// `struct _aarch64_ctx` magics and sizes.
+/// `struct _aarch64_ctx` magics.
 const FPSIMD_MAGIC: u32 = 0x4650_8001;
-const FPSIMD_SIZE: usize = 8 + 8 + 512;
 const ESR_MAGIC: u32 = 0x4553_5201;
-const ESR_SIZE: usize = 16;
-/// Records that point to more room than `__reserved` has; never written here.
-const EXTRA_MAGIC: u32 = 0x4558_5401;
-
 /// `PSTATE` bits that a frame may not have set: AArch32, and D, A, I, F.
 const PSTATE_FORBIDDEN: u64 = 0xf << 6 | 0x1f;
 
-fn put<const N: usize>(frame: &mut [u8], at: usize, bytes: [u8; N]) {
-    frame[at..at + N].copy_from_slice(&bytes);
+/// `struct rt_sigframe` up to `__reserved`: 128 bytes of siginfo, then `struct ucontext`, whose `sigcontext` is aligned to 16.
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Head {
+    info: [u8; 128],
+    uc_flags: u64,
+    uc_link: u64,
+    ss_sp: u64,
+    ss_flags: i32,
+    ss_pad: u32,
+    ss_size: u64,
+    sigmask: u64,
+    unused: [u64; 16],
+    fault_address: u64,
+    x: [u64; 31],
+    sp: u64,
+    pc: u64,
+    pstate: u64,
+    padding: u64,
 }
 
-fn get<const N: usize>(frame: &[u8], at: usize) -> Result<[u8; N], BadFrame> {
-    frame
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .copied()
-        .ok_or(BadFrame)
+/// `struct _aarch64_ctx`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, PartialEq, Eq)]
+#[repr(C)]
+struct Header {
+    magic: u32,
+    size: u32,
 }
 
-fn get_u32(frame: &[u8], at: usize) -> Result<u32, BadFrame> {
-    Ok(u32::from_le_bytes(get(frame, at)?))
+/// `struct fpsimd_context`.
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct FpSimd {
+    header: Header,
+    fpsr: u32,
+    fpcr: u32,
+    vregs: [u128; 32],
 }
 
-fn get_u64(frame: &[u8], at: usize) -> Result<u64, BadFrame> {
-    Ok(u64::from_le_bytes(get(frame, at)?))
+/// What a frame is written with.
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct Frame {
+    head: Head,
+    fp: FpSimd,
+    /// `struct esr_context` and the terminator; or the terminator and what nobody reads.
+    esr: Header,
+    esr_value: u64,
+    end: Header,
+    padding: u64,
 }
 
-fn put_fp(frame: &mut [u8], at: usize, fp: &FpState) {
-    put(frame, at, FPSIMD_MAGIC.to_le_bytes());
-    put(frame, at + 4, (FPSIMD_SIZE as u32).to_le_bytes());
-    put(frame, at + 8, fp.fpsr.to_le_bytes());
-    put(frame, at + 12, fp.fpcr.to_le_bytes());
-    for (i, register) in fp.vregs.iter().enumerate() {
-        put(frame, at + 16 + 16 * i, register.to_le_bytes());
-    }
-}
+const END: Header = Header { magic: 0, size: 0 };
+const FPSIMD: Header = Header {
+    magic: FPSIMD_MAGIC,
+    size: size_of::<FpSimd>() as u32,
+};
 
-fn get_fp(frame: &[u8], at: usize) -> Result<FpState, BadFrame> {
-    let mut fp = FpState::INITIAL;
-    fp.fpsr = get_u32(frame, at + 8)?;
-    fp.fpcr = get_u32(frame, at + 12)?;
-    for (i, register) in fp.vregs.iter_mut().enumerate() {
-        *register = u128::from_le_bytes(get(frame, at + 16 + 16 * i)?);
-    }
-    Ok(fp)
-}
+const _: () = assert!(core::mem::offset_of!(Head, fault_address) == UC as usize + 176);
+const _: () = assert!(size_of::<Head>() == UC as usize + 176 + 288);
+const _: () = assert!(size_of::<FpSimd>() == 528);
 
-/// Walks the records of `__reserved`. There must be exactly one fpsimd_context; Linux insists on it as well.
-fn parse_records(frame: &[u8]) -> Result<FpState, BadFrame> {
-    let mut at = RESERVED;
+/// Offset of the ucontext.
+const UC: u64 = 128;
+
+/// Walks the records of `__reserved`, which begins at `at`. There must be exactly one fpsimd_context; Linux insists on it as well.
+/// Records that point to more room than `__reserved` has are never written here.
+fn read_records<E>(
+    mut at: u64,
+    copy: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+) -> Result<FpState, FrameError<E>> {
+    let end = at + RESERVED_BYTES as u64;
     let mut fp = None;
     loop {
-        let (magic, size) = (get_u32(frame, at)?, get_u32(frame, at + 4)? as usize);
-        match magic {
-            0 if size == 0 => break,
-            FPSIMD_MAGIC if size == FPSIMD_SIZE && fp.is_none() => fp = Some(get_fp(frame, at)?),
-            ESR_MAGIC => {}
-            EXTRA_MAGIC => return Err(BadFrame),
-            _ => return Err(BadFrame),
+        let mut header = END;
+        copy(at, header.as_mut_bytes())?;
+        let next = at + u64::from(header.size);
+        match header {
+            END => return fp.ok_or(FrameError::Malformed),
+            FPSIMD if fp.is_none() => {
+                let mut record = FpSimd::new_zeroed();
+                copy(at, record.as_mut_bytes())?;
+                fp = Some(FpState {
+                    vregs: record.vregs,
+                    fpsr: record.fpsr,
+                    fpcr: record.fpcr,
+                });
+            }
+            Header { magic: ESR_MAGIC, .. } => {}
+            _ => return Err(FrameError::Malformed),
         }
-        if size < 16 || !size.is_multiple_of(16) || at + size > FRAME - 8 {
-            return Err(BadFrame);
+        if header.size < 16 || !header.size.is_multiple_of(16) || next > end - size_of::<Header>() as u64 {
+            return Err(FrameError::Malformed);
         }
-        at += size;
+        at = next;
     }
-    fp.ok_or(BadFrame)
+}
+
+impl UserContext {
+    fn frame(&self, delivery: &Delivery) -> Frame {
+        let fault = delivery.fault_address != 0;
+        let esr = Header {
+            magic: ESR_MAGIC,
+            size: 16,
+        };
+        Frame {
+            head: Head {
+                info: delivery.info,
+                uc_flags: 0,
+                uc_link: 0,
+                ss_sp: delivery.alt_stack.sp,
+                ss_flags: delivery.alt_stack.flags,
+                ss_pad: 0,
+                ss_size: delivery.alt_stack.size,
+                sigmask: delivery.saved_mask,
+                unused: [0; 16],
+                fault_address: delivery.fault_address,
+                x: self.x,
+                sp: self.sp,
+                pc: self.pc,
+                pstate: self.pstate,
+                padding: 0,
+            },
+            fp: FpSimd {
+                header: FPSIMD,
+                fpsr: self.fp.fpsr,
+                fpcr: self.fp.fpcr,
+                vregs: self.fp.vregs,
+            },
+            esr: if fault { esr } else { END },
+            esr_value: if fault { self.esr } else { 0 },
+            end: END,
+            padding: 0,
+        }
+    }
 }
 
 impl SignalFrames for UserContext {
     /// `mov x8, #139` (`rt_sigreturn`), `svc #0`.
     const TRAMPOLINE: &'static [u8] = &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4];
 
-    fn build_frame(&self, delivery: &Delivery) -> (u64, Vec<u8>) {
+    fn frame_address(&self, delivery: &Delivery) -> u64 {
         let record = (delivery.stack_top.wrapping_sub(RECORD as u64)) & !15;
-        let address = record.wrapping_sub(FRAME as u64);
-        let mut frame = vec![0; FRAME + RECORD];
-        put(&mut frame, 0, delivery.info);
-        put(&mut frame, UC_STACK, delivery.alt_stack.sp.to_le_bytes());
-        put(&mut frame, UC_STACK + 8, delivery.alt_stack.flags.to_le_bytes());
-        put(&mut frame, UC_STACK + 16, delivery.alt_stack.size.to_le_bytes());
-        put(&mut frame, UC_SIGMASK, delivery.saved_mask.to_le_bytes());
-        put(&mut frame, SIGCONTEXT, delivery.fault_address.to_le_bytes());
-        for (i, register) in self.x.iter().enumerate() {
-            put(&mut frame, REGS + 8 * i, register.to_le_bytes());
-        }
-        put(&mut frame, SP, self.sp.to_le_bytes());
-        put(&mut frame, PC, self.pc.to_le_bytes());
-        put(&mut frame, PSTATE, self.pstate.to_le_bytes());
-        put_fp(&mut frame, RESERVED, &self.fp);
-        if delivery.fault_address != 0 {
-            let at = RESERVED + FPSIMD_SIZE;
-            put(&mut frame, at, ESR_MAGIC.to_le_bytes());
-            put(&mut frame, at + 4, (ESR_SIZE as u32).to_le_bytes());
-            put(&mut frame, at + 8, self.esr.to_le_bytes());
-        }
-        // The terminator is zeroes.
-        put(&mut frame, FRAME, self.x[29].to_le_bytes());
-        put(&mut frame, FRAME + 8, self.x[30].to_le_bytes());
-        (address, frame)
+        record.wrapping_sub(FRAME as u64)
+    }
+
+    /// As on Linux the rest of `__reserved` is left as it is.
+    fn write_frame<E>(&self, delivery: &Delivery, mut copy: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<(), E> {
+        let address = self.frame_address(delivery);
+        copy(address.wrapping_add(FRAME as u64), [self.x[29], self.x[30]].as_bytes())?;
+        copy(address, self.frame(delivery).as_bytes())
     }
 
     fn enter_handler(&mut self, delivery: &Delivery, frame_address: u64) {
         self.x[0] = delivery.signo.cast_unsigned().into();
         self.x[1] = frame_address;
-        self.x[2] = frame_address + UC as u64;
+        self.x[2] = frame_address + UC;
         self.x[29] = frame_address + FRAME as u64;
         self.x[30] = delivery.restorer;
         self.sp = frame_address;
@@ -149,35 +194,31 @@ impl SignalFrames for UserContext {
         self.pstate &= USER_PSTATE & !(3 << 10);
     }
 
-    fn frame_location(&self) -> (u64, usize) {
-        (self.sp, FRAME)
-    }
-
-    fn restore_frame(&mut self, frame: &[u8]) -> Result<Restored, BadFrame> {
-        if frame.len() < FRAME || !self.sp.is_multiple_of(16) {
-            return Err(BadFrame);
+    fn restore_frame<E>(
+        &mut self,
+        mut copy: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Restored, FrameError<E>> {
+        let address = self.sp;
+        if !address.is_multiple_of(16) {
+            return Err(FrameError::Malformed);
         }
-        let pstate = get_u64(frame, PSTATE)?;
-        if pstate & PSTATE_FORBIDDEN != 0 {
-            return Err(BadFrame);
+        let mut head = Head::new_zeroed();
+        copy(address, head.as_mut_bytes())?;
+        if head.pstate & PSTATE_FORBIDDEN != 0 {
+            return Err(FrameError::Malformed);
         }
-        let fp = parse_records(frame)?;
-        let restored = Restored {
-            mask: get_u64(frame, UC_SIGMASK)?,
+        // The copy would have failed for an address that overflows here.
+        self.fp = read_records(address + size_of::<Head>() as u64, &mut copy)?;
+        (self.sp, self.pc) = (head.sp, head.pc);
+        self.x = head.x;
+        self.pstate = head.pstate & USER_PSTATE;
+        Ok(Restored {
+            mask: head.sigmask,
             alt_stack: AltStack {
-                sp: get_u64(frame, UC_STACK)?,
-                flags: get_u32(frame, UC_STACK + 8)?.cast_signed(),
-                size: get_u64(frame, UC_STACK + 16)?,
+                sp: head.ss_sp,
+                flags: head.ss_flags,
+                size: head.ss_size,
             },
-        };
-        let mut registers = [0; 31];
-        for (i, register) in registers.iter_mut().enumerate() {
-            *register = get_u64(frame, REGS + 8 * i)?;
-        }
-        (self.sp, self.pc) = (get_u64(frame, SP)?, get_u64(frame, PC)?);
-        self.x = registers;
-        self.pstate = pstate & USER_PSTATE;
-        self.fp = fp;
-        Ok(restored)
+        })
     }
 }

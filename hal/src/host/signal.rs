@@ -1,10 +1,10 @@
 //! The simulated machine's signal frames: a layout of its own that keeps everything.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::context::{FP_WORDS, Registers, UserContext};
 use crate::{
-    signal::{AltStack, BadFrame, Delivery, Restored, SignalFrames},
+    signal::{AltStack, Delivery, FrameError, Restored, SignalFrames},
     traits::PageTableOps,
 };
 
@@ -29,7 +29,12 @@ struct Frame {
 impl SignalFrames for UserContext {
     const TRAMPOLINE: &'static [u8] = &[];
 
-    fn build_frame(&self, delivery: &Delivery) -> (u64, Vec<u8>) {
+    fn frame_address(&self, delivery: &Delivery) -> u64 {
+        let red_zone = if delivery.on_alt_stack { 0 } else { RED_ZONE };
+        delivery.stack_top.wrapping_sub(red_zone + size_of::<Frame>() as u64) & !15
+    }
+
+    fn write_frame<E>(&self, delivery: &Delivery, mut copy: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<(), E> {
         let frame = Frame {
             magic: MAGIC,
             restorer: delivery.restorer,
@@ -42,9 +47,7 @@ impl SignalFrames for UserContext {
             registers: self.registers,
             fp: self.fp.0,
         };
-        let red_zone = if delivery.on_alt_stack { 0 } else { RED_ZONE };
-        let address = delivery.stack_top.wrapping_sub(red_zone + size_of::<Frame>() as u64) & !15;
-        (address, frame.as_bytes().to_vec())
+        copy(self.frame_address(delivery), frame.as_bytes())
     }
 
     fn enter_handler(&mut self, delivery: &Delivery, frame_address: u64) {
@@ -55,14 +58,14 @@ impl SignalFrames for UserContext {
         self.registers.arguments = [delivery.signo as u64, info, frame_address, 0, 0, 0];
     }
 
-    fn frame_location(&self) -> (u64, usize) {
-        (self.registers.sp, size_of::<Frame>())
-    }
-
-    fn restore_frame(&mut self, frame: &[u8]) -> Result<Restored, BadFrame> {
-        let frame = Frame::read_from_bytes(frame).map_err(|_| BadFrame)?;
+    fn restore_frame<E>(
+        &mut self,
+        mut copy: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Restored, FrameError<E>> {
+        let mut frame = Frame::new_zeroed();
+        copy(self.registers.sp, frame.as_mut_bytes())?;
         if frame.magic != MAGIC || frame.registers.pc >= super::PageTable::USER_END {
-            return Err(BadFrame);
+            return Err(FrameError::Malformed);
         }
         self.registers = frame.registers;
         self.fp.0 = frame.fp;

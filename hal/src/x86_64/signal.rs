@@ -13,18 +13,17 @@
 //! The XSAVE area is aligned to 64, the frame so that the handler starts as after a call; together they make its offset
 //! the same in every frame.
 
-use alloc::{vec, vec::Vec};
 use core::{mem::size_of, sync::atomic::Ordering::Relaxed};
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::{
     constants::{USER_CS, USER_DS, rflags},
     cpuid::FEATURES,
-    fp::{FpState, LEGACY_SIZE},
+    fp::{AREA_SIZE, FpState, LEGACY_SIZE},
     interrupt_frame::UserContext,
 };
-use crate::signal::{AltStack, BadFrame, Delivery, Restored, SignalFrames};
+use crate::signal::{AltStack, Delivery, FrameError, Restored, SignalFrames};
 
 /// `UC_FP_XSTATE`: the floating-point state is an XSAVE area.
 const UC_FP_XSTATE: u64 = 1;
@@ -142,40 +141,48 @@ impl UserContext {
         }
     }
 
-    /// The floating-point part of the frame.
-    fn fp_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![0; fp_size()];
+    /// Copies the floating-point part of the frame to `address`.
+    fn write_fp<E>(&self, address: u64, copy: &mut impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<(), E> {
         let state = self.fp.bytes();
-        bytes[..state.len()].copy_from_slice(state);
+        let at = |offset: usize| address.wrapping_add(offset as u64);
+        copy(address, state)?;
         let components = FEATURES.xcr0.load(Relaxed);
-        if components != 0 {
-            let software = SoftwareBytes {
-                magic1: MAGIC1,
-                extended_size: bytes.len() as u32,
-                xfeatures: components,
-                xstate_size: state.len() as u32,
-                padding: [0; 7],
-            };
-            bytes[SOFTWARE_BYTES..LEGACY_SIZE].copy_from_slice(software.as_bytes());
-            // As Linux does, x87 and SSE are declared present even where they are in their initial state.
-            bytes[LEGACY_SIZE] |= 0b11;
-            bytes[state.len()..].copy_from_slice(&MAGIC2.to_le_bytes());
-        }
-        bytes
+        let Some(present) = state.get(LEGACY_SIZE).filter(|_| components != 0) else {
+            return Ok(());
+        };
+        let software = SoftwareBytes {
+            magic1: MAGIC1,
+            extended_size: fp_size() as u32,
+            xfeatures: components,
+            xstate_size: state.len() as u32,
+            padding: [0; 7],
+        };
+        copy(at(SOFTWARE_BYTES), software.as_bytes())?;
+        // As Linux does, x87 and SSE are declared present even where they are in their initial state.
+        copy(at(LEGACY_SIZE), &[present | 0b11])?;
+        copy(at(state.len()), &MAGIC2.to_le_bytes())
+    }
+
+    /// Where the floating-point part of a new frame begins.
+    fn fp_address(delivery: &Delivery) -> u64 {
+        let top = if delivery.on_alt_stack {
+            delivery.stack_top
+        } else {
+            delivery.stack_top.wrapping_sub(RED_ZONE)
+        };
+        top.wrapping_sub(fp_size() as u64) & !63
     }
 }
 
 impl SignalFrames for UserContext {
     const TRAMPOLINE: &'static [u8] = &[];
 
-    fn build_frame(&self, delivery: &Delivery) -> (u64, Vec<u8>) {
-        let top = if delivery.on_alt_stack {
-            delivery.stack_top
-        } else {
-            delivery.stack_top.wrapping_sub(RED_ZONE)
-        };
-        let fpstate = top.wrapping_sub(fp_size() as u64) & !63;
-        let address = fpstate.wrapping_sub(FP_OFFSET as u64);
+    fn frame_address(&self, delivery: &Delivery) -> u64 {
+        Self::fp_address(delivery).wrapping_sub(FP_OFFSET as u64)
+    }
+
+    fn write_frame<E>(&self, delivery: &Delivery, mut copy: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<(), E> {
+        let fpstate = Self::fp_address(delivery);
         let has_xsave = FEATURES.xcr0.load(Relaxed) != 0;
         let frame = Frame {
             pretcode: delivery.restorer,
@@ -189,11 +196,8 @@ impl SignalFrames for UserContext {
             sigmask: delivery.saved_mask,
             info: delivery.info,
         };
-        let mut bytes = Vec::with_capacity(FP_OFFSET + fp_size());
-        bytes.extend_from_slice(frame.as_bytes());
-        bytes.resize(FP_OFFSET, 0);
-        bytes.extend_from_slice(&self.fp_bytes());
-        (address, bytes)
+        copy(self.frame_address(delivery), frame.as_bytes())?;
+        self.write_fp(fpstate, &mut copy)
     }
 
     /// As on Linux the handler starts with initial floating-point state.
@@ -209,22 +213,26 @@ impl SignalFrames for UserContext {
         self.fp = FpState::default();
     }
 
-    fn frame_location(&self) -> (u64, usize) {
-        // The handler's `ret` has taken `pretcode`.
-        (self.rsp.wrapping_sub(8), FP_OFFSET + fp_size())
-    }
-
     /// A frame may say that it has no floating-point state; it may not have moved it elsewhere.
-    fn restore_frame(&mut self, frame: &[u8]) -> Result<Restored, BadFrame> {
-        let (fixed, _) = Frame::read_from_prefix(frame).map_err(|_| BadFrame)?;
+    fn restore_frame<E>(
+        &mut self,
+        mut copy: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Restored, FrameError<E>> {
+        // The handler's `ret` has taken `pretcode`.
+        let address = self.rsp.wrapping_sub(8);
+        let mut fixed = Frame::new_zeroed();
+        copy(address, fixed.as_mut_bytes())?;
         let context = &fixed.context;
-        let fp = match context.fpstate {
-            0 => FpState::default(),
-            address if address == self.frame_location().0.wrapping_add(FP_OFFSET as u64) => {
-                read_fp(frame.get(FP_OFFSET..).ok_or(BadFrame)?)?
+        match context.fpstate {
+            0 => self.fp = FpState::default(),
+            fpstate if fpstate == address.wrapping_add(FP_OFFSET as u64) => {
+                let mut room = [0; AREA_SIZE + size_of::<u32>()];
+                let bytes = room.get_mut(..fp_size()).ok_or(FrameError::Malformed)?;
+                copy(fpstate, bytes)?;
+                read_fp(&mut self.fp, bytes);
             }
-            _ => return Err(BadFrame),
-        };
+            _ => return Err(FrameError::Malformed),
+        }
         [
             self.r8, self.r9, self.r10, self.r11, self.r12, self.r13, self.r14, self.r15,
         ] = context.high;
@@ -240,7 +248,6 @@ impl SignalFrames for UserContext {
         self.rflags = self.rflags & !rflags::USER | context.flags & rflags::USER | rflags::IF | rflags::FIXED;
         // A restored context is not in a call: nothing is to be restarted.
         self.orig_rax = u64::MAX;
-        self.fp = fp;
         let alt_stack = AltStack {
             sp: fixed.ss_sp,
             flags: fixed.ss_flags,
@@ -254,21 +261,17 @@ impl SignalFrames for UserContext {
 }
 
 /// Takes the floating-point part apart: an XSAVE area where both magics are right, else the FXSAVE image alone.
-fn read_fp(bytes: &[u8]) -> Result<FpState, BadFrame> {
-    if bytes.len() < LEGACY_SIZE {
-        return Err(BadFrame);
-    }
-    let software = SoftwareBytes::read_from_bytes(&bytes[SOFTWARE_BYTES..LEGACY_SIZE]).map_err(|_| BadFrame)?;
+fn read_fp(fp: &mut FpState, bytes: &[u8]) {
+    let software = SoftwareBytes::read_from_bytes(&bytes[SOFTWARE_BYTES..LEGACY_SIZE]);
     let size = FpState::used_size();
-    let extended = FEATURES.xcr0.load(Relaxed) != 0
+    if let Ok(software) = software
+        && FEATURES.xcr0.load(Relaxed) != 0
         && software.magic1 == MAGIC1
         && software.xstate_size as usize == size
-        && bytes.get(size..size + size_of::<u32>()) == Some(&MAGIC2.to_le_bytes());
-    let mut fp = FpState::default();
-    if extended {
+        && bytes.get(size..size + size_of::<u32>()) == Some(&MAGIC2.to_le_bytes())
+    {
         fp.set_from_frame(&bytes[..size], Some(software.xfeatures));
     } else {
         fp.set_from_frame(&bytes[..LEGACY_SIZE], None);
     }
-    Ok(fp)
 }

@@ -112,7 +112,7 @@ pub(crate) async fn handle(
         }
         on_cpu.save(context);
         on_cpu.forget();
-        if call == table::Call::rt_sigreturn && deliver::sigreturn_at_once(thread, context) {
+        if call == table::Call::rt_sigreturn && deliver::sigreturn_at_once(thread, context).is_ok() {
             return None;
         }
         let made = Box::pin(context::dispatch(thread, call, context));

@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 
 use hal::{
     arch::UserContext,
-    signal::{AltStack, Delivery, SignalFrames},
+    signal::{AltStack, Delivery, FrameError, Restored, SignalFrames},
     traits::{InterruptFrame, SyscallFrame},
 };
 
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     errno::Errno,
-    mm::user,
+    mm::user::{self, UserFault},
     syscall::table::RESTART_SYSCALL,
     task::{
         exec::vdso,
@@ -213,11 +213,18 @@ async fn run_handler(
         info: info.to_bytes(),
         fault_address: if fault { info.address() } else { 0 },
     };
-    let (address, frame) = context.build_frame(&delivery);
+    let address = context.frame_address(&delivery);
     if (switch || already) && !on_alt_stack(&stack, address) {
         return Err(Errno::EFAULT);
     }
-    thread.mm().write_bytes(address, &frame).await?;
+    let mm = thread.mm();
+    loop {
+        mm.activate();
+        match context.write_frame(&delivery, user::copy_out) {
+            Ok(()) => break,
+            Err(fault) => mm.resolve(fault).await?,
+        }
+    }
     context.enter_handler(&delivery, address);
     thread.change_signal_mask(|mask| {
         let mut blocked = mask.union(action.mask);
@@ -231,35 +238,31 @@ async fn run_handler(
 
 /// `rt_sigreturn(2)`. What is not a frame raises SIGSEGV.
 pub(crate) async fn sigreturn(thread: &Arc<Thread>, context: &mut UserContext) {
-    let (address, length) = context.frame_location();
-    let mut frame = alloc::vec![0; length];
-    match thread.mm().read_bytes(address, &mut frame).await {
-        Ok(()) => restore(thread, context, &frame),
-        Err(_) => force(thread, SigInfo::kernel(SIGSEGV)),
+    let mm = thread.mm();
+    loop {
+        mm.activate();
+        match sigreturn_at_once(thread, context) {
+            Ok(()) => return,
+            Err(fault) if mm.resolve(fault).await.is_ok() => {}
+            Err(_) => return force(thread, SigInfo::kernel(SIGSEGV)),
+        }
     }
 }
 
-/// As [`sigreturn`], without memory and at once: false, and nothing done, where the frame's pages are not all there or
-/// it is too large for the stack.
-pub(crate) fn sigreturn_at_once(thread: &Arc<Thread>, context: &mut UserContext) -> bool {
-    const ROOM: usize = 5 << 10;
-    let (address, length) = context.frame_location();
-    let mut room = [0; ROOM];
-    let Some(frame) = room.get_mut(..length) else {
-        return false;
-    };
-    if user::copy_in(frame, address).is_err() {
-        return false;
+/// As [`sigreturn`], at once.
+///
+/// # Errors
+/// A page of the frame that is not there; nothing has been done.
+pub(crate) fn sigreturn_at_once(thread: &Arc<Thread>, context: &mut UserContext) -> Result<(), UserFault> {
+    match context.restore_frame(|from, to| user::copy_in(to, from)) {
+        Ok(restored) => restore(thread, context, &restored),
+        Err(FrameError::Malformed) => force(thread, SigInfo::kernel(SIGSEGV)),
+        Err(FrameError::Unread(fault)) => return Err(fault),
     }
-    restore(thread, context, frame);
-    true
+    Ok(())
 }
 
-fn restore(thread: &Arc<Thread>, context: &mut UserContext, frame: &[u8]) {
-    let Ok(restored) = context.restore_frame(frame) else {
-        force(thread, SigInfo::kernel(SIGSEGV));
-        return;
-    };
+fn restore(thread: &Arc<Thread>, context: &UserContext, restored: &Restored) {
     thread.set_restart(Restart::None);
     thread.set_signal_mask(SignalSet(restored.mask));
     let mut signals = thread.signals.lock();
