@@ -86,7 +86,7 @@ pub trait SignalFrames: Sized {
     /// sanitised. `copy` fetches what stands at a user address.
     ///
     /// # Errors
-    /// [`FrameError`]; the context is then unchanged.
+    /// [`FrameError`]; the context is then unchanged, but for FP/SIMD registers if it was those that could not be read.
     fn restore_frame<E>(
         &mut self,
         copy: impl FnMut(u64, &mut [u8]) -> Result<(), E>,

@@ -15,7 +15,6 @@
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::exception_frame::{USER_PSTATE, UserContext};
-use super::fp::FpState;
 use crate::signal::{AltStack, Delivery, FrameError, Restored, SignalFrames};
 
 const RESERVED_BYTES: usize = 4096;
@@ -58,48 +57,43 @@ struct Header {
     size: u32,
 }
 
-/// `struct fpsimd_context`.
+/// `struct fpsimd_context` up to `vregs`.
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct FpSimd {
     header: Header,
     fpsr: u32,
     fpcr: u32,
-    vregs: [u128; 32],
 }
 
-/// What a frame is written with.
+/// `struct esr_context` and the terminator; or the terminator and what nobody reads.
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
-struct Frame {
-    head: Head,
-    fp: FpSimd,
-    /// `struct esr_context` and the terminator; or the terminator and what nobody reads.
+struct Tail {
     esr: Header,
     esr_value: u64,
     end: Header,
     padding: u64,
 }
 
+/// Bytes of `vregs`.
+const VREGS: usize = 512;
 const END: Header = Header { magic: 0, size: 0 };
 const FPSIMD: Header = Header {
     magic: FPSIMD_MAGIC,
-    size: size_of::<FpSimd>() as u32,
+    size: (size_of::<FpSimd>() + VREGS) as u32,
 };
 
 const _: () = assert!(core::mem::offset_of!(Head, fault_address) == UC as usize + 176);
 const _: () = assert!(size_of::<Head>() == UC as usize + 176 + 288);
-const _: () = assert!(size_of::<FpSimd>() == 528);
+const _: () = assert!(size_of::<FpSimd>() == 16 && FPSIMD.size == 528);
 
 /// Offset of the ucontext.
 const UC: u64 = 128;
 
-/// Walks the records of `__reserved`, which begins at `at`. There must be exactly one fpsimd_context; Linux insists on it as well.
-/// Records that point to more room than `__reserved` has are never written here.
-fn read_records<E>(
-    mut at: u64,
-    copy: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,
-) -> Result<FpState, FrameError<E>> {
+/// Walks the records of `__reserved`, which begins at `at`: where the fpsimd_context is. There must be exactly one; Linux insists
+/// on it as well. Records that point to more room than `__reserved` has are never written here.
+fn find_fp<E>(mut at: u64, copy: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>) -> Result<u64, FrameError<E>> {
     let end = at + RESERVED_BYTES as u64;
     let mut fp = None;
     loop {
@@ -108,15 +102,7 @@ fn read_records<E>(
         let next = at + u64::from(header.size);
         match header {
             END => return fp.ok_or(FrameError::Malformed),
-            FPSIMD if fp.is_none() => {
-                let mut record = FpSimd::new_zeroed();
-                copy(at, record.as_mut_bytes())?;
-                fp = Some(FpState {
-                    vregs: record.vregs,
-                    fpsr: record.fpsr,
-                    fpcr: record.fpcr,
-                });
-            }
+            FPSIMD if fp.is_none() => fp = Some(at),
             Header { magic: ESR_MAGIC, .. } => {}
             _ => return Err(FrameError::Malformed),
         }
@@ -128,38 +114,38 @@ fn read_records<E>(
 }
 
 impl UserContext {
-    fn frame(&self, delivery: &Delivery) -> Frame {
-        let fault = delivery.fault_address != 0;
+    fn head(&self, delivery: &Delivery) -> Head {
+        Head {
+            info: delivery.info,
+            uc_flags: 0,
+            uc_link: 0,
+            ss_sp: delivery.alt_stack.sp,
+            ss_flags: delivery.alt_stack.flags,
+            ss_pad: 0,
+            ss_size: delivery.alt_stack.size,
+            sigmask: delivery.saved_mask,
+            unused: [0; 16],
+            fault_address: delivery.fault_address,
+            x: self.x,
+            sp: self.sp,
+            pc: self.pc,
+            pstate: self.pstate,
+            padding: 0,
+        }
+    }
+
+    fn tail(&self, delivery: &Delivery) -> Tail {
         let esr = Header {
             magic: ESR_MAGIC,
             size: 16,
         };
-        Frame {
-            head: Head {
-                info: delivery.info,
-                uc_flags: 0,
-                uc_link: 0,
-                ss_sp: delivery.alt_stack.sp,
-                ss_flags: delivery.alt_stack.flags,
-                ss_pad: 0,
-                ss_size: delivery.alt_stack.size,
-                sigmask: delivery.saved_mask,
-                unused: [0; 16],
-                fault_address: delivery.fault_address,
-                x: self.x,
-                sp: self.sp,
-                pc: self.pc,
-                pstate: self.pstate,
-                padding: 0,
-            },
-            fp: FpSimd {
-                header: FPSIMD,
-                fpsr: self.fp.fpsr,
-                fpcr: self.fp.fpcr,
-                vregs: self.fp.vregs,
-            },
-            esr: if fault { esr } else { END },
-            esr_value: if fault { self.esr } else { 0 },
+        let (esr, esr_value) = match delivery.fault_address {
+            0 => (END, 0),
+            _ => (esr, self.esr),
+        };
+        Tail {
+            esr,
+            esr_value,
             end: END,
             padding: 0,
         }
@@ -178,8 +164,18 @@ impl SignalFrames for UserContext {
     /// As on Linux the rest of `__reserved` is left as it is.
     fn write_frame<E>(&self, delivery: &Delivery, mut copy: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<(), E> {
         let address = self.frame_address(delivery);
-        copy(address.wrapping_add(FRAME as u64), [self.x[29], self.x[30]].as_bytes())?;
-        copy(address, self.frame(delivery).as_bytes())
+        let at = |offset: usize| address.wrapping_add(offset as u64);
+        let fp = FpSimd {
+            header: FPSIMD,
+            fpsr: self.fp.fpsr,
+            fpcr: self.fp.fpcr,
+        };
+        copy(at(FRAME), [self.x[29], self.x[30]].as_bytes())?;
+        copy(address, self.head(delivery).as_bytes())?;
+        let vregs = size_of::<Head>() + size_of::<FpSimd>();
+        copy(at(size_of::<Head>()), fp.as_bytes())?;
+        copy(at(vregs), self.fp.vregs.as_bytes())?;
+        copy(at(vregs + VREGS), self.tail(delivery).as_bytes())
     }
 
     fn enter_handler(&mut self, delivery: &Delivery, frame_address: u64) {
@@ -208,7 +204,11 @@ impl SignalFrames for UserContext {
             return Err(FrameError::Malformed);
         }
         // The copy would have failed for an address that overflows here.
-        self.fp = read_records(address + size_of::<Head>() as u64, &mut copy)?;
+        let at = find_fp(address + size_of::<Head>() as u64, &mut copy)?;
+        let mut fp = FpSimd::new_zeroed();
+        copy(at, fp.as_mut_bytes())?;
+        copy(at + size_of::<FpSimd>() as u64, self.fp.vregs.as_mut_bytes())?;
+        (self.fp.fpsr, self.fp.fpcr) = (fp.fpsr, fp.fpcr);
         (self.sp, self.pc) = (head.sp, head.pc);
         self.x = head.x;
         self.pstate = head.pstate & USER_PSTATE;

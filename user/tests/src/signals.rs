@@ -28,6 +28,7 @@ crate::tests! { "signals":
     a_frame_can_be_changed;
     sigchld_comes_once_per_child_and_wait_is_not_disturbed;
     alarms_and_intervals;
+    an_alarm_is_put_off_brought_forward_and_taken_back;
     kill_is_uncatchable;
     thousands_of_signals_lose_no_memory [frees];
 }
@@ -453,6 +454,39 @@ fn alarms_and_intervals() {
     let after = COUNT.load(SeqCst);
     sys::sleep_ms(60);
     assert_eq!(COUNT.load(SeqCst), after);
+}
+
+fn an_alarm_is_put_off_brought_forward_and_taken_back() {
+    handle(libc::SIGALRM, 0, &[], note);
+    // What was set before, in microseconds.
+    let set = |microseconds: i64| {
+        let new = [0, 0, 0, microseconds];
+        let mut old = [0i64; 4];
+        syscall!(SYS_setitimer, libc::ITIMER_REAL, new.as_ptr(), old.as_mut_ptr()).expect("setitimer");
+        old[2] * 1_000_000 + old[3]
+    };
+    for round in 1..=3 {
+        // Far away, then near.
+        assert_eq!(set(900_000), 0);
+        let started = sys::now();
+        assert!((800_000..=900_000).contains(&set(20_000)));
+        while COUNT.load(SeqCst) < round {
+            sys::sleep_ms(1);
+        }
+        assert!((20..800).contains(&((sys::now() - started) / 1_000_000)));
+        // Near, then not at all, then later: only that comes.
+        assert_eq!(set(5_000), 0);
+        set(0);
+        let started = sys::now();
+        set(40_000);
+        sys::sleep_ms(15);
+        assert_eq!(COUNT.load(SeqCst), round, "it was taken back");
+        while COUNT.load(SeqCst) == round {
+            sys::sleep_ms(1);
+        }
+        assert!(sys::now() - started >= 40_000_000, "it was put off");
+        COUNT.store(round, SeqCst);
+    }
 }
 
 fn kill_is_uncatchable() {
