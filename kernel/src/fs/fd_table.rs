@@ -2,6 +2,8 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
+use arrayvec::ArrayVec;
+
 use super::{locks, open_file::OpenFile};
 use crate::{
     errno::{Errno, Result},
@@ -128,6 +130,15 @@ impl FdTable {
             .and_then(Option::as_ref)
             .map(|entry| entry.file.clone())
             .ok_or(Errno::EBADF)
+    }
+
+    /// As [`FdTable::get`], for the first `N` of many: the table is locked once.
+    pub fn get_each<const N: usize>(&self, fds: impl Iterator<Item = i32>) -> ArrayVec<Option<Arc<OpenFile>>, N> {
+        let slots = self.slots.lock();
+        let entry = |fd| slots.entries.get(index(fd).ok()?)?.as_ref();
+        fds.take(N)
+            .map(|fd| entry(fd).map(|entry| entry.file.clone()))
+            .collect()
     }
 
     /// The open file behind a descriptor that was not opened by `O_PATH`.

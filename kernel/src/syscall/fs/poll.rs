@@ -105,34 +105,43 @@ const fn asked_for(word: u64) -> (i32, Readiness) {
     )
 }
 
+/// The answer that stands in a `struct pollfd`.
+const fn answered(word: u64) -> u16 {
+    (word >> 48) as u16
+}
+
 /// The answer of a poll that need not wait, found in place and without memory: how many are ready. `None` if the call has to
-/// wait, is wrong, is about many descriptors, or reaches a page that is not there: then it takes the long way from the start.
+/// wait, is wrong, is about many descriptors, or reaches a page that is not there: then it takes the long way from the start,
+/// which answers anew.
 fn at_once(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Option<u64> {
-    const FEW: usize = 16;
-    let mut events = [Readiness::empty(); FEW];
-    let events = events.get_mut(..count as usize)?;
-    if u64::from(count) > super::open::descriptor_limit(t) {
+    const FEW: u32 = 1024;
+    if count > FEW || u64::from(count) > super::open::descriptor_limit(t) {
         return None;
     }
     let files = t.files();
-    for (index, ready) in events.iter_mut().enumerate() {
-        let mut word = [0; 8];
-        copy_in(&mut word, entry(array, index)).ok()?;
-        let (fd, wanted) = asked_for(u64::from_ne_bytes(word));
-        *ready = match files.get(fd) {
-            _ if fd < 0 => Readiness::empty(),
-            Ok(file) if !file.is_path() => file.file().readiness() & (wanted | ALWAYS),
-            _ => Readiness::NVAL,
-        };
+    let mut words = [[0; 8]; AT_ONCE];
+    let mut ready = 0;
+    for first in (0..count as usize).step_by(AT_ONCE) {
+        let words = &mut words[..AT_ONCE.min(count as usize - first)];
+        copy_in(words.as_flattened_mut(), entry(array, first)).ok()?;
+        let words = words.iter().map(|word| u64::from_ne_bytes(*word));
+        let found = files.get_each::<AT_ONCE>(words.clone().map(|word| asked_for(word).0));
+        for (index, (word, file)) in words.zip(&found).enumerate() {
+            let (fd, wanted) = asked_for(word);
+            let answer = match file {
+                _ if fd < 0 => Readiness::empty(),
+                Some(file) if !file.is_path() => file.file().readiness() & (wanted | ALWAYS),
+                _ => Readiness::NVAL,
+            };
+            ready += u64::from(!answer.is_empty());
+            let answer = answer.bits() as u16;
+            // Mostly it stands there already.
+            if answer != answered(word) {
+                copy_out(entry(array, first + index) + 6, &answer.to_ne_bytes()).ok()?;
+            }
+        }
     }
-    let ready = events.iter().filter(|ready| !ready.is_empty()).count();
-    if ready == 0 && deadline.is_none_or(|deadline| rt::now() < deadline) {
-        return None;
-    }
-    for (index, ready) in events.iter().enumerate() {
-        copy_out(entry(array, index) + 6, &(ready.bits() as u16).to_ne_bytes()).ok()?;
-    }
-    Some(ready as u64)
+    (ready > 0 || deadline.is_some_and(|deadline| rt::now() >= deadline)).then_some(ready)
 }
 
 async fn poll_until(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Result<u64> {
