@@ -18,6 +18,8 @@ pub mod image;
 mod prefetch;
 pub mod serial;
 pub mod signal;
+#[cfg(any(target_os = "none", test))]
+mod table_walk;
 pub mod traits;
 pub mod trap;
 pub mod upcall;

@@ -17,6 +17,7 @@ use super::percpu;
 use super::sysreg::{instruction, read_sysreg, write_sysreg};
 use crate::PAGE_SIZE;
 use crate::addr::{PhysAddr, VirtAddr};
+use crate::table_walk::used;
 use crate::traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps};
 
 /// Entries in a table.
@@ -249,12 +250,9 @@ impl PageTable {
     ) {
         let size = 1 << (39 - 9 * level);
         let first = if start > base { index(start, level) } else { 0 };
-        for (i, entry) in table.entries().iter().enumerate().skip(first) {
+        let last = end.saturating_sub(base).div_ceil(size) as usize;
+        for (i, entry, descriptor) in used(table.entries(), first, last) {
             let address = base + i as u64 * size;
-            if address >= end {
-                return;
-            }
-            let descriptor = entry.load(Ordering::Relaxed);
             if level < 3 {
                 if let Some(below) = Table::below(descriptor) {
                     Self::visit_table(below, level + 1, address, (start, end), visit);
@@ -276,8 +274,8 @@ impl PageTable {
 
     fn free_tables(table: Table, level: u32, frames: &impl FrameSource) {
         if level < 3 {
-            for entry in table.entries() {
-                if let Some(below) = Table::below(entry.load(Ordering::Relaxed)) {
+            for (.., descriptor) in used(table.entries(), 0, ENTRIES) {
+                if let Some(below) = Table::below(descriptor) {
                     Self::free_tables(below, level + 1, frames);
                 }
             }

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     PAGE_SIZE,
     addr::{PhysAddr, VirtAddr},
+    table_walk::used,
     traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps},
 };
 
@@ -103,6 +104,9 @@ unsafe fn entries(table: u64) -> &'static Entries {
     // SAFETY: the caller's promise; the direct map holds all RAM.
     unsafe { &*((DIRECT_MAP + table) as *const Entries) }
 }
+
+/// What a table of the last level spans.
+const LAST_SPAN: u64 = 512 * PAGE_SIZE as u64;
 
 fn index(address: u64, level: u32) -> usize {
     (address >> (12 + 9 * level)) as usize & 511
@@ -244,11 +248,10 @@ fn mapped(value: u64) -> Option<(PhysAddr, PteFlags)> {
 }
 
 fn release_level(table: u64, level: u32, frames: &impl FrameSource) {
-    let used = if level == 3 { 256 } else { 512 };
+    let end = if level == 3 { 256 } else { 512 };
     if level > 0 {
         // SAFETY: reached from a root that `release` consumes.
-        for entry in unsafe { &entries(table)[..used] } {
-            let value = entry.load(Relaxed);
+        for (.., value) in used(unsafe { entries(table) }, 0, end) {
             if value & PRESENT != 0 {
                 release_level(value & FRAME, level - 1, frames);
             }
@@ -324,18 +327,19 @@ impl PageTableOps for PageTable {
                 }
                 table = value & FRAME;
             }
-            // SAFETY: as above; the rest of this last-level table.
-            for entry in unsafe { &entries(table)[index(at, 0)..] } {
-                if at >= end.0 {
-                    break;
-                }
-                if let Some((frame, flags)) = mapped(entry.load(Relaxed))
-                    && let Some(new) = visit(VirtAddr(at), frame, flags)
+            // The rest of this last-level table.
+            let base = at & !(LAST_SPAN - 1);
+            let last = (end.0 - base).div_ceil(PAGE_SIZE as u64) as usize;
+            // SAFETY: as above.
+            for (i, entry, value) in used(unsafe { entries(table) }, index(at, 0), last) {
+                let page = base + (i * PAGE_SIZE) as u64;
+                if let Some((frame, flags)) = mapped(value)
+                    && let Some(new) = visit(VirtAddr(page), frame, flags)
                 {
                     entry.store(frame.0 | new.0, Relaxed);
                 }
-                at += PAGE_SIZE as u64;
             }
+            at = base + LAST_SPAN;
         }
     }
 
