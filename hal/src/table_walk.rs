@@ -1,4 +1,5 @@
-//! Looking through translation tables, most of whose entries are empty.
+//! Looking through translation tables, most of whose entries are empty: four levels of 512 entries on every machine here, the
+//! last of 4 KiB pages.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -28,9 +29,131 @@ pub fn used(entries: &[AtomicU64], first: usize, end: usize) -> impl Iterator<It
     })
 }
 
+/// A table, as the walk knows it.
+pub trait Table: Copy {
+    /// Its entries.
+    fn entries(self) -> &'static [AtomicU64];
+    /// The table that an entry of one above the last level points to.
+    fn below(entry: u64) -> Option<Self>;
+}
+
+/// Bits of an address below the index of a table so many levels above the last.
+const fn shift(above: u32) -> u32 {
+    12 + 9 * above
+}
+
+/// Visits the entries in use of the last level that are for addresses of `start..end`, in ascending order: address, entry, value.
+/// `table` stands `above` levels above the last and is for addresses from `base` on.
+pub fn visit_pages<T: Table>(
+    table: T,
+    above: u32,
+    base: u64,
+    (start, end): (u64, u64),
+    visit: &mut impl FnMut(u64, &AtomicU64, u64),
+) {
+    let first = (start.saturating_sub(base) >> shift(above)) as usize;
+    let last = end.saturating_sub(base).div_ceil(1 << shift(above)) as usize;
+    for (index, entry, value) in used(table.entries(), first, last) {
+        let address = base + ((index as u64) << shift(above));
+        if above == 0 {
+            visit(address, entry, value);
+        } else if let Some(below) = T::below(value) {
+            visit_pages(below, above - 1, address, (start, end), visit);
+        }
+    }
+}
+
+/// Gives `free` every table below `table`, which stands `above` levels above the last, by its first `end` entries; then the table.
+pub fn free_tables<T: Table>(table: T, above: u32, end: usize, free: &mut impl FnMut(T)) {
+    if above > 0 {
+        for below in used(table.entries(), 0, end).filter_map(|(.., value)| T::below(value)) {
+            free_tables(below, above - 1, usize::MAX, free);
+        }
+    }
+    free(table);
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{boxed::Box, sync::LazyLock, vec, vec::Vec};
+
     use super::*;
+
+    /// A number in [`TABLES`]: 0 is the root, each other stands where its parent's entry with its number is.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Simulated(usize);
+
+    /// (table, index) and what is there: below the root 1 and 2, below these 3 and 4, below these 5, 6 and 7 with pages.
+    static TABLES: LazyLock<Vec<Box<[AtomicU64]>>> = LazyLock::new(|| {
+        let tables: Vec<Box<[AtomicU64]>> = (0..8).map(|_| (0..512).map(|_| AtomicU64::new(0)).collect()).collect();
+        let links = [
+            (0, 0, 1),
+            (0, 511, 2),
+            (1, 3, 3),
+            (2, 0, 4),
+            (3, 0, 5),
+            (3, 1, 6),
+            (4, 511, 7),
+        ];
+        let pages = [(5, 511, 100), (6, 0, 101), (6, 200, 102), (7, 0, 103), (7, 511, 104)];
+        for (table, index, value) in links.into_iter().chain(pages) {
+            tables[table][index].store(value, Relaxed);
+        }
+        tables
+    });
+
+    impl Table for Simulated {
+        fn entries(self) -> &'static [AtomicU64] {
+            &TABLES[self.0]
+        }
+
+        fn below(entry: u64) -> Option<Self> {
+            (entry < 100).then_some(Self(entry as usize))
+        }
+    }
+
+    /// The address of a page by its indices.
+    fn page(indices: [u64; 4]) -> u64 {
+        indices.into_iter().fold(0, |at, index| at << 9 | index) << 12
+    }
+
+    fn visited(start: u64, end: u64) -> Vec<(u64, u64)> {
+        let mut seen = Vec::new();
+        visit_pages(Simulated(0), 3, 0, (start, end), &mut |address, _, value| {
+            seen.push((address, value))
+        });
+        seen
+    }
+
+    #[test]
+    fn the_pages_of_a_range_are_visited_in_order() {
+        let all = [
+            (page([0, 3, 0, 511]), 100),
+            (page([0, 3, 1, 0]), 101),
+            (page([0, 3, 1, 200]), 102),
+            (page([511, 0, 511, 0]), 103),
+            (page([511, 0, 511, 511]), 104),
+        ];
+        assert_eq!(visited(0, 1 << 48), all);
+        for from in 0..5 {
+            assert_eq!(visited(all[from].0, 1 << 48), all[from..], "from {from}");
+            assert_eq!(visited(all[from].0 + 1, 1 << 48), all[from..], "within the page");
+            assert_eq!(visited(all[from].0 + 4096, 1 << 48), all[from + 1..], "after {from}");
+            assert_eq!(visited(0, all[from].0), all[..from], "before {from}");
+            assert_eq!(visited(0, all[from].0 + 4096), all[..=from], "up to {from}");
+        }
+        assert_eq!(visited(all[1].0, all[1].0), []);
+    }
+
+    #[test]
+    fn every_table_is_freed_once_and_after_those_below() {
+        let mut freed = vec![];
+        free_tables(Simulated(0), 3, 512, &mut |Simulated(number)| freed.push(number));
+        assert_eq!(freed, [5, 6, 3, 1, 7, 4, 2, 0]);
+        freed.clear();
+        free_tables(Simulated(0), 3, 511, &mut |Simulated(number)| freed.push(number));
+        assert_eq!(freed, [5, 6, 3, 1, 0], "the rest is not the root's own");
+    }
 
     #[test]
     fn all_that_is_used_is_found_and_nothing_else() {

@@ -17,7 +17,7 @@ use super::percpu;
 use super::sysreg::{instruction, read_sysreg, write_sysreg};
 use crate::PAGE_SIZE;
 use crate::addr::{PhysAddr, VirtAddr};
-use crate::table_walk::used;
+use crate::table_walk::{self, free_tables, visit_pages};
 use crate::traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps};
 
 /// Entries in a table.
@@ -201,6 +201,16 @@ impl Table {
     }
 }
 
+impl table_walk::Table for Table {
+    fn entries(self) -> &'static [AtomicU64] {
+        Self::entries(self)
+    }
+
+    fn below(entry: u64) -> Option<Self> {
+        Self::below(entry)
+    }
+}
+
 /// The index of `address` in a table of `level` (0 is the root).
 pub(super) const fn index(address: u64, level: u32) -> usize {
     (address >> (39 - 9 * level)) as usize & (ENTRIES - 1)
@@ -238,49 +248,6 @@ impl PageTable {
         // SAFETY: dropping TLB entries is always sound.
         unsafe { core::arch::asm!("tlbi aside1is, {}", in(reg) argument, options(nostack, preserves_flags)) };
         instruction!("dsb ish", "isb");
-    }
-
-    /// Visits the level-`level` table that maps from `base` on, as far as it lies in `start..end`.
-    fn visit_table(
-        table: Table,
-        level: u32,
-        base: u64,
-        (start, end): (u64, u64),
-        visit: &mut impl FnMut(VirtAddr, PhysAddr, PteFlags) -> Option<PteFlags>,
-    ) {
-        let size = 1 << (39 - 9 * level);
-        let first = if start > base { index(start, level) } else { 0 };
-        let last = end.saturating_sub(base).div_ceil(size) as usize;
-        for (i, entry, descriptor) in used(table.entries(), first, last) {
-            let address = base + i as u64 * size;
-            if level < 3 {
-                if let Some(below) = Table::below(descriptor) {
-                    Self::visit_table(below, level + 1, address, (start, end), visit);
-                }
-            } else if is_mapped(descriptor)
-                && let Some(flags) = visit(
-                    VirtAddr(address),
-                    PhysAddr(descriptor & ADDRESS),
-                    PteFlags::of(descriptor),
-                )
-            {
-                entry.store(
-                    page_descriptor(PhysAddr(descriptor & ADDRESS), flags),
-                    Ordering::Relaxed,
-                );
-            }
-        }
-    }
-
-    fn free_tables(table: Table, level: u32, frames: &impl FrameSource) {
-        if level < 3 {
-            for (.., descriptor) in used(table.entries(), 0, ENTRIES) {
-                if let Some(below) = Table::below(descriptor) {
-                    Self::free_tables(below, level + 1, frames);
-                }
-            }
-        }
-        frames.free_table(table.0);
     }
 }
 
@@ -369,7 +336,20 @@ impl PageTableOps for PageTable {
         end: VirtAddr,
         mut visit: impl FnMut(VirtAddr, PhysAddr, PteFlags) -> Option<PteFlags>,
     ) {
-        Self::visit_table(Table(self.root), 0, 0, (start.0, end.0), &mut visit);
+        visit_pages(
+            Table(self.root),
+            3,
+            0,
+            (start.0, end.0),
+            &mut |page, entry, descriptor| {
+                let frame = PhysAddr(descriptor & ADDRESS);
+                if is_mapped(descriptor)
+                    && let Some(flags) = visit(VirtAddr(page), frame, PteFlags::of(descriptor))
+                {
+                    entry.store(page_descriptor(frame, flags), Ordering::Relaxed);
+                }
+            },
+        );
     }
 
     fn activate(&self) {
@@ -418,7 +398,7 @@ impl PageTableOps for PageTable {
     fn release(self, frames: &impl FrameSource) {
         self.invalidate_asid();
         free_asid(self.asid);
-        Self::free_tables(Table(self.root), 0, frames);
+        free_tables(Table(self.root), 3, ENTRIES, &mut |table| frames.free_table(table.0));
     }
 
     fn sync_instruction_cache(frame: PhysAddr) {

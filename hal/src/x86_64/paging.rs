@@ -13,7 +13,7 @@ use super::{
 use crate::{
     PAGE_SIZE,
     addr::{PhysAddr, VirtAddr},
-    table_walk::used,
+    table_walk::{self, free_tables, visit_pages},
     traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps},
 };
 
@@ -104,9 +104,6 @@ unsafe fn entries(table: u64) -> &'static Entries {
     // SAFETY: the caller's promise; the direct map holds all RAM.
     unsafe { &*((DIRECT_MAP + table) as *const Entries) }
 }
-
-/// What a table of the last level spans.
-const LAST_SPAN: u64 = 512 * PAGE_SIZE as u64;
 
 fn index(address: u64, level: u32) -> usize {
     (address >> (12 + 9 * level)) as usize & 511
@@ -247,17 +244,19 @@ fn mapped(value: u64) -> Option<(PhysAddr, PteFlags)> {
     (value & (PRESENT | NO_ACCESS) != 0).then_some((PhysAddr(value & FRAME), PteFlags(value & FLAGS)))
 }
 
-fn release_level(table: u64, level: u32, frames: &impl FrameSource) {
-    let end = if level == 3 { 256 } else { 512 };
-    if level > 0 {
-        // SAFETY: reached from a root that `release` consumes.
-        for (.., value) in used(unsafe { entries(table) }, 0, end) {
-            if value & PRESENT != 0 {
-                release_level(value & FRAME, level - 1, frames);
-            }
-        }
+/// A table of a live space, for [`visit_pages`].
+#[derive(Clone, Copy)]
+struct Table(u64);
+
+impl table_walk::Table for Table {
+    fn entries(self) -> &'static [AtomicU64] {
+        // SAFETY: made of a space's root, and by `below` of what is reached from there.
+        unsafe { entries(self.0) }
     }
-    frames.free_table(PhysAddr(table));
+
+    fn below(entry: u64) -> Option<Self> {
+        (entry & PRESENT != 0).then_some(Self(entry & FRAME))
+    }
 }
 
 /// More pages than this are cheaper to drop by writing CR3.
@@ -314,33 +313,13 @@ impl PageTableOps for PageTable {
         end: VirtAddr,
         mut visit: impl FnMut(VirtAddr, PhysAddr, PteFlags) -> Option<PteFlags>,
     ) {
-        let mut at = start.0;
-        'pages: while at < end.0 {
-            let mut table = self.root;
-            for above in (1..=3).rev() {
-                // SAFETY: reached from this space's live root.
-                let value = unsafe { entries(table)[index(at, above)].load(Relaxed) };
-                if value & PRESENT == 0 {
-                    let span = (PAGE_SIZE as u64) << (9 * above);
-                    at = (at & !(span - 1)) + span;
-                    continue 'pages;
-                }
-                table = value & FRAME;
+        visit_pages(Table(self.root), 3, 0, (start.0, end.0), &mut |page, entry, value| {
+            if let Some((frame, flags)) = mapped(value)
+                && let Some(new) = visit(VirtAddr(page), frame, flags)
+            {
+                entry.store(frame.0 | new.0, Relaxed);
             }
-            // The rest of this last-level table.
-            let base = at & !(LAST_SPAN - 1);
-            let last = (end.0 - base).div_ceil(PAGE_SIZE as u64) as usize;
-            // SAFETY: as above.
-            for (i, entry, value) in used(unsafe { entries(table) }, index(at, 0), last) {
-                let page = base + (i * PAGE_SIZE) as u64;
-                if let Some((frame, flags)) = mapped(value)
-                    && let Some(new) = visit(VirtAddr(page), frame, flags)
-                {
-                    entry.store(frame.0 | new.0, Relaxed);
-                }
-            }
-            at = base + LAST_SPAN;
-        }
+        });
     }
 
     fn activate(&self) {
@@ -375,7 +354,10 @@ impl PageTableOps for PageTable {
     }
 
     fn release(self, frames: &impl FrameSource) {
-        release_level(self.root, 3, frames);
+        // The user half alone.
+        free_tables(Table(self.root), 3, 256, &mut |table| {
+            frames.free_table(PhysAddr(table.0))
+        });
     }
 
     fn sync_instruction_cache(_frame: PhysAddr) {

@@ -218,7 +218,7 @@ impl Drop for Table {
     fn drop(&mut self) {
         let mut batch = Batch::new();
         let mut at = 0;
-        while at < PageTable::USER_END {
+        while self.resident > 0 && at < PageTable::USER_END {
             at = self.take(at, PageTable::USER_END, Which::All, &mut batch);
             batch.clear();
         }
