@@ -42,12 +42,12 @@ pub fn rt_sigaction(t: &Thread, signo: i32, new: u64, old: u64, size: u64) -> At
     if !(1..=SIGNALS).contains(&signo) || new != 0 && SignalSet::UNBLOCKABLE.contains(signo) {
         return Err(Errno::EINVAL.into());
     }
-    let before = t.process().action(signo);
     let action = match new {
         0 => None,
         _ => Some(user::read::<[u64; 4]>(new)?),
     };
     if old != 0 {
+        let before = t.process().action(signo);
         user::write(old, &[before.handler, before.flags, before.restorer, before.mask.0])?;
     }
     if let Some([handler, flags, restorer, mask]) = action {

@@ -218,10 +218,13 @@ pub fn can_be_refused() -> bool {
 }
 
 /// Sees to it that a slab of each size is kept for allocations that cannot fail; false if there is no memory for that.
+#[inline]
 pub fn prepare() -> bool {
-    if PREPARED.load(Relaxed) {
-        return true;
-    }
+    PREPARED.load(Relaxed) || prepare_anew()
+}
+
+#[cold]
+fn prepare_anew() -> bool {
     PREPARED.store(true, Relaxed);
     let whole = SLABS.iter().all(|slabs| slabs.lock().keep());
     if !whole {
