@@ -8,15 +8,10 @@ use std::{
 
 use user_sys::{self as sys, libc, syscall};
 
-use crate::{Row, Sample, repeat};
-
-/// A table of rows: each a name, and what it runs.
-macro_rules! rows {
-    ($($name:literal: $run:expr;)*) => {
-        /// The rows, in order.
-        pub const ROWS: &[Row] = &[$(Row { name: $name, run: || $run },)*];
-    };
-}
+use crate::{
+    calls::{Descriptors, allow_descriptors, close_all, done, ended_well, epoll, open, socket_pair, watch, why},
+    row::{Sample, repeat, rows},
+};
 
 rows! {
     "null-call": repeat(10_000, || done(syscall!(SYS_getppid)));
@@ -55,19 +50,6 @@ rows! {
 
 const FILE: &CStr = c"/bin/sh";
 
-fn done(result: sys::Sys) -> Result<(), String> {
-    result.map(|_| ()).map_err(why)
-}
-
-fn why(error: i32) -> String {
-    std::io::Error::from_raw_os_error(error).to_string()
-}
-
-fn open(path: &CStr, flags: i32) -> Result<i32, String> {
-    let file = syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0);
-    file.map(|file| file as i32).map_err(why)
-}
-
 /// A call about an open file.
 fn on_file(path: &CStr, flags: i32, call: impl Fn(i32) -> sys::Sys) -> Result<Sample, String> {
     let file = open(path, flags)?;
@@ -103,10 +85,7 @@ fn open_and_close() -> Result<(), String> {
 /// A child's whole life: it does `body` and ends with what that gives, which must be 0.
 fn child(body: impl FnOnce() -> i32) -> Result<(), String> {
     let pid = sys::try_fork(body).map_err(why)?;
-    match sys::wait(pid, 0).map_err(why)? {
-        (_, 0) => Ok(()),
-        (_, status) => Err(format!("a child's status is {status:#x}")),
-    }
+    ended_well(pid)
 }
 
 /// Becomes another program; the status if that fails.
@@ -146,29 +125,13 @@ fn round_trip(ours: (i32, i32), theirs: (i32, i32)) -> Result<Sample, String> {
     sample
 }
 
-/// Closes them; one that stands here twice is closed once.
-fn close_all(descriptors: &[i32]) {
-    for (index, descriptor) in descriptors.iter().enumerate() {
-        if !descriptors[..index].contains(descriptor) {
-            sys::close(*descriptor);
-        }
-    }
-}
-
 fn pipe_round_trip() -> Result<Sample, String> {
     let (there, back) = (sys::pipe(0), sys::pipe(0));
     round_trip((back.0, there.1), (there.0, back.1))
 }
 
 fn socket_round_trip() -> Result<Sample, String> {
-    let mut ends = [0i32; 2];
-    done(syscall!(
-        SYS_socketpair,
-        libc::AF_UNIX,
-        libc::SOCK_STREAM,
-        0,
-        ends.as_mut_ptr()
-    ))?;
+    let ends = socket_pair()?;
     round_trip((ends[0], ends[0]), (ends[1], ends[1]))
 }
 
@@ -306,32 +269,34 @@ fn futex_round_trip() -> Result<Sample, String> {
     })
 }
 
-/// Descriptors of pipes in which nothing is, reading ends; and what to close.
-fn idle_pipe(count: usize) -> Result<(Vec<i32>, Vec<i32>), String> {
+/// Reading ends of a pipe in which nothing is, and behind them its writing end.
+fn idle_pipe(count: usize) -> Result<Descriptors, String> {
+    let mut all = Descriptors::with_room(count + 1)?;
     let (from, to) = sys::pipe(0);
-    let copies: Result<Vec<i32>, String> = (1..count)
-        .map(|_| syscall!(SYS_dup, from).map(|copy| copy as i32).map_err(why))
-        .collect();
-    let mut from = vec![from];
-    from.extend(copies?);
-    let all = from.iter().copied().chain([to]).collect();
-    Ok((from, all))
+    all.add(&[from]);
+    for _ in 1..count {
+        all.add(&[syscall!(SYS_dup, from).map_err(why)? as i32]);
+    }
+    all.add(&[to]);
+    Ok(all)
+}
+
+/// How often many descriptors are looked at.
+fn looks(count: usize) -> u64 {
+    10_000 / count as u64 + 20
 }
 
 /// A look at so many descriptors, none of them ready.
 fn poll_idle(count: usize) -> Result<Sample, String> {
-    raise_limit()?;
-    let (from, all) = idle_pipe(count)?;
-    let mut polled: Vec<libc::pollfd> = from
-        .iter()
-        .map(|fd| libc::pollfd {
-            fd: *fd,
-            events: libc::POLLIN,
-            revents: 0,
-        })
-        .collect();
+    let all = idle_pipe(count)?;
+    let polled = all.all()[..count].iter().map(|fd| libc::pollfd {
+        fd: *fd,
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    let mut polled: Vec<libc::pollfd> = polled.collect();
     let now = sys::timespec(0);
-    let sample = repeat(10_000 / count as u64 + 20, || {
+    repeat(looks(count), || {
         done(syscall!(
             SYS_ppoll,
             polled.as_mut_ptr(),
@@ -340,26 +305,21 @@ fn poll_idle(count: usize) -> Result<Sample, String> {
             0,
             8
         ))
-    });
-    close_all(&all);
-    sample
+    })
 }
 
 fn select_idle(count: usize) -> Result<Sample, String> {
-    raise_limit()?;
-    let (from, all) = idle_pipe(count)?;
+    let all = idle_pipe(count)?;
+    let from = &all.all()[..count];
     let most = from.iter().max().copied().unwrap_or(0) as usize;
-    if most >= 1024 {
-        close_all(&all);
-        return Err("the descriptors' numbers are too high".into());
-    }
-    let mut wanted = [0u64; 16];
-    for fd in &from {
+    let mut wanted = vec![0u64; most / 64 + 1];
+    for fd in from {
         wanted[*fd as usize / 64] |= 1 << (fd % 64);
     }
+    let mut set = wanted.clone();
     let mut now = sys::timespec(0);
-    let sample = repeat(10_000 / count as u64 + 20, || {
-        let mut set = wanted;
+    repeat(looks(count), || {
+        set.copy_from_slice(&wanted);
         done(syscall!(
             SYS_pselect6,
             most + 1,
@@ -369,27 +329,24 @@ fn select_idle(count: usize) -> Result<Sample, String> {
             &raw mut now,
             0
         ))
-    });
-    close_all(&all);
-    sample
+    })
 }
 
 /// One descriptor of many is ready: the wait that finds it.
 fn epoll_one(count: usize) -> Result<Sample, String> {
-    raise_limit()?;
-    let epoll = syscall!(SYS_epoll_create1, 0).map_err(why)? as i32;
-    let (_, all) = idle_pipe(count)?;
+    let mut few = Descriptors::default();
+    allow_descriptors(count + 4)?;
+    let epoll = epoll()?;
+    few.add(&[epoll]);
+    let all = idle_pipe(count - 1)?;
     let (from, to) = sys::pipe(0);
-    for fd in all.iter().take(count).chain([&from]) {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: *fd as u64,
-        };
-        done(syscall!(SYS_epoll_ctl, epoll, libc::EPOLL_CTL_ADD, *fd, &raw mut event))?;
+    few.add(&[from, to]);
+    for fd in all.all()[..count - 1].iter().chain([&from]) {
+        watch(epoll, *fd)?;
     }
     done(sys::write(to, &[1]))?;
     let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
-    let sample = repeat(2_000, || {
+    repeat(2_000, || {
         done(syscall!(
             SYS_epoll_pwait,
             epoll,
@@ -399,18 +356,7 @@ fn epoll_one(count: usize) -> Result<Sample, String> {
             0,
             8
         ))
-    });
-    close_all(&all);
-    close_all(&[from, to, epoll]);
-    sample
-}
-
-/// Lets the process have as many descriptors as it may.
-fn raise_limit() -> Result<(), String> {
-    let mut limit = [0u64; 2];
-    done(syscall!(SYS_prlimit64, 0, libc::RLIMIT_NOFILE, 0, limit.as_mut_ptr()))?;
-    limit[0] = limit[1];
-    done(syscall!(SYS_prlimit64, 0, libc::RLIMIT_NOFILE, limit.as_ptr(), 0))
+    })
 }
 
 fn arm_timer() -> Result<(), String> {
@@ -436,7 +382,7 @@ fn overshoot() -> Result<Sample, String> {
         ))
     })?;
     Ok(Sample {
-        nanoseconds: sample.nanoseconds.saturating_sub(ASKED * sample.operations),
+        amount: sample.amount.saturating_sub(ASKED * sample.operations),
         ..sample
     })
 }

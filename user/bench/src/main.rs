@@ -1,90 +1,43 @@
-//! Measures what calls cost, as an ordinary Linux program: the same file on every kernel.
+//! Measures, as an ordinary Linux program: the same file on every kernel.
 //!
-//! `bench latency [row]…` prints, for each round of each row, a line `BENCH <row> <operations> <nanoseconds>`; `BENCH <row> failed
-//! <why>` where the kernel refuses; and at last `BENCH end`. The clock is the kernel's own, `CLOCK_MONOTONIC`. `bench forever latency
-//! <row>` goes on with a row, for a profiler, and says `BENCH forever` once it is warm.
+//! `bench <suite> [row]…` prints, for each round of each figure, a line `BENCH <row>[.<part>] <operations> <amount> <unit>`: so much
+//! for so many. `BENCH <row> failed <why>` where the kernel refuses; and at last `BENCH end`. The clock is the kernel's own,
+//! `CLOCK_MONOTONIC`. `bench forever <suite> <row>` goes on with a row, for a profiler, and says `BENCH forever` once it
+//! is warm.
 
+mod calls;
 mod latency;
+mod row;
 
 use std::{env, process::ExitCode};
 
-use user_sys as sys;
+use row::Suite;
 
-/// One thing that is measured.
-struct Row {
-    name: &'static str,
-    /// Sets up and measures once; how often it was done, and the nanoseconds for all.
-    run: fn() -> Result<Sample, String>,
-}
-
-struct Sample {
-    operations: u64,
-    nanoseconds: u64,
-}
-
-/// Rounds of each row. The first warms up.
-const ROUNDS: usize = 4;
+const SUITES: [Suite; 1] = [Suite {
+    name: "latency",
+    rows: latency::ROWS,
+    warm_up: 1,
+    rounds: 3,
+}];
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
-    match words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        Some(("latency", rows)) => run(latency::ROWS, rows),
-        Some(("forever", [suite, row])) if suite == "latency" => go_on(latency::ROWS, row),
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
         // What `exec` rows start.
-        Some(("nothing", _)) => ExitCode::SUCCESS,
-        _ => {
-            eprintln!("usage: bench latency [row]... | bench forever latency <row>");
-            ExitCode::from(2)
-        }
+        ["nothing", ..] => ExitCode::SUCCESS,
+        ["forever", suite, row] => with(suite, |suite| suite.go_on(row)),
+        [suite, ref rows @ ..] => with(suite, |suite| suite.run(rows)),
+        [] => usage(),
     }
 }
 
-fn run(rows: &[Row], wanted: &[String]) -> ExitCode {
-    let rows = rows
-        .iter()
-        .filter(|row| wanted.is_empty() || wanted.iter().any(|word| row.name == word));
-    for row in rows {
-        for round in 0..ROUNDS {
-            match (row.run)() {
-                Ok(_) if round == 0 => {}
-                Ok(sample) => println!("BENCH {} {} {}", row.name, sample.operations, sample.nanoseconds),
-                Err(why) => {
-                    println!("BENCH {} failed {why}", row.name);
-                    break;
-                }
-            }
-        }
-    }
-    println!("BENCH end");
-    ExitCode::SUCCESS
+fn with(name: &str, run: impl FnOnce(&Suite) -> ExitCode) -> ExitCode {
+    SUITES.iter().find(|suite| suite.name == name).map_or_else(usage, run)
 }
 
-/// Runs a row for ever, or until it fails.
-fn go_on(rows: &[Row], name: &str) -> ExitCode {
-    let Some(row) = rows.iter().find(|row| row.name == name) else {
-        eprintln!("bench: no row is called {name}");
-        return ExitCode::from(2);
-    };
-    for round in 0_u64.. {
-        if round == 1 {
-            println!("BENCH forever");
-        }
-        if let Err(why) = (row.run)() {
-            eprintln!("bench: {name}: {why}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
-}
-
-/// Does it so often.
-fn repeat(operations: u64, mut once: impl FnMut() -> Result<(), String>) -> Result<Sample, String> {
-    let start = sys::now();
-    for _ in 0..operations {
-        once()?;
-    }
-    Ok(Sample {
-        operations,
-        nanoseconds: sys::now() - start,
-    })
+fn usage() -> ExitCode {
+    let names = SUITES.map(|suite| suite.name).join("|");
+    eprintln!("usage: bench {names} [row]... | bench forever {names} <row>");
+    ExitCode::from(2)
 }

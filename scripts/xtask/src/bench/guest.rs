@@ -53,6 +53,7 @@ pub fn executor() -> Result<Suite> {
     }
     Ok(Suite {
         suite: "executor-guest".to_owned(),
+        mode: "icount".to_owned(),
         cpus: 2,
         rounds,
         rows: rows.into(),

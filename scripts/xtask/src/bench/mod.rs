@@ -2,6 +2,7 @@
 
 mod count;
 mod guest;
+mod lines;
 mod linux;
 mod plot;
 mod report;
@@ -37,21 +38,55 @@ enum Name {
     Latency,
 }
 
+impl Name {
+    /// Those that compare with Linux.
+    const AGAINST_LINUX: [Self; 1] = [Self::Latency];
+
+    /// As `user/bench` calls it.
+    fn word(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+}
+
+/// Which guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Archs {
+    #[value(name = "aarch64", alias = "arm64")]
+    Aarch64,
+    #[value(name = "x86_64", alias = "amd64")]
+    X86_64,
+    Both,
+}
+
+impl Archs {
+    fn all(self) -> Vec<Arch> {
+        match self {
+            Self::Aarch64 => vec![Arch::Aarch64],
+            Self::X86_64 => vec![Arch::X86_64],
+            Self::Both => Arch::ALL.to_vec(),
+        }
+    }
+}
+
 /// Options.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// What to measure
-    #[arg(required = true)]
+    /// What to measure; everything that compares with Linux if left out
     suites: Vec<Name>,
     /// Rounds of every measurement; the suite's own number if left out
     #[arg(long)]
     runs: Option<usize>,
     /// The guests' architecture; both if left out
     #[arg(long)]
-    arch: Option<Arch>,
+    arch: Option<Archs>,
     /// Guests run freely on four CPUs, instead of on one whose instructions are counted
     #[arg(long)]
     free: bool,
+    /// Our kernel alone, without Linux
+    #[arg(long)]
+    guest_only: bool,
     /// Small and short: whether it works, not how fast it is
     #[arg(long)]
     quick: bool,
@@ -74,15 +109,18 @@ impl Bench {
     ///
     /// # Errors
     /// A build failed, or a suite did not say what it measured.
-    pub fn main(self) -> Result<ExitCode> {
+    pub fn main(mut self) -> Result<ExitCode> {
+        if self.suites.is_empty() {
+            self.suites = Name::AGAINST_LINUX.to_vec();
+        }
         let for_executor = self.guest || self.count || self.quick || self.maitake;
         ensure!(
             !for_executor || self.suites == [Name::Executor],
             "--guest, --count, --quick and --maitake are for the suite executor alone"
         );
         ensure!(
-            !(self.free || self.arch.is_some()) || !self.suites.contains(&Name::Executor),
-            "--free and --arch are for suites against Linux, which executor is not"
+            !(self.free || self.guest_only || self.arch.is_some()) || !self.suites.contains(&Name::Executor),
+            "--free, --guest-only and --arch are for suites against Linux, which executor is not"
         );
         let directory = project::target_dir().join("bench");
         fs::create_dir_all(&directory)?;
@@ -91,7 +129,11 @@ impl Bench {
         let mut suites = Vec::new();
         for name in &self.suites {
             match name {
-                Name::Latency => suites.extend(self.against_linux("latency")?),
+                Name::Latency => {
+                    let (measured, whole) = self.against_linux(&name.word())?;
+                    good &= whole;
+                    suites.extend(measured);
+                }
                 Name::Executor if self.guest => suites.push(guest::executor()?),
                 Name::Executor => {
                     let (suite, whole) = self.executor(&directory.join(format!("{date}-samples.json")))?;
@@ -133,17 +175,28 @@ impl Bench {
         Ok(program.context("cargo named no benchmark")?.path)
     }
 
-    /// Runs a suite on our kernel and on Linux.
-    fn against_linux(&self, suite: &str) -> Result<Vec<Suite>> {
+    /// Runs a suite on our kernel and on Linux; and whether every guest came to its end.
+    fn against_linux(&self, suite: &str) -> Result<(Vec<Suite>, bool)> {
         let mode = if self.free {
             linux::Mode::Free
         } else {
             linux::Mode::Counted
         };
-        let runs = self.runs.unwrap_or(if self.free { 5 } else { 1 });
-        let archs = self.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]);
-        let run = |arch| linux::run(suite, arch, mode, runs, self.only.as_deref());
-        archs.into_iter().map(run).collect()
+        let plan = linux::Plan {
+            suite,
+            only: self.only.as_deref(),
+            mode,
+            runs: self.runs.unwrap_or(if self.free { 5 } else { 1 }),
+            alone: self.guest_only,
+        };
+        let mut suites = Vec::new();
+        let mut good = true;
+        for arch in self.arch.unwrap_or(Archs::Both).all() {
+            let (measured, whole) = linux::run(&plan, arch)?;
+            suites.push(measured);
+            good &= whole;
+        }
+        Ok((suites, good))
     }
 
     /// Runs the executor's benchmark, or counts its instructions; and whether every cell was measured.

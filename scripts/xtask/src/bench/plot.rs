@@ -58,7 +58,7 @@ fn render(suite: &Suite, text: &mut String) -> Result<(), Box<dyn std::error::Er
         style.pos(Pos::new(to, VPos::Center))
     };
     let title = format!(
-        "{}: time as a multiple of the best peer's ({} rounds)",
+        "{}: a multiple of the best peer's figure ({} rounds)",
         suite.suite, suite.rounds
     );
     root.draw(&Text::new(title, (20, 20), font(16, BLACK, HPos::Left)))?;
@@ -133,6 +133,7 @@ mod tests {
         alone.name = "nobody else".into();
         let suite = Suite {
             suite: "executor".into(),
+            mode: String::new(),
             cpus: 1,
             rounds: 1,
             rows: vec![slow, fast, alone],

@@ -10,6 +10,9 @@ pub const OURS: &str = "ours";
 pub struct Suite {
     /// Its name.
     pub suite: String,
+    /// How guests ran; nothing where there are none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mode: String,
     /// The host's CPUs.
     pub cpus: usize,
     /// Rounds asked for.
@@ -92,18 +95,26 @@ pub struct Figures {
     pub median: f64,
     /// The least disturbed one.
     pub minimum: f64,
+    /// The most disturbed one.
+    pub maximum: f64,
 }
 
 impl Figures {
     fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
-        let minimum = *sorted.first()?;
+        let (minimum, maximum) = (*sorted.first()?, *sorted.last()?);
         let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
         Some(Self {
             median: f64::midpoint(low, high),
             minimum,
+            maximum,
         })
+    }
+
+    /// How far apart the samples lie, as a share of their median; `None` where that is nothing.
+    pub fn spread(&self) -> Option<f64> {
+        (self.median > 0.0).then(|| (self.maximum - self.minimum) / self.median)
     }
 }
 
@@ -136,14 +147,22 @@ impl Row {
         if self.wall { figures.minimum } else { figures.median }
     }
 
+    /// The peer with the least figure, and its figures.
+    pub fn best(&self) -> Option<(String, Figures)> {
+        let peers = self.cells.iter().filter(|cell| cell.peer != OURS);
+        peers
+            .filter_map(|cell| Some((cell.peer.clone(), cell.figures()?)))
+            .min_by(|(_, a), (_, b)| self.decisive(a).total_cmp(&self.decisive(b)))
+    }
+
     /// How ours did against the best of the others; `None` if ours was not measured.
     pub fn verdict(&self) -> Option<Verdict> {
         let ours = self.cells.iter().find(|cell| cell.peer == OURS)?.figures()?;
-        let peers = self.cells.iter().filter(|cell| cell.peer != OURS);
-        let best = peers
-            .filter_map(|cell| Some((cell.peer.clone(), cell.figures()?)))
-            .min_by(|(_, a), (_, b)| self.decisive(a).total_cmp(&self.decisive(b)));
-        let mut verdict = Verdict { ours, best, kept: None };
+        let mut verdict = Verdict {
+            ours,
+            best: self.best(),
+            kept: None,
+        };
         verdict.kept = match self.bar {
             Some(Bar::Ratio(most)) => verdict
                 .ratios()
@@ -185,6 +204,14 @@ pub mod tests {
         assert_eq!(figures(&[5.0]), Some((5.0, 5.0)));
         assert_eq!(figures(&[9.0, 1.0, 4.0]), Some((4.0, 1.0)));
         assert_eq!(figures(&[9.0, 2.0, 4.0, 3.0]), Some((3.5, 2.0)));
+    }
+
+    #[test]
+    fn a_spread_is_a_share_of_the_median() {
+        let spread = |samples: &[f64]| Figures::of(samples).and_then(|figures| figures.spread());
+        assert_eq!(spread(&[5.0, 4.0, 6.0]), Some(0.4));
+        assert_eq!(spread(&[5.0]), Some(0.0));
+        assert_eq!(spread(&[0.0, 0.0]), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Samples as text.
 
-use super::report::{Bar, Cell, Figures, Row, Suite};
+use super::report::{Bar, Cell, Figures, OURS, Row, Suite, Verdict};
 use comfy_table::{CellAlignment, Table, presets};
 
 fn table(header: &[&str], left: &[usize]) -> Table {
@@ -30,20 +30,45 @@ fn figures(figures: Figures) -> String {
     format!("{} ({})", figure(figures.median), figure(figures.minimum))
 }
 
-/// A row a line: ours, the best peer, their ratio, the bar and whether it is kept.
+/// A spread, or two, as percentages.
+fn spread<'a>(figures: impl Iterator<Item = &'a Figures>) -> String {
+    let percent = |figures: &Figures| {
+        let percent = figures.spread().map(|spread| figure(100.0 * spread));
+        percent.unwrap_or_else(|| "-".to_owned())
+    };
+    figures.map(percent).collect::<Vec<_>>().join(" / ")
+}
+
+/// A row a line: ours, the best peer, their ratio and spreads, the bar and whether it is kept, or what went wrong.
 pub fn verdicts(suite: &Suite) -> String {
-    let header = ["operation", "unit", "ours", "best peer", "", "ratio", "bar", ""];
-    let mut table = table(&header, &[0, 1, 3, 7]);
+    let header = [
+        "operation",
+        "unit",
+        "ours",
+        "best peer",
+        "",
+        "ratio",
+        "spread %",
+        "bar",
+        "",
+    ];
+    let mut table = table(&header, &[0, 1, 3, 8]);
     for row in &suite.rows {
         table.add_row(verdict(row));
     }
+    let mode = if suite.mode.is_empty() {
+        String::new()
+    } else {
+        format!(", {}", suite.mode)
+    };
     format!(
-        "{}: medians of {} rounds, minima in brackets; ratio: ours to the best peer (*: wall clock, minima count)\n{table}",
+        "{}{mode}: medians of {} rounds, minima in brackets; ratio: ours to the best peer (*: wall clock, minima count); spread: from \
+         least to most, as a share of the median, ours and the peer's\n{table}",
         suite.suite, suite.rounds
     )
 }
 
-fn verdict(row: &Row) -> [String; 8] {
+fn verdict(row: &Row) -> [String; 9] {
     let bar = match row.bar {
         Some(Bar::Ratio(most)) => format!("{most}"),
         Some(Bar::Most(most)) => format!("at most {most}"),
@@ -54,42 +79,41 @@ fn verdict(row: &Row) -> [String; 8] {
     } else {
         row.unit.clone()
     };
-    let Some(verdict) = row.verdict() else {
-        let dash = || "-".to_owned();
-        return [
-            row.name.clone(),
-            unit,
-            dash(),
-            dash(),
-            dash(),
-            dash(),
-            bar,
-            "not measured".into(),
-        ];
-    };
-    let (peer, best) = verdict.best.as_ref().map_or_else(
-        || ("none".to_owned(), "-".to_owned()),
-        |(peer, best)| (peer.clone(), figures(*best)),
-    );
-    let ratio = verdict.ratios().map_or_else(
-        || "-".to_owned(),
-        |(median, minimum)| format!("{median:.2} ({minimum:.2})"),
-    );
-    let kept = match verdict.kept {
-        Some(true) => "kept",
-        Some(false) => "ABOVE",
-        None => "",
-    };
+    let dash = || "-".to_owned();
+    let verdict = row.verdict();
+    let ours = verdict.as_ref().map(|verdict| verdict.ours);
+    let (peer, best) = row.best().unzip();
+    let ratios = verdict.as_ref().and_then(Verdict::ratios);
+    let ratio = ratios.map_or_else(dash, |(median, minimum)| format!("{median:.2} ({minimum:.2})"));
+    let mut remarks = complaints(row);
+    match verdict.as_ref().map(|verdict| verdict.kept) {
+        Some(Some(true)) => remarks.push("kept".to_owned()),
+        Some(Some(false)) => remarks.push("ABOVE".to_owned()),
+        Some(None) => {}
+        None if remarks.is_empty() => remarks.push("not measured".to_owned()),
+        None => {}
+    }
     [
         row.name.clone(),
         unit,
-        figures(verdict.ours),
-        peer,
-        best,
+        ours.map_or_else(dash, figures),
+        peer.unwrap_or_else(|| if ours.is_some() { "none".to_owned() } else { dash() }),
+        best.map_or_else(dash, figures),
         ratio,
+        spread(ours.iter().chain(&best)),
         bar,
-        kept.into(),
+        remarks.join("; "),
     ]
+}
+
+/// What went wrong: on our side, and on that of a peer beside which there is no other.
+fn complaints(row: &Row) -> Vec<String> {
+    let alone = row.cells.iter().filter(|cell| cell.peer != OURS).count() == 1;
+    let cells = row.cells.iter().filter(|cell| alone || cell.peer == OURS);
+    let failures = cells.filter_map(|cell| Some((cell, cell.failed.as_ref()?)));
+    failures
+        .map(|(cell, why)| format!("{} FAILED: {why}", cell.peer))
+        .collect()
 }
 
 /// Every cell: medians and minima, or why there are none.
@@ -122,12 +146,13 @@ fn detail(name: &str, cell: &Cell) -> [String; 6] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{OURS, tests::cell, tests::row};
+    use super::super::report::{tests::cell, tests::row};
     use super::*;
 
     fn suite(rows: Vec<Row>) -> Suite {
         Suite {
             suite: "executor".into(),
+            mode: String::new(),
             cpus: 2,
             rounds: 3,
             rows,
@@ -157,11 +182,12 @@ mod tests {
                 "a",
                 "20.0 (20.0)",
                 "0.25 (0.25)",
+                "0.0 / 0.0",
                 "0.5",
                 "kept"
             ]
         );
-        assert_eq!(fields(lines[4])[7], "ABOVE");
+        assert_eq!(fields(lines[4])[8], "ABOVE");
     }
 
     #[test]
@@ -172,13 +198,35 @@ mod tests {
         failed.failed = Some("broke".into());
         let suite = suite(vec![row(Some(Bar::Most(0.0)), vec![absent, failed])]);
         assert_eq!(
-            fields(verdicts(&suite).lines().nth(3).unwrap_or_default())[6..],
+            fields(verdicts(&suite).lines().nth(3).unwrap_or_default())[7..],
             ["at most 0", "not measured"]
         );
         let text = details(&suite);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(fields(lines[2]), ["some operation", "a", "", "", "", "cannot"]);
         assert_eq!(fields(lines[3]), ["", "b", "", "", "", "FAILED: broke"]);
+    }
+
+    #[test]
+    fn a_row_that_failed_says_so_beside_the_other_s_figure() {
+        let mut failed = cell(OURS, &[]);
+        failed.failed = Some("not implemented".into());
+        let mut suite = suite(vec![row(None, vec![failed, cell("linux", &[10.0, 11.0, 12.0])])]);
+        suite.mode = "icount".into();
+        let text = verdicts(&suite);
+        assert!(text.starts_with("executor, icount: "), "{text}");
+        assert_eq!(
+            fields(text.lines().nth(3).unwrap_or_default())[2..],
+            [
+                "-",
+                "linux",
+                "11.0 (10.0)",
+                "-",
+                "18.2",
+                "",
+                "ours FAILED: not implemented"
+            ]
+        );
     }
 
     #[test]
