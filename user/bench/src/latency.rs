@@ -40,10 +40,15 @@ rows! {
     "poll-10": poll_idle(10);
     "poll-100": poll_idle(100);
     "poll-1000": poll_idle(1000);
+    "poll-10000": poll_idle(10_000);
     "select-10": select_idle(10);
     "select-100": select_idle(100);
     "select-1000": select_idle(1000);
+    "select-10000": select_idle(10_000);
+    "epoll-10": epoll_one(10);
+    "epoll-100": epoll_one(100);
     "epoll-1000": epoll_one(1000);
+    "epoll-10000": epoll_one(10_000);
     "timer-arm": repeat(5_000, arm_timer);
     "nanosleep-overshoot": overshoot();
 }
