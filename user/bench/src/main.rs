@@ -7,18 +7,27 @@
 
 mod calls;
 mod latency;
+mod memory;
 mod row;
 
 use std::{env, process::ExitCode};
 
 use row::Suite;
 
-const SUITES: [Suite; 1] = [Suite {
-    name: "latency",
-    rows: latency::ROWS,
-    warm_up: 1,
-    rounds: 3,
-}];
+const SUITES: [Suite; 2] = [
+    Suite {
+        name: "latency",
+        rows: latency::ROWS,
+        warm_up: 1,
+        rounds: 3,
+    },
+    Suite {
+        name: "memory",
+        rows: memory::ROWS,
+        warm_up: 0,
+        rounds: 3,
+    },
+];
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();

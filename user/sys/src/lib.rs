@@ -162,6 +162,40 @@ pub fn jump(address: usize) {
     function();
 }
 
+/// A thread that is to be joined.
+pub struct Joinable(libc::pthread_t);
+
+/// Starts a thread on a stack of the caller's, which stays mapped until the thread is joined.
+pub fn thread_on(
+    stack: usize,
+    length: usize,
+    body: extern "C" fn(*mut c_void) -> *mut c_void,
+) -> Result<Joinable, i32> {
+    let ok = |error| if error == 0 { Ok(()) } else { Err(error) };
+    // SAFETY: attributes are initialised before use; the stack is the caller's promise.
+    unsafe {
+        let mut attributes: libc::pthread_attr_t = zeroed();
+        let mut thread: libc::pthread_t = zeroed();
+        ok(libc::pthread_attr_init(&mut attributes))?;
+        ok(libc::pthread_attr_setstack(
+            &mut attributes,
+            stack as *mut c_void,
+            length,
+        ))?;
+        ok(libc::pthread_create(&mut thread, &attributes, body, ptr::null_mut()))?;
+        Ok(Joinable(thread))
+    }
+}
+
+/// Waits for a thread to end.
+pub fn join(thread: Joinable) -> Result<(), i32> {
+    // SAFETY: it is joined once, its value is nobody's.
+    match unsafe { libc::pthread_join(thread.0, ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(error),
+    }
+}
+
 /// A signal handler of the `SA_SIGINFO` form.
 pub type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void);
 
@@ -240,6 +274,14 @@ pub fn info(info: *mut libc::siginfo_t) -> Info {
 pub fn empty_info() -> libc::siginfo_t {
     // SAFETY: all-zero is a valid siginfo_t.
     unsafe { zeroed() }
+}
+
+/// What a timer does that tells nobody.
+pub fn silent_event() -> libc::sigevent {
+    // SAFETY: all-zero is a valid sigevent.
+    let mut event: libc::sigevent = unsafe { zeroed() };
+    event.sigev_notify = libc::SIGEV_NONE;
+    event
 }
 
 /// Nanoseconds of a clock.

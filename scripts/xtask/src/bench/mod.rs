@@ -36,11 +36,13 @@ enum Name {
     Executor,
     /// Calls, on our kernel and on the distribution's Linux, in the same emulated machine
     Latency,
+    /// The same way: kernel memory for each object
+    Memory,
 }
 
 impl Name {
     /// Those that compare with Linux.
-    const AGAINST_LINUX: [Self; 1] = [Self::Latency];
+    const AGAINST_LINUX: [Self; 2] = [Self::Latency, Self::Memory];
 
     /// As `user/bench` calls it.
     fn word(self) -> String {
@@ -129,7 +131,7 @@ impl Bench {
         let mut suites = Vec::new();
         for name in &self.suites {
             match name {
-                Name::Latency => {
+                Name::Latency | Name::Memory => {
                     let (measured, whole) = self.against_linux(&name.word())?;
                     good &= whole;
                     suites.extend(measured);
