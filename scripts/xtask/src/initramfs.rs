@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const ETC: [(&str, &str); 8] = [
+const ETC: [(&str, &str); 9] = [
     (
         "passwd",
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
@@ -34,6 +34,8 @@ const ETC: [(&str, &str); 8] = [
         "export PATH=/bin HOME=${HOME:-/root} TERM=${TERM:-vt100}\nPS1='\\w \\$ '\n",
     ),
     ("issue", "Breenix\n"),
+    // What the suite `boot` of `scripts/bench` has the shell read before its first prompt.
+    ("bench", "exec /bin/bench boot\n"),
 ];
 
 /// Builds the user programs and writes the archive; returns its path.

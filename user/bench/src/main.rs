@@ -3,8 +3,9 @@
 //! `bench <suite> [row]…` prints, for each round of each figure, a line `BENCH <row>[.<part>] <operations> <amount> <unit>`: so much
 //! for so many. `BENCH <row> failed <why>` where the kernel refuses; and at last `BENCH end`. The clock is the kernel's own,
 //! `CLOCK_MONOTONIC`. `bench forever <suite> <row>` goes on with a row, for a profiler, and says `BENCH forever` once it
-//! is warm.
+//! is warm. For the suite `boot` see there.
 
+mod boot;
 mod calls;
 mod latency;
 mod memory;
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
     match words[..] {
         // What `exec` rows start.
         ["nothing", ..] => ExitCode::SUCCESS,
+        [boot::FIRST] => boot::first(),
+        ["boot"] => boot::at_prompt(),
         ["forever", suite, row] => with(suite, |suite| suite.go_on(row)),
         [suite, ref rows @ ..] => with(suite, |suite| suite.run(rows)),
         [] => usage(),
@@ -47,6 +50,6 @@ fn with(name: &str, run: impl FnOnce(&Suite) -> ExitCode) -> ExitCode {
 
 fn usage() -> ExitCode {
     let names = SUITES.map(|suite| suite.name).join("|");
-    eprintln!("usage: bench {names} [row]... | bench forever {names} <row>");
+    eprintln!("usage: bench {names} [row]... | bench forever {names} <row> | bench boot");
     ExitCode::from(2)
 }

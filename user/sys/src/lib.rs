@@ -284,6 +284,23 @@ pub fn silent_event() -> libc::sigevent {
     event
 }
 
+/// The machine's own counter, which every kernel leaves to programs: x86-64's time stamp, aarch64's virtual count. Its pace is the
+/// machine's affair.
+pub fn counter() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: always sound.
+    unsafe {
+        std::arch::x86_64::_rdtsc()
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let count: u64;
+        // SAFETY: reads a register.
+        unsafe { std::arch::asm!("isb", "mrs {}, cntvct_el0", out(reg) count, options(nomem, nostack)) };
+        count
+    }
+}
+
 /// Nanoseconds of a clock.
 pub fn clock(id: i32) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -132,8 +132,22 @@ fn machine(plan: &Plan, arch: Arch) -> Machine {
     };
     // Linux panics when its first process ends, and restarts then, which ends QEMU.
     let mut words: Vec<String> = [console, "quiet", "panic=-1"].map(str::to_owned).into();
-    let only = plan.only.map(|only| format!(" {only}")).unwrap_or_default();
-    words.push(format!("run=\"/bin/bench {}{only}\"", plan.suite));
+    if plan.suite == "boot" {
+        // The one word is for us, the other for Linux; what neither knows goes to the first process. See user/bench/src/boot.rs.
+        words.extend(
+            [
+                "init=/bin/bench",
+                "rdinit=/bin/bench",
+                "first-process",
+                "ENV=/etc/bench",
+            ]
+            .map(str::to_owned),
+        );
+        words.push(format!("BENCH_MEMORY={}", MEBIBYTES * 1024));
+    } else {
+        let only = plan.only.map(|only| format!(" {only}")).unwrap_or_default();
+        words.push(format!("run=\"/bin/bench {}{only}\"", plan.suite));
+    }
     Machine {
         cpus: if plan.mode == Mode::Counted { 1 } else { 4 },
         memory: format!("{MEBIBYTES}M"),
@@ -180,6 +194,9 @@ mod tests {
             ..PLAN
         };
         assert!(words(&one).ends_with("run=\"/bin/bench latency pipe\""));
+        let boot = words(&Plan { suite: "boot", ..PLAN });
+        assert!(boot.contains("rdinit=/bin/bench first-process") && !boot.contains("run="));
+        assert!(boot.ends_with("BENCH_MEMORY=1048576"));
     }
 
     #[test]

@@ -36,13 +36,15 @@ enum Name {
     Executor,
     /// Calls, on our kernel and on the distribution's Linux, in the same emulated machine
     Latency,
+    /// The same way: to the first user instruction and to the shell's prompt
+    Boot,
     /// The same way: kernel memory for each object
     Memory,
 }
 
 impl Name {
     /// Those that compare with Linux.
-    const AGAINST_LINUX: [Self; 2] = [Self::Latency, Self::Memory];
+    const AGAINST_LINUX: [Self; 3] = [Self::Latency, Self::Boot, Self::Memory];
 
     /// As `user/bench` calls it.
     fn word(self) -> String {
@@ -131,7 +133,7 @@ impl Bench {
         let mut suites = Vec::new();
         for name in &self.suites {
             match name {
-                Name::Latency | Name::Memory => {
+                Name::Latency | Name::Boot | Name::Memory => {
                     let (measured, whole) = self.against_linux(&name.word())?;
                     good &= whole;
                     suites.extend(measured);
