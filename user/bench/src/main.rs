@@ -10,12 +10,13 @@ mod calls;
 mod latency;
 mod memory;
 mod row;
+mod throughput;
 
 use std::{env, process::ExitCode};
 
 use row::Suite;
 
-const SUITES: [Suite; 2] = [
+const SUITES: [Suite; 3] = [
     Suite {
         name: "latency",
         rows: latency::ROWS,
@@ -26,6 +27,12 @@ const SUITES: [Suite; 2] = [
         name: "memory",
         rows: memory::ROWS,
         warm_up: 0,
+        rounds: 3,
+    },
+    Suite {
+        name: "throughput",
+        rows: throughput::ROWS,
+        warm_up: 1,
         rounds: 3,
     },
 ];
