@@ -16,6 +16,7 @@ use crate::{busybox, symbols};
 use anyhow::{Context, Result};
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,6 +44,24 @@ const ETC: [(&str, &str); 9] = [
 /// # Errors
 /// A build failed, or busybox is missing.
 pub fn build(arch: Arch, kernel: &Path) -> Result<PathBuf> {
+    let path = kernel.with_file_name("initramfs.cpio");
+    write_atomically(&path, &tree(arch, kernel)?.into_bytes())?;
+    Ok(path)
+}
+
+/// The same with the files of a directory besides, at their places; what is there already stays.
+///
+/// # Errors
+/// As [`build`]; or the directory cannot be read.
+pub fn build_with(arch: Arch, kernel: &Path, directory: &Path) -> Result<PathBuf> {
+    let mut archive = tree(arch, kernel)?;
+    add_directory(&mut archive, directory, "").with_context(|| format!("cannot read {}", directory.display()))?;
+    let path = kernel.with_file_name("initramfs-with-programs.cpio");
+    write_atomically(&path, &archive.into_bytes())?;
+    Ok(path)
+}
+
+fn tree(arch: Arch, kernel: &Path) -> Result<Archive> {
     let programs = build_programs(arch)?;
     let mut archive = Archive::default();
     skeleton(&mut archive);
@@ -53,10 +72,27 @@ pub fn build(arch: Arch, kernel: &Path) -> Result<PathBuf> {
     add_busybox(&mut archive, busybox::binary(arch)?);
     let elf = fs::read(kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
     archive.file("boot/kernel.sym", 0o644, symbols::table(&symbols::functions(&elf)?));
+    Ok(archive)
+}
 
-    let path = kernel.with_file_name("initramfs.cpio");
-    write_atomically(&path, &archive.into_bytes())?;
-    Ok(path)
+/// Adds what is in a directory below `place`: files as programs, links as they are.
+fn add_directory(archive: &mut Archive, directory: &Path, place: &str) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = format!("{place}{}", entry.file_name().to_string_lossy());
+        let kind = entry.file_type()?;
+        if archive.contains(&path) && !kind.is_dir() {
+            continue;
+        }
+        if kind.is_dir() {
+            add_directory(archive, &entry.path(), &format!("{path}/"))?;
+        } else if kind.is_symlink() {
+            archive.symlink(&path, &fs::read_link(entry.path())?.to_string_lossy());
+        } else {
+            archive.file(&path, 0o755, fs::read(entry.path())?);
+        }
+    }
+    Ok(())
 }
 
 /// Writes beside and renames: a QEMU that was started with the old file keeps it.
@@ -198,6 +234,23 @@ mod tests {
             "our cat is there"
         );
         assert!(text.contains("bin/[["));
+    }
+
+    #[test]
+    fn a_directory_is_laid_over_what_is_there() {
+        let directory = env::temp_dir().join(format!("breenix-initramfs-{}", std::process::id()));
+        fs::create_dir_all(directory.join("lib/sub")).unwrap();
+        fs::write(directory.join("lib/sub/new"), "new").unwrap();
+        fs::write(directory.join("lib/old"), "theirs").unwrap();
+        std::os::unix::fs::symlink("sub/new", directory.join("lib/link")).unwrap();
+        let mut archive = Archive::default();
+        archive.file("lib/old", 0o644, *b"ours");
+        let added = add_directory(&mut archive, &directory, "");
+        fs::remove_dir_all(&directory).unwrap();
+        added.unwrap();
+        assert!(archive.contains("lib/sub/new") && archive.contains("lib/link"));
+        let text = String::from_utf8_lossy(&archive.into_bytes()).into_owned();
+        assert!(text.contains("ours") && !text.contains("theirs"));
     }
 
     #[test]

@@ -2,7 +2,11 @@
 //!
 //! Rows with a number of workers say something of parallel work only on as many CPUs.
 
-use std::{sync::Barrier, thread};
+use std::{
+    process::{Command, Stdio},
+    sync::Barrier,
+    thread,
+};
 
 use user_sys::{self as sys, libc, syscall};
 
@@ -25,6 +29,10 @@ rows! {
     "faults-4-processes": faults_of_processes(4);
     "messages-processes": messages(Workers::Processes);
     "messages-threads": messages(Workers::Threads);
+    "hackbench": program("hackbench", &["--pipe", "--process", "--groups", "2", "--loops", "20"]);
+    "hackbench-threads": program("hackbench", &["--pipe", "--threads", "--groups", "2", "--loops", "20"]);
+    "sysbench-threads": program("sysbench", &["threads", "--threads=4", "--events=200", "--time=0", "run"]);
+    "sysbench-mutex": program("sysbench", &["mutex", "--threads=4", "--mutex-locks=2000", "--mutex-loops=100", "run"]);
 }
 
 const BLOCK: usize = 64 * 1024;
@@ -256,5 +264,30 @@ fn messages(workers: Workers) -> Result<Sample, String> {
     Ok(Sample::time(
         (GROUPS * SENDERS * RECEIVERS * MESSAGES) as u64,
         sys::now() - start,
+    ))
+}
+
+/// A program of the distribution's, from its start to its end.
+fn program(name: &str, words: &[&str]) -> Result<Sample, String> {
+    let start = sys::now();
+    let output = Command::new(name).args(words).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{name}: {error}"))?;
+    let nanoseconds = sys::now() - start;
+    if output.status.success() {
+        return Ok(Sample {
+            operations: 1_000,
+            amount: nanoseconds,
+            unit: "us",
+        });
+    }
+    let said = String::from_utf8_lossy(if output.stderr.is_empty() {
+        &output.stdout
+    } else {
+        &output.stderr
+    });
+    Err(format!(
+        "{}: {}",
+        output.status,
+        said.lines().last().unwrap_or_default()
     ))
 }

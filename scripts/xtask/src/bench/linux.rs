@@ -3,6 +3,7 @@
 use super::lines;
 use super::report::{OURS, Suite};
 use crate::arch::Arch;
+use crate::initramfs;
 use crate::machine::{Boot, Machine};
 use crate::project::{self, Profile};
 use crate::session::{self, Input, Outcome};
@@ -48,8 +49,17 @@ pub struct Plan<'a> {
 /// # Errors
 /// A build failed, a guest is not the build that was meant, or what it said makes no sense.
 pub fn run(plan: &Plan, arch: Arch) -> Result<(Suite, bool)> {
-    let linux = if plan.alone { None } else { Some(kernel(arch)?) };
-    let ours = Boot::build(arch, Profile::Release)?;
+    let linux = if plan.alone {
+        None
+    } else {
+        cached(arch, "vmlinuz", false)?
+    };
+    let mut ours = Boot::build(arch, Profile::Release)?;
+    if plan.suite == "throughput"
+        && let Some(programs) = cached(arch, "programs", true)?
+    {
+        ours.initramfs = initramfs::build_with(arch, &ours.elf, &programs)?;
+    }
     let mut contenders = vec![(OURS, ours.clone())];
     if let Some(image) = linux {
         contenders.push((LINUX, Boot { image, ..ours }));
@@ -157,20 +167,18 @@ fn machine(plan: &Plan, arch: Arch) -> Machine {
     }
 }
 
-/// The distribution's kernel, fetched if it is not there.
-fn kernel(arch: Arch) -> Result<PathBuf> {
-    let path = project::cache_dir().join("linux").join(arch.name()).join("vmlinuz");
+/// What `scripts/setup --linux` keeps for an architecture, fetched if it is not there; where that fails, nothing if it is `optional`.
+fn cached(arch: Arch, name: &str, optional: bool) -> Result<Option<PathBuf>> {
+    let path = project::cache_dir().join("linux").join(arch.name()).join(name);
     if !path.exists() {
-        let status = Command::new(project::root().join("scripts/setup"))
-            .arg("--linux")
-            .status();
-        let status = status.context("cannot start scripts/setup")?;
+        let mut setup = Command::new(project::root().join("scripts/setup"));
+        let status = setup.arg("--linux").status().context("cannot start scripts/setup")?;
         ensure!(
-            status.success(),
+            status.success() || optional,
             "no Linux to compare with: see what scripts/setup --linux says"
         );
     }
-    Ok(path)
+    Ok(path.exists().then_some(path))
 }
 
 #[cfg(test)]
