@@ -1,4 +1,4 @@
-//! Measures, as an ordinary Linux program: the same file on every kernel.
+//! Measures calls, throughput, wake-ups and memory, as an ordinary Linux program: the same file on every kernel.
 //!
 //! `bench <suite> [row]…` prints, for each round of each figure, a line `BENCH <row>[.<part>] <operations> <amount> <unit>`: so much
 //! for so many. `BENCH <row> failed <why>` where the kernel refuses; and at last `BENCH end`. The clock is the kernel's own,
@@ -11,12 +11,13 @@ mod latency;
 mod memory;
 mod row;
 mod throughput;
+mod wakeup;
 
 use std::{env, process::ExitCode};
 
 use row::Suite;
 
-const SUITES: [Suite; 3] = [
+const SUITES: [Suite; 4] = [
     Suite {
         name: "latency",
         rows: latency::ROWS,
@@ -34,6 +35,12 @@ const SUITES: [Suite; 3] = [
         rows: throughput::ROWS,
         warm_up: 1,
         rounds: 3,
+    },
+    Suite {
+        name: "wakeup",
+        rows: wakeup::ROWS,
+        warm_up: 0,
+        rounds: 1,
     },
 ];
 

@@ -38,6 +38,8 @@ enum Name {
     Latency,
     /// The same way: bytes, children, faults and messages
     Throughput,
+    /// The same way: how late sleepers wake, beside several loads
+    Wakeup,
     /// The same way: to the first user instruction and to the shell's prompt
     Boot,
     /// The same way: kernel memory for each object
@@ -46,7 +48,7 @@ enum Name {
 
 impl Name {
     /// Those that compare with Linux.
-    const AGAINST_LINUX: [Self; 4] = [Self::Latency, Self::Throughput, Self::Boot, Self::Memory];
+    const AGAINST_LINUX: [Self; 5] = [Self::Latency, Self::Throughput, Self::Wakeup, Self::Boot, Self::Memory];
 
     /// As `user/bench` calls it.
     fn word(self) -> String {
@@ -135,7 +137,7 @@ impl Bench {
         let mut suites = Vec::new();
         for name in &self.suites {
             match name {
-                Name::Latency | Name::Throughput | Name::Boot | Name::Memory => {
+                Name::Latency | Name::Throughput | Name::Wakeup | Name::Boot | Name::Memory => {
                     let (measured, whole) = self.against_linux(&name.word())?;
                     good &= whole;
                     suites.extend(measured);
