@@ -152,10 +152,4 @@ mod tests {
         );
         assert_eq!(quantile(&[7], 0.5), 7);
     }
-
-    #[test]
-    fn a_thread_that_sleeps_is_measured() {
-        let samples = beside(0, |_| 0).unwrap();
-        assert!(samples.is_sorted_by_key(|sample| sample.amount));
-    }
 }

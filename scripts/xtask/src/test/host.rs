@@ -126,6 +126,9 @@ pub fn tests() -> Result<Tally> {
     for package in ["executor", "executor-bench", "hal", "kernel", "xtask"] {
         command.args(["--package", package]);
     }
+    if cfg!(target_os = "linux") {
+        command.args(["--package", "user-bench"]);
+    }
     counted("host-tests", &mut command)
 }
 
