@@ -6,6 +6,7 @@ use crate::{
     block::Block,
     cpu::PerCpu,
     entry::Entry,
+    event::Event,
     join::JoinHandle,
     options::{Class, Name, SpawnError, SpawnOptions, TaskId},
     platform::Platform,
@@ -24,6 +25,11 @@ use crate::{
 /// The most CPUs one executor drives.
 pub const MAX_CPUS: usize = if cfg!(loom) { 2 } else { 64 };
 
+/// In [`Executor::watched`]: polls and wakes are timed.
+pub(crate) const TIMED: u32 = 1 << 0;
+/// In [`Executor::watched`]: the platform is told of them. They are timed as well, so that only what is timed looks for this.
+const TRACED: u32 = 1 << 1;
+
 /// The executor of all CPUs: a `static`, made at compile time.
 ///
 /// What each function may be called from is said there: *any context* includes interrupt handlers; *task context* is the
@@ -39,7 +45,8 @@ pub struct Executor<P: Platform> {
     pub(crate) idle: AtomicU64,
     /// CPUs that have left or are to leave.
     pub(crate) leaving: AtomicU64,
-    timing: OwnedU32,
+    /// [`TIMED`] and [`TRACED`]: what goes beyond the polls themselves. One word, so that whoever does neither looks once.
+    watched: OwnedU32,
     platform: PhantomData<fn() -> P>,
 }
 
@@ -55,7 +62,7 @@ impl<P: Platform> Executor<P> {
                 online: AtomicU64::new(0),
                 idle: AtomicU64::new(0),
                 leaving: AtomicU64::new(0),
-                timing: OwnedU32::new(0),
+                watched: OwnedU32::new(0),
                 platform: PhantomData,
             }
         }
@@ -291,9 +298,24 @@ impl<P: Platform> Executor<P> {
     #[inline]
     fn note_wake(&self, task: Task<'_>) {
         task.set_last_waker(P::cpu());
-        if self.is_timed() {
-            task.woken_at.set(P::now());
+        let watched = self.watched();
+        if watched != 0 {
+            Self::time_wake(task, watched);
         }
+    }
+
+    #[inline]
+    fn time_wake(task: Task<'_>, watched: u32) {
+        task.woken_at.set(P::now());
+        if watched & TRACED != 0 {
+            Self::trace_wake(task);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn trace_wake(task: Task<'_>) {
+        P::trace(Event::Woken { task: task.id() });
     }
 
     #[cold]
@@ -304,7 +326,7 @@ impl<P: Platform> Executor<P> {
         if let Some(task) = target.any_driver(&self.slab, driver) {
             task.set_last_waker(P::cpu());
             if task.woken_at.get() == 0 {
-                task.woken_at.set(P::now());
+                Self::time_wake(task, self.watched());
             }
         }
     }
@@ -406,13 +428,26 @@ impl<P: Platform> Executor<P> {
     /// says of run times and latencies. Costs two readings of the clock per poll, and one per wake. User tasks' run time is
     /// always kept. Off at first. Any context.
     pub fn set_timing(&self, on: bool) {
-        self.timing.set(on.into());
+        self.watched.set_bits(TIMED, on);
     }
 
     /// Whether polls are timed.
     #[inline]
     pub fn is_timed(&self) -> bool {
-        self.timing.get() != 0
+        self.watched.get() != 0
+    }
+
+    /// Has the platform told of every poll and every wake, by [`Platform::trace`]; they are timed as well while this is on.
+    /// While it is off it costs nothing where nothing is timed, else one look at a word for each poll and each wake. Off at
+    /// first. Any context.
+    pub fn set_tracing(&self, on: bool) {
+        self.watched.set_bits(TRACED, on);
+    }
+
+    /// [`TIMED`] and [`TRACED`].
+    #[inline]
+    pub(crate) fn watched(&self) -> u32 {
+        self.watched.get()
     }
 
     /// The CPUs that run their loop: bit n is CPU n.

@@ -83,6 +83,7 @@ mod cpu;
 mod drivers;
 mod end;
 mod entry;
+mod event;
 mod executor;
 mod fair;
 mod gate;
@@ -113,6 +114,7 @@ mod wheel;
 
 pub use abort::{AbortOnDrop, HoldAbort};
 pub use cell::INLINE_BYTES;
+pub use event::Event;
 pub use executor::{Executor, MAX_CPUS};
 pub use gate::Preempted;
 pub use join::JoinHandle;

@@ -49,12 +49,16 @@ impl Name {
         Self(bytes)
     }
 
-    pub(crate) const fn words(self) -> [u64; 2] {
+    /// The name as two words, for who stores it in such: its bytes, the first the lowest, zeroes behind them.
+    #[must_use]
+    pub const fn words(self) -> [u64; 2] {
         let word = u128::from_le_bytes(self.0);
         [word as u64, (word >> 64) as u64]
     }
 
-    pub(crate) const fn from_words(words: [u64; 2]) -> Self {
+    /// The name that [`Name::words`] says.
+    #[must_use]
+    pub const fn from_words(words: [u64; 2]) -> Self {
         Self((words[0] as u128 | (words[1] as u128) << 64).to_le_bytes())
     }
 

@@ -1,6 +1,6 @@
 //! What the executor asks of the machine under it.
 
-use crate::Executor;
+use crate::{Event, Executor};
 
 /// The machine: clock, one-shot timer, inter-processor interrupt, idling. All functions are static, because there is one
 /// machine and because a waker is an integer with no room for a reference.
@@ -49,6 +49,11 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// run here.
     #[inline]
     fn checkpoint() {}
+
+    /// Told of what the calling CPU does, while [`Executor::set_tracing`] is on: polls and wakes. Called in any context, so it
+    /// takes no lock and no memory.
+    #[inline]
+    fn trace(_: Event) {}
 
     /// A hint that the memory there is read soon: many tasks in a queue are in no cache. Does nothing where a machine has no
     /// such hint.

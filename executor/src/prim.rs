@@ -95,6 +95,17 @@ impl OwnedU8 {
     }
 }
 
+impl OwnedU32 {
+    /// Sets or clears bits in one step: for several writers.
+    pub fn set_bits(&self, bits: u32, on: bool) {
+        if on {
+            self.0.fetch_or(bits, Ordering::Relaxed);
+        } else {
+            self.0.fetch_and(!bits, Ordering::Relaxed);
+        }
+    }
+}
+
 impl OwnedU64 {
     /// Adds, by the one writer: not an atomic addition.
     pub fn add(&self, value: u64) {

@@ -18,7 +18,8 @@ use core::task::{Context, Poll};
 
 use crate::{
     cpu::{Fifo, NEVER, PerCpu},
-    executor::{Executor, MAX_CPUS},
+    event::Event,
+    executor::{Executor, MAX_CPUS, TIMED},
     options::TaskId,
     platform::Platform,
     prim::Ordering::{AcqRel, Acquire, Relaxed},
@@ -334,7 +335,7 @@ impl<P: Platform> Executor<P> {
             return;
         }
         let number = TaskId::new(task.slot, generation).0;
-        if self.poll(cpu, task, number, start, self.is_timed()).is_ready() {
+        if self.poll(cpu, task, number, start, self.watched()).is_ready() {
             self.complete(cpu, task);
         }
     }
@@ -345,7 +346,7 @@ impl<P: Platform> Executor<P> {
             return;
         };
         let number = Target::driver(home, driver);
-        if self.poll(cpu, task, number, start, self.is_timed()).is_ready() {
+        if self.poll(cpu, task, number, start, self.watched()).is_ready() {
             owner.release_driver(driver);
             self.complete(cpu, task);
         }
@@ -358,7 +359,7 @@ impl<P: Platform> Executor<P> {
             return self.release(cpu, task);
         }
         let number = TaskId::new(task.slot, generation).0;
-        let result = self.poll(cpu, task, number, start, true);
+        let result = self.poll(cpu, task, number, start, self.watched() | TIMED);
         if let Some(time) = cpu.running_time(cpu.clock.get()) {
             task.vruntime.set(time);
         }
@@ -377,13 +378,13 @@ impl<P: Platform> Executor<P> {
         }
     }
 
-    /// Polls a task, or drops its future if it was aborted.
+    /// Polls a task, or drops its future if it was aborted. `watched` is as [`Executor::watched`].
     #[inline]
-    fn poll(&self, cpu: &PerCpu<P>, task: Task<'_>, number: u64, start: Start, timed: bool) -> Poll<()> {
-        if timed {
-            self.poll_timed(cpu, task, number, start)
-        } else {
-            self.poll_future(cpu, task, number, start)
+    fn poll(&self, cpu: &PerCpu<P>, task: Task<'_>, number: u64, start: Start, watched: u32) -> Poll<()> {
+        match watched {
+            0 => self.poll_future(cpu, task, number, start),
+            TIMED => self.poll_timed(cpu, task, number, start),
+            _ => self.poll_traced(cpu, task, number, start),
         }
     }
 
@@ -393,6 +394,22 @@ impl<P: Platform> Executor<P> {
         let began = Self::note_start(cpu, task);
         let result = self.poll_future(cpu, task, number, start);
         Self::note_poll(cpu, task, began);
+        result
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_traced(&self, cpu: &PerCpu<P>, task: Task<'_>, number: u64, start: Start) -> Poll<()> {
+        let id = task.id();
+        P::trace(Event::PollBegan {
+            task: id,
+            name: task.name(),
+        });
+        let result = self.poll_timed(cpu, task, number, start);
+        P::trace(Event::PollEnded {
+            task: id,
+            finished: result.is_ready(),
+        });
         result
     }
 

@@ -343,6 +343,11 @@ impl<'a> Task<'a> {
         }
     }
 
+    /// Which task it is now.
+    pub fn id(self) -> TaskId {
+        TaskId::new(self.slot, self.state().generation())
+    }
+
     /// The driver's number.
     pub fn driver(self) -> u32 {
         self.driver.get().into()
