@@ -11,7 +11,7 @@ use hal::{
 use log::LevelFilter;
 
 use crate::{
-    build_id::BuildId, command_line, cpu, drivers, fs, klog, mm, random, rt, symbols, task, tty::Tty, wakeups,
+    build_id::BuildId, command_line, cpu, drivers, fs, klog, mm, random, rt, symbols, task, trace, tty::Tty, wakeups,
 };
 
 /// The boot CPU's whole life.
@@ -39,6 +39,9 @@ pub fn main(boot: &'static BootInfo) -> ! {
         log::info!("no symbol table in the initramfs: backtraces show addresses only");
     }
     rt::executor().set_timing(true);
+    if let Err(error) = trace::start_at_boot(boot.cpus) {
+        log::error!("no trace: {error:?}");
+    }
     start_secondaries(boot.cpus);
     let keeper = mm::shortage::Keeper::new();
     let killer = keeper.map(|keeper| rt::spawn(SpawnOptions::new(Class::Service, "oom"), task::oom::run(keeper)));

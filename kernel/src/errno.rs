@@ -89,6 +89,7 @@ errnos! {
     EAFNOSUPPORT = 97, "Address family not supported by protocol";
     ETIMEDOUT = 110, "Connection timed out";
     EINPROGRESS = 115, "Operation now in progress";
+    ESTALE = 116, "Stale file handle";
     ERESTARTSYS = 512, "Kernel-internal: restart, unless a handler without SA_RESTART runs";
     ERESTARTNOINTR = 513, "Kernel-internal: always restart";
     ERESTARTNOHAND = 514, "Kernel-internal: restart, unless a handler runs";

@@ -20,7 +20,7 @@ use hal::{
 use crate::{
     cpu,
     errno::{Errno, Result},
-    panic, rt,
+    panic, rt, trace,
 };
 
 /// Lines the kernel can own: a GIC has at most 1020, an x86 machine a few hundred.
@@ -49,27 +49,30 @@ pub fn dispatch(token: InterruptToken) {
     PerCpu::set_in_interrupt(true);
     let began = rt::now();
     rt::executor().interrupted(began);
-    dispatch_from(controller(), token);
+    dispatch_from(controller(), token, began);
     cpu::interrupts(PerCpu::cpu_id())
         .ns
         .fetch_add(rt::now().saturating_sub(began), Ordering::Relaxed);
     PerCpu::set_in_interrupt(false);
 }
 
-fn dispatch_from(controller: &impl InterruptController, token: InterruptToken) {
+fn dispatch_from(controller: &impl InterruptController, token: InterruptToken, began: u64) {
     let counts = cpu::interrupts(PerCpu::cpu_id());
     let Some(interrupt) = controller.acknowledge(token) else {
         counts.spurious.fetch_add(1, Ordering::Relaxed);
         return;
     };
+    // Each arm looks for itself whether to record: so nothing has to be kept for it while others are called.
     match interrupt.source {
         InterruptSource::Timer => {
             counts.timer.fetch_add(1, Ordering::Relaxed);
             rt::executor().timer_interrupt();
+            trace::interrupt(began, trace::Interrupt::Timer);
         }
         InterruptSource::Ipi => {
             counts.ipi.fetch_add(1, Ordering::Relaxed);
             rt::executor().ipi_interrupt();
+            trace::interrupt(began, trace::Interrupt::Ipi);
         }
         InterruptSource::Line(line, trigger) => {
             counts.device.fetch_add(1, Ordering::Relaxed);
@@ -81,6 +84,7 @@ fn dispatch_from(controller: &impl InterruptController, token: InterruptToken) {
                 state.pending.fetch_add(1, Ordering::Release);
                 state.waker.wake();
             }
+            trace::interrupt(began, trace::Interrupt::Line(line));
         }
     }
     controller.end(interrupt);

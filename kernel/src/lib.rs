@@ -26,5 +26,6 @@ pub mod sync;
 pub mod syscall;
 pub mod tally;
 pub mod task;
+pub mod trace;
 pub mod tty;
 pub mod wakeups;

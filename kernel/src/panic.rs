@@ -12,7 +12,7 @@ use hal::{
     trap::KernelFault,
 };
 
-use crate::{build_id::BuildId, cpu, klog::Polled, symbols};
+use crate::{build_id::BuildId, cpu, klog::Polled, symbols, trace};
 
 /// The machine's exit status after a panic.
 pub const EXIT_STATUS: u8 = 101;
@@ -108,7 +108,7 @@ fn print(frame_pointer: u64, this: u32, what: impl FnOnce(&mut Polled) -> fmt::R
     for cpu in cpu::online_cpus() {
         writeln!(out, "CPU {cpu}: {}", cpu::Status(cpu))?;
     }
-    Ok(())
+    trace::write_last(&mut out)
 }
 
 /// Says that the frame printed last stands on the stack so many times more: a stack overflow has hundreds of them.

@@ -6,7 +6,7 @@ use core::{
     sync::atomic::{AtomicI64, Ordering},
 };
 
-use executor::{Executor, JoinHandle, Platform, SpawnError, SpawnOptions};
+use executor::{Event, Executor, JoinHandle, Platform, SpawnError, SpawnOptions};
 use hal::{
     MAX_CPUS,
     arch::{Cpu, PerCpu, Timer, controller},
@@ -18,6 +18,7 @@ use crate::{
     errno::{Errno, Result},
     mm::AddressSpace,
     sync::{Rank, RawIrqLock},
+    trace,
 };
 
 /// The machine, as the executor sees it.
@@ -72,9 +73,17 @@ impl Platform for Machine {
         // Masked, so that a shootdown that comes later ends the sleep.
         AddressSpace::idle_checkpoint();
         if check() {
-            Cpu::idle();
+            if trace::is_on() {
+                trace::idle();
+            } else {
+                Cpu::idle();
+            }
         }
         Cpu::unmask_interrupts();
+    }
+
+    fn trace(event: Event) {
+        trace::of_executor(event);
     }
 
     fn relax() {

@@ -12,6 +12,7 @@ use core::{
     task::{Context, Poll},
 };
 
+use bitflags::bitflags;
 use hal::{
     MAX_CPUS,
     arch::{PerCpu, UserContext},
@@ -37,6 +38,19 @@ pub(crate) struct OnCpu {
     pub since: u64,
     /// Whether execve has exchanged the address space.
     pub address_space_changed: bool,
+    /// What the end of a call has to see to; nearly always nothing.
+    pub after_call: AfterCall,
+}
+
+bitflags! {
+    /// What is to be done once a call has been made.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct AfterCall: u8 {
+        /// A signal has interrupted it: a handler or the return to user mode settles what becomes of it.
+        const INTERRUPTED = 1 << 0;
+        /// The trace has the call's beginning.
+        const TRACED = 1 << 1;
+    }
 }
 
 impl OnCpu {
@@ -47,6 +61,7 @@ impl OnCpu {
             live: false,
             since: rt::now(),
             address_space_changed: false,
+            after_call: AfterCall::empty(),
         }
     }
 

@@ -24,7 +24,7 @@ use hal::{
 
 use super::{
     exit, fault,
-    fp::{Away, OnCpu},
+    fp::{AfterCall, Away, OnCpu},
     signal::deliver::{self, Outcome},
     thread::{Thread, comm_text},
 };
@@ -34,6 +34,7 @@ use crate::{
     mm::AddressSpace,
     rt,
     syscall::{self, Begun},
+    trace,
 };
 
 /// Starts a thread at its context. `set_child_tid` is where it first writes its number, 0 for nowhere.
@@ -94,14 +95,25 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
     let mut mm = thread.mm();
     // The restart code of a call that a signal interrupted, until a handler or the return to user mode settles it.
     let mut interrupted = None;
-    let mut just_made = false;
     loop {
-        if (thread.attention() != 0 || core::mem::take(&mut just_made))
-            && deliver::deliver(thread, context, on_cpu, &mut interrupted).await == Outcome::End
-        {
-            return;
+        if thread.attention() != 0 || !on_cpu.after_call.is_empty() {
+            let after = core::mem::replace(&mut on_cpu.after_call, AfterCall::empty());
+            if after.contains(AfterCall::TRACED) {
+                trace::call_ended(context, interrupted);
+            }
+            if (thread.attention() != 0 || after.contains(AfterCall::INTERRUPTED))
+                && deliver::deliver(thread, context, on_cpu, &mut interrupted).await == Outcome::End
+            {
+                return;
+            }
         }
-        let Some(trap) = visit_user(thread, &mm, context, on_cpu, &mut interrupted) else {
+        // Looked at once, here: what follows exists twice, so that the one without a trace knows nothing of it.
+        let trap = if trace::is_on() {
+            visit_user_traced(thread, &mm, context, on_cpu, &mut interrupted)
+        } else {
+            visit_user::<false>(thread, &mm, context, on_cpu, &mut interrupted)
+        };
+        let Some(trap) = trap else {
             Away::new(thread, context, on_cpu, rt::yield_now()).await;
             continue;
         };
@@ -117,7 +129,9 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
                         interrupted
                     }
                 };
-                just_made = interrupted.is_some();
+                if interrupted.is_some() {
+                    on_cpu.after_call |= AfterCall::INTERRUPTED;
+                }
             }
             // Dispatched on the way out.
             Trap::Interrupt(_) => {}
@@ -129,8 +143,21 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
     }
 }
 
+#[cold]
+#[inline(never)]
+fn visit_user_traced(
+    thread: &Thread,
+    mm: &Arc<AddressSpace>,
+    context: &mut UserContext,
+    on_cpu: &mut OnCpu,
+    interrupted: &mut Option<Errno>,
+) -> Option<Trap> {
+    visit_user::<true>(thread, mm, context, on_cpu, interrupted)
+}
+
 /// Goes to user mode until the next trap. `None` if something else has to come first: attention, or another task.
-fn visit_user(
+#[inline]
+fn visit_user<const TRACED: bool>(
     thread: &Thread,
     mm: &Arc<AddressSpace>,
     context: &mut UserContext,
@@ -157,8 +184,18 @@ fn visit_user(
     thread.last_cpu.store(PerCpu::cpu_id(), Ordering::Relaxed);
     on_cpu.load(context);
     thread.user_time.begin(entered);
+    if TRACED {
+        trace::user_began(entered, thread.tid());
+    }
     let trap = Cpu::enter_user(context);
     let left = rt::executor().leave_user();
+    if TRACED {
+        trace::user_ended(left, trap);
+        if trap == Trap::Syscall {
+            trace::call_began(left, context, thread.tid());
+            on_cpu.after_call |= AfterCall::TRACED;
+        }
+    }
     on_cpu.count_system(thread, entered);
     thread.user_time.end(left);
     on_cpu.since = left;

@@ -43,6 +43,7 @@ const BREENIX: &[(&str, Kind)] = &[
     ("interrupt_context", text(global::interrupt_context)),
     ("memory", text(global::memory_in_use)),
     ("tasks", text(global::executor_tasks)),
+    ("trace", Kind::Trace),
 ];
 
 const SYS: &[(&str, Kind)] = &[("kernel", Kind::Directory(SYS_KERNEL)), ("vm", Kind::Directory(SYS_VM))];

@@ -4,13 +4,14 @@
 //! shows, and a process that has ended meanwhile answers `ENOENT` or `ESRCH`. The text of a file is made when it is read
 //! at position 0 and kept in the open file until it is read there again.
 //!
-//! [`global`] makes the files about the machine, [`process`] those about one process, [`allocations`] one about a thread;
-//! [`listing`] the directories.
+//! [`global`] makes the files about the machine, [`process`] those about one process, [`allocations`] one about a thread,
+//! [`trace`] what all CPUs did; [`listing`] the directories.
 
 mod allocations;
 mod global;
 mod listing;
 mod process;
+mod trace;
 
 use alloc::{string::String, sync::Arc, vec::Vec};
 
@@ -46,6 +47,8 @@ enum Kind {
     Global(GlobalText),
     /// A file to write one line to, with the text it shows.
     Setting(GlobalText, fn(&[u8]) -> Result<()>),
+    /// The trace of all CPUs.
+    Trace,
     /// A file to write one line to and not to be read.
     Command(fn(&[u8]) -> Result<()>),
     /// A fixed link.
@@ -122,6 +125,7 @@ impl Inode for Node {
             Kind::Descriptors(_) => 0o500,
             Kind::Setting(..) => 0o644,
             Kind::Command(_) => 0o200,
+            Kind::Trace => 0o600,
             Kind::Global(_) | Kind::About(..) | Kind::Allocations(_) => 0o444,
             Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => 0o777,
         };
@@ -141,9 +145,12 @@ impl Inode for Node {
             Kind::Root | Kind::Directory(_) | Kind::Process(_) | Kind::Descriptors(_) | Kind::Threads(_) => {
                 FileKind::Directory
             }
-            Kind::Global(_) | Kind::Setting(..) | Kind::Command(_) | Kind::About(..) | Kind::Allocations(_) => {
-                FileKind::Regular
-            }
+            Kind::Global(_)
+            | Kind::Setting(..)
+            | Kind::Trace
+            | Kind::Command(_)
+            | Kind::About(..)
+            | Kind::Allocations(_) => FileKind::Regular,
             Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => {
                 FileKind::Symlink
             }
@@ -164,7 +171,7 @@ impl Inode for Node {
             return Err(Errno::EPERM);
         };
         match self.kind {
-            Kind::Setting(..) | Kind::Command(_) => Ok(Shrunk::No),
+            Kind::Setting(..) | Kind::Trace | Kind::Command(_) => Ok(Shrunk::No),
             _ => Err(Errno::EPERM),
         }
     }
@@ -200,6 +207,7 @@ impl Inode for Node {
     fn open(self: Arc<Self>, _: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
         Ok(match (self.kind, self.kind()) {
             (_, FileKind::Directory) => Arc::new(listing::Directory::new(self)),
+            (Kind::Trace, _) => Arc::new(trace::Trace::new(self)),
             (Kind::Allocations(tid), _) => Arc::new(allocations::Allocations::new(self, tid)),
             _ => Arc::new(Text {
                 node: self,

@@ -1,0 +1,89 @@
+//! `/proc/breenix/trace`: the trace, to be switched and to be read.
+
+use alloc::sync::Arc;
+
+use super::{Node, seek};
+use crate::{
+    errno::{Errno, Result},
+    fs::{
+        attributes::Attributes,
+        file::{Attempt, File, Positioning, Transfer, Whence},
+        inode::Inode,
+        io::{Sink, Source},
+    },
+    sync::{Rank, SpinLock},
+    trace::{self, LINE, Snapshot},
+};
+
+/// Lines of one read: what it takes to make them is the length of a poll.
+const LINES: usize = 128;
+/// The longest command.
+const COMMAND: usize = 64;
+
+/// The open file.
+pub(super) struct Trace {
+    node: Arc<Node>,
+    /// Taken when it is read from its beginning.
+    snapshot: SpinLock<Option<Snapshot>>,
+}
+
+impl Trace {
+    pub(super) const fn new(node: Arc<Node>) -> Self {
+        Self {
+            node,
+            snapshot: SpinLock::new(Rank::Inode, None),
+        }
+    }
+}
+
+impl File for Trace {
+    fn prepare(&self, position: &dyn Fn() -> u64) -> Result<()> {
+        if position() == 0 {
+            let snapshot = Snapshot::take();
+            *self.snapshot.lock() = Some(snapshot);
+        }
+        Ok(())
+    }
+
+    fn read(&self, transfer: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
+        let snapshot = self.snapshot.lock();
+        let Some(snapshot) = snapshot.as_ref() else {
+            return Err(Errno::EINVAL.into());
+        };
+        for _ in 0..LINES {
+            let (number, within) = (*transfer.position / LINE as u64, *transfer.position as usize % LINE);
+            let Some(line) = snapshot.line(number)? else { break };
+            let (before, rest) = (sink.done(), &line.as_bytes()[within..]);
+            let result = sink.put(rest);
+            let put = sink.done() - before;
+            *transfer.position += put as u64;
+            result?;
+            if put < rest.len() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, transfer: &mut Transfer<'_>, source: &mut Source<'_>) -> Attempt<()> {
+        let mut line = [0; COMMAND];
+        let length = source.remaining();
+        let line = line.get_mut(..length).ok_or(Errno::EINVAL)?;
+        source.take(line)?;
+        trace::command(line.trim_ascii())?;
+        *transfer.position += length as u64;
+        Ok(())
+    }
+
+    fn positioning(&self) -> Positioning {
+        Positioning::Offsets
+    }
+
+    fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {
+        seek(position, offset, whence)
+    }
+
+    fn attributes(&self) -> Attributes {
+        self.node.attributes()
+    }
+}
