@@ -21,6 +21,7 @@ mod session;
 mod sizes;
 mod symbols;
 mod test;
+mod trace;
 mod verdict;
 
 use crate::arch::Arch;
@@ -52,6 +53,8 @@ enum Task {
     Bench(bench::Bench),
     /// Show where the instructions of a benchmark's row go
     Profile(profile::Options),
+    /// Trace a command: what every CPU does, for Perfetto and as a drawing
+    Trace(trace::Trace),
     /// Check the source's structure
     Check,
     /// Build kernel and initramfs; print what was made
@@ -102,6 +105,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::BootMany(boots) => return boots.main(),
         Task::Bench(bench) => return bench.main(),
         Task::Profile(options) => return options.main(),
+        Task::Trace(trace) => return trace.main(),
         Task::Check => {
             let problems: Vec<_> = check::run()?.into_iter().flat_map(|finding| finding.problems).collect();
             problems.iter().for_each(|problem| println!("{problem}"));
