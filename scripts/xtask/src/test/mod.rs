@@ -8,6 +8,7 @@ mod crash;
 mod guest;
 mod host;
 mod terminal;
+mod trace;
 
 use crate::arch::Arch;
 use crate::check;
@@ -129,6 +130,10 @@ impl Test {
                 suites.push((
                     format!("{}: crashes", arch.name()),
                     Box::new(move || crash::crashes(arch)),
+                ));
+                suites.push((
+                    format!("{}: trace", arch.name()),
+                    Box::new(move || trace::small_command(arch)),
                 ));
                 suites.push((
                     format!("{}: release boot", arch.name()),
