@@ -265,8 +265,13 @@ impl File for Text {
         };
         let mut line = [0; 256];
         let length = source.remaining().min(line.len());
+        let start = source.done();
         source.take(&mut line[..length])?;
-        set(line[..length].trim_ascii_end())?;
+        if let Err(errno) = set(line[..length].trim_ascii_end()) {
+            // Else the call would return what it took.
+            source.rewind(start);
+            return Err(errno.into());
+        }
         *transfer.position += length as u64;
         Ok(())
     }

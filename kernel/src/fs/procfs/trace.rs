@@ -69,8 +69,13 @@ impl File for Trace {
         let mut line = [0; COMMAND];
         let length = source.remaining();
         let line = line.get_mut(..length).ok_or(Errno::EINVAL)?;
+        let start = source.done();
         source.take(line)?;
-        trace::command(line.trim_ascii())?;
+        if let Err(errno) = trace::command(line.trim_ascii()) {
+            // Else the call would return what it took.
+            source.rewind(start);
+            return Err(errno.into());
+        }
         *transfer.position += length as u64;
         Ok(())
     }
