@@ -6,6 +6,7 @@
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{
     future::{Future, poll_fn},
+    ops::Range,
     pin::pin,
     task::Poll,
 };
@@ -17,7 +18,7 @@ use super::user::{get, put, with_faults, words};
 use crate::{
     errno::{Errno, Result},
     fs::{
-        OpenFile, Readiness, Stop,
+        FdTable, OpenFile, Readiness, Stop,
         file::Attempt,
         io::{copy_in, copy_out},
     },
@@ -110,19 +111,15 @@ const fn answered(word: u64) -> u16 {
     (word >> 48) as u16
 }
 
-/// The answer of a poll that need not wait, found in place and without memory: how many are ready. `None` if the call has to
-/// wait, is wrong, is about many descriptors, or reaches a page that is not there: then it takes the long way from the start,
-/// which answers anew.
-fn at_once(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Option<u64> {
-    const FEW: u32 = 1024;
-    if count > FEW || u64::from(count) > super::open::descriptor_limit(t) {
-        return None;
-    }
-    let files = t.files();
+/// Descriptors that one look is about at most, before others have their turn.
+const IN_A_LOOK: usize = 1024;
+
+/// Writes the answers of the entries of `range` and says how many are ready; `None` if a page of theirs is not there.
+fn answer(files: &FdTable, array: u64, range: Range<usize>) -> Option<u64> {
     let mut words = [[0; 8]; AT_ONCE];
     let mut ready = 0;
-    for first in (0..count as usize).step_by(AT_ONCE) {
-        let words = &mut words[..AT_ONCE.min(count as usize - first)];
+    for first in range.clone().step_by(AT_ONCE) {
+        let words = &mut words[..AT_ONCE.min(range.end - first)];
         copy_in(words.as_flattened_mut(), entry(array, first)).ok()?;
         let words = words.iter().map(|word| u64::from_ne_bytes(*word));
         let found = files.get_each::<AT_ONCE>(words.clone().map(|word| asked_for(word).0));
@@ -141,12 +138,45 @@ fn at_once(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Option<
             }
         }
     }
+    Some(ready)
+}
+
+/// Whether a call that found so many ready is over, or else has to wait.
+fn settled(ready: u64, deadline: Option<u64>) -> Option<u64> {
     (ready > 0 || deadline.is_some_and(|deadline| rt::now() >= deadline)).then_some(ready)
+}
+
+/// The answer of a poll that need not wait, found in place and without memory: how many are ready. `None` if the call has to
+/// wait, is wrong, is about many descriptors, or reaches a page that is not there: then it takes the long way from the start,
+/// which answers anew.
+fn at_once(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Option<u64> {
+    if count as usize > IN_A_LOOK || u64::from(count) > super::open::descriptor_limit(t) {
+        return None;
+    }
+    settled(answer(&t.files(), array, 0..count as usize)?, deadline)
+}
+
+/// As [`at_once`], for many descriptors.
+async fn in_turns(t: &Thread, array: u64, count: usize, deadline: Option<u64>) -> Option<u64> {
+    let files = t.files();
+    let mut ready = 0;
+    for first in (0..count).step_by(IN_A_LOOK) {
+        if first > 0 {
+            rt::yield_now().await;
+        }
+        ready += answer(&files, array, first..count.min(first + IN_A_LOOK))?;
+    }
+    settled(ready, deadline)
 }
 
 async fn poll_until(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Result<u64> {
     if u64::from(count) > super::open::descriptor_limit(t).min(u64::from(MAX_WATCHED)) {
         return Err(Errno::EINVAL);
+    }
+    if count as usize > IN_A_LOOK
+        && let Some(ready) = in_turns(t, array, count as usize, deadline).await
+    {
+        return Ok(ready);
     }
     let files = t.files();
     let mut watched = Watch::new();
