@@ -34,8 +34,11 @@ const LINES: usize = 40;
 /// Options.
 #[derive(Args, Debug)]
 pub struct Options {
-    /// A row of `scripts/bench latency`
+    /// A row of `scripts/bench`
     row: String,
+    /// The suite that the row is of
+    #[arg(long, default_value = "latency")]
+    suite: String,
     /// Architecture; both if left out
     #[arg(long)]
     arch: Option<Arch>,
@@ -59,7 +62,12 @@ impl Options {
             let boot = Boot::build(arch, Profile::Release)?;
             let path = directory.join(format!("{}-{}", arch.name(), self.row));
             let recording = Recording(path.with_extension("log"));
-            record(&boot, &self.row, self.log << 20, &recording.0)?;
+            record(
+                &boot,
+                &format!("{} {}", self.suite, self.row),
+                self.log << 20,
+                &recording.0,
+            )?;
             let progress = ProgressBar::new_spinner().with_message("reading the log");
             progress.enable_steady_tick(Duration::from_millis(200));
             let log = log::Log::read(BufReader::new(File::open(&recording.0)?))?;
@@ -94,13 +102,13 @@ impl Drop for Recording {
     }
 }
 
-/// Has the guest run the row until its log is as large as asked for.
+/// Has the guest run the row (its suite stands before it) until its log is as large as asked for.
 fn record(boot: &Boot, row: &str, size: u64, log: &Path) -> Result<()> {
     let socket = MonitorPath::new();
     let machine = Machine {
         cpus: 1,
         counted: true,
-        words: vec![format!("run=\"/bin/bench forever latency {row}\"")],
+        words: vec![format!("run=\"/bin/bench forever {row}\"")],
         monitor: Some(socket.path().to_owned()),
         log: Some(log.to_owned()),
         ..Machine::default()
@@ -146,7 +154,7 @@ fn start(command: &mut Command) -> Result<Guest> {
         said
     });
     if is_warm.recv_timeout(LIMIT).is_err() {
-        bail!("the guest does not run that row; the rows are those of scripts/bench latency");
+        bail!("the guest does not run that row: its suite, if it is not latency, goes with --suite");
     }
     Ok(guest)
 }
