@@ -25,6 +25,7 @@ pub mod features;
 pub mod fp;
 pub mod gic;
 mod kernel_map;
+mod memory;
 pub mod paging;
 pub mod percpu;
 pub mod platform;
