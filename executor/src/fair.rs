@@ -11,7 +11,7 @@
 use crate::{
     options::WEIGHT_ONE,
     slab::Slab,
-    task::{Head, NONE, Task},
+    task::{Head, NEW, NONE, Task},
 };
 
 /// How many tasks a thief looks at before it gives up.
@@ -71,14 +71,19 @@ impl FairQueue {
         self.length += 1;
     }
 
-    /// Queues a task that slept or comes from elsewhere, at most `window` away from the clock. `empty` says that no user
-    /// task runs here: then the clock takes the newcomer's time.
+    /// Queues a task that slept or comes from elsewhere, at most `window` away from the clock. Where no user task runs or waits
+    /// the clock takes the newcomer's time.
+    ///
+    /// A new task begins at the clock. With what a sleeper has in hand a thread that forks without end would starve all others.
     pub fn place(&mut self, slab: &Slab<Head>, task: Task<'_>, window: u64, running: Option<u64>) {
         self.advance(slab, running);
+        let time = match task.vruntime.get() {
+            NEW => self.clock,
+            time => time,
+        };
         if running.is_none() && self.length == 0 {
-            self.clock = self.clock.max(task.vruntime.get());
+            self.clock = self.clock.max(time);
         }
-        let time = task.vruntime.get();
         task.vruntime
             .set(time.clamp(self.clock.saturating_sub(window), self.clock.saturating_add(window)));
         self.push(slab, task);

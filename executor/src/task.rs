@@ -33,6 +33,9 @@ use crate::{
 /// kernel's image.
 pub const NONE: u32 = 0;
 
+/// The virtual time of a user task that has never been queued.
+pub const NEW: u64 = u64::MAX;
+
 /// No CPU.
 const NO_CPU: u8 = u8::MAX;
 /// In the class: something of the task was measured.
@@ -235,7 +238,7 @@ impl<'a> Task<'a> {
         self.location.store(core::ptr::from_ref(at).cast_mut(), Relaxed);
         self.polls.set(0);
         self.holds.store(0, Relaxed);
-        self.vruntime.set(0);
+        self.vruntime.set(NEW);
     }
 
     #[cold]

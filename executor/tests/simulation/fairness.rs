@@ -87,6 +87,38 @@ fn fluid(visits: &[Visit], given: u64) -> Vec<f64> {
     shares.iter().map(|share| share * given as f64 / total).collect()
 }
 
+/// A thread that spins is not starved by one that forks without end: to be new is no merit.
+#[test]
+fn newcomers_have_no_credit() {
+    /// In user mode until it has been there for a while; then the next begins, and this one ends.
+    fn link() {
+        spawn(options(Class::User), async {
+            let me = executor().current().unwrap();
+            let spent = || executor().task(me).map_or(0, |task| task.user_ns);
+            // Ends each visit soon.
+            spawn(options(Class::Timer), sleep_until::<Sim>(clock() + 2 * MS));
+            while spent() < MS {
+                if visit_user().is_err() {
+                    yield_now().await;
+                }
+            }
+            link();
+        });
+    }
+    simulation::seeds(0..10, |seed| {
+        Machine::new(seed, 1, 1000 * MS).run(
+            || {
+                spawn(options(Class::User), spin());
+                link();
+            },
+            || {
+                let most = users(executor()).iter().map(|task| task.user_ns).max();
+                assert!(most > Some(400 * MS), "seed {seed}: {most:?} ns of 1 s");
+            },
+        );
+    });
+}
+
 /// Against the fluid: whoever comes and goes when, with whatever weight, nobody is further from its share of one CPU than three
 /// slices, and the two slices' worth of virtual time by which a newcomer may be ahead of the others.
 #[test]
