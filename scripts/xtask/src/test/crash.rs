@@ -35,7 +35,7 @@ const CRASHES: [Crash; 4] = [
             "kernel::crash::panic",
             "kernel::fs::procfs::global::sysrq",
             "<kernel::fs::procfs::Text as kernel::fs::file::File>::write",
-            "kernel::syscall::table::dispatch",
+            "kernel::syscall::fs::transfer::write_at_once",
             "<kernel::task::current::Scope<F> as core::future::future::Future>::poll",
             "executor::cell::Of<F>::poll",
             "executor::run::",
