@@ -162,6 +162,8 @@ impl Machine {
         }
         if self.counted {
             qemu.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
+            // What is random and what time it is come out the same each time.
+            qemu.args(["-seed", "1", "-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
         } else {
             qemu.args(["-accel", self.accelerator.qemu_argument()]);
         }
