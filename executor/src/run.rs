@@ -168,7 +168,9 @@ impl<P: Platform> Executor<P> {
         let bits = cpu.ready.take(bits);
         self.serve_drivers(cpu, cpu, me, woken | bits & DRIVERS);
         if bits & !DRIVERS != 0 {
-            self.serve_groups(cpu, cpu, me, bits);
+            if bits & GROUP_BITS != 0 {
+                self.serve_groups(cpu, cpu, me, bits);
+            }
             self.serve_queues(me, cpu, bits);
         }
         bits
