@@ -65,8 +65,8 @@ from_register!(u64 i64 u32 i32 usize u16);
 pub(crate) enum Begun {
     /// It has been made.
     Made(Result<u64>),
-    /// Nothing has happened: [`handle`] makes it.
-    Waits(table::Call),
+    /// Nothing has happened: [`handle`] makes it. `admitted` says that what is kept of memory is whole.
+    Waits { call: table::Call, admitted: bool },
 }
 
 /// Begins the call that the context stands at, and makes it if it need not wait.
@@ -80,12 +80,12 @@ pub(crate) fn begin(thread: &Arc<Thread>, context: &UserContext) -> Begun {
     // One poll may make many calls; each begins with all that is kept.
     heap::begin_poll();
     if !fallible::has_room() {
-        return Begun::Waits(call);
+        return Begun::Waits { call, admitted: false };
     }
     match table::at_once(thread, call, context.syscall_arguments()) {
         Ok(value) => Begun::Made(Ok(value)),
         Err(Stop::Errno(errno)) => Begun::Made(Err(errno)),
-        Err(Stop::WouldBlock | Stop::Fault(_)) => Begun::Waits(call),
+        Err(Stop::WouldBlock | Stop::Fault(_)) => Begun::Waits { call, admitted: true },
     }
 }
 
@@ -93,10 +93,11 @@ pub(crate) fn begin(thread: &Arc<Thread>, context: &UserContext) -> Begun {
 pub(crate) async fn handle(
     thread: &Arc<Thread>,
     call: table::Call,
+    admitted: bool,
     context: &mut UserContext,
     on_cpu: &mut OnCpu,
 ) -> Option<Errno> {
-    if !fallible::has_room() && !matches!(call, table::Call::exit | table::Call::exit_group) {
+    if !admitted && !matches!(call, table::Call::exit | table::Call::exit_group) {
         let admitted = Away::new(thread, context, on_cpu, Box::pin(oom::admission())).await;
         if let Err(errno) = admitted {
             return finish_call(context, Err(errno));

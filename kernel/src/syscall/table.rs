@@ -120,7 +120,7 @@ macro_rules! invoke {
         apply!($handler, $count, $t, $a)
     };
     (copies, $handler:path, $count:tt, $t:ident, $a:ident) => {
-        repeat($t, || apply!($handler, $count, $t, $a)).await
+        fs::user::with_faults($t, || apply!($handler, $count, $t, $a)).await
     };
     (large, $handler:path, $count:tt, $t:ident, $a:ident) => {
         Box::pin(apply!($handler, $count, $t, $a)).await
@@ -183,19 +183,6 @@ macro_rules! calls {
             }))),*]
         }
     };
-}
-
-/// Attempts until no page of the caller's memory is missing.
-async fn repeat(t: &Thread, attempt: impl Fn() -> Attempt<u64>) -> Result<u64> {
-    loop {
-        match attempt() {
-            Ok(value) => return Ok(value),
-            Err(Stop::Errno(errno)) => return Err(errno),
-            Err(Stop::Fault(fault)) => t.mm().resolve(fault).await?,
-            // None of them waits for anything else.
-            Err(Stop::WouldBlock) => return Err(Errno::EAGAIN),
-        }
-    }
 }
 
 fn r<T: FromRegister>(register: u64) -> T {
@@ -401,10 +388,10 @@ calls! {
     open, 2, -, call(fs::open; 3);
     openat, 257, 56, call(fs::openat; 4);
     openat2, 437, 437, call(fs::openat2; 4);
-    poll, 7, -, call(fs::poll; 3);
+    poll, 7, -, ready(fs::poll, fs::poll_at_once; 3);
     ppoll, 271, 73, ready(fs::ppoll, fs::ppoll_at_once; 5);
     pselect6, 270, 72, ready(fs::pselect6, fs::pselect6_at_once; 6);
-    select, 23, -, call(fs::select; 5);
+    select, 23, -, ready(fs::select, fs::select_at_once; 5);
     access, 21, -, call(fs::access; 2);
     faccessat, 269, 48, call(fs::faccessat; 3);
     faccessat2, 439, 439, call(fs::faccessat2; 4);

@@ -121,8 +121,8 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
             Trap::Syscall => {
                 interrupted = match syscall::begin(thread, context) {
                     Begun::Made(result) => finish_call(context, result),
-                    Begun::Waits(call) => {
-                        let interrupted = syscall::handle(thread, call, context, on_cpu).await;
+                    Begun::Waits { call, admitted } => {
+                        let interrupted = syscall::handle(thread, call, admitted, context, on_cpu).await;
                         if core::mem::take(&mut on_cpu.address_space_changed) {
                             mm = thread.mm();
                         }

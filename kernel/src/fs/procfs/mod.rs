@@ -263,17 +263,7 @@ impl File for Text {
         let (Kind::Setting(_, set) | Kind::Command(set)) = self.node.kind else {
             return Err(Errno::EINVAL.into());
         };
-        let mut line = [0; 256];
-        let length = source.remaining().min(line.len());
-        let start = source.done();
-        source.take(&mut line[..length])?;
-        if let Err(errno) = set(line[..length].trim_ascii_end()) {
-            // Else the call would return what it took.
-            source.rewind(start);
-            return Err(errno.into());
-        }
-        *transfer.position += length as u64;
-        Ok(())
+        set_by_line(transfer, source, set)
     }
 
     fn positioning(&self) -> Positioning {
@@ -287,6 +277,25 @@ impl File for Text {
     fn attributes(&self) -> Attributes {
         self.node.attributes()
     }
+}
+
+/// Hands a line that is written, its first 256 bytes at most, to `set`; where that refuses nothing has been written.
+fn set_by_line(
+    transfer: &mut Transfer<'_>,
+    source: &mut super::io::Source<'_>,
+    set: impl FnOnce(&[u8]) -> Result<()>,
+) -> Attempt<()> {
+    let mut line = [0; 256];
+    let length = source.remaining().min(line.len());
+    let start = source.done();
+    source.take(&mut line[..length])?;
+    if let Err(errno) = set(line[..length].trim_ascii_end()) {
+        // Else the call would return what it took.
+        source.rewind(start);
+        return Err(errno.into());
+    }
+    *transfer.position += length as u64;
+    Ok(())
 }
 
 /// Reading `text` from where the transfer stands.

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use super::{Node, seek};
+use super::{Node, seek, set_by_line};
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -17,8 +17,6 @@ use crate::{
 
 /// Lines of one read: what it takes to make them is the length of a poll.
 const LINES: usize = 128;
-/// The longest command.
-const COMMAND: usize = 64;
 
 /// The open file.
 pub(super) struct Trace {
@@ -66,18 +64,7 @@ impl File for Trace {
     }
 
     fn write(&self, transfer: &mut Transfer<'_>, source: &mut Source<'_>) -> Attempt<()> {
-        let mut line = [0; COMMAND];
-        let length = source.remaining();
-        let line = line.get_mut(..length).ok_or(Errno::EINVAL)?;
-        let start = source.done();
-        source.take(line)?;
-        if let Err(errno) = trace::command(line.trim_ascii()) {
-            // Else the call would return what it took.
-            source.rewind(start);
-            return Err(errno.into());
-        }
-        *transfer.position += length as u64;
-        Ok(())
+        set_by_line(transfer, source, trace::command)
     }
 
     fn positioning(&self) -> Positioning {

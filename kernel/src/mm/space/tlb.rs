@@ -214,8 +214,8 @@ impl AddressSpace {
         }
     }
 
-    /// Forgets what other CPUs have unmapped of this address space, which is active on the calling one. Called by every CPU after
-    /// it left user mode, with interrupts masked; before it goes there [`AddressSpace::activate`] does the same.
+    /// Forgets what other CPUs have unmapped of this address space, which is active on the calling one. Called where
+    /// an interrupt brought the CPU back from user mode, with interrupts masked; before it goes there [`AddressSpace::activate`] does the same.
     #[inline]
     pub fn checkpoint_active(&self) {
         self.catch_up(PerCpu::cpu_id());

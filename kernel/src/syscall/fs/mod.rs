@@ -12,6 +12,7 @@ mod mounts;
 mod names;
 mod open;
 mod poll;
+mod select;
 mod stat;
 mod transfer;
 pub mod user;
@@ -28,7 +29,8 @@ pub use names::{
     rename, renameat, renameat2, rmdir, symlink, symlinkat, umask, unlink, unlinkat,
 };
 pub use open::{close, close_range, creat, open, open_executable, openat, openat2};
-pub use poll::{poll, ppoll, ppoll_at_once, pselect6, pselect6_at_once, restart_poll, select};
+pub use poll::{poll, poll_at_once, ppoll, ppoll_at_once, restart_poll};
+pub use select::{pselect6, pselect6_at_once, select, select_at_once};
 pub use stat::{
     access, faccessat, faccessat2, fstat, fstatfs, lstat, newfstatat, readlink, readlinkat, stat, statfs, statx,
 };

@@ -22,16 +22,16 @@ use crate::{
         file::Attempt,
         io::{copy_in, copy_out},
     },
-    mm::fallible::TryRoom,
+    mm::{fallible::TryRoom, user},
     rt,
     task::{Restart, Thread, signal::SignalSet},
 };
 
 /// One file and what is asked of it.
-struct Watched {
-    file: Option<Arc<OpenFile>>,
-    wanted: Readiness,
-    ready: Readiness,
+pub(super) struct Watched {
+    pub(super) file: Option<Arc<OpenFile>>,
+    pub(super) wanted: Readiness,
+    pub(super) ready: Readiness,
 }
 
 /// What is reported of a file whether it was asked for or not.
@@ -47,14 +47,14 @@ impl Watched {
     }
 }
 
-type Watch = SmallVec<[Watched; 4]>;
+pub(super) type Watch = SmallVec<[Watched; 4]>;
 
 fn look(watched: &mut [Watched]) -> usize {
     watched.iter_mut().map(Watched::look).filter(|&ready| ready).count()
 }
 
 /// Waits until something is ready or `deadline` (nanoseconds since boot) has passed; how many are ready.
-async fn wait_for(t: &Thread, watched: &mut [Watched], deadline: Option<u64>) -> Result<usize> {
+pub(super) async fn wait_for(t: &Thread, watched: &mut [Watched], deadline: Option<u64>) -> Result<usize> {
     loop {
         let ready = look(watched);
         if ready > 0 || deadline.is_some_and(|deadline| rt::now() >= deadline) {
@@ -142,7 +142,7 @@ fn answer(files: &FdTable, array: u64, range: Range<usize>) -> Option<u64> {
 }
 
 /// Whether a call that found so many ready is over, or else has to wait.
-fn settled(ready: u64, deadline: Option<u64>) -> Option<u64> {
+pub(super) fn settled(ready: u64, deadline: Option<u64>) -> Option<u64> {
     (ready > 0 || deadline.is_some_and(|deadline| rt::now() >= deadline)).then_some(ready)
 }
 
@@ -217,7 +217,7 @@ fn milliseconds(timeout: i32) -> Option<u64> {
 }
 
 /// A deadline from seconds and parts of a second of `unit` nanoseconds.
-fn from_parts([seconds, parts]: [u64; 2], unit: u64) -> Result<u64> {
+pub(super) fn from_parts([seconds, parts]: [u64; 2], unit: u64) -> Result<u64> {
     if seconds > i64::MAX as u64 || parts >= 1_000_000_000 / unit {
         return Err(Errno::EINVAL);
     }
@@ -228,11 +228,12 @@ fn from_parts([seconds, parts]: [u64; 2], unit: u64) -> Result<u64> {
 
 /// `poll(2)`.
 pub async fn poll(t: &Thread, array: u64, count: u32, timeout: i32) -> Result<u64> {
-    let deadline = milliseconds(timeout);
-    match at_once(t, array, count, deadline) {
-        Some(ready) => Ok(ready),
-        None => Box::pin(poll_or_wait(t, array, count, deadline)).await,
-    }
+    Box::pin(poll_or_wait(t, array, count, milliseconds(timeout))).await
+}
+
+/// [`poll`] where it need not wait.
+pub fn poll_at_once(t: &Thread, array: u64, count: u32, timeout: i32) -> Attempt<u64> {
+    at_once(t, array, count, milliseconds(timeout)).ok_or(Stop::WouldBlock)
 }
 
 async fn poll_or_wait(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -> Result<u64> {
@@ -264,7 +265,7 @@ pub async fn restart_poll(t: &Thread, array: u64, count: u32, deadline: u64) -> 
 }
 
 /// Runs a wait under a temporary signal mask.
-async fn masked<T>(t: &Thread, mask: Option<u64>, wait: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn masked<T>(t: &Thread, mask: Option<u64>, wait: impl Future<Output = Result<T>>) -> Result<T> {
     if let Some(mask) = mask {
         t.set_temporary_mask(SignalSet(mask));
     }
@@ -279,7 +280,7 @@ async fn masked<T>(t: &Thread, mask: Option<u64>, wait: impl Future<Output = Res
     }
 }
 
-async fn signal_mask(t: &Thread, address: u64, size: u64) -> Result<Option<u64>> {
+pub(super) async fn signal_mask(t: &Thread, address: u64, size: u64) -> Result<Option<u64>> {
     if address == 0 {
         return Ok(None);
     }
@@ -291,7 +292,7 @@ async fn signal_mask(t: &Thread, address: u64, size: u64) -> Result<Option<u64>>
 }
 
 /// Tells the caller what is left of its time, as Linux does; a bad address is not an error any more.
-async fn put_rest(t: &Thread, address: u64, deadline: Option<u64>, unit: u64) {
+pub(super) async fn put_rest(t: &Thread, address: u64, deadline: Option<u64>, unit: u64) {
     if let Some(deadline) = deadline.filter(|_| address != 0) {
         let _ = put(t, address, rest(deadline, unit).as_flattened()).await;
     }
@@ -322,25 +323,18 @@ pub fn ppoll_at_once(t: &Thread, array: u64, count: u32, timeout: u64, mask: u64
     Ok(ready)
 }
 
-/// Words of the caller's, if their page is there.
-fn words_at_once<const N: usize>(address: u64) -> Option<[u64; N]> {
-    let mut bytes = [[0; 8]; N];
-    copy_in(bytes.as_flattened_mut(), address).ok()?;
-    Some(bytes.map(u64::from_ne_bytes))
-}
-
 /// The deadline that a call's timeout at `timeout` (nowhere is for ever) comes to; `None` where the long way has to
 /// find out.
 #[expect(clippy::option_option, reason = "no deadline is a deadline that was found")]
-fn deadline_at_once(timeout: u64, unit: u64) -> Option<Option<u64>> {
+pub(super) fn deadline_at_once(timeout: u64, unit: u64) -> Option<Option<u64>> {
     if timeout == 0 {
         return Some(None);
     }
-    from_parts(words_at_once(timeout)?, unit).ok().map(Some)
+    from_parts(user::read(timeout).ok()?, unit).ok().map(Some)
 }
 
 /// As [`put_rest`].
-fn rest_at_once(timeout: u64, deadline: Option<u64>, unit: u64) {
+pub(super) fn rest_at_once(timeout: u64, deadline: Option<u64>, unit: u64) {
     if let Some(deadline) = deadline {
         // A page that cannot be written is no error any more.
         let _ = copy_out(timeout, rest(deadline, unit).as_flattened());
@@ -355,197 +349,6 @@ async fn ppoll_or_wait(t: &Thread, array: u64, count: u32, timeout: u64, mask: u
     };
     let mask = signal_mask(t, mask, size).await?;
     let result = masked(t, mask, poll_until(t, array, count, deadline)).await;
-    put_rest(t, timeout, deadline, 1).await;
-    result
-}
-
-/// Bits of a descriptor set in one word.
-const WORD: usize = 64;
-
-const READ_SET: Readiness = Readiness::READABLE
-    .union(Readiness::HUP)
-    .union(Readiness::ERR)
-    .union(Readiness::RDBAND);
-const WRITE_SET: Readiness = Readiness::WRITABLE.union(Readiness::ERR).union(Readiness::WRBAND);
-
-async fn select_until(t: &Thread, count: i32, sets: [u64; 3], deadline: Option<u64>) -> Result<u64> {
-    let files = t.files();
-    let count = usize::try_from(count)
-        .map_err(|_| Errno::EINVAL)?
-        .min(files.size().next_multiple_of(WORD));
-    let words_in_set = count.div_ceil(WORD);
-    let mut given: [SmallVec<[u64; 16]>; 3] = Default::default();
-    for (set, &address) in given.iter_mut().zip(&sets) {
-        set.resize(words_in_set, 0);
-        if address != 0 {
-            for (index, word) in set.iter_mut().enumerate() {
-                let mut bytes = [0; 8];
-                get(t, address.wrapping_add(index as u64 * 8), &mut bytes).await?;
-                *word = u64::from_ne_bytes(bytes);
-            }
-        }
-    }
-    let asked = |set: &[u64], fd: usize| set[fd / WORD] >> (fd % WORD) & 1 != 0;
-    let mut watched = Watch::new();
-    let mut numbers: SmallVec<[usize; 4]> = SmallVec::new();
-    for fd in 0..count {
-        let mut wanted = Readiness::empty();
-        for (set, bits) in given.iter().zip([READ_SET, WRITE_SET, Readiness::PRI]) {
-            if asked(set, fd) {
-                wanted |= bits;
-            }
-        }
-        if !wanted.is_empty() {
-            let file = files.get_usable(fd as i32)?;
-            watched.push(Watched {
-                file: Some(file),
-                wanted,
-                ready: Readiness::empty(),
-            });
-            numbers.push(fd);
-        }
-    }
-    // Hang-ups and errors wake a select only through the sets that contain them.
-    let result = wait_for(t, &mut watched, deadline).await?;
-    let _ = result;
-    let mut found = 0;
-    let mut answer: [SmallVec<[u64; 16]>; 3] = Default::default();
-    for ((answer, given), bits) in answer.iter_mut().zip(&given).zip([READ_SET, WRITE_SET, Readiness::PRI]) {
-        answer.resize(words_in_set, 0);
-        for (&fd, watched) in numbers.iter().zip(&watched) {
-            if asked(given, fd) && watched.ready.intersects(bits) {
-                answer[fd / WORD] |= 1 << (fd % WORD);
-                found += 1;
-            }
-        }
-    }
-    for (answer, &address) in answer.iter().zip(&sets) {
-        if address != 0 {
-            for (index, word) in answer.iter().enumerate() {
-                put(t, address.wrapping_add(index as u64 * 8), &word.to_ne_bytes()).await?;
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// As [`at_once`], for sets of few words.
-fn select_at_once(t: &Thread, count: i32, sets: [u64; 3], deadline: Option<u64>) -> Option<u64> {
-    const FEW: usize = 16;
-    const READY: [Readiness; 3] = [READ_SET, WRITE_SET, Readiness::PRI];
-    let files = t.files();
-    let count = usize::try_from(count).ok()?.min(files.size().next_multiple_of(WORD));
-    let mut answer = [[0u64; 3]; FEW];
-    let answer = answer.get_mut(..count.div_ceil(WORD))?;
-    let address = |set: usize, word: usize| sets[set].wrapping_add(word as u64 * 8);
-    let mut found = 0;
-    for (word, answer) in answer.iter_mut().enumerate() {
-        let mut given = [0u64; 3];
-        for (set, given) in given.iter_mut().enumerate().filter(|(set, _)| sets[*set] != 0) {
-            [*given] = words_at_once(address(set, word))?;
-        }
-        let fds = (count - word * WORD).min(WORD);
-        let mut left = (given[0] | given[1] | given[2]) & u64::MAX >> (WORD - fds);
-        while left != 0 {
-            let bit = left & left.wrapping_neg();
-            left ^= bit;
-            let fd = word * WORD + bit.trailing_zeros() as usize;
-            let ready = files.get_usable(fd as i32).ok()?.file().readiness();
-            for set in 0..3 {
-                if given[set] & bit != 0 && ready.intersects(READY[set]) {
-                    answer[set] |= bit;
-                    found += 1;
-                }
-            }
-        }
-    }
-    if found == 0 && deadline.is_none_or(|deadline| rt::now() < deadline) {
-        return None;
-    }
-    for (word, answer) in answer.iter().enumerate() {
-        for (set, answer) in answer.iter().enumerate().filter(|(set, _)| sets[*set] != 0) {
-            copy_out(address(set, word), &answer.to_ne_bytes()).ok()?;
-        }
-    }
-    Some(found)
-}
-
-/// `select(2)`.
-pub async fn select(t: &Thread, count: i32, read: u64, write: u64, except: u64, timeout: u64) -> Result<u64> {
-    let sets = [read, write, except];
-    if let Some(deadline) = deadline_at_once(timeout, 1000)
-        && let Some(ready) = select_at_once(t, count, sets, deadline)
-    {
-        rest_at_once(timeout, deadline, 1000);
-        return Ok(ready);
-    }
-    Box::pin(select_or_wait(t, count, sets, timeout)).await
-}
-
-async fn select_or_wait(t: &Thread, count: i32, sets: [u64; 3], timeout: u64) -> Result<u64> {
-    let deadline = if timeout == 0 {
-        None
-    } else {
-        Some(from_parts(words(t, timeout).await?, 1000)?)
-    };
-    let result = masked(t, None, select_until(t, count, sets, deadline)).await;
-    put_rest(t, timeout, deadline, 1000).await;
-    result
-}
-
-/// `pselect6(2)`.
-pub async fn pselect6(
-    t: &Thread,
-    count: i32,
-    read: u64,
-    write: u64,
-    except: u64,
-    timeout: u64,
-    mask: u64,
-) -> Result<u64> {
-    let sets = [read, write, except];
-    Box::pin(pselect_or_wait(t, count, sets, timeout, mask)).await
-}
-
-/// [`pselect6`] where it need not wait.
-pub fn pselect6_at_once(
-    t: &Thread,
-    count: i32,
-    read: u64,
-    write: u64,
-    except: u64,
-    timeout: u64,
-    mask: u64,
-) -> Attempt<u64> {
-    pselect_at_once(t, count, [read, write, except], timeout, mask).ok_or(Stop::WouldBlock)
-}
-
-fn pselect_at_once(t: &Thread, count: i32, sets: [u64; 3], timeout: u64, mask: u64) -> Option<u64> {
-    if mask != 0 {
-        let [address, size] = words_at_once(mask)?;
-        if address != 0 {
-            words_at_once::<1>(address).filter(|_| size == 8)?;
-        }
-    }
-    let deadline = deadline_at_once(timeout, 1)?;
-    let ready = select_at_once(t, count, sets, deadline)?;
-    rest_at_once(timeout, deadline, 1);
-    Some(ready)
-}
-
-async fn pselect_or_wait(t: &Thread, count: i32, sets: [u64; 3], timeout: u64, mask: u64) -> Result<u64> {
-    let deadline = if timeout == 0 {
-        None
-    } else {
-        Some(from_parts(words(t, timeout).await?, 1)?)
-    };
-    let mask = if mask == 0 {
-        None
-    } else {
-        let [address, size] = words(t, mask).await?;
-        signal_mask(t, address, size).await?
-    };
-    let result = masked(t, mask, select_until(t, count, sets, deadline)).await;
     put_rest(t, timeout, deadline, 1).await;
     result
 }
