@@ -34,7 +34,7 @@ const CRASHES: [Crash; 4] = [
             "core::panicking::panic_fmt",
             "kernel::crash::panic",
             "kernel::fs::procfs::global::sysrq",
-            "<kernel::fs::procfs::Text as kernel::fs::file::File>::write",
+            "kernel::fs::open_file::OpenFile::",
             "kernel::syscall::fs::transfer::write_at_once",
             "<kernel::task::current::Scope<F> as core::future::future::Future>::poll",
             "executor::cell::Of<F>::poll",
@@ -50,7 +50,7 @@ const CRASHES: [Crash; 4] = [
         what: "kernel panic at kernel/src/crash.rs:",
         names: &[
             "kernel::crash::panic",
-            "<kernel::fs::procfs::Text as kernel::fs::file::File>::write",
+            "kernel::fs::open_file::OpenFile::",
             "executor::cell::Of<F>::poll",
             "kernel::rt::run",
         ],
@@ -63,7 +63,7 @@ const CRASHES: [Crash; 4] = [
         names: &[
             "kernel::crash::null_pointer",
             "kernel::fs::procfs::global::crash",
-            "<kernel::fs::procfs::Text as kernel::fs::file::File>::write",
+            "kernel::fs::open_file::OpenFile::",
             "kernel::rt::run",
         ],
     },
