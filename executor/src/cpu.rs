@@ -104,8 +104,9 @@ pub struct RunningUser {
     pub granted_until: OwnedU64,
     /// 1 if it was woken while it runs: it is ready, and its poller queues it.
     pub woken: OwnedU32,
-    /// 1 once the gate has let it through in this poll: it may run on this CPU.
-    pub admitted: OwnedU32,
+    /// 1 once the gate has let it through in this poll and nothing has come up since but what the ready word says. Whatever on
+    /// this CPU may close the gate, or change until when the timer lets it stay open, makes it 0 ([`PerCpu::stir`]).
+    pub calm: OwnedU32,
     /// 1 if it has less than a whole share, as the gate found last.
     pub low: OwnedU32,
     /// Nanoseconds of user mode here before this poll.
@@ -229,7 +230,7 @@ impl<P: Platform> PerCpu<P> {
                     slice_end: OwnedU64::new(0),
                     granted_until: OwnedU64::new(0),
                     woken: OwnedU32::new(0),
-                    admitted: OwnedU32::new(0),
+                    calm: OwnedU32::new(0),
                     low: OwnedU32::new(0),
                     user_before: OwnedU64::new(0),
                 },
@@ -264,6 +265,13 @@ impl<P: Platform> PerCpu<P> {
     #[inline]
     pub fn wake_driver(&self, driver: u32) {
         self.woken_drivers.set(self.woken_drivers.get() | 1 << driver);
+        self.stir();
+    }
+
+    /// Has the gate look at everything the next time.
+    #[inline]
+    pub fn stir(&self) {
+        self.running.calm.set(0);
     }
 
     /// The list of a class that has one.

@@ -124,12 +124,13 @@ impl<P: Platform> Executor<P> {
         }
         let fifo = me
             .filter(|(number, _)| *number == home)
-            .and_then(|(_, cpu)| cpu.fifo(options.class));
+            .and_then(|(_, cpu)| Some((cpu, cpu.fifo(options.class)?)));
         task.state().init(fifo.is_none(), handle);
         match fifo {
-            Some(fifo) => {
+            Some((cpu, fifo)) => {
                 task.set_queued(true);
                 fifo.push(&self.slab, task);
+                cpu.stir();
             }
             None => self.send_home(task, home),
         }
@@ -268,6 +269,7 @@ impl<P: Platform> Executor<P> {
                     task.set_queued(true);
                     P::checkpoint();
                     fifo.push(&self.slab, task);
+                    cpu.stir();
                 }
             }
             None => {
@@ -290,6 +292,7 @@ impl<P: Platform> Executor<P> {
             // Its poller queues it.
             self.note_wake(task);
             cpu.running.woken.set(1);
+            cpu.stir();
         } else {
             self.link(task);
         }

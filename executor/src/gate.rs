@@ -77,16 +77,21 @@ impl<P: Platform> Executor<P> {
     /// that returns at once. A new mask of CPUs or share comes with [`POKE`], an abort and every wake from elsewhere with [`INBOX`].
     #[inline]
     fn is_calm(cpu: &PerCpu<P>) -> bool {
-        let running = &cpu.running;
-        running.admitted.get() != 0
-            && running.woken.get() == 0
+        let calm = cpu.running.calm.get() != 0;
+        debug_assert!(
+            !calm || Self::is_free_of_others(cpu),
+            "something has come up and not stirred"
+        );
+        calm
+    }
+
+    /// Whether the CPU's own state has nothing for the gate to look at.
+    fn is_free_of_others(cpu: &PerCpu<P>) -> bool {
+        cpu.running.woken.get() == 0
             && cpu.woken_drivers.get() == 0
             && cpu.summoned.get() == 0
             && cpu.fifos[0].is_empty()
             && cpu.fifos[1].is_empty()
-            // It is alone, and stands in the load so.
-            && cpu.runnable.load(Relaxed) == 1
-            && cpu.active.get() == 1
             && cpu.armed.get() <= cpu.next_event.get()
     }
 
@@ -131,7 +136,9 @@ impl<P: Platform> Executor<P> {
                 continue;
             }
             cpu.note_load(now);
-            cpu.running.admitted.set(1);
+            // Alone, it stands in the load so. Another comes through the inbox.
+            let alone = cpu.runnable.load(Relaxed) == 1 && cpu.active.get() == 1;
+            cpu.running.calm.set((alone && Self::is_free_of_others(cpu)).into());
             cpu.running.low.set((task.weight.get() < WEIGHT_ONE).into());
             Self::enter(cpu, now);
             return Ok(now);

@@ -222,6 +222,7 @@ impl<P: Platform> Executor<P> {
             if self.leaving.load(Acquire) != 0 {
                 // This may be within a poll: the turn answers.
                 cpu.summoned.set(1);
+                cpu.stir();
             }
             self.poke_idle(me, cpu);
         }
@@ -262,6 +263,7 @@ impl<P: Platform> Executor<P> {
             Unlinked::Queue if !task.is_queued() => {
                 task.set_queued(true);
                 fifo.push(&self.slab, task);
+                cpu.stir();
             }
             Unlinked::Ended if !task.is_queued() => self.release(cpu, task),
             _ => {}
@@ -273,6 +275,7 @@ impl<P: Platform> Executor<P> {
         if cpu.current.get() == task.slot {
             // Woken while it runs: it must not be taken by a thief, and is counted already.
             cpu.running.woken.set(1);
+            cpu.stir();
             cpu.runnable.fetch_sub(1, Relaxed);
         } else if task.affinity.get() >> me & 1 == 1 || !self.forward(me, cpu, task) {
             let running = cpu.running_time(now);
@@ -317,7 +320,7 @@ impl<P: Platform> Executor<P> {
         running.base.set(task.vruntime.get());
         running.since.set(now);
         running.woken.set(0);
-        running.admitted.set(0);
+        running.calm.set(0);
         self.poll_user(me, cpu, task);
         running.since.set(NEVER);
         cpu.passed_polls.set(0);

@@ -236,6 +236,7 @@ impl<P: Platform> Sleep<P> {
         (self.number, self.entry, self.cpu) = (number, entry.number, me);
         if first {
             cpu.next_event.set(self.deadline);
+            cpu.stir();
             if self.deadline < cpu.armed.get() {
                 executor.arm(cpu, self.deadline);
             }
