@@ -69,8 +69,16 @@ impl Stopwatch {
     /// The sum at the moment that `clock` gives. It is asked after the watch has been looked at: a time read before might
     /// lie before a start.
     pub fn elapsed(&self, clock: impl FnOnce() -> u64) -> u64 {
-        let word = self.0.load(Ordering::Acquire);
-        time_at(word, if word & RUNS == 0 { 0 } else { clock() })
+        let [time] = Self::elapsed_of([self], clock);
+        time
+    }
+
+    /// The sums of several watches at one and the same moment, which `clock` gives. As [`Stopwatch::elapsed`].
+    pub fn elapsed_of<const N: usize>(watches: [&Self; N], clock: impl FnOnce() -> u64) -> [u64; N] {
+        let words = watches.map(|watch| watch.0.load(Ordering::Acquire));
+        let runs = words.iter().any(|word| word & RUNS != 0);
+        let now = if runs { clock() } else { 0 };
+        words.map(|word| time_at(word, now))
     }
 }
 

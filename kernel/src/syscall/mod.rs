@@ -35,7 +35,7 @@ use crate::{
     mm::{fallible, heap},
     task::{
         Restart, Thread,
-        fp::{Away, OnCpu, count_time},
+        fp::{Away, OnCpu, away_unloaded},
         futex::Scope,
         oom,
         run::finish_call,
@@ -117,8 +117,10 @@ pub(crate) async fn handle(
             return None;
         }
         let made = Box::pin(context::dispatch(thread, call, context));
-        let (result, address_space) = count_time(thread, on_cpu, made).await;
-        on_cpu.address_space_changed |= address_space == context::AddressSpaceIs::New;
+        let (result, address_space) = away_unloaded(thread, made).await;
+        if address_space == context::AddressSpaceIs::New {
+            on_cpu.mm = thread.mm();
+        }
         return match result {
             context::Made::Returned(result) => finish_call(context, result),
             context::Made::Registers => None,

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     cpu,
     mm::{frame, heap},
-    tally,
+    rt, tally,
 };
 
 const NOBODY: Pid = 0;
@@ -89,8 +89,11 @@ impl<F: Future> Future for Scope<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         debug_assert_eq!(*this.life, Life::Runs, "polled after its end");
-        let current = &CURRENT[PerCpu::cpu_id() as usize];
+        let cpu = PerCpu::cpu_id();
+        let current = &CURRENT[cpu as usize];
         current.store(this.thread.tid(), Ordering::Relaxed);
+        this.thread.last_cpu.store(cpu, Ordering::Relaxed);
+        this.thread.cpu_time.start(rt::now());
         show(this.thread);
         tally::book_to_nobody();
         // Who has to end may use the reserve: what it still does gives memory back.
@@ -100,6 +103,7 @@ impl<F: Future> Future for Scope<F> {
         heap::end_poll();
         frame::entitle(false);
         this.thread.account.book();
+        this.thread.cpu_time.stop(rt::now());
         current.store(NOBODY, Ordering::Relaxed);
         if result.is_ready() {
             *this.life = Life::Over;

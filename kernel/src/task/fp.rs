@@ -12,6 +12,8 @@ use core::{
     task::{Context, Poll},
 };
 
+use alloc::sync::Arc;
+
 use bitflags::bitflags;
 use hal::{
     MAX_CPUS,
@@ -21,23 +23,21 @@ use hal::{
 use pin_project_lite::pin_project;
 
 use super::thread::Thread;
-use crate::rt;
+use crate::mm::AddressSpace;
 
 /// The stamp of the values that each CPU holds. Written by its own CPU only.
 static OWNERS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 /// How many stamps each CPU has made.
 static STAMPS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
-/// A thread's view of the CPU: its FP/SIMD values, and since when it has used system time.
+/// A thread's view of the CPU: its FP/SIMD values, and what it translates by.
 pub(crate) struct OnCpu {
     /// The stamp of this thread's last load; 0 where its saved copy is newer than any CPU.
     stamp: u64,
     /// Whether the CPU's registers are newer than the saved copy.
     live: bool,
-    /// When the current stretch of system time began.
-    pub since: u64,
-    /// Whether execve has exchanged the address space.
-    pub address_space_changed: bool,
+    /// The thread's address space; execve exchanges it.
+    pub mm: Arc<AddressSpace>,
     /// What the end of a call has to see to; nearly always nothing.
     pub after_call: AfterCall,
 }
@@ -55,21 +55,33 @@ bitflags! {
 
 impl OnCpu {
     /// For a thread whose values are in its context.
-    pub fn new() -> Self {
+    pub fn new(thread: &Thread) -> Self {
         Self {
             stamp: 0,
             live: false,
-            since: rt::now(),
-            address_space_changed: false,
+            mm: thread.mm(),
             after_call: AfterCall::empty(),
         }
     }
 
     /// Makes the CPU hold the thread's values. Interrupts are masked, and user mode comes next.
+    #[inline]
     pub fn load(&mut self, context: &UserContext) {
+        // Who has live ones is the one who is polled.
+        if !self.live {
+            self.load_anew(context);
+        }
+        debug_assert_eq!(
+            OWNERS[PerCpu::cpu_id() as usize].load(Ordering::Relaxed),
+            self.stamp,
+            "live FP/SIMD values were left on another CPU"
+        );
+    }
+
+    #[inline(never)]
+    fn load_anew(&mut self, context: &UserContext) {
         let cpu = PerCpu::cpu_id() as usize;
         if self.stamp == 0 || OWNERS[cpu].load(Ordering::Relaxed) != self.stamp {
-            debug_assert!(!self.live, "live FP/SIMD values were left on another CPU");
             context.fp().restore();
             let count = STAMPS[cpu].load(Ordering::Relaxed) + 1;
             STAMPS[cpu].store(count, Ordering::Relaxed);
@@ -91,24 +103,10 @@ impl OnCpu {
         self.stamp = 0;
         self.live = false;
     }
-
-    fn pause(&mut self, thread: &Thread) {
-        let now = rt::now();
-        self.count_system(thread, now);
-        self.since = now;
-    }
-
-    /// Counts the stretch of system time that has ended at `now`. By the thread itself, who alone writes the sum.
-    #[inline]
-    pub fn count_system(&self, thread: &Thread, now: u64) {
-        let sum = thread.system_ns.load(Ordering::Relaxed) + now.saturating_sub(self.since);
-        thread.system_ns.store(sum, Ordering::Relaxed);
-    }
 }
 
 pin_project! {
-    /// Awaits a future on a thread's behalf: whenever a poll ends without a result, the thread's FP/SIMD values are saved
-    /// and its system time is counted.
+    /// Awaits a future on a thread's behalf: whenever a poll ends without a result, the thread's FP/SIMD values are saved.
     #[must_use = "futures do nothing unless awaited"]
     pub(crate) struct Away<'a, F> {
         thread: &'a Thread,
@@ -138,40 +136,33 @@ impl<F: Future> Future for Away<'_, F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         if core::mem::take(this.away) {
-            come_back(this.thread, this.on_cpu);
+            // Attempts copy from and to the CPU's active address space, and this may be another CPU.
+            this.on_cpu.mm.activate();
             this.thread.blocked.store(false, Ordering::Relaxed);
         }
         let result = this.future.poll(cx);
         if result.is_pending() {
             *this.away = true;
             this.on_cpu.save(this.context);
-            this.on_cpu.pause(this.thread);
             this.thread.blocked.store(true, Ordering::Relaxed);
         }
         result
     }
 }
 
-/// What a thread's poll begins with after a wait, perhaps on another CPU: attempts copy from and to the CPU's active address
-/// space, so it has to be the thread's again.
-fn come_back(thread: &Thread, on_cpu: &mut OnCpu) {
-    thread.mm().activate();
-    on_cpu.since = rt::now();
-}
-
-/// A future for the calls that change the context: their thread's values must be saved before. Counts system time.
-pub(crate) async fn count_time<F: Future>(thread: &Thread, on_cpu: &mut OnCpu, future: F) -> F::Output {
+/// As [`Away`], for the calls that change the context: the thread's values must have been saved before. They may exchange
+/// the address space.
+pub(crate) async fn away_unloaded<F: Future>(thread: &Thread, future: F) -> F::Output {
     let mut future = core::pin::pin!(future);
     let mut away = false;
     core::future::poll_fn(|cx| {
         if core::mem::take(&mut away) {
-            come_back(thread, on_cpu);
+            thread.mm().activate();
             thread.blocked.store(false, Ordering::Relaxed);
         }
         let result = future.as_mut().poll(cx);
         if result.is_pending() {
             away = true;
-            on_cpu.pause(thread);
             thread.blocked.store(true, Ordering::Relaxed);
         }
         result

@@ -17,8 +17,8 @@ use core::{
 
 use executor::{Class, SpawnOptions};
 use hal::{
-    arch::{Cpu, PerCpu, UserContext},
-    traits::{CpuOps, PerCpuOps},
+    arch::{Cpu, UserContext},
+    traits::CpuOps,
     trap::Trap,
 };
 
@@ -30,9 +30,7 @@ use super::{
 };
 use crate::{
     errno::{Errno, Result},
-    irq,
-    mm::AddressSpace,
-    rt,
+    irq, rt,
     syscall::{self, Begun},
     trace,
 };
@@ -66,7 +64,7 @@ pub(super) fn run(
     set_child_tid: u64,
 ) -> impl Future<Output = ()> + Send + 'static {
     async move {
-        let mut on_cpu = OnCpu::new();
+        let mut on_cpu = OnCpu::new(&thread);
         poll_fn(|cx| {
             thread.store_waker(cx.waker());
             // Before the first instruction, which may come before whoever spawned the task has noted what it is.
@@ -80,10 +78,7 @@ pub(super) fn run(
         .await;
         if set_child_tid != 0 {
             // As on Linux, an address that cannot be written is the program's own business.
-            let _ = thread
-                .mm()
-                .write_bytes(set_child_tid, &thread.tid().to_ne_bytes())
-                .await;
+            let _ = on_cpu.mm.write_bytes(set_child_tid, &thread.tid().to_ne_bytes()).await;
         }
         live(&thread, &mut context, &mut on_cpu).await;
         exit::end(&thread).await;
@@ -92,7 +87,6 @@ pub(super) fn run(
 
 /// Turns until the thread has to end.
 async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCpu) {
-    let mut mm = thread.mm();
     // The restart code of a call that a signal interrupted, until a handler or the return to user mode settles it.
     let mut interrupted = None;
     loop {
@@ -109,9 +103,9 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
         }
         // Looked at once, here: what follows exists twice, so that the one without a trace knows nothing of it.
         let trap = if trace::is_on() {
-            visit_user_traced(thread, &mm, context, on_cpu, &mut interrupted)
+            visit_user_traced(thread, context, on_cpu, &mut interrupted)
         } else {
-            visit_user::<false>(thread, &mm, context, on_cpu, &mut interrupted)
+            visit_user::<false>(thread, context, on_cpu, &mut interrupted)
         };
         let Some(trap) = trap else {
             Away::new(thread, context, on_cpu, rt::yield_now()).await;
@@ -121,13 +115,7 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
             Trap::Syscall => {
                 interrupted = match syscall::begin(thread, context) {
                     Begun::Made(result) => finish_call(context, result),
-                    Begun::Waits { call, admitted } => {
-                        let interrupted = syscall::handle(thread, call, admitted, context, on_cpu).await;
-                        if core::mem::take(&mut on_cpu.address_space_changed) {
-                            mm = thread.mm();
-                        }
-                        interrupted
-                    }
+                    Begun::Waits { call, admitted } => syscall::handle(thread, call, admitted, context, on_cpu).await,
                 };
                 if interrupted.is_some() {
                     on_cpu.after_call |= AfterCall::INTERRUPTED;
@@ -136,6 +124,7 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
             // Dispatched on the way out.
             Trap::Interrupt(_) => {}
             Trap::PageFault { address, access } => {
+                let mm = on_cpu.mm.clone();
                 Away::new(thread, context, on_cpu, fault::page_fault(thread, &mm, address, access)).await;
             }
             Trap::Exception { kind, address } => fault::exception(thread, kind, address),
@@ -147,19 +136,17 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
 #[inline(never)]
 fn visit_user_traced(
     thread: &Thread,
-    mm: &Arc<AddressSpace>,
     context: &mut UserContext,
     on_cpu: &mut OnCpu,
     interrupted: &mut Option<Errno>,
 ) -> Option<Trap> {
-    visit_user::<true>(thread, mm, context, on_cpu, interrupted)
+    visit_user::<true>(thread, context, on_cpu, interrupted)
 }
 
 /// Goes to user mode until the next trap. `None` if something else has to come first: attention, or another task.
 #[inline]
 fn visit_user<const TRACED: bool>(
     thread: &Thread,
-    mm: &Arc<AddressSpace>,
     context: &mut UserContext,
     on_cpu: &mut OnCpu,
     interrupted: &mut Option<Errno>,
@@ -167,7 +154,7 @@ fn visit_user<const TRACED: bool>(
     let interrupts = Cpu::mask_interrupts();
     // It may wake whoever waits for this CPU to forget a translation, on this very CPU, so it comes before the gate: once that
     // is open only an interrupt brings the CPU back. A shootdown from here on is an interrupt.
-    mm.activate();
+    on_cpu.mm.activate();
     let entered = if thread.attention() == 0 {
         rt::executor().try_enter_user().ok()
     } else {
@@ -181,7 +168,6 @@ fn visit_user<const TRACED: bool>(
     if let Some(errno) = interrupted.take() {
         deliver::repeat(context, errno);
     }
-    thread.last_cpu.store(PerCpu::cpu_id(), Ordering::Relaxed);
     on_cpu.load(context);
     thread.user_time.begin(entered);
     if TRACED {
@@ -196,12 +182,10 @@ fn visit_user<const TRACED: bool>(
             on_cpu.after_call |= AfterCall::TRACED;
         }
     }
-    on_cpu.count_system(thread, entered);
     thread.user_time.end(left);
-    on_cpu.since = left;
     if let Trap::Interrupt(token) = trap {
         // A shootdown's, maybe. Other traps pass here again, or where the CPU goes idle, before long.
-        mm.checkpoint_active();
+        on_cpu.mm.checkpoint_active();
         irq::dispatch(token);
     }
     Cpu::restore_interrupts(interrupts);

@@ -139,7 +139,8 @@ pub struct Thread {
     /// The head of the robust futex list.
     pub(crate) robust_list: AtomicU64,
     pub(super) user_time: Stopwatch,
-    pub(super) system_ns: AtomicU64,
+    /// Runs while the thread is polled, in user mode and out of it.
+    pub(super) cpu_time: Stopwatch,
     pub(crate) affinity: AtomicU64,
     pub(crate) nice: AtomicI32,
     pub(crate) policy: AtomicI32,
@@ -184,7 +185,7 @@ impl Thread {
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             user_time: Stopwatch::new(),
-            system_ns: AtomicU64::new(0),
+            cpu_time: Stopwatch::new(),
             affinity: AtomicU64::new(!0),
             nice: AtomicI32::new(0),
             policy: AtomicI32::new(0),
@@ -368,7 +369,8 @@ impl Thread {
 
     /// User and system time used, in nanoseconds.
     pub fn times(&self) -> (u64, u64) {
-        (self.user_time.elapsed(rt::now), self.system_ns.load(Ordering::Relaxed))
+        let [user, all] = Stopwatch::elapsed_of([&self.user_time, &self.cpu_time], rt::now);
+        (user, all.saturating_sub(user))
     }
 }
 

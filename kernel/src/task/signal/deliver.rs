@@ -326,7 +326,8 @@ mod tests {
             deadline: u64::MAX,
             remaining: 0,
         });
-        (thread, context, OnCpu::new())
+        let on_cpu = OnCpu::new(&thread);
+        (thread, context, on_cpu)
     }
 
     fn deliver_now(
