@@ -116,6 +116,8 @@ impl<R: RawMutex> Generations<R> {
         while !self.have_passed(generation) {
             let mut wait = core::pin::pin!(self.waiting.wait_with(generation));
             wait.as_mut().enable();
+            // Registered first, looked second, as `wake` does the other way round.
+            fence(SeqCst);
             if !self.have_passed(generation) {
                 wait.await;
             }
@@ -145,8 +147,11 @@ impl<R: RawMutex> Generations<R> {
     }
 
     fn wake(&self) {
-        // Of several that pass at once the last sees all of them.
+        // Of several that pass at once the last sees all of them, and who registers before.
         fence(SeqCst);
+        if !self.waiting.has_waiters() {
+            return;
+        }
         let reached = self.reached();
         self.waiting
             .wake_matching(usize::MAX, |generation| *generation <= reached);

@@ -4,7 +4,7 @@
 
 use core::{
     future::Future,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll, Waker},
 };
 
@@ -14,7 +14,7 @@ use super::{
     list::{List, Node, Progress},
     wakers::{AT_ONCE, Wakers},
 };
-use crate::prim::{Lock, const_fn};
+use crate::prim::{AtomicU32, Lock, Ordering::Relaxed, const_fn};
 
 /// Waiters in order of arrival, each with a key (`()` if there is nothing to choose by).
 ///
@@ -22,13 +22,15 @@ use crate::prim::{Lock, const_fn};
 /// caller's own lock or atomic, and the pattern is: register ([`Wait::enable`]), look, await; or [`WaitQueue::wait_until`].
 pub struct WaitQueue<R, K = ()> {
     list: Lock<R, List<K>>,
+    /// 1 while somebody waits; written under the lock. See [`WaitQueue::has_waiters`].
+    waited_for: AtomicU32,
 }
 
 impl<R: RawMutex, K: Clone + PartialEq> WaitQueue<R, K> {
     const_fn! {
         /// An empty queue.
         pub fn new() -> Self {
-            Self { list: Lock::new(List::new()) }
+            Self { list: Lock::new(List::new()), waited_for: AtomicU32::new(0) }
         }
     }
 
@@ -45,7 +47,42 @@ impl<R: RawMutex, K: Clone + PartialEq> WaitQueue<R, K> {
     /// Wakes the longest waiters whose key matches, at most `limit`; how many. `matches` runs under the queue's lock, may
     /// be asked about the same waiter more than once, and does not use the queue.
     pub fn wake_matching(&self, limit: usize, matches: impl FnMut(&K) -> bool) -> usize {
-        self.wake_up_to(limit, Progress::Given, matches)
+        match limit {
+            1 => self.wake_first(matches),
+            _ => self.wake_up_to(limit, Progress::Given, matches),
+        }
+    }
+
+    /// Whether anybody waits, by a look without the lock: for who would wake somebody, and mostly finds nobody.
+    ///
+    /// It sees who has registered before, in the sense of the memory model: those whom the caller's own order with waiters
+    /// shows to have looked before what was waited for came true. If waiters look under a lock under which it was made true, that
+    /// is all of them; with atomics it takes a fence between registering and looking, and one before this.
+    #[inline]
+    pub fn has_waiters(&self) -> bool {
+        self.waited_for.load(Relaxed) != 0
+    }
+
+    /// All that is done to the list.
+    #[inline]
+    fn with_list<T>(&self, f: impl FnOnce(&mut List<K>) -> T) -> T {
+        self.list.with(|list| {
+            let result = f(list);
+            self.waited_for.store((!list.is_empty()).into(), Relaxed);
+            result
+        })
+    }
+
+    fn wake_first(&self, mut matches: impl FnMut(&K) -> bool) -> usize {
+        match self.with_list(|list| list.give(Progress::Given, |key, _| Some(matches(key)))) {
+            None => 0,
+            Some(waker) => {
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                1
+            }
+        }
     }
 
     fn wake_up_to(&self, limit: usize, how: Progress, mut matches: impl FnMut(&K) -> bool) -> usize {
@@ -54,7 +91,7 @@ impl<R: RawMutex, K: Clone + PartialEq> WaitQueue<R, K> {
         let mut before = None;
         loop {
             let mut wakers = Wakers::new();
-            let more = self.list.with(|list| {
+            let more = self.with_list(|list| {
                 let before = *before.get_or_insert(list.tickets());
                 wakers.fill(limit - woken, || {
                     list.give(how, |key, ticket| (ticket < before).then(|| matches(key)))
@@ -80,7 +117,7 @@ impl<R: RawMutex, K: Clone + PartialEq> WaitQueue<R, K> {
     ) -> Option<(usize, usize)> {
         let mut wakers = Wakers::new();
         let mut moved = 0;
-        let more = self.list.with(|list| {
+        let more = self.with_list(|list| {
             check().then(|| {
                 let more = wakers.fill(wake, || list.give(Progress::Given, |key, _| Some(key == from)));
                 // Who is still to be woken stays.
@@ -95,7 +132,7 @@ impl<R: RawMutex, K: Clone + PartialEq> WaitQueue<R, K> {
             woken += self.wake_matching(wake - woken, |key| key == from);
         }
         if wake > AT_ONCE {
-            moved = self.list.with(|list| list.rekey(limit, from, to));
+            moved = self.with_list(|list| list.rekey(limit, from, to));
         }
         Some((woken, moved))
     }
@@ -121,20 +158,64 @@ impl<R: RawMutex> WaitQueue<R> {
         self.wait_with(())
     }
 
-    /// Waits until `attempt` gives a value. `attempt` is made at once; then, each time, after registering.
+    /// Waits until `attempt` gives a value. `attempt` is made at once and after each wake; where it gives none, once more after
+    /// registering.
     ///
     /// Cancelling passes a wake on that was given and not used; so does an attempt that succeeds without its wake.
-    pub async fn wait_until<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> T {
-        if let Some(value) = attempt() {
-            return value;
+    pub const fn wait_until<T, F: FnMut() -> Option<T>>(&self, attempt: F) -> WaitUntil<'_, R, F> {
+        WaitUntil {
+            wait: self.wait(),
+            attempt,
+            attempted: false,
         }
-        loop {
-            let mut wait = pin!(self.wait());
-            wait.as_mut().enable();
-            if let Some(value) = attempt() {
-                return value;
+    }
+
+    /// As [`WaitQueue::wait_until`], for who has just attempted it: the first attempt is the one after registering.
+    pub const fn wait_again_until<T, F: FnMut() -> Option<T>>(&self, attempt: F) -> WaitUntil<'_, R, F> {
+        WaitUntil {
+            wait: self.wait(),
+            attempt,
+            attempted: true,
+        }
+    }
+}
+
+/// See [`WaitQueue::wait_until`].
+#[must_use = "a future does nothing unless awaited"]
+pub struct WaitUntil<'a, R: RawMutex, F> {
+    wait: Wait<'a, R>,
+    attempt: F,
+    /// Whether an attempt has failed since the last wake.
+    attempted: bool,
+}
+
+impl<T, R: RawMutex, F: FnMut() -> Option<T>> Future for WaitUntil<'_, R, F> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        // SAFETY: nothing is moved out of the pinned value; of its fields only `wait` is pinned.
+        let this = unsafe { self.get_unchecked_mut() };
+        // SAFETY: pinned with the whole.
+        let mut wait = unsafe { Pin::new_unchecked(&mut this.wait) };
+        if wait.started {
+            if wait.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
             }
-            wait.await;
+            this.attempted = false;
+        }
+        if !core::mem::replace(&mut this.attempted, true)
+            && let Some(value) = (this.attempt)()
+        {
+            return Poll::Ready(value);
+        }
+        // Whatever comes true from here on wakes this task, so nothing is missed.
+        let _registered = wait.as_mut().poll(context);
+        match (this.attempt)() {
+            Some(value) => {
+                wait.cancel();
+                Poll::Ready(value)
+            }
+            None => Poll::Pending,
         }
     }
 }
@@ -160,7 +241,7 @@ pub struct Wait<'a, R: RawMutex, K: Clone + PartialEq = ()> {
 impl<R: RawMutex, K: Clone + PartialEq> Wait<'_, R, K> {
     /// Registers, if that was not done: from here on no wake is missed. True if a wake has come already.
     pub fn enable(self: Pin<&mut Self>) -> bool {
-        self.look(None)
+        self.look(None, false)
     }
 
     /// Takes the wait back: leaves the queue as dropping does, keeps the future for another time.
@@ -169,25 +250,29 @@ impl<R: RawMutex, K: Clone + PartialEq> Wait<'_, R, K> {
         unsafe { self.get_unchecked_mut() }.leave();
     }
 
-    /// Registers or looks; true if a wake has come.
-    fn look(self: Pin<&mut Self>, waker: Option<&Waker>) -> bool {
+    /// Registers or looks; true if a wake has come, which is then `taken` out of the queue or stays for the next look.
+    fn look(self: Pin<&mut Self>, waker: Option<&Waker>, taken: bool) -> bool {
         // SAFETY: nothing is moved out of the pinned value; the node is pinned with it.
         let this = unsafe { self.get_unchecked_mut() };
         // SAFETY: as above.
         let node = unsafe { Pin::new_unchecked(&this.node) };
         let first = !core::mem::replace(&mut this.started, true);
-        let (given, old) = this.queue.list.with(|list| {
+        let (given, old) = this.queue.with_list(|list| {
             if first {
                 // SAFETY: a node is used with its own queue's list only, and `leave` takes it out before it is dropped.
                 unsafe { list.push_back(node, waker.cloned()) };
                 return (false, None);
             }
             match list.progress(node) {
+                Progress::Given | Progress::GivenToAll if taken => (true, list.remove(node).1),
                 Progress::Given | Progress::GivenToAll => (true, None),
                 _ => (false, waker.and_then(|waker| list.set_waker(node, waker))),
             }
         });
         drop(old);
+        if given && taken {
+            this.started = false;
+        }
         given
     }
 
@@ -197,7 +282,7 @@ impl<R: RawMutex, K: Clone + PartialEq> Wait<'_, R, K> {
         }
         // SAFETY: the node was pinned when it was started, and the future is not moved before it is dropped.
         let node = unsafe { Pin::new_unchecked(&self.node) };
-        let (progress, waker) = self.queue.list.with(|list| list.remove(node));
+        let (progress, waker) = self.queue.with_list(|list| list.remove(node));
         drop(waker);
         if progress == Progress::Given {
             let key = self.node.key();
@@ -209,17 +294,12 @@ impl<R: RawMutex, K: Clone + PartialEq> Wait<'_, R, K> {
 impl<R: RawMutex, K: Clone + PartialEq> Future for Wait<'_, R, K> {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if !self.as_mut().look(Some(context.waker())) {
-            return Poll::Pending;
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.look(Some(context.waker()), true) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
-        // SAFETY: nothing is moved out of the pinned value.
-        let this = unsafe { self.get_unchecked_mut() };
-        this.started = false;
-        // SAFETY: pinned with the future.
-        let node = unsafe { Pin::new_unchecked(&this.node) };
-        drop(this.queue.list.with(|list| list.remove(node)));
-        Poll::Ready(())
     }
 }
 

@@ -59,6 +59,20 @@ impl State {
     }
 }
 
+// Waiters look at the state under its lock, under which it was changed before: who has looked in vain is seen.
+
+fn wake_one(queue: &WaitQueue) {
+    if queue.has_waiters() {
+        queue.wake_one();
+    }
+}
+
+fn wake_all(queue: &WaitQueue) {
+    if queue.has_waiters() {
+        queue.wake_all();
+    }
+}
+
 /// See the module.
 pub struct Pipe {
     state: SpinLock<State>,
@@ -206,11 +220,11 @@ impl Pipe {
         let has_room = state.room() >= PIPE_BUF;
         drop(state);
         if more {
-            self.readable.wake_one();
+            wake_one(&self.readable);
         }
         if has_room && !had_room {
-            self.writable.wake_one();
-            self.pollers.wake_all();
+            wake_one(&self.writable);
+            wake_all(&self.pollers);
         }
         Ok(result?)
     }
@@ -243,11 +257,11 @@ impl Pipe {
         let has_room = state.room() >= PIPE_BUF;
         drop(state);
         if became_readable {
-            self.readable.wake_one();
-            self.pollers.wake_all();
+            wake_one(&self.readable);
+            wake_all(&self.pollers);
         }
         if has_room {
-            self.writable.wake_one();
+            wake_one(&self.writable);
         }
         result?;
         if !source.is_complete() && full {

@@ -4,7 +4,6 @@
 //! times out. A transfer that has moved bytes returns them rather than wait, fail or be interrupted.
 
 use alloc::sync::Arc;
-use core::pin::pin;
 
 use hal::PAGE_SIZE;
 use linux_raw_sys::general as linux;
@@ -17,7 +16,6 @@ use crate::{
         file::{Attempt, Direction, WriteAt},
     },
     rt,
-    sync::WaitQueue,
     task::{Thread, signal},
 };
 
@@ -40,15 +38,24 @@ async fn complete<S>(
     mut attempt: impl FnMut(&mut S) -> Attempt<()>,
     moved: impl Fn(&S) -> (usize, Next),
 ) -> Result<u64> {
-    let mut armed = false;
+    let queue = file.file().wait_queue(direction);
+    // A read that has something returns it.
+    let returns = |state: &S| direction == Direction::Read && moved(state).0 > 0;
+    let mut waits = false;
     let mut windows = 0;
     loop {
-        let queue = file.file().wait_queue(direction);
-        let mut wait = pin!(queue.map(WaitQueue::wait));
-        if armed && let Some(wait) = wait.as_mut().as_pin_mut() {
-            wait.enable();
-        }
-        let result = attempt(state);
+        let result = match queue.filter(|_| waits) {
+            None => attempt(state),
+            Some(queue) => {
+                let wait = queue.wait_again_until(|| match attempt(state) {
+                    Err(Stop::WouldBlock) if !returns(state) => None,
+                    result => Some(result),
+                });
+                let made = t.interruptible(wait).await;
+                made.unwrap_or_else(|interrupted| Err(Stop::Errno(interrupted.into())))
+            }
+        };
+        waits = false;
         let (done, next) = moved(state);
         let failure = match result {
             Ok(()) => match next {
@@ -67,23 +74,20 @@ async fn complete<S>(
             Err(Stop::Errno(errno)) => errno,
             Err(Stop::Fault(fault)) => match t.mm().resolve(fault).await {
                 Ok(()) => continue,
-                Err(errno) => errno,
+                Err(errno) => {
+                    // It may have been woken for what it could not take.
+                    if let Some(queue) = queue {
+                        queue.wake_one();
+                    }
+                    errno
+                }
             },
             Err(Stop::WouldBlock) => {
-                let stream_done = done > 0 && direction == Direction::Read;
-                if stream_done || nonblocking {
-                    Errno::EAGAIN
-                } else if !armed {
-                    armed = true;
+                if !nonblocking && queue.is_some() && !returns(state) {
+                    waits = true;
                     continue;
-                } else if let Some(wait) = wait.as_mut().as_pin_mut() {
-                    match t.interruptible(wait).await {
-                        Ok(()) => continue,
-                        Err(interrupted) => interrupted.into(),
-                    }
-                } else {
-                    Errno::EAGAIN
                 }
+                Errno::EAGAIN
             }
         };
         return if done > 0 { Ok(done as u64) } else { Err(failure) };
