@@ -255,7 +255,7 @@ impl<P: Platform> Executor<P> {
     fn wake_queued(&self, id: TaskId) {
         let Some(task) = self.slab.get(id.slot()) else { return };
         let here = self.task_cpu().filter(|(me, _)| *me == task.home());
-        let Some((_, cpu)) = here else {
+        let Some((me, cpu)) = here else {
             if task.state().wake(id.generation()) == Wake::Link {
                 self.link(task);
             }
@@ -274,7 +274,7 @@ impl<P: Platform> Executor<P> {
             }
             None => {
                 if task.state().wake(id.generation()) == Wake::Link {
-                    self.link_user(task, cpu);
+                    self.link_user(me, cpu, task);
                 }
             }
         }
@@ -286,16 +286,14 @@ impl<P: Platform> Executor<P> {
         self.send_home(task, task.home());
     }
 
-    /// As [`Executor::link`], for a user task at home in task context.
-    fn link_user(&self, task: Task<'_>, cpu: &PerCpu<P>) {
-        if cpu.current.get() == task.slot {
-            // Its poller queues it.
-            self.note_wake(task);
-            cpu.running.woken.set(1);
-            cpu.stir();
-        } else {
-            self.link(task);
-        }
+    /// As [`Executor::link`], for a user task at home in task context: into its queue, without the inbox.
+    fn link_user(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>) {
+        self.note_wake(task);
+        cpu.runnable.fetch_add(1, Relaxed);
+        P::checkpoint();
+        self.receive_user(me, cpu, task, P::now());
+        self.poke_idle(me, cpu);
+        cpu.stir();
     }
 
     #[inline]

@@ -270,8 +270,8 @@ impl<P: Platform> Executor<P> {
         }
     }
 
-    /// A user task from the inbox, counted as runnable.
-    fn receive_user(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>, now: u64) {
+    /// A user task from the inbox, or woken here; counted as runnable.
+    pub(crate) fn receive_user(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>, now: u64) {
         if cpu.current.get() == task.slot {
             // Woken while it runs: it must not be taken by a thief, and is counted already.
             cpu.running.woken.set(1);

@@ -2,7 +2,7 @@
 
 use core::{
     fmt,
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use hal::{MAX_CPUS, arch::PerCpu, traits::PerCpuOps};
@@ -78,8 +78,10 @@ pub fn interrupts(cpu: u32) -> &'static InterruptCounts {
 /// the machine hangs: NUL-padded UTF-8, possibly torn.
 #[repr(C, align(64))]
 pub struct CpuStatus {
-    name: [AtomicU8; 64],
+    name: [AtomicU64; STATUS_BYTES / 8],
 }
+
+const STATUS_BYTES: usize = 64;
 
 /// One status a CPU. `scripts/test` prints it when a boot times out.
 #[expect(unsafe_code, reason = "the symbol is found by name from outside")]
@@ -87,38 +89,28 @@ pub struct CpuStatus {
 #[unsafe(no_mangle)]
 pub static BREENIX_CPU_STATUS: [CpuStatus; MAX_CPUS] = [const {
     CpuStatus {
-        name: [const { AtomicU8::new(0) }; 64],
+        name: [const { AtomicU64::new(0) }; STATUS_BYTES / 8],
     }
 }; MAX_CPUS];
 
-/// The number of what each CPU's status shows, 0 for what has none. Written by its own CPU only.
-static SHOWN: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
-
-/// Whether the calling CPU's status shows this number's name: then there is nothing to do.
-pub fn shows(number: u32) -> bool {
-    SHOWN[PerCpu::cpu_id() as usize].load(Ordering::Relaxed) == number
-}
-
-/// As [`set_status`], for a name with a number, which no other name has.
-pub fn set_numbered_status(number: u32, name: &str) {
-    set_status(name);
-    SHOWN[PerCpu::cpu_id() as usize].store(number, Ordering::Relaxed);
-}
-
 /// Says what the calling CPU runs from here on.
 pub fn set_status(name: &str) {
-    SHOWN[PerCpu::cpu_id() as usize].store(0, Ordering::Relaxed);
     let status = &BREENIX_CPU_STATUS[PerCpu::cpu_id() as usize].name;
-    let length = name.len().min(status.len() - 1);
-    for (cell, byte) in status.iter().zip(name.as_bytes()[..length].iter().chain(Some(&0))) {
-        cell.store(*byte, Ordering::Relaxed);
+    let mut bytes = [0; STATUS_BYTES];
+    let length = name.len().min(STATUS_BYTES - 1);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    for (word, bytes) in status.iter().zip(bytes.as_chunks().0) {
+        word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
     }
 }
 
-/// Makes the calling CPU's status another than it believes.
-#[cfg(test)]
-pub fn deface_status() {
-    BREENIX_CPU_STATUS[PerCpu::cpu_id() as usize].name[0].store(b'?', Ordering::Relaxed);
+/// As [`set_status`], for a name of at most 16 bytes that stands in two words, in a few instructions.
+#[inline]
+pub fn set_short_status(name: [u64; 2]) {
+    let status = &BREENIX_CPU_STATUS[PerCpu::cpu_id() as usize].name;
+    for (word, value) in status.iter().zip(name.into_iter().chain([0])) {
+        word.store(value, Ordering::Relaxed);
+    }
 }
 
 /// Prints what a CPU runs.
@@ -126,8 +118,9 @@ pub struct Status(pub u32);
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for cell in &BREENIX_CPU_STATUS[self.0 as usize].name {
-            match cell.load(Ordering::Relaxed) {
+        let words = &BREENIX_CPU_STATUS[self.0 as usize].name;
+        for byte in words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()) {
+            match byte {
                 0 => break,
                 byte @ 0x20..0x7f => fmt::Write::write_char(f, byte as char)?,
                 _ => fmt::Write::write_char(f, '?')?,

@@ -14,10 +14,7 @@ use core::{
 use hal::{MAX_CPUS, arch::PerCpu, traits::PerCpuOps};
 use pin_project_lite::pin_project;
 
-use super::{
-    Pid,
-    thread::{Thread, comm_text},
-};
+use super::{Pid, thread::Thread};
 use crate::{
     cpu,
     mm::{frame, heap},
@@ -37,13 +34,9 @@ pub fn tid() -> Option<Pid> {
 }
 
 /// Shows the thread's name in the status of the calling CPU, which polls the thread.
+#[inline]
 fn show(thread: &Thread) {
-    // Read before the name: of a name that changes meanwhile, the number is then the old one, and the next poll looks
-    // again.
-    let number = thread.comm_number();
-    if !cpu::shows(number) {
-        cpu::set_numbered_status(number, comm_text(&thread.comm()));
-    }
+    cpu::set_short_status(thread.comm_words());
 }
 
 /// After a thread has got another number or name: if the calling CPU polls it, the CPU says so.
@@ -114,7 +107,7 @@ impl<F: Future> Future for Scope<F> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::{boxed::Box, string::ToString};
+    use alloc::string::ToString;
     use core::pin::pin;
     use std::task::Waker;
 
@@ -144,41 +137,5 @@ mod tests {
         cpu::set_status("idle");
         assert!(poll().is_ready());
         assert_eq!(tid(), None);
-    }
-
-    #[test]
-    fn the_status_is_written_only_for_another_thread_or_name() {
-        const CPU: u32 = 20;
-        hal::host::machine().attach(CPU);
-        let threads = [testing::thread(9021), testing::thread(9022)];
-        let scopes = threads.clone().map(|thread| {
-            Box::pin(scope(thread, async {
-                loop {
-                    crate::rt::yield_now().await;
-                }
-            }))
-        });
-        let [mut one, mut two] = scopes;
-        let poll = |scope: &mut core::pin::Pin<Box<Scope<_>>>| {
-            assert!(
-                scope
-                    .as_mut()
-                    .poll(&mut Context::from_waker(Waker::noop()))
-                    .is_pending()
-            );
-            cpu::Status(CPU).to_string()
-        };
-        for thread in &threads {
-            thread.set_comm(b"same");
-        }
-        assert_eq!(poll(&mut one), "same");
-        // Nothing but this test sees to it that the status is another than the CPU believes.
-        cpu::deface_status();
-        assert_eq!(poll(&mut one), "?ame", "the same thread and name");
-        assert_eq!(poll(&mut two), "same", "another thread");
-        // From outside, between two polls.
-        threads[1].set_comm(b"other");
-        assert_eq!(poll(&mut two), "other");
-        assert_eq!(poll(&mut one), "same");
     }
 }

@@ -110,10 +110,10 @@ pub(super) struct ThreadSignals {
 /// `comm`: at most 15 bytes and a zero.
 pub type Comm = [u8; 16];
 
-/// A number for a name that some thread gets: odd, because 0 is none. After two billion names they begin anew.
-fn next_comm_number() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    NEXT.fetch_add(2, Ordering::Relaxed)
+/// A thread's name as it stands in memory.
+fn comm_words(comm: Comm) -> [u64; 2] {
+    let (words, _) = comm.as_chunks();
+    [u64::from_ne_bytes(words[0]), u64::from_ne_bytes(words[1])]
 }
 
 /// A thread's name as text.
@@ -130,9 +130,8 @@ pub struct Thread {
     pub(super) signals: SpinLock<ThreadSignals>,
     files: SpinLock<Arc<FdTable>>,
     fs: SpinLock<Arc<FsContext>>,
-    comm: SpinLock<Comm>,
-    /// See [`Thread::comm_number`].
-    comm_number: AtomicU32,
+    /// Its name, in the order of its bytes in memory. Possibly torn for who reads it while it changes.
+    comm: [AtomicU64; 2],
     task: SpinLock<Option<executor::TaskId>>,
     /// Zeroed and futex-woken when the thread ends (`CLONE_CHILD_CLEARTID`).
     pub(crate) clear_child_tid: AtomicU64,
@@ -179,8 +178,7 @@ impl Thread {
             signals: SpinLock::new(Rank::Signals, ThreadSignals::default()),
             files: SpinLock::new(Rank::Signals, parts.files),
             fs: SpinLock::new(Rank::Signals, parts.fs),
-            comm: SpinLock::new(Rank::Signals, parts.comm),
-            comm_number: AtomicU32::new(next_comm_number()),
+            comm: comm_words(parts.comm).map(AtomicU64::new),
             task: SpinLock::new(Rank::Signals, None),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
@@ -245,12 +243,16 @@ impl Thread {
 
     /// Its name, zero-padded.
     pub fn comm(&self) -> Comm {
-        *self.comm.lock()
+        let words = self.comm_words().map(u64::to_ne_bytes);
+        let mut comm = [0; 16];
+        comm.as_chunks_mut().0.copy_from_slice(&words);
+        comm
     }
 
-    /// A number that changes with the name, each time to one that no thread has.
-    pub(super) fn comm_number(&self) -> u32 {
-        self.comm_number.load(Ordering::Acquire)
+    /// As [`Thread::comm`], as it stands in memory.
+    #[inline]
+    pub(super) fn comm_words(&self) -> [u64; 2] {
+        self.comm.each_ref().map(|word| word.load(Ordering::Relaxed))
     }
 
     /// Sets its name from the first 15 bytes of `name` up to a zero.
@@ -259,8 +261,9 @@ impl Thread {
         for (to, from) in comm[..15].iter_mut().zip(name.iter().take_while(|byte| **byte != 0)) {
             *to = *from;
         }
-        *self.comm.lock() = comm;
-        self.comm_number.store(next_comm_number(), Ordering::Release);
+        for (word, value) in self.comm.iter().zip(comm_words(comm)) {
+            word.store(value, Ordering::Relaxed);
+        }
         super::current::renamed(self, self.tid());
         if let Some(id) = self.task_id() {
             rt::executor().set_name(id, comm_text(&comm));
