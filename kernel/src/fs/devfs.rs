@@ -200,7 +200,7 @@ impl File for MemoryDevice {
     }
 
     fn positioning(&self) -> Positioning {
-        Positioning::Offsets
+        Positioning::Ignored
     }
 
     fn seek(&self, _: u64, _: i64, _: Whence) -> Result<u64> {

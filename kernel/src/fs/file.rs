@@ -99,6 +99,8 @@ pub enum Positioning {
     Stream,
     /// Every byte has an offset.
     Offsets,
+    /// Offsets are taken, and mean nothing: devices without an end. The position stays where it is.
+    Ignored,
 }
 
 /// Where a write goes.
@@ -184,7 +186,7 @@ pub trait File: Send + Sync {
         Err(Errno::EINVAL.into())
     }
 
-    /// The most bytes of which an attempt to write takes all or, where it would have to wait, none.
+    /// The most bytes of which an attempt to write takes all or, where it would have to wait, none. The same at all times.
     fn whole_write(&self) -> usize {
         match self.wait_queue(Direction::Write) {
             None => usize::MAX,
@@ -192,7 +194,7 @@ pub trait File: Send + Sync {
         }
     }
 
-    /// Whether the file has offsets.
+    /// Whether the file has offsets. The same at all times.
     fn positioning(&self) -> Positioning {
         Positioning::Stream
     }

@@ -194,6 +194,12 @@ impl<'a, K> Buffer<'a, K> {
             self.cursor.advance(wanted);
             return Ok(wanted);
         }
+        if let Memory::One([slice]) = &self.memory {
+            let address = slice.address + self.cursor.done as u64;
+            user(0, address, wanted).inspect_err(|fault| self.cursor.advance(fault.copied))?;
+            self.cursor.advance(wanted);
+            return Ok(wanted);
+        }
         let mut moved = 0;
         while moved < wanted {
             let (address, length) = self.cursor.user(self.memory.slices(), wanted - moved);
@@ -233,6 +239,9 @@ impl<'a> Sink<'a> {
     pub fn put_zeroes(&mut self, count: usize) -> core::result::Result<usize, UserFault> {
         static ZEROES: [u8; 4096] = [0; 4096];
         let wanted = count.min(self.remaining());
+        if wanted <= ZEROES.len() {
+            return self.put(&ZEROES[..wanted]);
+        }
         let mut put = 0;
         while put < wanted {
             put += self.put(&ZEROES[..ZEROES.len().min(wanted - put)])?;

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use hal::PAGE_SIZE;
 use linux_raw_sys::general as linux;
 
 use super::{
@@ -29,25 +30,29 @@ pub struct OpenFile {
     file: Arc<dyn File>,
     location: Option<Location>,
     flags: AtomicU32,
+    /// What the file says of itself, which does not change.
+    positioning: Positioning,
+    writes_pages_whole: bool,
     position: SpinLock<u64>,
 }
 
 impl OpenFile {
     /// Something opened by a name. `flags` are those of `open(2)`.
     pub fn new(file: Arc<dyn File>, location: Location, flags: u32) -> Self {
-        Self {
-            file,
-            location: Some(location),
-            flags: AtomicU32::new(flags & !CREATION),
-            position: SpinLock::new(Rank::OpenFile, 0),
-        }
+        Self::at(file, Some(location), flags)
     }
 
     /// Something that never had a name: a pipe's end, an eventfd.
     pub fn anonymous(file: Arc<dyn File>, flags: u32) -> Self {
+        Self::at(file, None, flags)
+    }
+
+    fn at(file: Arc<dyn File>, location: Option<Location>, flags: u32) -> Self {
         Self {
+            positioning: file.positioning(),
+            writes_pages_whole: file.whole_write() >= PAGE_SIZE,
             file,
-            location: None,
+            location,
             flags: AtomicU32::new(flags & !CREATION),
             position: SpinLock::new(Rank::OpenFile, 0),
         }
@@ -56,6 +61,11 @@ impl OpenFile {
     /// The file itself.
     pub fn file(&self) -> &Arc<dyn File> {
         &self.file
+    }
+
+    /// Whether an attempt to write a page or less takes all of it or, where it would have to wait, nothing.
+    pub const fn writes_pages_whole(&self) -> bool {
+        self.writes_pages_whole
     }
 
     /// Where it was opened.
@@ -122,8 +132,10 @@ impl OpenFile {
         if !self.is_readable() {
             return Err(Errno::EBADF.into());
         }
-        let position = at.as_deref().copied();
-        self.file.prepare(&|| position.unwrap_or_else(|| self.position()))?;
+        if self.positioning == Positioning::Offsets {
+            let position = at.as_deref().copied();
+            self.file.prepare(&|| position.unwrap_or_else(|| self.position()))?;
+        }
         self.transfer(caller, at, WriteAt::Position, |transfer| self.file.read(transfer, sink))
     }
 
@@ -154,15 +166,15 @@ impl OpenFile {
         attempt: impl FnOnce(&mut Transfer<'_>) -> Attempt<()>,
     ) -> Attempt<()> {
         let flags = self.flags();
-        match (self.file.positioning(), at) {
+        match (self.positioning, at) {
             (Positioning::Stream, Some(_)) => Err(Errno::ESPIPE.into()),
-            (Positioning::Stream, None) => attempt(&mut Transfer {
+            (Positioning::Stream | Positioning::Ignored, None) => attempt(&mut Transfer {
                 position: &mut 0,
                 write_at,
                 flags,
                 caller,
             }),
-            (Positioning::Offsets, Some(position)) => attempt(&mut Transfer {
+            (Positioning::Offsets | Positioning::Ignored, Some(position)) => attempt(&mut Transfer {
                 position,
                 write_at,
                 flags,

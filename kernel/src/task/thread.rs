@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     errno::Errno,
-    fs::{FdTable, FsContext},
+    fs::{FdTable, FsContext, OpenFile},
     mm::AddressSpace,
     rt,
     sync::{Rank, SpinLock},
@@ -214,6 +214,14 @@ impl Thread {
     /// Its descriptor table.
     pub fn files(&self) -> Arc<FdTable> {
         self.files.lock().clone()
+    }
+
+    /// The open file behind a descriptor.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn file(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+        self.files.lock().get(fd)
     }
 
     /// Replaces its descriptor table (`unshare`, execve); the old one is returned.

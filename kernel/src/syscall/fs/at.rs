@@ -25,7 +25,7 @@ fn start(t: &Thread, dirfd: i32, path: &[u8]) -> Result<Location> {
     if path.first() == Some(&b'/') || dirfd == AT_FDCWD {
         return Ok(t.fs().working_directory());
     }
-    let file = t.files().get(dirfd)?;
+    let file = t.file(dirfd)?;
     let location = file.location().ok_or(Errno::ENOTDIR)?;
     if location.inode.kind() != FileKind::Directory && !path.is_empty() {
         return Err(Errno::ENOTDIR);
@@ -92,7 +92,7 @@ pub fn subject(t: &Thread, dirfd: i32, path: &[u8], flags: u32) -> Result<Subjec
         return if dirfd == AT_FDCWD {
             Ok(Subject::Location(t.fs().working_directory()))
         } else {
-            Ok(Subject::Open(t.files().get(dirfd)?))
+            Ok(Subject::Open(t.file(dirfd)?))
         };
     }
     let last = if flags & linux::AT_SYMLINK_NOFOLLOW != 0 {

@@ -37,7 +37,7 @@ fn duplicate_to(t: &Thread, from: i32, to: i32, on_exec: OnExec) -> Result<u64> 
 /// `dup2(2)`.
 pub fn dup2(t: &Thread, from: i32, to: i32) -> Result<u64> {
     if from == to {
-        t.files().get(from)?;
+        t.file(from)?;
         return Ok(to as u64);
     }
     duplicate_to(t, from, to, OnExec::Keep)
@@ -242,7 +242,7 @@ async fn set_lock(t: &Thread, fd: i32, file: &Arc<OpenFile>, command: u32, addre
             let wait = matches!(command, linux::F_SETLKW | linux::F_OFD_SETLKW);
             take_lock(t, file, lock, wait.then_some(())).await?;
             // A close by another thread meanwhile has let go of what was there, and of this lock perhaps not.
-            let is_open = t.files().get(fd).is_ok_and(|now| Arc::ptr_eq(&now, file));
+            let is_open = t.file(fd).is_ok_and(|now| Arc::ptr_eq(&now, file));
             if matches!(lock.owner, Owner::Table(_)) && !is_open {
                 locks::release_table(file, &t.files());
                 return Err(Errno::EBADF);

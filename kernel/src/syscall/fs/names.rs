@@ -276,7 +276,7 @@ pub async fn chdir(t: &Thread, name: u64) -> Result<u64> {
 
 /// `fchdir(2)`.
 pub fn fchdir(t: &Thread, fd: i32) -> Result<u64> {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     let place = file.location().ok_or(Errno::ENOTDIR)?;
     enterable(t, place)?;
     t.fs().set_working_directory(place.clone());

@@ -65,7 +65,7 @@ pub async fn lstat(t: &Thread, name: u64, buffer: u64) -> Result<u64> {
 
 /// `fstat(2)`.
 pub fn fstat(t: &Thread, fd: i32, buffer: u64) -> Attempt<u64> {
-    let attributes = t.files().get(fd)?.attributes();
+    let attributes = t.file(fd)?.attributes();
     copy_out(buffer, &layout(&attributes))?;
     Ok(0)
 }
@@ -216,7 +216,7 @@ pub async fn statfs(t: &Thread, name: u64, buffer: u64) -> Result<u64> {
 
 /// `fstatfs(2)`.
 pub async fn fstatfs(t: &Thread, fd: i32, buffer: u64) -> Result<u64> {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     let (status, flags) = match file.location() {
         Some(place) => (place.inode.status(), place.mount.flags()),
         None => (file.file().status(), 0),

@@ -170,7 +170,7 @@ pub async fn write_from(
 }
 
 pub(super) fn readable(t: &Thread, fd: i32) -> Result<Arc<OpenFile>> {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     if file.is_readable() {
         Ok(file)
     } else {
@@ -179,7 +179,7 @@ pub(super) fn readable(t: &Thread, fd: i32) -> Result<Arc<OpenFile>> {
 }
 
 pub(super) fn writable(t: &Thread, fd: i32) -> Result<Arc<OpenFile>> {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     if file.is_writable() {
         Ok(file)
     } else {
@@ -208,7 +208,7 @@ fn read_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, count
 /// [`write`] and [`pwrite64`] where they need not wait.
 fn write_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, count: u64) -> Attempt<u64> {
     let mut source = Source::user_slice(slice_now(buffer, count)?);
-    if source.total() > file.file().whole_write() {
+    if !file.writes_pages_whole() {
         return Err(Stop::WouldBlock);
     }
     in_range(at, source.total())?;
