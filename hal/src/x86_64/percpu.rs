@@ -6,6 +6,7 @@
 
 use core::{
     arch::asm,
+    mem::offset_of,
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
@@ -55,8 +56,9 @@ impl CpuData {
     #[inline]
     pub fn current() -> &'static Self {
         let this: *const Self;
-        // SAFETY: GS_BASE is this CPU's page from before the first call (module doc); the asm reads its first word.
-        unsafe { asm!("mov {}, gs:[0]", out(reg) this, options(nostack, preserves_flags, readonly)) };
+        // SAFETY: GS_BASE is this CPU's page from before the first call (module doc); the asm reads its first word, which does
+        // not change as long as the CPU runs.
+        unsafe { asm!("mov {}, gs:[0]", out(reg) this, options(pure, nomem, nostack, preserves_flags)) };
         // SAFETY: the page lives for ever and is shared by its atomics alone.
         unsafe { &*this }
     }
@@ -99,12 +101,32 @@ pub struct PerCpu;
 impl PerCpuOps for PerCpu {
     #[inline]
     fn cpu_id() -> u32 {
-        CpuData::current().id.load(Relaxed)
+        let id;
+        // SAFETY: as in `CpuData::current`; so does the number stay.
+        unsafe {
+            asm!(
+                "mov {:e}, gs:[{}]",
+                out(reg) id,
+                const offset_of!(CpuData, id),
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        id
     }
 
     #[inline]
     fn in_interrupt() -> bool {
-        CpuData::current().in_interrupt.load(Relaxed)
+        let on: u32;
+        // SAFETY: as in `CpuData::current`; a byte, which this CPU alone writes.
+        unsafe {
+            asm!(
+                "movzx {:e}, byte ptr gs:[{}]",
+                out(reg) on,
+                const offset_of!(CpuData, in_interrupt),
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+        on != 0
     }
 
     #[inline]
