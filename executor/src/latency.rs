@@ -26,17 +26,14 @@ impl Latencies {
     /// Counts a wait of so many nanoseconds.
     pub fn count(&self, ns: u64) {
         let bucket = ((u64::BITS - (ns >> 10).leading_zeros()).div_ceil(2) as usize).min(7);
-        let mut counts = self.counts();
-        if counts[bucket] == u16::MAX {
-            counts = counts.map(|count| count / 2);
+        let (word, shift) = (&self.0[bucket / 4], 16 * (bucket % 4));
+        if word.get() >> shift & 0xffff == 0xffff {
+            // Each by one place, without what falls from one into the next.
+            self.0
+                .iter()
+                .for_each(|word| word.set(word.get() >> 1 & 0x7fff_7fff_7fff_7fff));
         }
-        counts[bucket] += 1;
-        let words = counts
-            .iter()
-            .rev()
-            .fold(0u128, |words, count| words << 16 | u128::from(*count));
-        self.0[0].set(words as u64);
-        self.0[1].set((words >> 64) as u64);
+        word.set(word.get() + (1 << shift));
     }
 }
 
