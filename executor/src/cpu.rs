@@ -6,8 +6,9 @@ use crate::{
     options::Class,
     platform::Platform,
     prim::{
-        AtomicPtr, AtomicU32, AtomicU64, Counter, Lock, Ordering::Relaxed, OwnedTime, OwnedU32, OwnedU64, array,
-        const_fn,
+        AtomicPtr, AtomicU32, AtomicU64, Counter, Lock,
+        Ordering::{Relaxed, SeqCst},
+        OwnedTime, OwnedU32, OwnedU64, array, const_fn, fence,
     },
     ready::{DIRECT, GROUPS, Group, Ready},
     slab::{Cache, Slab},
@@ -190,7 +191,7 @@ pub struct PerCpu<P: Platform> {
     pub load: Lock<P::RawLock, Load>,
     /// When `load` has to catch up next; written under its lock.
     pub next_load: OwnedU64,
-    /// User tasks ready or running, as last noted for `load`; written under its lock.
+    /// User tasks ready or running, as last noted for `load`.
     pub active: OwnedU32,
     pub spin: OwnedU32,
     pub counts: Counts,
@@ -286,15 +287,25 @@ impl<P: Platform> PerCpu<P> {
 
     /// Notes for the load averages how many user tasks there are, after catching up with the number noted before: by the
     /// CPU as it goes away, and by one that takes a task from it.
+    #[inline]
     pub fn note_load(&self, now: u64) {
-        if now < self.next_load.get() && self.runnable.load(Relaxed) == self.active.get() {
-            return;
+        if now >= self.next_load.get() {
+            self.advance_load(now);
         }
+        let mut runnable = self.runnable.load(Relaxed);
+        while runnable != self.active.get() {
+            // Written first, looked at again second, on either side: so whoever writes last has seen the last change.
+            self.active.set(runnable);
+            fence(SeqCst);
+            runnable = self.runnable.load(Relaxed);
+        }
+    }
+
+    #[cold]
+    fn advance_load(&self, now: u64) {
         self.load.with(|load| {
             load.advance(now, self.active.get());
             self.next_load.set((now / load::PERIOD + 1) * load::PERIOD);
-            // Under the lock, so that whoever has changed the number last also notes last.
-            self.active.set(self.runnable.load(Relaxed));
         });
     }
 
