@@ -47,8 +47,8 @@ impl<P: Platform> Executor<P> {
     ///
     /// From here on a wake on this CPU, of a higher class or of another user task, interrupts user mode; so does a wake or
     /// an abort of the running task itself, so that a signal is delivered at once. The one-shot timer is armed for the
-    /// next sleeper, and for the end of the slice if another user task waits; with neither it is disarmed, and user mode
-    /// runs without a tick.
+    /// next sleeper, and for the end of the slice if another user task waits; with neither user mode runs without a tick, but for
+    /// the one interrupt that an earlier slice may have left armed.
     ///
     /// Gives when that was, from which on the time counts as user mode's.
     ///
@@ -129,7 +129,7 @@ impl<P: Platform> Executor<P> {
                 }
                 until = until.min(cpu.running.slice_end.get());
             }
-            self.arm(cpu, until.min(cpu.next_event.get()));
+            self.arm_by(cpu, until.min(cpu.next_event.get()));
             if higher {
                 cpu.ready.leave_regardless(Away::InUser);
             } else if !cpu.ready.leave(Away::InUser) {

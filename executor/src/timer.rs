@@ -86,6 +86,15 @@ impl<P: Platform> Executor<P> {
         }
     }
 
+    /// Has the timer armed for `deadline` or earlier. An earlier one stays: it interrupts once in vain, and slices mostly end long
+    /// before they are over, so most are never armed for.
+    #[inline]
+    pub(crate) fn arm_by(&self, cpu: &PerCpu<P>, deadline: u64) {
+        if cpu.armed.get() > deadline {
+            self.arm(cpu, deadline);
+        }
+    }
+
     /// Leaves a cancelled entry to the CPU in whose wheel it is.
     fn mail_cancelled(&self, cpu: &PerCpu<P>, entry: EntryRef<'_>) {
         let mut head = cpu.cancelled.load(Relaxed);
