@@ -67,6 +67,15 @@ pub trait InterruptFrame: Clone + Send + Sync + 'static {
     fn fp(&self) -> &Self::Fp;
     /// The FP/SIMD state's saved copy, to change.
     fn fp_mut(&mut self) -> &mut Self::Fp;
+    /// Loads what of the context stays in the CPU while the kernel works for it: FP/SIMD registers and thread pointers. User
+    /// mode finds what was loaded last on its CPU. Interrupts are masked.
+    fn load_kept(&self) {
+        self.fp().restore();
+    }
+    /// Saves what [`InterruptFrame::load_kept`] loads, which user mode may have changed since.
+    fn save_kept(&mut self) {
+        self.fp_mut().save();
+    }
 }
 
 /// FP/SIMD registers. The kernel is built soft-float and never touches them, so a thread's values stay in the CPU while

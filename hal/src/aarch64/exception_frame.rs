@@ -1,7 +1,11 @@
 //! The one saved form of a program's registers.
 
-use super::{fp::FpState, privilege::Privilege};
-use crate::traits::{InterruptFrame, SyscallFrame};
+use super::{
+    fp::FpState,
+    privilege::Privilege,
+    sysreg::{read_sysreg, write_sysreg},
+};
+use crate::traits::{FpOps, InterruptFrame, SyscallFrame};
 
 /// A thread's registers while it is not in user mode. `exceptions.rs` reads and writes it by offset.
 #[derive(Clone, Debug)]
@@ -15,7 +19,7 @@ pub struct UserContext {
     pub pc: u64,
     /// `SPSR_EL1`: flags and mode. Only bits in [`USER_PSTATE`] are ever set.
     pub pstate: u64,
-    /// `TPIDR_EL0`: the thread pointer.
+    /// `TPIDR_EL0`: the thread pointer, as last saved.
     pub tpidr: u64,
     /// `x0` at the last system call, which its return value overwrites.
     pub orig_x0: u64,
@@ -84,6 +88,16 @@ impl InterruptFrame for UserContext {
 
     fn fp_mut(&mut self) -> &mut FpState {
         &mut self.fp
+    }
+
+    fn load_kept(&self) {
+        self.fp.restore();
+        write_sysreg!("tpidr_el0", self.tpidr);
+    }
+
+    fn save_kept(&mut self) {
+        self.fp.save();
+        self.tpidr = read_sysreg!("tpidr_el0");
     }
 }
 

@@ -42,7 +42,6 @@ struct KernelFrame {
 const _: () = assert!(size_of::<KernelFrame>() == 288);
 const _: () = assert!(offset_of!(UserContext, x) == 0 && offset_of!(UserContext, sp) == 248);
 const _: () = assert!(offset_of!(UserContext, pc) == 256 && offset_of!(UserContext, pstate) == 264);
-const _: () = assert!(offset_of!(UserContext, tpidr) == 272);
 const _: () = assert!(offset_of!(Block, kernel_sp) == 0 && offset_of!(Block, exception_top) == 8);
 
 global_asm!(
@@ -198,11 +197,9 @@ global_asm!(
     "mov sp, x0",
     "ldr x1, [sp, #248]",
     "ldp x2, x3, [sp, #256]",
-    "ldr x4, [sp, #272]",
     "msr sp_el0, x1",
     "msr elr_el1, x2",
     "msr spsr_el1, x3",
-    "msr tpidr_el0, x4",
     "ldp x2, x3, [sp, #16]",
     "ldp x4, x5, [sp, #32]",
     "ldp x6, x7, [sp, #48]",
@@ -237,10 +234,8 @@ global_asm!(
     "mrs x1, sp_el0",
     "mrs x2, elr_el1",
     "mrs x3, spsr_el1",
-    "mrs x4, tpidr_el0",
     "stp x30, x1, [sp, #240]",
     "stp x2, x3, [sp, #256]",
-    "str x4, [sp, #272]",
     "mrs x1, tpidr_el1",
     "ldp x2, x3, [x1]",
     "mov sp, x3",

@@ -23,12 +23,14 @@ use super::{
         EFER_BITS, IST_SIZE, KERNEL_CS, MSR_CSTAR, MSR_EFER, MSR_FMASK, MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
         MSR_LSTAR, MSR_STAR, USER_CS, USER_DS, USER_END, USER32_CS, rflags,
     },
+    cpu::Cpu,
     cpuid::FEATURES,
     interrupt_frame::UserContext,
     percpu::CpuData,
     registers::write_msr,
     segments::TASK_STATE_RSP0,
 };
+use crate::traits::CpuOps;
 
 /// What `enter_user_registers` returns for a system call; no vector is that high.
 pub const SYSCALL: u64 = 256;
@@ -447,28 +449,42 @@ unsafe extern "C" fn enter_user_registers(context: *mut UserContext) -> u64 {
     );
 }
 
-/// [`enter_user_registers`] with the two bases, which a program may change behind the kernel's back where the CPU has
-/// `wrfsbase`, and which only the kernel changes elsewhere. Returns the vector, or [`SYSCALL`].
+/// Goes to user mode with the registers of `context` and the bases and FP/SIMD registers that the CPU holds. Returns the vector,
+/// or [`SYSCALL`].
 pub(super) fn enter_user(context: &mut UserContext) -> u64 {
-    let by_instruction = FEATURES.fsgsbase.load(Relaxed);
-    // SAFETY: the trait's contract has interrupts masked, so nothing sees the exchanged GS between the two `swapgs` but
-    // the entries that do not rely on it. Bases are user values. `cpu::enter_user` has checked RIP; RFLAGS come from
-    // user mode itself, from `new_user` or from a sanitised frame.
+    // SAFETY: the trait's contract has interrupts masked. `cpu::enter_user` has checked RIP; RFLAGS come from user mode itself,
+    // from `new_user` or from a sanitised frame.
+    unsafe { enter_user_registers(context) }
+}
+
+/// Loads the user's two bases. Interrupts are masked.
+pub(super) fn load_bases(context: &UserContext) {
+    // SAFETY: nothing sees the exchanged GS between the two `swapgs` but the entries that do not rely on it. Bases are user
+    // values.
     unsafe {
-        if by_instruction {
+        if FEATURES.fsgsbase.load(Relaxed) {
             asm!("wrfsbase {}", "swapgs", "wrgsbase {}", "swapgs", in(reg) context.fs_base, in(reg) context.gs_base,
                 options(nostack, preserves_flags));
         } else {
             write_msr(MSR_FS_BASE, context.fs_base);
             write_msr(MSR_KERNEL_GS_BASE, context.gs_base);
         }
-        let vector = enter_user_registers(context);
-        if by_instruction {
-            asm!("rdfsbase {}", "swapgs", "rdgsbase {}", "swapgs", out(reg) context.fs_base, out(reg) context.gs_base,
-                options(nostack, preserves_flags));
-        }
-        vector
     }
+}
+
+/// Saves the user's two bases, which a program may change behind the kernel's back where the CPU has `wrfsbase`, and which only
+/// the kernel changes elsewhere.
+pub(super) fn save_bases(context: &mut UserContext) {
+    if !FEATURES.fsgsbase.load(Relaxed) {
+        return;
+    }
+    let interrupts = Cpu::mask_interrupts();
+    // SAFETY: masked, so that nothing sees the exchanged GS between the two `swapgs` but the entries that do not rely on it.
+    unsafe {
+        asm!("rdfsbase {}", "swapgs", "rdgsbase {}", "swapgs", out(reg) context.fs_base, out(reg) context.gs_base,
+            options(nostack, preserves_flags));
+    }
+    Cpu::restore_interrupts(interrupts);
 }
 
 unsafe extern "C" {

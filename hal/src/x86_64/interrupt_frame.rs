@@ -6,10 +6,11 @@
 
 use super::{
     constants::{USER_END, rflags},
+    entry,
     fp::FpState,
     privilege::Privilege,
 };
-use crate::traits::{InterruptFrame, SyscallFrame};
+use crate::traits::{FpOps, InterruptFrame, SyscallFrame};
 
 /// A user thread's registers, as left at its last trap.
 #[derive(Clone, Debug, Default)]
@@ -126,6 +127,16 @@ impl InterruptFrame for UserContext {
 
     fn fp_mut(&mut self) -> &mut FpState {
         &mut self.fp
+    }
+
+    fn load_kept(&self) {
+        self.fp.restore();
+        entry::load_bases(self);
+    }
+
+    fn save_kept(&mut self) {
+        self.fp.save();
+        entry::save_bases(self);
     }
 }
 

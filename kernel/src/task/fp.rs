@@ -1,4 +1,4 @@
-//! Whose FP/SIMD registers a CPU holds.
+//! Whose FP/SIMD registers and thread pointers a CPU holds.
 //!
 //! The kernel never touches these registers, so a thread's values stay in the CPU while the kernel works for it. They are
 //! saved when the thread's poll ends, because another thread may be polled next, and loaded again only if this CPU has
@@ -18,7 +18,7 @@ use bitflags::bitflags;
 use hal::{
     MAX_CPUS,
     arch::{PerCpu, UserContext},
-    traits::{FpOps, InterruptFrame, PerCpuOps},
+    traits::{InterruptFrame, PerCpuOps},
 };
 use pin_project_lite::pin_project;
 
@@ -82,7 +82,7 @@ impl OnCpu {
     fn load_anew(&mut self, context: &UserContext) {
         let cpu = PerCpu::cpu_id() as usize;
         if self.stamp == 0 || OWNERS[cpu].load(Ordering::Relaxed) != self.stamp {
-            context.fp().restore();
+            context.load_kept();
             let count = STAMPS[cpu].load(Ordering::Relaxed) + 1;
             STAMPS[cpu].store(count, Ordering::Relaxed);
             self.stamp = count * MAX_CPUS as u64 + cpu as u64;
@@ -94,7 +94,7 @@ impl OnCpu {
     /// Makes the saved copy current.
     pub fn save(&mut self, context: &mut UserContext) {
         if core::mem::take(&mut self.live) {
-            context.fp_mut().save();
+            context.save_kept();
         }
     }
 
