@@ -129,6 +129,7 @@ pub use state::Activity;
 pub use stats::{CpuInfo, TaskInfo};
 pub use stopwatch::Stopwatch;
 pub use timer::{Elapsed, Sleep, Timeout, YieldNow, sleep_until, timeout, yield_now};
+pub use waker::WakerCell;
 
 /// Bytes that an armed [`Sleep`] uses besides itself, if there are many: an entry, and its part of a block of the wheel.
 pub const TIMER_ENTRY_BYTES: usize =

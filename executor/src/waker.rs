@@ -12,11 +12,13 @@
 #![expect(unsafe_code, reason = "a waker whose data is a number")]
 
 use core::{
+    marker::PhantomData,
     mem::ManuallyDrop,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
     task::{RawWaker, RawWakerVTable, Waker},
 };
 
-use crate::{Platform, options::TaskId};
+use crate::{Platform, options::TaskId, task::NONE};
 
 const DRIVER: u64 = 1 << 63;
 const _: () = assert!(usize::BITS == 64, "a waker's data is 64 bits");
@@ -88,4 +90,46 @@ pub fn waker<P: Platform>(number: u64) -> ManuallyDrop<Waker> {
 pub fn number<P: Platform>(waker: &Waker) -> Option<u64> {
     let ours = core::ptr::eq(waker.vtable(), Table::<P>::TABLE) || *waker.vtable() == *Table::<P>::TABLE;
     ours.then(|| waker.data().addr() as u64)
+}
+
+/// A place for the waker of one task of this executor, for those who wake it again and again.
+///
+/// Such a waker is a number, so leaving it is a store and waking a load: nothing is taken out, and the task need not leave it
+/// anew. Whoever leaves it, then looks for what it waits for, and whoever does that, then wakes, miss each other never.
+pub struct WakerCell<P>(AtomicU64, PhantomData<fn() -> P>);
+
+impl<P: Platform> WakerCell<P> {
+    /// No waker.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0), PhantomData)
+    }
+
+    /// Leaves a waker. False if it is of another kind, for which there is no room here.
+    #[inline]
+    pub fn register(&self, waker: &Waker) -> bool {
+        let Some(number) = number::<P>(waker) else { return false };
+        if self.0.load(SeqCst) != number {
+            self.0.store(number, SeqCst);
+        }
+        true
+    }
+
+    /// Wakes the task; false if none has left its waker. Any context.
+    #[inline]
+    pub fn wake(&self) -> bool {
+        const EMPTY: u64 = NONE as u64;
+        match self.0.load(SeqCst) {
+            EMPTY => false,
+            number => {
+                P::executor().wake(Target::of(number));
+                true
+            }
+        }
+    }
+}
+
+impl<P: Platform> Default for WakerCell<P> {
+    fn default() -> Self {
+        Self::new()
+    }
 }

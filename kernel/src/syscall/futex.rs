@@ -1,5 +1,7 @@
 //! `futex(2)` and the robust list.
 
+use alloc::sync::Arc;
+
 use linux_raw_sys::general::{
     FUTEX_CLOCK_REALTIME, FUTEX_CMD_MASK, FUTEX_CMP_REQUEUE, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE, FUTEX_WAIT,
     FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_WAKE_OP,
@@ -24,7 +26,7 @@ const ALL_BITS: u32 = u32::MAX;
 /// # Errors
 /// As the manual page; `ENOSYS` for the priority-inheriting operations.
 pub async fn futex(
-    t: &Thread,
+    t: &Arc<Thread>,
     address: u64,
     operation: u32,
     value: u32,
@@ -85,7 +87,7 @@ fn wake(t: &Thread, address: u64, scope: Scope, limit: u32, bits: u32) -> Result
     Ok(futex::wake(key, limit.max(1) as usize, bits) as u64)
 }
 
-async fn wait_relative(t: &Thread, address: u64, scope: Scope, value: u32, timeout: u64) -> Result<u64> {
+async fn wait_relative(t: &Arc<Thread>, address: u64, scope: Scope, value: u32, timeout: u64) -> Result<u64> {
     let deadline = if timeout == 0 {
         None
     } else {
@@ -100,7 +102,7 @@ async fn wait_relative(t: &Thread, address: u64, scope: Scope, value: u32, timeo
 /// # Errors
 /// As [`futex::wait`]; interrupted with a deadline, `ERESTART_RESTARTBLOCK`.
 pub async fn wait_until(
-    t: &Thread,
+    t: &Arc<Thread>,
     address: u64,
     scope: Scope,
     expected: u32,

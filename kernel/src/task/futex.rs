@@ -4,20 +4,21 @@
 //! compares the word under the bucket's lock and enqueues under the same lock; a waker changes the word first and then
 //! takes the lock. So either the waiter sees the new value, or the waker sees the waiter: no wake falls between.
 //!
-//! **Leaving.** A waiter that is woken is taken out of its bucket by the waker, who says so in the waiter's [`Slot`]. A
+//! **Leaving.** A thread waits for one word at a time, and [`Thread::futex_place`] says where. A waiter that is woken is taken out
+//! of its bucket by the waker, who says so there, and wakes it outside the lock. A
 //! waiter whose wait ends otherwise (signal, time-out, drop) takes itself out; if it finds itself gone, the wake was meant
 //! for it and the wait counts as successful. A requeue moves waiters between buckets under [`REQUEUE`]; while one is in
-//! neither, its slot says so, and a leaver waits for the move to end by taking that lock.
+//! neither, its place says so, and a leaver waits for the move to end by taking that lock.
 
 use alloc::{collections::VecDeque, sync::Arc};
 use core::{
     future::Future,
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::Ordering,
     task::{Context, Poll},
 };
 
-use futures_util::task::AtomicWaker;
+use arrayvec::ArrayVec;
 
 use super::{Thread, deadline::until};
 use crate::{
@@ -32,8 +33,11 @@ use crate::{
 
 const BUCKETS: usize = 256;
 
-/// Where a slot is: a bucket's number, or one of these.
-const WOKEN: usize = usize::MAX;
+/// How many waiters are woken at a time.
+const AT_ONCE: usize = 16;
+
+/// Where a thread waits: a bucket's number, or one of these. Nowhere, or no more.
+pub(super) const NOWHERE: usize = usize::MAX;
 const IN_TRANSIT: usize = usize::MAX - 1;
 
 /// Which word, however it is mapped.
@@ -98,18 +102,14 @@ impl Key {
 struct Waiter {
     key: Key,
     bits: u32,
-    slot: Arc<Slot>,
+    thread: Arc<Thread>,
 }
 
-struct Slot {
-    place: AtomicUsize,
-    waker: AtomicWaker,
-}
-
-impl Slot {
-    fn wake(&self) {
-        self.place.store(WOKEN, Ordering::Release);
-        self.waker.wake();
+impl Waiter {
+    /// Out of its bucket: says so. [`Thread::wake`] is to follow, outside the lock.
+    fn end(self) -> Arc<Thread> {
+        self.thread.futex_place.store(NOWHERE, Ordering::Release);
+        self.thread
     }
 }
 
@@ -119,8 +119,8 @@ static TABLE: [SpinLock<VecDeque<Waiter>>; BUCKETS] = [const { SpinLock::new(Ran
 static REQUEUE: SpinLock<()> = SpinLock::new(Rank::FutexRequeue, ());
 
 /// A waiter that stands in a bucket until it is woken or dropped.
-struct Wait {
-    slot: Arc<Slot>,
+struct Wait<'a> {
+    thread: &'a Arc<Thread>,
 }
 
 /// Why [`Wait::enqueue`] did not enqueue.
@@ -129,9 +129,16 @@ enum NotWaiting {
     Fault(UserFault),
 }
 
-impl Wait {
+impl<'a> Wait<'a> {
     /// Enqueues if the word holds `expected`.
-    fn enqueue(key: Key, address: u64, expected: u32, bits: u32) -> core::result::Result<Self, NotWaiting> {
+    fn enqueue(
+        thread: &'a Arc<Thread>,
+        key: Key,
+        address: u64,
+        expected: u32,
+        bits: u32,
+    ) -> core::result::Result<Self, NotWaiting> {
+        debug_assert_eq!(thread.futex_place.load(Ordering::Relaxed), NOWHERE);
         let number = key.bucket();
         let mut bucket = TABLE[number].lock();
         let value = user::load_u32(address).map_err(NotWaiting::Fault)?;
@@ -139,31 +146,31 @@ impl Wait {
             return Err(NotWaiting::Errno(Errno::EAGAIN));
         }
         bucket.try_room(1).map_err(|_| NotWaiting::Errno(Errno::ENOMEM))?;
-        let slot = Arc::new(Slot {
-            place: AtomicUsize::new(number),
-            waker: AtomicWaker::new(),
-        });
+        thread.futex_place.store(number, Ordering::Relaxed);
         bucket.push_back(Waiter {
             key,
             bits,
-            slot: Arc::clone(&slot),
+            thread: thread.clone(),
         });
-        Ok(Self { slot })
+        Ok(Self { thread })
     }
 
     /// Leaves the queue; false if a waker had taken the waiter out before.
     fn leave(&self) -> bool {
         loop {
-            match self.slot.place.load(Ordering::Acquire) {
-                WOKEN => return false,
+            match self.thread.futex_place.load(Ordering::Acquire) {
+                NOWHERE => return false,
                 // The move is over once the lock can be had.
                 IN_TRANSIT => drop(REQUEUE.lock()),
                 number => {
                     let mut bucket = TABLE[number].lock();
-                    if let Some(position) = bucket.iter().position(|waiter| Arc::ptr_eq(&waiter.slot, &self.slot)) {
-                        bucket.remove(position);
-                        self.slot.place.store(WOKEN, Ordering::Release);
+                    if let Some(position) = bucket
+                        .iter()
+                        .position(|waiter| Arc::ptr_eq(&waiter.thread, self.thread))
+                    {
+                        let waiter = bucket.remove(position);
                         shrink(&mut bucket);
+                        drop(waiter.map(Waiter::end));
                         return true;
                     }
                 }
@@ -172,12 +179,12 @@ impl Wait {
     }
 }
 
-impl Future for &Wait {
+impl Future for &Wait<'_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.slot.waker.register(cx.waker());
-        if self.slot.place.load(Ordering::Acquire) == WOKEN {
+        self.thread.store_waker(cx.waker());
+        if self.thread.futex_place.load(Ordering::Acquire) == NOWHERE {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -185,7 +192,7 @@ impl Future for &Wait {
     }
 }
 
-impl Drop for Wait {
+impl Drop for Wait<'_> {
     fn drop(&mut self) {
         self.leave();
     }
@@ -213,7 +220,7 @@ pub fn trim() {
 /// # Errors
 /// `EAGAIN` if it holds something else, `ETIMEDOUT`, `EINTR` (as `ERESTARTSYS`), `EFAULT`, `EINVAL`, `ENOMEM`.
 pub async fn wait(
-    t: &Thread,
+    t: &Arc<Thread>,
     address: u64,
     scope: Scope,
     expected: u32,
@@ -226,7 +233,7 @@ pub async fn wait(
     let mm = t.mm();
     let wait = loop {
         let key = Key::new(&mm, address, scope)?;
-        match Wait::enqueue(key, address, expected, bits) {
+        match Wait::enqueue(t, key, address, expected, bits) {
             Ok(wait) => break wait,
             Err(NotWaiting::Errno(errno)) => return Err(errno),
             Err(NotWaiting::Fault(fault)) => mm.resolve(fault).await?,
@@ -250,20 +257,30 @@ pub async fn wait(
 /// Wakes at most `limit` waiters whose bits meet `bits`; returns how many.
 pub fn wake(key: Key, limit: usize, bits: u32) -> usize {
     let mut woken = 0;
-    let mut bucket = TABLE[key.bucket()].lock();
-    let mut position = 0;
-    while woken < limit && position < bucket.len() {
-        if bucket[position].key == key && bucket[position].bits & bits != 0 {
-            if let Some(waiter) = bucket.remove(position) {
-                waiter.slot.wake();
-                woken += 1;
+    let mut left = limit;
+    loop {
+        let mut threads = ArrayVec::<_, AT_ONCE>::new();
+        let mut bucket = TABLE[key.bucket()].lock();
+        // Who comes while this goes on is not meant.
+        left = left.min(bucket.len());
+        let mut position = 0;
+        while left > 0 && !threads.is_full() && position < bucket.len() {
+            if bucket[position].key != key || bucket[position].bits & bits == 0 {
+                position += 1;
+            } else if let Some(waiter) = bucket.remove(position) {
+                threads.push(waiter.end());
+                left -= 1;
             }
-        } else {
-            position += 1;
+        }
+        shrink(&mut bucket);
+        drop(bucket);
+        woken += threads.len();
+        let over = left == 0 || !threads.is_full();
+        threads.iter().for_each(|thread| thread.wake());
+        if over {
+            return woken;
         }
     }
-    shrink(&mut bucket);
-    woken
 }
 
 /// Wakes one waiter on a word of the thread's memory, as the end of a thread does for its thread number.
@@ -295,9 +312,22 @@ pub fn requeue(
     wake_limit: usize,
     move_limit: usize,
 ) -> Result<core::result::Result<usize, UserFault>> {
+    let mut ended: VecDeque<Arc<Thread>> = VecDeque::new();
+    let result = requeue_into(&mut ended, from, to, wake_limit, move_limit);
+    ended.iter().for_each(|thread| thread.wake());
+    result
+}
+
+/// As [`requeue`], but leaves those to be woken in `ended`.
+fn requeue_into(
+    ended: &mut VecDeque<Arc<Thread>>,
+    from: &Source,
+    to: Key,
+    wake_limit: usize,
+    move_limit: usize,
+) -> Result<core::result::Result<usize, UserFault>> {
     let _moving = REQUEUE.lock();
     let mut moved = VecDeque::new();
-    let mut woken = 0;
     {
         let mut bucket = TABLE[from.key.bucket()].lock();
         if let Some((address, expected)) = from.expected {
@@ -308,16 +338,17 @@ pub fn requeue(
             }
         }
         moved.try_room(bucket.len().min(move_limit))?;
+        // Of those that are to be moved there may be some that have to be woken instead.
+        ended.try_room(bucket.len().min(wake_limit.saturating_add(move_limit)))?;
         let mut position = 0;
-        while position < bucket.len() && (woken < wake_limit || moved.len() < move_limit) {
+        while position < bucket.len() && (ended.len() < wake_limit || moved.len() < move_limit) {
             if bucket[position].key != from.key {
                 position += 1;
             } else if let Some(mut waiter) = bucket.remove(position) {
-                if woken < wake_limit {
-                    waiter.slot.wake();
-                    woken += 1;
+                if ended.len() < wake_limit {
+                    ended.push_back(waiter.end());
                 } else {
-                    waiter.slot.place.store(IN_TRANSIT, Ordering::Release);
+                    waiter.thread.futex_place.store(IN_TRANSIT, Ordering::Release);
                     waiter.key = to;
                     moved.push_back(waiter);
                 }
@@ -325,16 +356,16 @@ pub fn requeue(
         }
         shrink(&mut bucket);
     }
-    let count = moved.len();
+    let count = ended.len() + moved.len();
     let number = to.bucket();
     let mut bucket = TABLE[number].lock();
     if bucket.try_room(count).is_err() {
         // A spurious wake is allowed, a lost waiter is not.
-        moved.drain(..).for_each(|waiter| waiter.slot.wake());
+        ended.extend(moved.drain(..).map(Waiter::end));
     }
     for waiter in moved {
-        waiter.slot.place.store(number, Ordering::Release);
+        waiter.thread.futex_place.store(number, Ordering::Release);
         bucket.push_back(waiter);
     }
-    Ok(Ok(woken + count))
+    Ok(Ok(count))
 }

@@ -13,11 +13,11 @@ use alloc::sync::Arc;
 use core::{
     future::Future,
     pin::Pin,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     task::{Context, Poll, Waker},
 };
 
-use executor::Stopwatch;
+use executor::{Stopwatch, WakerCell};
 use hal::signal::AltStack;
 use pin_project_lite::pin_project;
 
@@ -31,7 +31,7 @@ use crate::{
     errno::Errno,
     fs::{FdTable, FsContext, OpenFile},
     mm::AddressSpace,
-    rt,
+    rt::{self, Machine},
     sync::{Rank, SpinLock},
     tally::{Account, Operations},
 };
@@ -96,7 +96,8 @@ pub enum Restart {
 /// The signal state of one thread.
 #[derive(Default)]
 pub(super) struct ThreadSignals {
-    pub waker: Option<Waker>,
+    /// The waker of who polls the thread, if it is no task: in tests.
+    pub foreign_waker: Option<Waker>,
     pub pending: Pending,
     pub mask: SignalSet,
     /// The mask to put back after the handler that ends `sigsuspend` and the like.
@@ -128,6 +129,9 @@ pub struct Thread {
     process: Arc<Process>,
     attention: AtomicU32,
     pub(super) signals: SpinLock<ThreadSignals>,
+    waker: WakerCell<Machine>,
+    /// Where it waits for a futex: see [`super::futex`].
+    pub(super) futex_place: AtomicUsize,
     files: SpinLock<Arc<FdTable>>,
     fs: SpinLock<Arc<FsContext>>,
     /// Its name, in the order of its bytes in memory. Possibly torn for who reads it while it changes.
@@ -176,6 +180,8 @@ impl Thread {
             process: parts.process,
             attention: AtomicU32::new(0),
             signals: SpinLock::new(Rank::Signals, ThreadSignals::default()),
+            waker: WakerCell::new(),
+            futex_place: AtomicUsize::new(super::futex::NOWHERE),
             files: SpinLock::new(Rank::Signals, parts.files),
             fs: SpinLock::new(Rank::Signals, parts.fs),
             comm: comm_words(parts.comm).map(AtomicU64::new),
@@ -310,17 +316,26 @@ impl Thread {
 
     /// Wakes the thread's task, so that whatever it waits for looks again.
     pub fn wake(&self) {
-        let waker = self.signals.lock().waker.clone();
-        if let Some(waker) = waker {
-            waker.wake();
+        if !self.waker.wake() {
+            let foreign = self.signals.lock().foreign_waker.clone();
+            if let Some(waker) = foreign {
+                waker.wake();
+            }
         }
     }
 
     /// Makes [`Thread::wake`] wake the polling task.
     pub(super) fn store_waker(&self, waker: &Waker) {
+        if self.waker.register(waker) {
+            return;
+        }
         let mut signals = self.signals.lock();
-        if !signals.waker.as_ref().is_some_and(|stored| stored.will_wake(waker)) {
-            signals.waker = Some(waker.clone());
+        if !signals
+            .foreign_waker
+            .as_ref()
+            .is_some_and(|stored| stored.will_wake(waker))
+        {
+            signals.foreign_waker = Some(waker.clone());
         }
     }
 
