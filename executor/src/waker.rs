@@ -92,6 +92,9 @@ pub fn number<P: Platform>(waker: &Waker) -> Option<u64> {
     ours.then(|| waker.data().addr() as u64)
 }
 
+/// In a [`WakerCell`]: no waker. No task has the slot.
+const EMPTY: u64 = NONE as u64;
+
 /// A place for the waker of one task of this executor, for those who wake it again and again.
 ///
 /// Such a waker is a number, so leaving it is a store and waking a load: nothing is taken out, and the task need not leave it
@@ -101,7 +104,7 @@ pub struct WakerCell<P>(AtomicU64, PhantomData<fn() -> P>);
 impl<P: Platform> WakerCell<P> {
     /// No waker.
     pub const fn new() -> Self {
-        Self(AtomicU64::new(0), PhantomData)
+        Self(AtomicU64::new(EMPTY), PhantomData)
     }
 
     /// Leaves a waker. False if it is of another kind, for which there is no room here.
@@ -114,10 +117,27 @@ impl<P: Platform> WakerCell<P> {
         true
     }
 
+    /// Leaves the waker of a task that stands in queues, by anybody.
+    #[inline]
+    pub fn register_task(&self, task: TaskId) {
+        self.0.store(task.0, SeqCst);
+    }
+
+    /// The task whose waker stands here; `None` for a driver's and for none.
+    #[inline]
+    pub fn task(&self) -> Option<TaskId> {
+        match self.0.load(SeqCst) {
+            EMPTY => None,
+            number => match Target::of(number) {
+                Target::Task(task) => Some(task),
+                Target::Driver { .. } => None,
+            },
+        }
+    }
+
     /// Wakes the task; false if none has left its waker. Any context.
     #[inline]
     pub fn wake(&self) -> bool {
-        const EMPTY: u64 = NONE as u64;
         match self.0.load(SeqCst) {
             EMPTY => false,
             number => {

@@ -37,8 +37,8 @@ const BUCKETS: usize = 256;
 const AT_ONCE: usize = 16;
 
 /// Where a thread waits: a bucket's number, or one of these. Nowhere, or no more.
-pub(super) const NOWHERE: usize = usize::MAX;
-const IN_TRANSIT: usize = usize::MAX - 1;
+pub(super) const NOWHERE: u16 = u16::MAX;
+const IN_TRANSIT: u16 = u16::MAX - 1;
 
 /// Which word, however it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,14 +88,14 @@ impl Key {
         })
     }
 
-    fn bucket(&self) -> usize {
+    fn bucket(&self) -> u16 {
         let (a, b) = match *self {
             Self::Private { space, address } => (space as u64, address),
             Self::Shared { object, byte } => (object as u64, byte),
         };
         // Fibonacci hashing of both words.
         let mixed = (a ^ b.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 56) as usize % BUCKETS
+        (mixed >> 56) as u16 % BUCKETS as u16
     }
 }
 
@@ -113,7 +113,13 @@ impl Waiter {
     }
 }
 
-static TABLE: [SpinLock<VecDeque<Waiter>>; BUCKETS] = [const { SpinLock::new(Rank::Futex, VecDeque::new()) }; BUCKETS];
+type Bucket = SpinLock<VecDeque<Waiter>>;
+
+static TABLE: [Bucket; BUCKETS] = [const { SpinLock::new(Rank::Futex, VecDeque::new()) }; BUCKETS];
+
+fn numbered(number: u16) -> &'static Bucket {
+    &TABLE[number as usize % BUCKETS]
+}
 
 /// Held while waiters move between buckets.
 static REQUEUE: SpinLock<()> = SpinLock::new(Rank::FutexRequeue, ());
@@ -140,7 +146,7 @@ impl<'a> Wait<'a> {
     ) -> core::result::Result<Self, NotWaiting> {
         debug_assert_eq!(thread.futex_place.load(Ordering::Relaxed), NOWHERE);
         let number = key.bucket();
-        let mut bucket = TABLE[number].lock();
+        let mut bucket = numbered(number).lock();
         let value = user::load_u32(address).map_err(NotWaiting::Fault)?;
         if value != expected {
             return Err(NotWaiting::Errno(Errno::EAGAIN));
@@ -163,7 +169,7 @@ impl<'a> Wait<'a> {
                 // The move is over once the lock can be had.
                 IN_TRANSIT => drop(REQUEUE.lock()),
                 number => {
-                    let mut bucket = TABLE[number].lock();
+                    let mut bucket = numbered(number).lock();
                     if let Some(position) = bucket
                         .iter()
                         .position(|waiter| Arc::ptr_eq(&waiter.thread, self.thread))
@@ -260,7 +266,7 @@ pub fn wake(key: Key, limit: usize, bits: u32) -> usize {
     let mut left = limit;
     loop {
         let mut threads = ArrayVec::<_, AT_ONCE>::new();
-        let mut bucket = TABLE[key.bucket()].lock();
+        let mut bucket = numbered(key.bucket()).lock();
         // Who comes while this goes on is not meant.
         left = left.min(bucket.len());
         let mut position = 0;
@@ -329,7 +335,7 @@ fn requeue_into(
     let _moving = REQUEUE.lock();
     let mut moved = VecDeque::new();
     {
-        let mut bucket = TABLE[from.key.bucket()].lock();
+        let mut bucket = numbered(from.key.bucket()).lock();
         if let Some((address, expected)) = from.expected {
             match user::load_u32(address) {
                 Ok(value) if value == expected => {}
@@ -358,7 +364,7 @@ fn requeue_into(
     }
     let count = ended.len() + moved.len();
     let number = to.bucket();
-    let mut bucket = TABLE[number].lock();
+    let mut bucket = numbered(number).lock();
     if bucket.try_room(count).is_err() {
         // A spurious wake is allowed, a lost waiter is not.
         ended.extend(moved.drain(..).map(Waiter::end));

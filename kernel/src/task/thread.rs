@@ -13,7 +13,7 @@ use alloc::sync::Arc;
 use core::{
     future::Future,
     pin::Pin,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicI32, AtomicU16, AtomicU32, AtomicU64, Ordering},
     task::{Context, Poll, Waker},
 };
 
@@ -129,14 +129,14 @@ pub struct Thread {
     process: Arc<Process>,
     attention: AtomicU32,
     pub(super) signals: SpinLock<ThreadSignals>,
-    waker: WakerCell<Machine>,
+    /// Its task in the executor.
+    task: WakerCell<Machine>,
     /// Where it waits for a futex: see [`super::futex`].
-    pub(super) futex_place: AtomicUsize,
+    pub(super) futex_place: AtomicU16,
     files: SpinLock<Arc<FdTable>>,
     fs: SpinLock<Arc<FsContext>>,
     /// Its name, in the order of its bytes in memory. Possibly torn for who reads it while it changes.
     comm: [AtomicU64; 2],
-    task: SpinLock<Option<executor::TaskId>>,
     /// Zeroed and futex-woken when the thread ends (`CLONE_CHILD_CLEARTID`).
     pub(crate) clear_child_tid: AtomicU64,
     /// The head of the robust futex list.
@@ -180,12 +180,11 @@ impl Thread {
             process: parts.process,
             attention: AtomicU32::new(0),
             signals: SpinLock::new(Rank::Signals, ThreadSignals::default()),
-            waker: WakerCell::new(),
-            futex_place: AtomicUsize::new(super::futex::NOWHERE),
+            task: WakerCell::new(),
+            futex_place: AtomicU16::new(super::futex::NOWHERE),
             files: SpinLock::new(Rank::Signals, parts.files),
             fs: SpinLock::new(Rank::Signals, parts.fs),
             comm: comm_words(parts.comm).map(AtomicU64::new),
-            task: SpinLock::new(Rank::Signals, None),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             user_time: Stopwatch::new(),
@@ -316,7 +315,7 @@ impl Thread {
 
     /// Wakes the thread's task, so that whatever it waits for looks again.
     pub fn wake(&self) {
-        if !self.waker.wake() {
+        if !self.task.wake() {
             let foreign = self.signals.lock().foreign_waker.clone();
             if let Some(waker) = foreign {
                 waker.wake();
@@ -326,7 +325,7 @@ impl Thread {
 
     /// Makes [`Thread::wake`] wake the polling task.
     pub(super) fn store_waker(&self, waker: &Waker) {
-        if self.waker.register(waker) {
+        if self.task.register(waker) {
             return;
         }
         let mut signals = self.signals.lock();
@@ -341,11 +340,11 @@ impl Thread {
 
     /// Its task in the executor; `None` before it has been started.
     pub fn task_id(&self) -> Option<executor::TaskId> {
-        *self.task.lock()
+        self.task.task()
     }
 
     pub(super) fn set_task_id(&self, id: executor::TaskId) {
-        *self.task.lock() = Some(id);
+        self.task.register_task(id);
     }
 
     /// What was allocated and freed on its behalf: exact for the calling thread itself, of another one what it had done when
