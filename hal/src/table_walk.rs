@@ -1,18 +1,39 @@
 //! Looking through translation tables, most of whose entries are empty: four levels of 512 entries on every machine here, the
 //! last of 4 KiB pages.
+//!
+//! An entry that points to a table says, in eight bits that the machine leaves to software, in which eighths of that table there
+//! has been anything since it was made: the rest is never looked at. The root has no such entry and is looked through whole.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Entries that are looked at together: a cache line of them.
 const LINE: usize = 8;
+/// Entries of an eighth of a table.
+const EIGHTH: usize = 64;
+/// All eighths of a table.
+pub const WHOLE: u8 = u8::MAX;
 
-/// The entries of a table that are not empty, with their indices, from `first` on and below `end`.
-pub fn used(entries: &[AtomicU64], first: usize, end: usize) -> impl Iterator<Item = (usize, &AtomicU64, u64)> {
+/// The entries of a table that are not empty, with their indices, from `first` on and below `end`, in those `eighths` that may have
+/// some.
+pub fn used(
+    entries: &[AtomicU64],
+    eighths: u8,
+    first: usize,
+    end: usize,
+) -> impl Iterator<Item = (usize, &AtomicU64, u64)> {
     let mut at = first;
     let entries = entries.get(..end).unwrap_or(entries);
     core::iter::from_fn(move || {
         loop {
             let entry = entries.get(at)?;
+            let ahead = u32::from(eighths) >> (at / EIGHTH);
+            if ahead & 1 == 0 {
+                if ahead == 0 {
+                    return None;
+                }
+                at = (at / EIGHTH + ahead.trailing_zeros() as usize) * EIGHTH;
+                continue;
+            }
             if at.is_multiple_of(LINE)
                 && let Some(line) = entries.get(at..at + LINE)
                 && line.iter().fold(0, |all, entry| all | entry.load(Relaxed)) == 0
@@ -31,10 +52,28 @@ pub fn used(entries: &[AtomicU64], first: usize, end: usize) -> impl Iterator<It
 
 /// A table, as the walk knows it.
 pub trait Table: Copy {
+    /// The lowest of eight bits in an entry above the last level that the machine ignores.
+    const EIGHTHS: u32;
     /// Its entries.
     fn entries(self) -> &'static [AtomicU64];
     /// The table that an entry of one above the last level points to.
     fn below(entry: u64) -> Option<Self>;
+}
+
+/// Notes in an entry, which points to a table, that there will be something at `index` of that. Before it is put there, by who may
+/// change the tables.
+#[inline]
+pub fn note<T: Table>(entry: &AtomicU64, index: usize) {
+    let bit = 1 << (T::EIGHTHS as usize + index / EIGHTH);
+    if entry.load(Relaxed) & bit == 0 {
+        // The machine may set other bits meanwhile.
+        entry.fetch_or(bit, Relaxed);
+    }
+}
+
+/// In which eighths of the table that an entry points to there may be something.
+fn eighths<T: Table>(entry: u64) -> u8 {
+    (entry >> T::EIGHTHS) as u8
 }
 
 /// Bits of an address below the index of a table so many levels above the last.
@@ -51,23 +90,40 @@ pub fn visit_pages<T: Table>(
     (start, end): (u64, u64),
     visit: &mut impl FnMut(u64, &AtomicU64, u64),
 ) {
+    visit_below(table, WHOLE, above, base, (start, end), visit);
+}
+
+fn visit_below<T: Table>(
+    table: T,
+    parts: u8,
+    above: u32,
+    base: u64,
+    (start, end): (u64, u64),
+    visit: &mut impl FnMut(u64, &AtomicU64, u64),
+) {
     let first = (start.saturating_sub(base) >> shift(above)) as usize;
     let last = end.saturating_sub(base).div_ceil(1 << shift(above)) as usize;
-    for (index, entry, value) in used(table.entries(), first, last) {
+    for (index, entry, value) in used(table.entries(), parts, first, last) {
         let address = base + ((index as u64) << shift(above));
         if above == 0 {
             visit(address, entry, value);
         } else if let Some(below) = T::below(value) {
-            visit_pages(below, above - 1, address, (start, end), visit);
+            visit_below(below, eighths::<T>(value), above - 1, address, (start, end), visit);
         }
     }
 }
 
 /// Gives `free` every table below `table`, which stands `above` levels above the last, by its first `end` entries; then the table.
 pub fn free_tables<T: Table>(table: T, above: u32, end: usize, free: &mut impl FnMut(T)) {
+    free_below(table, WHOLE, above, end, free);
+}
+
+fn free_below<T: Table>(table: T, parts: u8, above: u32, end: usize, free: &mut impl FnMut(T)) {
     if above > 0 {
-        for below in used(table.entries(), 0, end).filter_map(|(.., value)| T::below(value)) {
-            free_tables(below, above - 1, usize::MAX, free);
+        for (.., value) in used(table.entries(), parts, 0, end) {
+            if let Some(below) = T::below(value) {
+                free_below(below, eighths::<T>(value), above - 1, usize::MAX, free);
+            }
         }
     }
     free(table);
@@ -99,6 +155,12 @@ mod tests {
         for (table, index, value) in links.into_iter().chain(pages) {
             tables[table][index].store(value, Relaxed);
         }
+        // In any order: what links to a table may itself be noted later.
+        for (table, index, _) in links.into_iter().chain(pages) {
+            for (above, at, _) in links.into_iter().filter(|(.., below)| *below == table as u64) {
+                note::<Simulated>(&tables[above][at], index);
+            }
+        }
         tables
     });
 
@@ -108,8 +170,11 @@ mod tests {
         }
 
         fn below(entry: u64) -> Option<Self> {
-            (entry < 100).then_some(Self(entry as usize))
+            let number = entry & 0xffff;
+            (number < 100).then_some(Self(number as usize))
         }
+
+        const EIGHTHS: u32 = 52;
     }
 
     /// The address of a page by its indices.
@@ -156,13 +221,29 @@ mod tests {
     }
 
     #[test]
+    fn eighths_that_are_not_noted_are_passed_over() {
+        let entries: Vec<AtomicU64> = (1..=512).map(AtomicU64::new).collect();
+        let indices = |eighths, first, end| {
+            used(&entries, eighths, first, end)
+                .map(|(index, ..)| index)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(indices(0, 0, 512), []);
+        assert_eq!(indices(1, 0, 512), (0..64).collect::<Vec<_>>());
+        assert_eq!(indices(0x80, 3, 512), (448..512).collect::<Vec<_>>());
+        assert_eq!(indices(0b1010, 70, 512), (70..128).chain(192..256).collect::<Vec<_>>());
+        assert_eq!(indices(0b1010, 130, 200), (192..200).collect::<Vec<_>>());
+        assert_eq!(indices(0b10, 0, 64), []);
+    }
+
+    #[test]
     fn all_that_is_used_is_found_and_nothing_else() {
         for pattern in [&[][..], &[0], &[7, 8], &[3, 9, 15, 16, 63], &[62]] {
             let entries: std::vec::Vec<AtomicU64> = (0..64)
                 .map(|index| AtomicU64::new(if pattern.contains(&index) { index as u64 + 1 } else { 0 }))
                 .collect();
             for (first, end) in [(0, 64), (0, 100), (3, 64), (8, 63), (9, 9), (10, 16)] {
-                let found: std::vec::Vec<usize> = used(&entries, first, end)
+                let found: std::vec::Vec<usize> = used(&entries, WHOLE, first, end)
                     .inspect(|(index, _, value)| assert_eq!(*value, *index as u64 + 1))
                     .map(|(index, ..)| index)
                     .collect();

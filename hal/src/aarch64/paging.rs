@@ -202,6 +202,9 @@ impl Table {
 }
 
 impl table_walk::Table for Table {
+    /// Ignored in table descriptors (Arm ARM D8.3.1).
+    const EIGHTHS: u32 = 51;
+
     fn entries(self) -> &'static [AtomicU64] {
         Self::entries(self)
     }
@@ -292,6 +295,7 @@ impl PageTableOps for PageTable {
                     Table(below)
                 }
             };
+            table_walk::note::<Table>(entry, index(page.0, level + 1));
         }
         let entry = &table.entries()[index(page.0, 3)];
         let old = entry.load(Ordering::Relaxed);

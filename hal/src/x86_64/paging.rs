@@ -13,7 +13,7 @@ use super::{
 use crate::{
     PAGE_SIZE,
     addr::{PhysAddr, VirtAddr},
-    table_walk::{self, free_tables, visit_pages},
+    table_walk::{self, WHOLE, free_tables, used, visit_pages},
     traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps},
 };
 
@@ -213,6 +213,7 @@ unsafe fn walk_or_make(
             entry.store(fresh | link, Relaxed);
             fresh
         };
+        table_walk::note::<Table>(entry, index(address, above - 1));
     }
     // SAFETY: reached from a live root.
     Ok(unsafe { &entries(table)[index(address, level)] })
@@ -249,6 +250,9 @@ fn mapped(value: u64) -> Option<(PhysAddr, PteFlags)> {
 struct Table(u64);
 
 impl table_walk::Table for Table {
+    /// Ignored in entries that point to a table (SDM volume 3, table 4-14 and following).
+    const EIGHTHS: u32 = 52;
+
     fn entries(self) -> &'static [AtomicU64] {
         // SAFETY: made of a space's root, and by `below` of what is reached from there.
         unsafe { entries(self.0) }
@@ -271,8 +275,8 @@ impl PageTableOps for PageTable {
         let root = frames.allocate_table().ok_or(OutOfFrames)?.0;
         // SAFETY: the one frame is fresh, the other is the kernel's root, which no longer changes.
         let (to, from) = unsafe { (entries(root), entries(kernel_root())) };
-        for (to, from) in to.iter().zip(from).skip(256) {
-            to.store(from.load(Relaxed), Relaxed);
+        for (index, _, value) in used(from, WHOLE, 256, 512) {
+            to[index].store(value, Relaxed);
         }
         Ok(Self { root })
     }
