@@ -153,14 +153,33 @@ impl Area {
     }
 }
 
-/// The areas of one address space, by start; disjoint.
-#[derive(Default, Clone)]
-pub struct Areas(BTreeMap<u64, Area>);
+/// The areas of one address space, disjoint.
+#[derive(Default)]
+pub struct Areas {
+    by_start: BTreeMap<u64, Area>,
+    /// A copy of the area that was asked for last, until something changes.
+    recent: Option<Area>,
+}
 
 impl Areas {
+    /// As [`Areas::find`], for one address after another of the same area, as faults ask.
+    pub fn recall(&mut self, address: u64) -> Option<&Area> {
+        let holds = |area: &Area| area.start <= address && address < area.end;
+        if !self.recent.as_ref().is_some_and(holds) {
+            self.recent = self.find(address).cloned();
+        }
+        self.recent.as_ref()
+    }
+
+    /// The areas, to change.
+    fn change(&mut self) -> &mut BTreeMap<u64, Area> {
+        self.recent = None;
+        &mut self.by_start
+    }
+
     /// The area that holds `address`.
     pub fn find(&self, address: u64) -> Option<&Area> {
-        self.0
+        self.by_start
             .range(..=address)
             .next_back()
             .map(|(_, area)| area)
@@ -170,12 +189,12 @@ impl Areas {
     /// The first area that ends above `address`.
     pub fn at_or_above(&self, address: u64) -> Option<&Area> {
         self.find(address)
-            .or_else(|| self.0.range(address..).next().map(|(_, area)| area))
+            .or_else(|| self.by_start.range(address..).next().map(|(_, area)| area))
     }
 
     /// The last area that ends at or below `address`.
     pub fn below(&self, address: u64) -> Option<&Area> {
-        self.0
+        self.by_start
             .range(..address)
             .next_back()
             .map(|(_, area)| area)
@@ -185,17 +204,17 @@ impl Areas {
     /// The areas that overlap `start..end`, ascending.
     pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Area> {
         let first = self.find(start).map_or(start, |area| area.start);
-        self.0.range(first..end.max(first)).map(|(_, area)| area)
+        self.by_start.range(first..end.max(first)).map(|(_, area)| area)
     }
 
     /// All areas, ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Area> {
-        self.0.values()
+        self.by_start.values()
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.by_start.len()
     }
 
     /// Whether `start..end` holds no area, nor the gap that a stack above it needs.
@@ -222,22 +241,22 @@ impl Areas {
             && before.continues_as(&area)
         {
             let before = before.start;
-            if let Some(before) = self.0.remove(&before) {
+            if let Some(before) = self.change().remove(&before) {
                 area = Area {
                     end: area.end,
                     ..before
                 };
             }
         }
-        if let Some(after) = self.0.get(&area.end)
+        if let Some(after) = self.by_start.get(&area.end)
             && area.continues_as(after)
         {
             let after = after.start;
-            if let Some(after) = self.0.remove(&after) {
+            if let Some(after) = self.change().remove(&after) {
                 area.end = after.end;
             }
         }
-        self.0.insert(area.start, area);
+        self.change().insert(area.start, area);
     }
 
     /// Cuts `start..end` out and returns the parts, ascending.
@@ -248,21 +267,21 @@ impl Areas {
         let splits = self
             .find(start)
             .is_some_and(|area| area.start < start && area.end > end);
-        if splits && self.0.len() >= MAX_AREAS {
+        if splits && self.by_start.len() >= MAX_AREAS {
             return Err(Errno::ENOMEM);
         }
         let mut removed = Vec::new();
         removed.try_room_exact(self.overlapping(start, end).count())?;
         loop {
             let key = self.overlapping(start, end).next().map(|area| area.start);
-            let Some(area) = key.and_then(|key| self.0.remove(&key)) else {
+            let Some(area) = key.and_then(|key| self.change().remove(&key)) else {
                 break;
             };
             if area.start < start {
-                self.0.insert(area.start, area.part(area.start, start));
+                self.change().insert(area.start, area.part(area.start, start));
             }
             if area.end > end {
-                self.0.insert(end, area.part(end, area.end));
+                self.change().insert(end, area.part(end, area.end));
             }
             removed.push(area.part(start, end));
         }
@@ -271,15 +290,15 @@ impl Areas {
 
     /// Moves a growing area's start down to `start`.
     pub fn grow_down(&mut self, from: u64, start: u64) {
-        if let Some(mut area) = self.0.remove(&from) {
+        if let Some(mut area) = self.change().remove(&from) {
             area.start = start;
-            self.0.insert(start, area);
+            self.change().insert(start, area);
         }
     }
 
     /// Moves the end of the area at `start` up to `end`.
     pub fn grow_up(&mut self, start: u64, end: u64) {
-        if let Some(mut area) = self.0.remove(&start) {
+        if let Some(mut area) = self.change().remove(&start) {
             area.end = end;
             self.insert(area);
         }
@@ -288,7 +307,7 @@ impl Areas {
     /// The highest free range of `length` bytes that ends at or below `top`; failing that, the lowest above it.
     pub fn find_gap(&self, length: u64, top: u64) -> Option<u64> {
         let mut ceiling = top;
-        for area in self.0.range(..top).rev().map(|(_, area)| area) {
+        for area in self.by_start.range(..top).rev().map(|(_, area)| area) {
             if ceiling >= area.end && ceiling - area.end >= length {
                 return Some(ceiling - length);
             }
@@ -298,7 +317,7 @@ impl Areas {
             return Some(ceiling - length);
         }
         let mut floor = self.find(top).map_or(top, |area| area.end);
-        for area in self.0.range(floor..).map(|(_, area)| area) {
+        for area in self.by_start.range(floor..).map(|(_, area)| area) {
             if reach(area) >= floor && reach(area) - floor >= length {
                 return Some(floor);
             }

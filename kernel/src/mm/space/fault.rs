@@ -139,10 +139,10 @@ impl Inner {
         batch: &mut Batch,
     ) -> Result<Step, FaultError> {
         let page = page_floor(address);
-        if self.areas.find(address).is_none() {
+        if self.areas.recall(address).is_none() {
             self.grow_stack(page)?;
         }
-        let area = self.areas.find(address).ok_or(FaultError::MapErr)?;
+        let area = self.areas.recall(address).ok_or(FaultError::MapErr)?;
         if !permits(area.prot, access) {
             return Err(FaultError::AccErr);
         }
@@ -174,7 +174,7 @@ impl Inner {
         answer: Option<(Question, Frame)>,
         batch: &mut Batch,
     ) -> Result<Step, FaultError> {
-        let area = self.areas.find(page).ok_or(FaultError::MapErr)?;
+        let area = self.areas.recall(page).ok_or(FaultError::MapErr)?;
         let flags = area.prot.page_flags().with_write(true);
         if area.sharing == Sharing::Shared {
             let question = question(area, page, true).ok_or(FaultError::Bus)?;
@@ -226,7 +226,7 @@ impl Inner {
 
     /// A page that is not mapped.
     fn bring(&mut self, page: u64, access: Access, answer: Option<(Question, Frame)>) -> Result<Step, FaultError> {
-        let area = self.areas.find(page).ok_or(FaultError::MapErr)?;
+        let area = self.areas.recall(page).ok_or(FaultError::MapErr)?;
         let write = access == Access::Write;
         let flags = area.prot.page_flags();
         let (frame, flags) = match (&area.content, area.sharing) {
