@@ -68,6 +68,11 @@ pub(super) async fn end(thread: &Arc<Thread>) {
     leave(thread);
     drop(thread.set_files(Arc::new(FdTable::new())));
     if process.thread_count() == 0 && !process.ended.swap(true, Ordering::AcqRel) {
+        let mm = process.mm();
+        process.max_rss.fetch_max(mm.resident_pages() * 4, Ordering::Relaxed);
+        process.cancel_timers();
+        mm.leave_in_turns().await;
+        drop(mm);
         end_process(process);
     }
 }
@@ -117,11 +122,6 @@ fn end_process(process: &Arc<Process>) {
         .lock()
         .group_exit
         .unwrap_or(WaitStatus(process.leader_status.load(Ordering::Relaxed)));
-    let mm = process.mm();
-    process.max_rss.fetch_max(mm.resident_pages() * 4, Ordering::Relaxed);
-    process.cancel_timers();
-    mm.leave();
-    drop(mm);
     shortage::nudge();
     complete_vfork(process);
     if process.pid() == 1 {

@@ -15,9 +15,6 @@ use crate::{
     rt,
 };
 
-/// Pages shared between two looks at what else is ready to run.
-const PAGES_PER_TURN: usize = 2048;
-
 /// A fork that goes through the pages of a space.
 struct Forking<'a>(&'a AddressSpace);
 
@@ -73,16 +70,12 @@ impl AddressSpace {
 
     async fn share_pages(&self, areas: &Areas, table: &mut Table) -> Result<()> {
         let private = |area: &&Area| area.sharing == Sharing::Private && area.on_fork == OnFork::Copy;
-        let mut since = 0;
         for area in areas.iter().filter(private) {
             let mut at = area.start;
             while at < area.end {
                 let step = self.inner.lock().table.share(table, at, area.end);
-                let (next, copied) = step.map_err(|_| Errno::ENOMEM)?;
-                at = next;
-                since += copied;
-                if since >= PAGES_PER_TURN {
-                    since = 0;
+                at = step.map_err(|_| Errno::ENOMEM)?;
+                if rt::executor().should_yield() {
                     rt::yield_now().await;
                 }
             }

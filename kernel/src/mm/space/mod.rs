@@ -56,12 +56,13 @@ pub use fault::FaultError;
 pub use map::{Map, MapFlags};
 pub use remap::RemapFlags;
 pub use report::MapEntry;
-use table::{Batch, Table, Which};
+use table::{Batch, FEW, STEP, Table, Which};
 use tlb::Tlb;
 
 use crate::{
     errno::{Errno, Result},
     mm::pager::Mappings,
+    rt,
     sync::{Rank, SpinLock, SpinLockGuard, WaitQueue},
 };
 
@@ -192,11 +193,39 @@ impl AddressSpace {
     /// # Panics
     /// In debug builds, if there are more leaves than users.
     pub fn leave(&self) {
+        if self.is_last_to_leave() {
+            self.forget_areas();
+            let mut at = 0;
+            while at < PageTable::USER_END {
+                at = self.free_pages(at, STEP);
+            }
+            self.forget_all();
+        }
+    }
+
+    /// As [`AddressSpace::leave`], giving way now and then to what else is ready to run. Dropping the future leaves pages to the last
+    /// `Arc`.
+    ///
+    /// # Panics
+    /// As [`AddressSpace::leave`].
+    pub async fn leave_in_turns(&self) {
+        if self.is_last_to_leave() {
+            self.forget_areas();
+            let mut at = 0;
+            while at < PageTable::USER_END {
+                at = self.free_pages(at, FEW);
+                if rt::executor().should_yield() {
+                    rt::yield_now().await;
+                }
+            }
+            self.forget_all();
+        }
+    }
+
+    fn is_last_to_leave(&self) -> bool {
         let before = self.users.fetch_sub(1, SeqCst);
         debug_assert_ne!(before, 0, "an address space left too often");
-        if before == 1 {
-            self.clear();
-        }
+        before == 1
     }
 
     /// Processes that use the space.
@@ -204,9 +233,10 @@ impl AddressSpace {
         self.users.load(SeqCst)
     }
 
-    fn clear(&self) {
-        // No user is left, so nobody runs on a stale translation: an idle CPU that still has the root touches no user
-        // address before it activates another space. Frames can go without waiting for it.
+    // What follows is for the last user alone. Nobody runs on a stale translation then: an idle CPU that still has the root
+    // touches no user address before it activates another space. Frames can go without waiting for it.
+
+    fn forget_areas(&self) {
         let areas = core::mem::take(&mut self.inner.lock().areas);
         // Once for each object, whose areas mostly are neighbours; more often than that does no harm.
         let mut left: Option<&Mappings> = None;
@@ -216,16 +246,18 @@ impl AddressSpace {
             }
             left = Some(mappings);
         }
-        drop(areas);
-        let mut at = 0;
-        while at < PageTable::USER_END {
-            let mut batch = Batch::new();
-            at = self
-                .inner
-                .lock()
-                .table
-                .take(at, PageTable::USER_END, Which::All, &mut batch);
-        }
+    }
+
+    /// Frees at most so many pages from `at` on; up to where.
+    fn free_pages(&self, at: u64, most: usize) -> u64 {
+        let mut batch = Batch::new();
+        self.inner
+            .lock()
+            .table
+            .take(at, PageTable::USER_END, Which::All, most, &mut batch)
+    }
+
+    fn forget_all(&self) {
         let inner = self.inner.lock();
         let _nobody_waits = self.tlb.forget(&inner.table, 0, PageTable::USER_END, &mut Batch::new());
     }

@@ -16,6 +16,8 @@ use crate::mm::frame::{Frame, TableFrames};
 
 /// The most frames that one step of a large operation takes out.
 pub const STEP: usize = 256;
+/// Pages handled between two looks at what else is ready to run, where a process begins or ends.
+pub const FEW: usize = 32;
 
 /// Which pages are taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,14 +129,14 @@ impl Table {
             });
     }
 
-    /// Takes pages of `start..end` out, in ascending order, until `batch` is full or as many have been looked at;
-    /// returns up to where that is done.
-    pub fn take(&mut self, start: u64, end: u64, which: Which, batch: &mut Batch) -> u64 {
+    /// Takes pages of `start..end` out, in ascending order, until `batch` is full or `most` have been looked at; returns up to
+    /// where that is done.
+    pub fn take(&mut self, start: u64, end: u64, which: Which, most: usize, batch: &mut Batch) -> u64 {
         const SMALL: u64 = (STEP * PAGE_SIZE) as u64;
         const LARGE: u64 = 1 << 44;
         let (mut at, mut window) = (start, SMALL);
         // Those that stay count too: the lock is held no longer for them.
-        let mut room = STEP - batch.len();
+        let mut room = most.min(STEP - batch.len());
         while at < end && room > 0 {
             let stop = end.min(at.saturating_add(window));
             let mut pages = ArrayVec::<u64, STEP>::new();
@@ -169,20 +171,20 @@ impl Table {
         at
     }
 
-    /// Maps the pages of `start..end` in `child` too, writable in neither, at most [`STEP`] of them; returns up to where that
-    /// is done and how many there were.
-    pub fn share(&mut self, child: &mut Self, start: u64, end: u64) -> Result<(u64, usize), OutOfFrames> {
-        const SMALL: u64 = (STEP * PAGE_SIZE) as u64;
+    /// Maps the pages of `start..end` in `child` too, writable in neither, at most [`FEW`] of them; returns up to where that is
+    /// done.
+    pub fn share(&mut self, child: &mut Self, start: u64, end: u64) -> Result<u64, OutOfFrames> {
+        const SMALL: u64 = (FEW * PAGE_SIZE) as u64;
         const LARGE: u64 = 1 << 30;
         let (mut at, mut window, mut copied) = (start, SMALL, 0);
-        while at < end && copied < STEP {
+        while at < end && copied < FEW {
             let stop = end.min(at.saturating_add(window));
             let mut done = stop;
             let mut result = Ok(());
             let before = copied;
             self.get_mut()
                 .visit(VirtAddr(at), VirtAddr(stop), |page, address, flags| {
-                    if copied == STEP || result.is_err() {
+                    if copied == FEW || result.is_err() {
                         done = done.min(page.0);
                         return None;
                     }
@@ -200,7 +202,7 @@ impl Table {
             };
             at = done;
         }
-        Ok((at, copied))
+        Ok(at)
     }
 
     /// Makes the calling CPU translate by this table.
@@ -219,7 +221,7 @@ impl Drop for Table {
         let mut batch = Batch::new();
         let mut at = 0;
         while self.resident > 0 && at < PageTable::USER_END {
-            at = self.take(at, PageTable::USER_END, Which::All, &mut batch);
+            at = self.take(at, PageTable::USER_END, Which::All, STEP, &mut batch);
             batch.clear();
         }
         if let Some(table) = self.inner.take() {

@@ -9,7 +9,7 @@ use super::{
     AddressSpace, Inner, PAGE,
     area::{Area, Sharing},
     page_ceil,
-    table::{Batch, Which},
+    table::{Batch, STEP, Which},
     tlb::Generation,
 };
 use crate::{
@@ -41,7 +41,7 @@ impl Inner {
     /// Takes pages out and leaves the areas.
     fn zap_step(&mut self, space: &AddressSpace, start: u64, end: u64, which: Which) -> Removed {
         let mut batch = Batch::new();
-        let next = self.table.take(start, end, which, &mut batch);
+        let next = self.table.take(start, end, which, STEP, &mut batch);
         let generation = match batch.is_empty() {
             true => Generation::NONE,
             false => space.tlb.forget(&self.table, start, next, &mut batch),
