@@ -1,6 +1,7 @@
 //! Areas: what a process has mapped where, before any page of it exists (Linux's `vm_area_struct`).
 
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use core::ops::Bound::{Excluded, Unbounded};
 
 use hal::{PAGE_SIZE, arch::PageTable, traits::PageTableOps};
 
@@ -154,14 +155,22 @@ impl Area {
 }
 
 /// The areas of one address space, disjoint.
+///
+/// They stand by their ends: memory is mapped from the top down, each area below the one before and often merged with it, so that
+/// mostly the start of an area changes and its place does not.
 #[derive(Default)]
 pub struct Areas {
-    by_start: BTreeMap<u64, Area>,
+    by_end: BTreeMap<u64, Area>,
     /// A copy of the area that was asked for last, until something changes.
     recent: Option<Area>,
 }
 
 impl Areas {
+    /// The area that holds `address`.
+    pub fn find(&self, address: u64) -> Option<&Area> {
+        self.at_or_above(address).filter(|area| area.start <= address)
+    }
+
     /// As [`Areas::find`], for one address after another of the same area, as faults ask.
     pub fn recall(&mut self, address: u64) -> Option<&Area> {
         let holds = |area: &Area| area.start <= address && address < area.end;
@@ -171,50 +180,32 @@ impl Areas {
         self.recent.as_ref()
     }
 
-    /// The areas, to change.
-    fn change(&mut self) -> &mut BTreeMap<u64, Area> {
-        self.recent = None;
-        &mut self.by_start
-    }
-
-    /// The area that holds `address`.
-    pub fn find(&self, address: u64) -> Option<&Area> {
-        self.by_start
-            .range(..=address)
-            .next_back()
-            .map(|(_, area)| area)
-            .filter(|area| address < area.end)
-    }
-
     /// The first area that ends above `address`.
     pub fn at_or_above(&self, address: u64) -> Option<&Area> {
-        self.find(address)
-            .or_else(|| self.by_start.range(address..).next().map(|(_, area)| area))
+        let (_, area) = self.by_end.range((Excluded(address), Unbounded)).next()?;
+        Some(area)
     }
 
     /// The last area that ends at or below `address`.
     pub fn below(&self, address: u64) -> Option<&Area> {
-        self.by_start
-            .range(..address)
-            .next_back()
-            .map(|(_, area)| area)
-            .filter(|area| area.end <= address)
+        let (_, area) = self.by_end.range(..=address).next_back()?;
+        Some(area)
     }
 
     /// The areas that overlap `start..end`, ascending.
     pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Area> {
-        let first = self.find(start).map_or(start, |area| area.start);
-        self.by_start.range(first..end.max(first)).map(|(_, area)| area)
+        let above = self.by_end.range((Excluded(start), Unbounded)).map(|(_, area)| area);
+        above.take_while(move |area| area.start < end)
     }
 
     /// All areas, ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Area> {
-        self.by_start.values()
+        self.by_end.values()
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.by_start.len()
+        self.by_end.len()
     }
 
     /// Whether `start..end` holds no area, nor the gap that a stack above it needs.
@@ -234,29 +225,29 @@ impl Areas {
         at >= end
     }
 
+    /// The areas, to change.
+    fn change(&mut self) -> &mut BTreeMap<u64, Area> {
+        self.recent = None;
+        &mut self.by_end
+    }
+
     /// Adds an area where nothing is, merging it with its neighbours.
     pub fn insert(&mut self, mut area: Area) {
         debug_assert!(area.start < area.end && self.overlapping(area.start, area.end).next().is_none());
-        if let Some(before) = self.below(area.start)
-            && before.continues_as(&area)
+        let areas = self.change();
+        if areas.get(&area.start).is_some_and(|before| before.continues_as(&area))
+            && let Some(before) = areas.remove(&area.start)
         {
-            let before = before.start;
-            if let Some(before) = self.change().remove(&before) {
-                area = Area {
-                    end: area.end,
-                    ..before
-                };
-            }
+            area = Area {
+                end: area.end,
+                ..before
+            };
         }
-        if let Some(after) = self.by_start.get(&area.end)
-            && area.continues_as(after)
-        {
-            let after = after.start;
-            if let Some(after) = self.change().remove(&after) {
-                area.end = after.end;
-            }
+        let after = areas.range_mut((Excluded(area.end), Unbounded)).next();
+        match after {
+            Some((_, after)) if area.continues_as(after) => *after = Area { end: after.end, ..area },
+            _ => drop(areas.insert(area.end, area)),
         }
-        self.change().insert(area.start, area);
     }
 
     /// Cuts `start..end` out and returns the parts, ascending.
@@ -267,38 +258,41 @@ impl Areas {
         let splits = self
             .find(start)
             .is_some_and(|area| area.start < start && area.end > end);
-        if splits && self.by_start.len() >= MAX_AREAS {
+        if splits && self.by_end.len() >= MAX_AREAS {
             return Err(Errno::ENOMEM);
         }
         let mut removed = Vec::new();
         removed.try_room_exact(self.overlapping(start, end).count())?;
-        loop {
-            let key = self.overlapping(start, end).next().map(|area| area.start);
-            let Some(area) = key.and_then(|key| self.change().remove(&key)) else {
-                break;
-            };
-            if area.start < start {
-                self.change().insert(area.start, area.part(area.start, start));
-            }
-            if area.end > end {
-                self.change().insert(end, area.part(end, area.end));
-            }
+        let areas = self.change();
+        while let Some((&key, area)) = areas.range_mut((Excluded(start), Unbounded)).next()
+            && area.start < end
+        {
             removed.push(area.part(start, end));
+            let left = (area.start < start).then(|| area.part(area.start, start));
+            if area.end > end {
+                *area = area.part(end, area.end);
+            } else {
+                areas.remove(&key);
+            }
+            if let Some(left) = left {
+                areas.insert(start, left);
+            }
         }
         Ok(removed)
     }
 
     /// Moves a growing area's start down to `start`.
     pub fn grow_down(&mut self, from: u64, start: u64) {
-        if let Some(mut area) = self.change().remove(&from) {
+        let area = self.change().range_mut((Excluded(from), Unbounded)).next();
+        if let Some((_, area)) = area.filter(|(_, area)| area.start == from) {
             area.start = start;
-            self.change().insert(start, area);
         }
     }
 
     /// Moves the end of the area at `start` up to `end`.
     pub fn grow_up(&mut self, start: u64, end: u64) {
-        if let Some(mut area) = self.change().remove(&start) {
+        let key = self.find(start).map(|area| area.end);
+        if let Some(mut area) = key.and_then(|key| self.change().remove(&key)) {
             area.end = end;
             self.insert(area);
         }
@@ -306,8 +300,9 @@ impl Areas {
 
     /// The highest free range of `length` bytes that ends at or below `top`; failing that, the lowest above it.
     pub fn find_gap(&self, length: u64, top: u64) -> Option<u64> {
-        let mut ceiling = top;
-        for area in self.by_start.range(..top).rev().map(|(_, area)| area) {
+        let above = self.at_or_above(top).filter(|area| area.start < top);
+        let mut ceiling = above.map_or(top, reach);
+        for area in self.by_end.range(..=top).rev().map(|(_, area)| area) {
             if ceiling >= area.end && ceiling - area.end >= length {
                 return Some(ceiling - length);
             }
@@ -316,8 +311,8 @@ impl Areas {
         if ceiling.checked_sub(length).is_some_and(|start| start >= MIN_ADDRESS) {
             return Some(ceiling - length);
         }
-        let mut floor = self.find(top).map_or(top, |area| area.end);
-        for area in self.by_start.range(floor..).map(|(_, area)| area) {
+        let mut floor = above.map_or(top, |area| area.end);
+        for area in self.by_end.range((Excluded(floor), Unbounded)).map(|(_, area)| area) {
             if reach(area) >= floor && reach(area) - floor >= length {
                 return Some(floor);
             }

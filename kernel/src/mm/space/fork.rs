@@ -15,6 +15,9 @@ use crate::{
     rt,
 };
 
+/// Pages after which a fork gives way in any case, so that its task can be aborted.
+const PAGES_PER_TURN: usize = 2048;
+
 /// A fork that goes through the pages of a space.
 struct Forking<'a>(&'a AddressSpace);
 
@@ -70,12 +73,16 @@ impl AddressSpace {
 
     async fn share_pages(&self, areas: &Areas, table: &mut Table) -> Result<()> {
         let private = |area: &&Area| area.sharing == Sharing::Private && area.on_fork == OnFork::Copy;
+        let mut since = 0;
         for area in areas.iter().filter(private) {
             let mut at = area.start;
             while at < area.end {
                 let step = self.inner.lock().table.share(table, at, area.end);
-                at = step.map_err(|_| Errno::ENOMEM)?;
-                if rt::executor().should_yield() {
+                let (next, copied) = step.map_err(|_| Errno::ENOMEM)?;
+                at = next;
+                since += copied;
+                if since >= PAGES_PER_TURN || rt::executor().should_yield() {
+                    since = 0;
                     rt::yield_now().await;
                 }
             }

@@ -172,8 +172,8 @@ impl Table {
     }
 
     /// Maps the pages of `start..end` in `child` too, writable in neither, at most [`FEW`] of them; returns up to where that is
-    /// done.
-    pub fn share(&mut self, child: &mut Self, start: u64, end: u64) -> Result<u64, OutOfFrames> {
+    /// done and how many there were.
+    pub fn share(&mut self, child: &mut Self, start: u64, end: u64) -> Result<(u64, usize), OutOfFrames> {
         const SMALL: u64 = (FEW * PAGE_SIZE) as u64;
         const LARGE: u64 = 1 << 30;
         let (mut at, mut window, mut copied) = (start, SMALL, 0);
@@ -202,7 +202,7 @@ impl Table {
             };
             at = done;
         }
-        Ok(at)
+        Ok((at, copied))
     }
 
     /// Makes the calling CPU translate by this table.

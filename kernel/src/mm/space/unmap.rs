@@ -1,13 +1,13 @@
 //! Taking mappings away, and pages out of mappings that stay.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::sync::Arc;
 use core::ops::Range;
 
 use hal::{arch::PageTable, traits::PageTableOps};
 
 use super::{
     AddressSpace, Inner, PAGE,
-    area::{Area, Sharing},
+    area::Sharing,
     page_ceil,
     table::{Batch, STEP, Which},
     tlb::Generation,
@@ -15,43 +15,24 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     mm::pager::{Copies, Pager},
+    sync::SpinLockGuard,
 };
 
-/// What was cut out of a space, to be dropped outside its lock.
-struct Removed {
-    areas: Vec<Area>,
-    batch: Batch,
-    generation: Generation,
+/// How far a step has gone: up to where, and what the other CPUs have to see.
+struct Step {
     next: u64,
+    generation: Generation,
 }
 
 impl Inner {
-    /// Cuts areas and pages out of `start..`, up to `end` or as far as one step goes.
-    fn remove_step(&mut self, space: &AddressSpace, start: u64, end: u64) -> Result<Removed> {
-        // The areas first: a failing split changes nothing.
-        let areas = self.areas.remove(start, end)?;
-        let removed = self.zap_step(space, start, end, Which::All);
-        // What is left keeps its areas until its pages go.
-        for area in areas.iter().filter(|area| area.end > removed.next) {
-            self.areas.insert(area.part(removed.next, end));
-        }
-        Ok(Removed { areas, ..removed })
-    }
-
-    /// Takes pages out and leaves the areas.
-    fn zap_step(&mut self, space: &AddressSpace, start: u64, end: u64, which: Which) -> Removed {
-        let mut batch = Batch::new();
-        let next = self.table.take(start, end, which, STEP, &mut batch);
+    /// Takes pages out of `start..`, up to `end` or as far as one step goes, and leaves the areas.
+    fn zap_step(&mut self, space: &AddressSpace, start: u64, end: u64, which: Which, batch: &mut Batch) -> Step {
+        let next = self.table.take(start, end, which, STEP, batch);
         let generation = match batch.is_empty() {
             true => Generation::NONE,
-            false => space.tlb.forget(&self.table, start, next, &mut batch),
+            false => space.tlb.forget(&self.table, start, next, batch),
         };
-        Removed {
-            areas: Vec::new(),
-            batch,
-            generation,
-            next,
-        }
+        Step { next, generation }
     }
 }
 
@@ -73,11 +54,9 @@ impl AddressSpace {
         let mut last = Generation::NONE;
         let mut at = start;
         while at < end {
-            let removed = self.unforked().await.remove_step(self, at, end)?;
-            at = removed.next;
-            last = last.max(removed.generation);
-            drop(removed.areas);
-            drop(removed.batch);
+            let step = self.remove_step(self.unforked().await, at, end)?;
+            at = step.next;
+            last = last.max(step.generation);
         }
         self.tlb.wait(last).await;
         Ok(())
@@ -87,12 +66,32 @@ impl AddressSpace {
         let mut last = Generation::NONE;
         let mut at = start;
         while at < end {
-            let removed = self.inner.lock().zap_step(self, at, end, which);
-            at = removed.next;
-            last = last.max(removed.generation);
-            drop(removed.batch);
+            let step = self.zap_step(at, end, which);
+            at = step.next;
+            last = last.max(step.generation);
         }
         self.tlb.wait(last).await;
+    }
+
+    // Not in the async functions, whose state would have to hold the batch. What is cut out is dropped outside the lock.
+
+    fn zap_step(&self, start: u64, end: u64, which: Which) -> Step {
+        let mut batch = Batch::new();
+        self.inner.lock().zap_step(self, start, end, which, &mut batch)
+    }
+
+    /// Cuts areas and pages out of `start..`, up to `end` or as far as one step goes.
+    fn remove_step(&self, mut inner: SpinLockGuard<'_, Inner>, start: u64, end: u64) -> Result<Step> {
+        let mut batch = Batch::new();
+        // The areas first: a failing split changes nothing.
+        let areas = inner.areas.remove(start, end)?;
+        let step = inner.zap_step(self, start, end, Which::All, &mut batch);
+        // What is left keeps its areas until its pages go.
+        for area in areas.iter().filter(|area| area.end > step.next) {
+            inner.areas.insert(area.part(step.next, end));
+        }
+        drop(inner);
+        Ok(step)
     }
 
     /// None of these pages of `pager` is mapped any more when this returns; nor is a private copy of one, unless those
