@@ -4,7 +4,10 @@
 //! An entry that points to a table says, in eight bits that the machine leaves to software, in which eighths of that table there
 //! has been anything since it was made: the rest is never looked at. The root has no such entry and is looked through whole.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::{
+    ops::ControlFlow,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 /// Entries that are looked at together: a cache line of them.
 const LINE: usize = 8;
@@ -81,16 +84,17 @@ const fn shift(above: u32) -> u32 {
     12 + 9 * above
 }
 
-/// Visits the entries in use of the last level that are for addresses of `start..end`, in ascending order: address, entry, value.
+/// Visits the entries in use of the last level that are for addresses of `start..end`, in ascending order until `visit` breaks off:
+/// address, entry, value.
 /// `table` stands `above` levels above the last and is for addresses from `base` on.
 pub fn visit_pages<T: Table>(
     table: T,
     above: u32,
     base: u64,
     (start, end): (u64, u64),
-    visit: &mut impl FnMut(u64, &AtomicU64, u64),
+    visit: &mut impl FnMut(u64, &AtomicU64, u64) -> ControlFlow<()>,
 ) {
-    visit_below(table, WHOLE, above, base, (start, end), visit);
+    let _stopped = visit_below(table, WHOLE, above, base, (start, end), visit);
 }
 
 fn visit_below<T: Table>(
@@ -99,18 +103,19 @@ fn visit_below<T: Table>(
     above: u32,
     base: u64,
     (start, end): (u64, u64),
-    visit: &mut impl FnMut(u64, &AtomicU64, u64),
-) {
+    visit: &mut impl FnMut(u64, &AtomicU64, u64) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     let first = (start.saturating_sub(base) >> shift(above)) as usize;
     let last = end.saturating_sub(base).div_ceil(1 << shift(above)) as usize;
     for (index, entry, value) in used(table.entries(), parts, first, last) {
         let address = base + ((index as u64) << shift(above));
         if above == 0 {
-            visit(address, entry, value);
+            visit(address, entry, value)?;
         } else if let Some(below) = T::below(value) {
-            visit_below(below, eighths::<T>(value), above - 1, address, (start, end), visit);
+            visit_below(below, eighths::<T>(value), above - 1, address, (start, end), visit)?;
         }
     }
+    ControlFlow::Continue(())
 }
 
 /// Gives `free` every table below `table`, which stands `above` levels above the last, by its first `end` entries; then the table.
@@ -185,7 +190,8 @@ mod tests {
     fn visited(start: u64, end: u64) -> Vec<(u64, u64)> {
         let mut seen = Vec::new();
         visit_pages(Simulated(0), 3, 0, (start, end), &mut |address, _, value| {
-            seen.push((address, value))
+            seen.push((address, value));
+            ControlFlow::Continue(())
         });
         seen
     }
@@ -208,6 +214,20 @@ mod tests {
             assert_eq!(visited(0, all[from].0 + 4096), all[..=from], "up to {from}");
         }
         assert_eq!(visited(all[1].0, all[1].0), []);
+    }
+
+    #[test]
+    fn a_visit_can_be_broken_off() {
+        let mut seen = 0;
+        visit_pages(Simulated(0), 3, 0, (0, 1 << 48), &mut |_, _, value| {
+            seen = value;
+            if value == 102 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        assert_eq!(seen, 102);
     }
 
     #[test]

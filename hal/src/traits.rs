@@ -103,6 +103,19 @@ pub trait SyscallFrame: InterruptFrame {
     fn rewind_syscall_to(&mut self, number: u64);
 }
 
+/// What becomes of a page that [`PageTableOps::visit`] visits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit<F> {
+    /// Nothing.
+    Keep,
+    /// It gets other flags.
+    Change(F),
+    /// It is mapped no longer.
+    Remove,
+    /// Nothing, and no more pages are visited.
+    Stop,
+}
+
 /// Attributes of one mapped page, for user and kernel mappings alike.
 pub trait PageFlags: Copy + Eq + core::fmt::Debug {
     /// A readable page of normal cacheable memory, not writable, not executable, not for user mode.
@@ -172,13 +185,13 @@ pub trait PageTableOps: Sized + Send + Sync {
     fn protect(&mut self, page: VirtAddr, flags: Self::Flags) -> bool;
     /// The frame and flags of one page.
     fn translate(&self, page: VirtAddr) -> Option<(PhysAddr, Self::Flags)>;
-    /// Visits every mapped page of `start..end` in ascending order, skipping empty tables whole. A returned
-    /// `Some(flags)` replaces the page's flags.
+    /// Visits the mapped pages of `start..end` in ascending order, skipping empty tables whole, and does with each what `visit`
+    /// says.
     fn visit(
         &mut self,
         start: VirtAddr,
         end: VirtAddr,
-        visit: impl FnMut(VirtAddr, PhysAddr, Self::Flags) -> Option<Self::Flags>,
+        visit: impl FnMut(VirtAddr, PhysAddr, Self::Flags) -> Visit<Self::Flags>,
     );
     /// Makes this the user half that the calling CPU translates by.
     fn activate(&self);

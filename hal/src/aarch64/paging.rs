@@ -10,6 +10,7 @@
 //! [`PageTableOps::activate`] of such a table first drops what this CPU's TLB holds under it. That needs no generations
 //! and no stopping of other CPUs, and costs nothing until the 255th live process.
 
+use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::constants::{ATTR_DEVICE, ATTR_NORMAL, DIRECT_MAP};
@@ -18,7 +19,7 @@ use super::sysreg::{instruction, read_sysreg, write_sysreg};
 use crate::PAGE_SIZE;
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::table_walk::{self, free_tables, visit_pages};
-use crate::traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps};
+use crate::traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps, Visit};
 
 /// Entries in a table.
 pub(super) const ENTRIES: usize = 512;
@@ -338,7 +339,7 @@ impl PageTableOps for PageTable {
         &mut self,
         start: VirtAddr,
         end: VirtAddr,
-        mut visit: impl FnMut(VirtAddr, PhysAddr, PteFlags) -> Option<PteFlags>,
+        mut visit: impl FnMut(VirtAddr, PhysAddr, PteFlags) -> Visit<PteFlags>,
     ) {
         visit_pages(
             Table(self.root),
@@ -346,12 +347,16 @@ impl PageTableOps for PageTable {
             0,
             (start.0, end.0),
             &mut |page, entry, descriptor| {
-                let frame = PhysAddr(descriptor & ADDRESS);
-                if is_mapped(descriptor)
-                    && let Some(flags) = visit(VirtAddr(page), frame, PteFlags::of(descriptor))
-                {
-                    entry.store(page_descriptor(frame, flags), Ordering::Relaxed);
+                if is_mapped(descriptor) {
+                    let frame = PhysAddr(descriptor & ADDRESS);
+                    match visit(VirtAddr(page), frame, PteFlags::of(descriptor)) {
+                        Visit::Keep => {}
+                        Visit::Change(flags) => entry.store(page_descriptor(frame, flags), Ordering::Relaxed),
+                        Visit::Remove => entry.store(0, Ordering::Relaxed),
+                        Visit::Stop => return ControlFlow::Break(()),
+                    }
                 }
+                ControlFlow::Continue(())
             },
         );
     }

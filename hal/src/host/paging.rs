@@ -9,7 +9,7 @@ use super::machine::{self, lock};
 use crate::{
     PAGE_SIZE,
     addr::{PhysAddr, VirtAddr},
-    traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps},
+    traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps, Visit},
     trap::Access,
 };
 
@@ -166,15 +166,23 @@ impl PageTableOps for PageTable {
         &mut self,
         start: VirtAddr,
         end: VirtAddr,
-        mut visit: impl FnMut(VirtAddr, PhysAddr, PteFlags) -> Option<PteFlags>,
+        mut visit: impl FnMut(VirtAddr, PhysAddr, PteFlags) -> Visit<PteFlags>,
     ) {
         if start >= end {
             return;
         }
-        for (&page, entry) in lock(&self.tables.inner).entries.range_mut(start.0..end.0) {
-            if let Some(flags) = visit(VirtAddr(page), entry.0, entry.1) {
-                entry.1 = flags;
+        let mut tables = lock(&self.tables.inner);
+        let mut removed = Vec::new();
+        for (&page, entry) in tables.entries.range_mut(start.0..end.0) {
+            match visit(VirtAddr(page), entry.0, entry.1) {
+                Visit::Keep => {}
+                Visit::Change(flags) => entry.1 = flags,
+                Visit::Remove => removed.push(page),
+                Visit::Stop => break,
             }
+        }
+        for page in removed {
+            tables.entries.remove(&page);
         }
     }
 

@@ -4,7 +4,10 @@
 //! such root is made and never gains a root entry afterwards, so every root copies its 256 words once and stays right.
 //! Kernel mappings are global; a write to CR3 drops the user's translations only.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::{
+    ops::ControlFlow,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use super::{
     constants::{DIRECT_MAP, USER_END},
@@ -14,7 +17,7 @@ use crate::{
     PAGE_SIZE,
     addr::{PhysAddr, VirtAddr},
     table_walk::{self, WHOLE, free_tables, used, visit_pages},
-    traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps},
+    traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps, Visit},
 };
 
 /// The bits of a page-table entry that say what a page may be used for (SDM volume 3, table 4-20).
@@ -315,14 +318,18 @@ impl PageTableOps for PageTable {
         &mut self,
         start: VirtAddr,
         end: VirtAddr,
-        mut visit: impl FnMut(VirtAddr, PhysAddr, PteFlags) -> Option<PteFlags>,
+        mut visit: impl FnMut(VirtAddr, PhysAddr, PteFlags) -> Visit<PteFlags>,
     ) {
         visit_pages(Table(self.root), 3, 0, (start.0, end.0), &mut |page, entry, value| {
-            if let Some((frame, flags)) = mapped(value)
-                && let Some(new) = visit(VirtAddr(page), frame, flags)
-            {
-                entry.store(frame.0 | new.0, Relaxed);
+            if let Some((frame, flags)) = mapped(value) {
+                match visit(VirtAddr(page), frame, flags) {
+                    Visit::Keep => {}
+                    Visit::Change(new) => entry.store(frame.0 | new.0, Relaxed),
+                    Visit::Remove => entry.store(0, Relaxed),
+                    Visit::Stop => return ControlFlow::Break(()),
+                }
             }
+            ControlFlow::Continue(())
         });
     }
 

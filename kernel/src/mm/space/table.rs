@@ -6,10 +6,9 @@ use core::mem::ManuallyDrop;
 
 use arrayvec::ArrayVec;
 use hal::{
-    PAGE_SIZE,
     addr::{PhysAddr, VirtAddr},
     arch::{PageTable, PteFlags},
-    traits::{OutOfFrames, PageFlags, PageTableOps},
+    traits::{OutOfFrames, PageFlags, PageTableOps, Visit},
 };
 
 use crate::mm::frame::{Frame, TableFrames};
@@ -125,84 +124,55 @@ impl Table {
     ) {
         self.get_mut()
             .visit(VirtAddr(start), VirtAddr(end), |page, address, flags| {
-                visit(page.0, &|| borrow(address).clone_frame(), flags)
+                visit(page.0, &|| borrow(address).clone_frame(), flags).map_or(Visit::Keep, Visit::Change)
             });
     }
 
     /// Takes pages of `start..end` out, in ascending order, until `batch` is full or `most` have been looked at; returns up to
     /// where that is done.
     pub fn take(&mut self, start: u64, end: u64, which: Which, most: usize, batch: &mut Batch) -> u64 {
-        const SMALL: u64 = (STEP * PAGE_SIZE) as u64;
-        const LARGE: u64 = 1 << 44;
-        let (mut at, mut window) = (start, SMALL);
         // Those that stay count too: the lock is held no longer for them.
         let mut room = most.min(STEP - batch.len());
-        while at < end && room > 0 {
-            let stop = end.min(at.saturating_add(window));
-            let mut pages = ArrayVec::<u64, STEP>::new();
-            let before = room;
-            let mut done = stop;
-            self.get_mut().visit(VirtAddr(at), VirtAddr(stop), |page, address, _| {
+        let before = batch.len();
+        let mut done = end;
+        self.get_mut()
+            .visit(VirtAddr(start), VirtAddr(end), |page, address, _| {
                 if room == 0 {
-                    done = done.min(page.0);
-                } else {
-                    room -= 1;
-                    if which == Which::All || borrow(address).0.is_of_file() {
-                        pages.push(page.0);
-                    }
+                    done = page.0;
+                    return Visit::Stop;
                 }
-                None
+                room -= 1;
+                if which == Which::OfFiles && !borrow(address).0.is_of_file() {
+                    return Visit::Keep;
+                }
+                // SAFETY: the entry that owned the reference goes now.
+                batch.push(unsafe { Frame::from_raw(address) });
+                Visit::Remove
             });
-            if room == before {
-                // Empty tables are skipped whole, so a wide look costs no more than a narrow one.
-                window = (window * 16).min(LARGE);
-                at = done;
-                continue;
-            }
-            window = SMALL;
-            batch.extend(
-                pages
-                    .into_iter()
-                    .filter_map(|page| self.unmap(page))
-                    .map(|(frame, _)| frame),
-            );
-            at = done;
-        }
-        at
+        self.resident -= (batch.len() - before) as u64;
+        done
     }
 
     /// Maps the pages of `start..end` in `child` too, writable in neither, at most [`FEW`] of them; returns up to where that is
     /// done and how many there were.
     pub fn share(&mut self, child: &mut Self, start: u64, end: u64) -> Result<(u64, usize), OutOfFrames> {
-        const SMALL: u64 = (FEW * PAGE_SIZE) as u64;
-        const LARGE: u64 = 1 << 30;
-        let (mut at, mut window, mut copied) = (start, SMALL, 0);
-        while at < end && copied < FEW {
-            let stop = end.min(at.saturating_add(window));
-            let mut done = stop;
-            let mut result = Ok(());
-            let before = copied;
-            self.get_mut()
-                .visit(VirtAddr(at), VirtAddr(stop), |page, address, flags| {
-                    if copied == FEW || result.is_err() {
-                        done = done.min(page.0);
-                        return None;
-                    }
-                    let shared = flags.with_write(false);
-                    result = child.map(page.0, borrow(address).clone_frame(), shared);
-                    copied += 1;
-                    result.is_ok().then_some(shared)
-                });
-            result?;
-            // Empty tables are skipped whole, so a wide look costs no more than a narrow one.
-            window = if copied == before {
-                (window * 16).min(LARGE)
-            } else {
-                SMALL
-            };
-            at = done;
-        }
-        Ok((at, copied))
+        let (mut done, mut copied, mut result) = (end, 0, Ok(()));
+        self.get_mut()
+            .visit(VirtAddr(start), VirtAddr(end), |page, address, flags| {
+                if copied == FEW {
+                    done = page.0;
+                    return Visit::Stop;
+                }
+                let shared = flags.with_write(false);
+                result = child.map(page.0, borrow(address).clone_frame(), shared);
+                copied += 1;
+                match result {
+                    Ok(()) => Visit::Change(shared),
+                    Err(_) => Visit::Stop,
+                }
+            });
+        result?;
+        Ok((done, copied))
     }
 
     /// Makes the calling CPU translate by this table.
