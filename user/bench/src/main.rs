@@ -7,40 +7,67 @@
 
 mod boot;
 mod calls;
+mod cyclictest;
 mod latency;
+mod lmbench;
+mod load;
 mod memory;
+mod programs;
 mod row;
 mod throughput;
 mod wakeup;
 
 use std::{env, process::ExitCode};
 
-use row::Suite;
+use row::{Group, Suite};
 
 const SUITES: [Suite; 4] = [
     Suite {
         name: "latency",
-        rows: latency::ROWS,
-        warm_up: 1,
-        rounds: 3,
+        groups: &[
+            Group {
+                rows: latency::ROWS,
+                warm_up: 1,
+                rounds: 3,
+            },
+            // They warm up by themselves.
+            Group {
+                rows: lmbench::ROWS,
+                warm_up: 0,
+                rounds: 1,
+            },
+        ],
     },
     Suite {
         name: "memory",
-        rows: memory::ROWS,
-        warm_up: 0,
-        rounds: 3,
+        groups: &[Group {
+            rows: memory::ROWS,
+            warm_up: 0,
+            rounds: 3,
+        }],
     },
     Suite {
         name: "throughput",
-        rows: throughput::ROWS,
-        warm_up: 1,
-        rounds: 3,
+        groups: &[Group {
+            rows: throughput::ROWS,
+            warm_up: 1,
+            rounds: 3,
+        }],
     },
     Suite {
         name: "wakeup",
-        rows: wakeup::ROWS,
-        warm_up: 0,
-        rounds: 1,
+        groups: &[
+            Group {
+                rows: wakeup::ROWS,
+                warm_up: 0,
+                rounds: 1,
+            },
+            Group {
+                rows: cyclictest::ROWS,
+                warm_up: 0,
+                rounds: 1,
+            },
+        ],
     },
 ];
 

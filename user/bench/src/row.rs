@@ -9,6 +9,12 @@ pub struct Suite {
     /// What it is called on the command line.
     pub name: &'static str,
     /// Its rows, in the order in which they run.
+    pub groups: &'static [Group],
+}
+
+/// Rows that run equally often.
+pub struct Group {
+    /// The rows.
     pub rows: &'static [Row],
     /// How often each row runs before it counts.
     pub warm_up: usize,
@@ -109,17 +115,8 @@ impl Suite {
     /// Runs the rows that are wanted, all of them if none is named.
     pub fn run(&self, wanted: &[&str]) -> ExitCode {
         let wanted = |row: &&Row| wanted.is_empty() || wanted.contains(&row.name);
-        for row in self.rows.iter().filter(wanted) {
-            for round in 0..self.warm_up + self.rounds {
-                match row.lines() {
-                    Ok(_) if round < self.warm_up => {}
-                    Ok(lines) => lines.iter().for_each(|line| println!("{line}")),
-                    Err(lines) => {
-                        lines.iter().for_each(|line| println!("{line}"));
-                        break;
-                    }
-                }
-            }
+        for group in self.groups {
+            group.rows.iter().filter(wanted).for_each(|row| group.run(row));
         }
         end();
         ExitCode::SUCCESS
@@ -127,7 +124,8 @@ impl Suite {
 
     /// Runs a row for ever, or until it fails; says so once it is warm.
     pub fn go_on(&self, name: &str) -> ExitCode {
-        let Some(row) = self.rows.iter().find(|row| row.name == name) else {
+        let mut rows = self.groups.iter().flat_map(|group| group.rows);
+        let Some(row) = rows.find(|row| row.name == name) else {
             eprintln!("bench: no row is called {name}");
             return ExitCode::from(2);
         };
@@ -141,6 +139,22 @@ impl Suite {
             }
         }
         ExitCode::SUCCESS
+    }
+}
+
+impl Group {
+    /// Runs a row, until it fails.
+    fn run(&self, row: &Row) {
+        for round in 0..self.warm_up + self.rounds {
+            match row.lines() {
+                Ok(_) if round < self.warm_up => {}
+                Ok(lines) => lines.iter().for_each(|line| println!("{line}")),
+                Err(lines) => {
+                    lines.iter().for_each(|line| println!("{line}"));
+                    break;
+                }
+            }
+        }
     }
 }
 

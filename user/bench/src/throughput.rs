@@ -2,16 +2,13 @@
 //!
 //! Rows with a number of workers say something of parallel work only on as many CPUs.
 
-use std::{
-    process::{Command, Stdio},
-    sync::Barrier,
-    thread,
-};
+use std::{sync::Barrier, thread};
 
 use user_sys::{self as sys, libc, syscall};
 
 use crate::{
     calls::{Descriptors, done, ended_well, open, why},
+    programs,
     row::{Sample, repeat, rows},
 };
 
@@ -270,24 +267,10 @@ fn messages(workers: Workers) -> Result<Sample, String> {
 /// A program of the distribution's, from its start to its end.
 fn program(name: &str, words: &[&str]) -> Result<Sample, String> {
     let start = sys::now();
-    let output = Command::new(name).args(words).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("{name}: {error}"))?;
-    let nanoseconds = sys::now() - start;
-    if output.status.success() {
-        return Ok(Sample {
-            operations: 1_000,
-            amount: nanoseconds,
-            unit: "us",
-        });
-    }
-    let said = String::from_utf8_lossy(if output.stderr.is_empty() {
-        &output.stdout
-    } else {
-        &output.stderr
-    });
-    Err(format!(
-        "{}: {}",
-        output.status,
-        said.lines().last().unwrap_or_default()
-    ))
+    programs::run(name, words)?;
+    Ok(Sample {
+        operations: 1_000,
+        amount: sys::now() - start,
+        unit: "us",
+    })
 }

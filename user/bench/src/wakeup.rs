@@ -6,7 +6,8 @@
 use user_sys::{self as sys, libc, syscall};
 
 use crate::{
-    calls::{done, why},
+    calls::done,
+    load::{Load, fork_for_ever, no_slack, schedule, spin, talk_for_ever, tick_for_ever},
     row::{Sample, rows},
 };
 
@@ -16,6 +17,9 @@ rows! {
     "forks" ["median", "p99", "p99.9", "max"]: beside(1, fork_for_ever);
     "pipes" ["median", "p99", "p99.9", "max"]: beside(1, talk_for_ever);
     "timers" ["median", "p99", "p99.9", "max"]: beside(4, tick_for_ever);
+    "spin-batch" ["median", "p99", "p99.9", "max"]: beside_class(libc::SCHED_BATCH);
+    "spin-idle" ["median", "p99", "p99.9", "max"]: beside_class(libc::SCHED_IDLE);
+    "spin-fifo" ["median", "p99", "p99.9", "max"]: beside_real_time();
 }
 
 const PERIOD: u64 = 1_000_000;
@@ -23,89 +27,38 @@ const WAKES: usize = 2_000;
 /// Wakes before those that count.
 const BEFORE: usize = 100;
 
-/// Processes that are killed in the end.
-struct Load(Vec<i32>);
-
-impl Load {
-    /// `each` of them on every CPU, which `body` gets.
-    fn start(each: usize, body: fn(usize) -> i32) -> Result<Self, String> {
-        let mut load = Self(Vec::new());
-        for cpu in sys::cpus() {
-            for _ in 0..each {
-                let pid = sys::try_fork(|| {
-                    // What the load itself starts goes with it.
-                    let _alone = syscall!(SYS_setpgid, 0, 0);
-                    sys::pin(&[cpu]);
-                    body(cpu)
-                });
-                load.0.push(pid.map_err(why)?);
-            }
-        }
-        Ok(load)
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        for pid in &self.0 {
-            // Its group, if it has come so far as to have one; else itself.
-            let _killed = sys::kill(-pid, libc::SIGKILL);
-            let _killed = sys::kill(*pid, libc::SIGKILL);
-        }
-        for pid in &self.0 {
-            let _ended = sys::wait(*pid, 0);
-        }
-    }
-}
-
-fn spin(_: usize) -> i32 {
-    // Without a hint to the CPU that it spins, which would end its turn in an emulator.
-    loop {
-        std::hint::black_box(());
-    }
-}
-
-fn fork_for_ever(_: usize) -> i32 {
-    while let Ok(pid) = sys::try_fork(|| 0) {
-        if sys::wait(pid, 0).is_err() {
-            break;
-        }
-    }
-    1
-}
-
-/// A byte between two processes, there and back.
-fn talk_for_ever(_: usize) -> i32 {
-    let (there, back) = (sys::pipe(0), sys::pipe(0));
-    let hand_on = |from: i32, to: i32| while sys::read(from, &mut [0]).is_ok() && sys::write(to, &[1]).is_ok() {};
-    if sys::try_fork(|| {
-        hand_on(there.0, back.1);
-        1
-    })
-    .is_ok()
-        && sys::write(there.1, &[1]).is_ok()
-    {
-        hand_on(back.0, there.1);
-    }
-    1
-}
-
-/// A timer's interrupt every hundred microseconds or so.
-fn tick_for_ever(_: usize) -> i32 {
-    no_slack();
-    let time = sys::timespec(100_000);
-    while syscall!(SYS_clock_nanosleep, libc::CLOCK_MONOTONIC, 0, &raw const time, 0).is_ok() {}
-    1
-}
-
-/// Asks for exact sleeps, where sleeps are not exact anyway.
-fn no_slack() {
-    let _unknown = syscall!(SYS_prctl, libc::PR_SET_TIMERSLACK, 1, 0, 0, 0);
-}
-
 /// How late wakes are beside a load.
 fn beside(each: usize, body: fn(usize) -> i32) -> Result<Vec<Sample>, String> {
     let _load = Load::start(each, body)?;
+    Ok(quantiles(&wakes()?))
+}
+
+/// The same beside a process of each CPU that spins in another class.
+fn beside_class(policy: i32) -> Result<Vec<Sample>, String> {
+    let _load = Load::start_as(policy, 0, 1, spin)?;
+    Ok(quantiles(&wakes()?))
+}
+
+/// The same, of a real-time thread, beside spinning ones of the least real-time priority: an ordinary one would not run at all.
+fn beside_real_time() -> Result<Vec<Sample>, String> {
+    let _back = Ordinary;
+    schedule(0, libc::SCHED_FIFO, 2)?;
+    let _load = Load::start_as(libc::SCHED_FIFO, 1, 1, spin)?;
+    Ok(quantiles(&wakes()?))
+}
+
+/// Makes this thread an ordinary one again.
+struct Ordinary;
+
+impl Drop for Ordinary {
+    fn drop(&mut self) {
+        // Fails for nobody.
+        let _done = schedule(0, libc::SCHED_OTHER, 0);
+    }
+}
+
+/// By how much each of many wakes was late, ascending.
+pub fn wakes() -> Result<Vec<u64>, String> {
     no_slack();
     let mut late = vec![0; WAKES];
     let mut next = sys::now() + 20 * PERIOD;
@@ -129,8 +82,13 @@ fn beside(each: usize, body: fn(usize) -> i32) -> Result<Vec<Sample>, String> {
         }
     }
     late.sort_unstable();
+    Ok(late)
+}
+
+/// The four figures that stand for all of them.
+pub fn quantiles(late: &[u64]) -> Vec<Sample> {
     let shares = [0.5, 0.99, 0.999, 1.0];
-    Ok(shares.map(|share| Sample::time(1, quantile(&late, share))).into())
+    shares.map(|share| Sample::time(1, quantile(late, share))).into()
 }
 
 /// The least figure that `share` of the sorted figures, of which there are some, do not exceed.

@@ -55,7 +55,7 @@ pub fn run(plan: &Plan, arch: Arch) -> Result<(Suite, bool)> {
         cached(arch, "vmlinuz", false)?
     };
     let mut ours = Boot::build(arch, Profile::Release)?;
-    if plan.suite == "throughput"
+    if ["latency", "throughput", "wakeup"].contains(&plan.suite)
         && let Some(programs) = cached(arch, "programs", true)?
     {
         ours.initramfs = initramfs::build_with(arch, &ours.elf, &programs)?;
