@@ -31,6 +31,8 @@ pub enum Input {
     Bytes(Vec<u8>),
     /// What this program's standard input holds, then end of file.
     Stdin,
+    /// What comes out of this, at once and whoever reads it, until its end.
+    AtOnce(Box<dyn Read + Send>),
 }
 
 /// How a boot ended.
@@ -216,6 +218,11 @@ fn feed(mut guest: ChildStdin, input: Input, is_ready: Receiver<()>) {
         Input::None => Box::new(std::io::empty()),
         Input::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
         Input::Stdin => Box::new(std::io::stdin()),
+        Input::AtOnce(mut source) => {
+            // The guest ends when it likes, and this with it.
+            let _ = std::io::copy(&mut source, &mut guest);
+            return;
+        }
     };
     if is_ready.recv().is_err() {
         return;

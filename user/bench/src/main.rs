@@ -8,6 +8,7 @@
 mod boot;
 mod calls;
 mod cyclictest;
+mod flood;
 mod latency;
 mod lmbench;
 mod load;

@@ -7,6 +7,7 @@ use user_sys::{self as sys, libc, syscall};
 
 use crate::{
     calls::done,
+    flood,
     load::{Load, fork_for_ever, no_slack, schedule, spin, talk_for_ever, tick_for_ever},
     row::{Sample, rows},
 };
@@ -20,6 +21,7 @@ rows! {
     "spin-batch" ["median", "p99", "p99.9", "max"]: beside_class(libc::SCHED_BATCH);
     "spin-idle" ["median", "p99", "p99.9", "max"]: beside_class(libc::SCHED_IDLE);
     "spin-fifo" ["median", "p99", "p99.9", "max"]: beside_real_time();
+    "interrupts" ["median", "p99", "p99.9", "max", "bytes", "interrupts"]: flood::beside();
 }
 
 const PERIOD: u64 = 1_000_000;

@@ -370,6 +370,14 @@ pub fn poll(descriptor: i32, events: i16, milliseconds: u64) -> i16 {
     entry.revents
 }
 
+/// A terminal's settings.
+pub fn terminal(descriptor: i32) -> Result<libc::termios, i32> {
+    // SAFETY: all-zero is a valid termios.
+    let mut settings: libc::termios = unsafe { zeroed() };
+    syscall!(SYS_ioctl, descriptor, libc::TCGETS, &raw mut settings)?;
+    Ok(settings)
+}
+
 /// Free memory in bytes, as the kernel says.
 pub fn free_memory() -> u64 {
     // SAFETY: all-zero is a valid sysinfo.

@@ -4,7 +4,7 @@ use super::report::{Cell, Row};
 use anyhow::{Context, Result, ensure};
 
 /// Each line begins so, somewhere.
-const MARK: &str = "BENCH ";
+pub const MARK: &str = "BENCH ";
 /// The last of them.
 const END: &str = "BENCH end";
 

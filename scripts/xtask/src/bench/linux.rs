@@ -1,5 +1,6 @@
 //! The same program on our kernel and on the distribution's Linux, in the same machine, in turns.
 
+use super::flood::{self, Valve};
 use super::lines;
 use super::report::{OURS, Suite};
 use crate::arch::Arch;
@@ -72,7 +73,9 @@ pub fn run(plan: &Plan, arch: Arch) -> Result<(Suite, bool)> {
     for _ in 0..plan.runs {
         for (peer, boot) in &contenders {
             let what = format!("{}, {}, {peer}", plan.suite, arch.name());
-            let outcome = session::run(&machine, boot, Input::None, LIMIT, follow(bar.clone(), what.clone()))?;
+            let (flood, valve) = flood::new();
+            let follow = |valve| follow(bar.clone(), what.clone(), valve);
+            let outcome = session::run(&machine, boot, Input::AtOnce(Box::new(flood)), LIMIT, follow(valve))?;
             let text = outcome.text();
             if *peer == OURS {
                 verdict::check_build(&text, &boot.build_id)?;
@@ -104,8 +107,8 @@ pub fn run(plan: &Plan, arch: Arch) -> Result<(Suite, bool)> {
     Ok((suite, whole))
 }
 
-/// Shows which row the guest has come to.
-fn follow(bar: ProgressBar, what: String) -> impl FnMut(&[u8]) + Send + 'static {
+/// Shows which row the guest has come to, and floods its console when it asks for it.
+fn follow(bar: ProgressBar, what: String, valve: Valve) -> impl FnMut(&[u8]) + Send + 'static {
     bar.set_message(what.clone());
     let mut line = Vec::new();
     move |bytes| {
@@ -115,6 +118,7 @@ fn follow(bar: ProgressBar, what: String) -> impl FnMut(&[u8]) + Send + 'static 
                 continue;
             }
             let text = String::from_utf8_lossy(&line);
+            valve.heard(&text);
             if let Some((name, _)) = lines::split(&text) {
                 bar.set_message(format!("{what}, after {name}"));
             }

@@ -142,6 +142,11 @@ impl Verdict {
 }
 
 impl Row {
+    /// Whether less is better. What there was of a load for each wake is told beside the figures, and is no figure itself.
+    fn compares(&self) -> bool {
+        !self.unit.ends_with("/wake")
+    }
+
     /// The figure that counts.
     pub fn decisive(&self, figures: &Figures) -> f64 {
         if self.wall { figures.minimum } else { figures.median }
@@ -160,7 +165,7 @@ impl Row {
         let ours = self.cells.iter().find(|cell| cell.peer == OURS)?.figures()?;
         let mut verdict = Verdict {
             ours,
-            best: self.best(),
+            best: self.best().filter(|_| self.compares()),
             kept: None,
         };
         verdict.kept = match self.bar {
@@ -254,6 +259,14 @@ pub mod tests {
         assert_eq!(kept(Some(Bar::Most(0.0)), 0.0), Some(true));
         assert_eq!(kept(Some(Bar::Most(0.0)), 0.01), Some(false));
         assert_eq!(kept(None, 1.0), None);
+    }
+
+    #[test]
+    fn a_load_is_told_and_not_compared() {
+        let mut load = row(None, vec![cell(OURS, &[4.0]), cell("a", &[8.0])]);
+        load.unit = "bytes/wake".into();
+        assert_eq!(load.verdict().and_then(|verdict| verdict.ratios()), None);
+        assert!(load.best().is_some());
     }
 
     #[test]
