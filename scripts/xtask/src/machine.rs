@@ -89,7 +89,7 @@ pub struct Machine {
     pub monitor: Option<PathBuf>,
     /// Where QEMU writes what instructions it translates, and by the monitor's command `log` what else it is told to.
     pub log: Option<PathBuf>,
-    /// Whether QEMU waits for gdb on port 1234.
+    /// Whether QEMU waits for gdb.
     pub debugger: Debugger,
     /// What becomes of QEMU's own messages.
     pub messages: Messages,
@@ -105,12 +105,14 @@ pub enum Messages {
 }
 
 /// Whether a debugger is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Debugger {
     /// The guest starts at once.
     None,
     /// QEMU listens on TCP port 1234 and the guest waits for it.
     Gdb,
+    /// The same, at a socket.
+    At(PathBuf),
 }
 
 impl Default for Machine {
@@ -188,8 +190,14 @@ impl Machine {
         if self.messages == Messages::Hidden {
             qemu.stderr(Stdio::null());
         }
-        if self.debugger == Debugger::Gdb {
-            qemu.args(["-gdb", "tcp::1234", "-S"]);
+        match &self.debugger {
+            Debugger::None => {}
+            Debugger::Gdb => _ = qemu.args(["-gdb", "tcp::1234", "-S"]),
+            Debugger::At(path) => {
+                qemu.arg("-chardev")
+                    .arg(format!("socket,id=debugger,path={},server=on,wait=off", path.display()));
+                qemu.args(["-gdb", "chardev:debugger", "-S"]);
+            }
         }
         qemu.arg("-kernel").arg(&boot.image).arg("-initrd").arg(&boot.initramfs);
         qemu.args(["-append", &self.command_line(boot.arch)]);

@@ -1,18 +1,20 @@
 //! The same program on our kernel and on the distribution's Linux, in the same machine, in turns.
 
+use super::entry;
 use super::flood::{self, Valve};
 use super::lines;
 use super::report::{OURS, Suite};
 use crate::arch::Arch;
 use crate::initramfs;
-use crate::machine::{Boot, Machine};
+use crate::machine::{Boot, Debugger, Machine};
 use crate::project::{self, Profile};
-use crate::session::{self, Input, Outcome};
+use crate::session::{self, Input, MonitorPath, Outcome};
 use crate::verdict;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use indicatif::ProgressBar;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 const LINUX: &str = "linux";
@@ -76,9 +78,12 @@ pub fn run(plan: &Plan, arch: Arch) -> Result<(Suite, bool)> {
             let (flood, valve) = flood::new();
             let follow = |valve| follow(bar.clone(), what.clone(), valve);
             let outcome = session::run(&machine, boot, Input::AtOnce(Box::new(flood)), LIMIT, follow(valve))?;
-            let text = outcome.text();
+            let mut text = outcome.text();
             if *peer == OURS {
                 verdict::check_build(&text, &boot.build_id)?;
+            }
+            if plan.suite == "boot" && plan.mode == Mode::Counted {
+                text.push_str(&from_entry_on(&machine, boot, follow(flood::new().1))?);
             }
             if !lines::add(&mut rows, &peers, peer, &text).context(what.clone())? {
                 whole = false;
@@ -105,6 +110,42 @@ pub fn run(plan: &Plan, arch: Arch) -> Result<(Suite, bool)> {
         rows,
     };
     Ok((suite, whole))
+}
+
+/// The line of the way from the kernel's first instruction to the first process's, from a boot for that alone: to stop a machine moves
+/// its clock.
+fn from_entry_on(machine: &Machine, boot: &Boot, follow: impl FnMut(&[u8]) + Send + 'static) -> Result<String> {
+    let socket = MonitorPath::new();
+    let machine = Machine {
+        debugger: Debugger::At(socket.path().to_owned()),
+        ..machine.clone()
+    };
+    let (path, arch, image) = (socket.path().to_owned(), boot.arch, boot.image.clone());
+    let debugger = thread::spawn(move || entry::time(&path, arch, &image));
+    let outcome = session::run(&machine, boot, Input::None, LIMIT, follow)?;
+    let entry = debugger.join().unwrap_or_else(|_| Err(anyhow!("it panicked")));
+    Ok(from_entry(&outcome.text(), entry))
+}
+
+/// The line of the time from the kernel's first instruction to the first process's, by when the guest says the latter was.
+fn from_entry(text: &str, entry: Result<u64>) -> String {
+    const ROW: &str = "kernel-to-first-instruction";
+    let nanoseconds = || -> Result<u64> {
+        let said = text.lines().filter_map(lines::split);
+        let figures = said.into_iter().find(|(name, _)| *name == "first-instruction");
+        let words: Vec<&str> = figures
+            .map(|(_, figures)| figures.split(' ').collect())
+            .unwrap_or_default();
+        let ["1000", nanoseconds, "us"] = words[..] else {
+            bail!("the guest does not say when its first process ran")
+        };
+        let first: u64 = nanoseconds.parse()?;
+        first.checked_sub(entry?).context("the kernel began too late")
+    };
+    match nanoseconds() {
+        Ok(nanoseconds) => format!("\n{}{ROW} 1000 {nanoseconds} us\n", lines::MARK),
+        Err(why) => format!("\n{}{ROW} failed {why:#}\n", lines::MARK),
+    }
 }
 
 /// Shows which row the guest has come to, and floods its console when it asks for it.
@@ -209,6 +250,17 @@ mod tests {
         let boot = words(&Plan { suite: "boot", ..PLAN });
         assert!(boot.contains("rdinit=/bin/bench first-process") && !boot.contains("run="));
         assert!(boot.ends_with("BENCH_MEMORY=1048576"));
+    }
+
+    #[test]
+    fn the_way_from_the_entry_is_the_difference() {
+        let said = "BENCH first-instruction 1000 5000 us\n";
+        assert_eq!(
+            from_entry(said, Ok(2000)),
+            "\nBENCH kernel-to-first-instruction 1000 3000 us\n"
+        );
+        assert!(from_entry(said, Err(anyhow!("why"))).contains("failed why"));
+        assert!(from_entry("", Ok(1)).contains("failed the guest does not say"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `scripts/bench`: runs suites that measure, and shows what came of them: a table, a JSON file with every sample, a plot.
 
 mod count;
+mod entry;
 mod flood;
 mod guest;
 mod lines;
