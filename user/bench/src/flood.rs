@@ -28,7 +28,8 @@ pub fn beside() -> Result<Vec<Sample>, String> {
     let _raw = Raw::new()?;
     // In an emulator that passes over idle time, as many bytes would come as a kernel has instructions to run, and the load would be
     // the kernel's own choice. So none is idle.
-    let _never_idle = Load::start_as(libc::SCHED_IDLE, 0, 1, spin)?;
+    let never_idle = Load::start(1, spin)?;
+    never_idle.schedule(libc::SCHED_IDLE, 0)?;
     let read: &'static AtomicU64 = &sys::shared_counters(1)[0];
     let (begun, begin) = sys::pipe(0);
     let reader = sys::try_fork(|| {

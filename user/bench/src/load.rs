@@ -35,11 +35,9 @@ impl Load {
         self.0.clear();
     }
 
-    /// The same, of a scheduling class that it would not choose by itself.
-    pub fn start_as(policy: i32, priority: i32, each: usize, body: fn(usize) -> i32) -> Result<Self, String> {
-        let load = Self::start(each, body)?;
-        load.0.iter().try_for_each(|pid| schedule(*pid, policy, priority))?;
-        Ok(load)
+    /// Gives all of it a scheduling class.
+    pub fn schedule(&self, policy: i32, priority: i32) -> Result<(), String> {
+        self.0.iter().try_for_each(|pid| schedule(*pid, policy, priority))
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use user_sys::{self as sys, libc};
 
 /// How long one may take, of the guest's time.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(30);
 /// What is kept of what one says: some say the same thing for ever when they fail.
 const MOST: u64 = 1 << 20;
 

@@ -37,15 +37,18 @@ fn beside(each: usize, body: fn(usize) -> i32) -> Result<Vec<Sample>, String> {
 
 /// The same beside a process of each CPU that spins in another class.
 fn beside_class(policy: i32) -> Result<Vec<Sample>, String> {
-    let _load = Load::start_as(policy, 0, 1, spin)?;
+    let load = Load::start(1, spin)?;
+    load.schedule(policy, 0)?;
     Ok(quantiles(&wakes()?))
 }
 
 /// The same, of a real-time thread, beside spinning ones of the least real-time priority: an ordinary one would not run at all.
 fn beside_real_time() -> Result<Vec<Sample>, String> {
-    let _back = Ordinary;
+    // Which an ordinary thread starts: it inherits the class, and among equals of this one nobody would come back to the CPU.
+    let load = Load::start(1, spin)?;
     schedule(0, libc::SCHED_FIFO, 2)?;
-    let _load = Load::start_as(libc::SCHED_FIFO, 1, 1, spin)?;
+    let _back = Ordinary;
+    load.schedule(libc::SCHED_FIFO, 1)?;
     Ok(quantiles(&wakes()?))
 }
 
