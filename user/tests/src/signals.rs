@@ -474,13 +474,21 @@ fn an_alarm_is_put_off_brought_forward_and_taken_back() {
             sys::sleep_ms(1);
         }
         assert!((20..800).contains(&((sys::now() - started) / 1_000_000)));
-        // Near, then not at all, then later: only that comes.
-        assert_eq!(set(5_000), 0);
-        set(0);
+        // Near, then not at all, then later: only that comes. On a slow machine the near one may come before it is taken back.
+        loop {
+            assert_eq!(set(5_000), 0);
+            if set(0) > 0 {
+                break;
+            }
+            COUNT.store(round, SeqCst);
+        }
         let started = sys::now();
         set(40_000);
         sys::sleep_ms(15);
-        assert_eq!(COUNT.load(SeqCst), round, "it was taken back");
+        let seen = COUNT.load(SeqCst);
+        if sys::now() - started < 40_000_000 {
+            assert_eq!(seen, round, "it was taken back");
+        }
         while COUNT.load(SeqCst) == round {
             sys::sleep_ms(1);
         }
