@@ -1,10 +1,12 @@
 //! x87, SSE and AVX registers.
 //!
 //! Saved in the standard (not compacted) XSAVE format (SDM volume 1, 13.4), which is also what signal frames hold, so
-//! that a frame is a copy. `XCR0` is limited to x87, SSE and AVX; a CPU without XSAVE uses FXSAVE, the first 512 bytes
+//! that a frame is one copy, with what it says to software already in place. `XCR0` is limited to x87, SSE and AVX; a CPU without XSAVE uses FXSAVE, the first 512 bytes
 //! of the same layout.
 
-use core::{arch::asm, sync::atomic::Ordering::Relaxed};
+use core::{arch::asm, array, mem::size_of, sync::atomic::Ordering::Relaxed};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{
     cpuid::FEATURES,
@@ -18,6 +20,12 @@ pub const LEGACY_SIZE: usize = 512;
 pub const HEADER_SIZE: usize = 64;
 /// Bytes of the whole area with AVX.
 pub const AREA_SIZE: usize = LEGACY_SIZE + HEADER_SIZE + 256;
+/// Where `MXCSR` and its mask stand in the legacy region, then the x87 registers, the SSE registers, and software's bytes.
+const MXCSR_OFFSET: usize = 24;
+const ST_OFFSET: usize = 32;
+const XMM_OFFSET: usize = 160;
+const XMM_END: usize = 416;
+const SOFTWARE_OFFSET: usize = 464;
 /// State components that are used at most: x87, SSE, AVX.
 pub const COMPONENTS: u64 = 0b111;
 
@@ -25,6 +33,24 @@ pub const COMPONENTS: u64 = 0b111;
 const INITIAL_FCW: u16 = 0x37f;
 /// `MXCSR` at reset.
 const INITIAL_MXCSR: u32 = 0x1f80;
+
+/// `FP_XSTATE_MAGIC1`, in the legacy region's software bytes.
+const MAGIC1: u32 = 0x4650_5853;
+/// `FP_XSTATE_MAGIC2`, behind the area in a signal frame.
+pub const MAGIC2: u32 = 0x4650_5845;
+
+/// `struct _fpx_sw_bytes` (`arch/x86/include/uapi/asm/sigcontext.h`).
+#[derive(Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct SoftwareBytes {
+    magic1: u32,
+    extended_size: u32,
+    xfeatures: u64,
+    xstate_size: u32,
+    padding: [u32; 7],
+}
+
+const _: () = assert!(size_of::<SoftwareBytes>() == LEGACY_SIZE - SOFTWARE_OFFSET);
 
 /// A thread's FP/SIMD registers.
 #[derive(Clone)]
@@ -36,8 +62,9 @@ pub struct FpState {
 impl Default for FpState {
     fn default() -> Self {
         let mut state = Self { area: [0; AREA_SIZE] };
-        state.put(0, &INITIAL_FCW.to_le_bytes());
-        state.put(24, &INITIAL_MXCSR.to_le_bytes());
+        state.put_initial_x87();
+        state.put(MXCSR_OFFSET, &INITIAL_MXCSR.to_le_bytes());
+        state.put_software_bytes();
         state
     }
 }
@@ -67,32 +94,103 @@ impl FpState {
         &self.area[..Self::used_size()]
     }
 
-    /// Takes the registers over from a signal frame: `bytes` is an FXSAVE image, or an XSAVE area where `components`
-    /// says which state components its software part claims. Whatever the bytes, the result can be loaded: `MXCSR`
-    /// keeps the bits that exist, the XSAVE header names only components that are enabled and is otherwise zero.
-    /// Components that the frame does not hold become initial.
-    pub fn set_from_frame(&mut self, bytes: &[u8], components: Option<u64>) {
-        let mut fresh = Self::default();
-        let size = Self::used_size().min(bytes.len());
-        // Bytes 464.. of the legacy region are software's.
-        let legacy = size.min(464);
-        fresh.area[..legacy].copy_from_slice(&bytes[..legacy]);
-        let mxcsr = u32::from_le_bytes([fresh.area[24], fresh.area[25], fresh.area[26], fresh.area[27]]);
-        fresh.put(24, &(mxcsr & FEATURES.mxcsr_mask.load(Relaxed)).to_le_bytes());
+    /// The used bytes, to be overwritten by a signal frame's: [`FpState::sanitise`] or [`FpState::reset`] must follow.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.area[..Self::used_size()]
+    }
 
+    fn put_initial_x87(&mut self) {
+        self.area[..MXCSR_OFFSET].fill(0);
+        self.put(0, &INITIAL_FCW.to_le_bytes());
+        self.area[ST_OFFSET..XMM_OFFSET].fill(0);
+    }
+
+    /// What the CPU leaves to software, it neither reads nor writes: it says what a signal frame has to.
+    fn put_software_bytes(&mut self) {
+        let components = FEATURES.xcr0.load(Relaxed);
+        let size = Self::used_size() as u32;
+        let bytes = if components == 0 {
+            SoftwareBytes::default()
+        } else {
+            SoftwareBytes {
+                magic1: MAGIC1,
+                extended_size: size + size_of::<u32>() as u32,
+                xfeatures: components,
+                xstate_size: size,
+                padding: [0; 7],
+            }
+        };
+        self.put(SOFTWARE_OFFSET, bytes.as_bytes());
+    }
+
+    /// Which components the XSAVE header says are not in their initial state. Of the others the area holds the initial values
+    /// after [`FpOps::save`] and [`FpState::sanitise`], and anything after [`FpState::reset`].
+    fn present(&self) -> u64 {
+        let header = &self.area[LEGACY_SIZE..];
+        u64::from_le_bytes(array::from_fn(|at| header[at]))
+    }
+
+    /// Makes the registers initial.
+    pub fn reset(&mut self) {
+        if FEATURES.xcr0.load(Relaxed) == 0 {
+            *self = Self::default();
+            return;
+        }
+        // What no component is said to be in need not be cleared.
+        self.area[LEGACY_SIZE..LEGACY_SIZE + HEADER_SIZE].fill(0);
+        self.put(MXCSR_OFFSET, &INITIAL_MXCSR.to_le_bytes());
+        // It may have been a frame's.
+        self.put_software_bytes();
+    }
+
+    /// Whether all is as [`FpState::reset`] makes it, so that the area need not hold the values.
+    pub fn is_reset(&self) -> bool {
+        let mxcsr = &self.area[MXCSR_OFFSET..MXCSR_OFFSET + 4];
+        FEATURES.xcr0.load(Relaxed) != 0 && self.present() == 0 && mxcsr == INITIAL_MXCSR.to_le_bytes()
+    }
+
+    /// After [`FpState::bytes_mut`] has been filled from a signal frame: whatever the bytes, the result can be loaded. It is an
+    /// XSAVE area where both magic numbers are right, `magic2` being what stood behind it, else an FXSAVE image alone. `MXCSR`
+    /// keeps the bits that exist, the XSAVE header names only components that are enabled and is otherwise zero. Components that
+    /// the frame does not hold become initial.
+    pub fn sanitise(&mut self, magic2: u32) {
+        let mxcsr = u32::from_le_bytes(array::from_fn(|at| self.area[MXCSR_OFFSET + at]));
+        self.put(MXCSR_OFFSET, &(mxcsr & FEATURES.mxcsr_mask.load(Relaxed)).to_le_bytes());
         let enabled = FEATURES.xcr0.load(Relaxed);
         if enabled != 0 {
-            let mut present = 0b11;
-            if let (Some(components), Some(header)) = (components, bytes.get(LEGACY_SIZE..LEGACY_SIZE + 8)) {
-                present = components & enabled & u64::from_le_bytes(header.try_into().unwrap_or([0; 8]));
+            let software = SoftwareBytes::read_from_bytes(&self.area[SOFTWARE_OFFSET..LEGACY_SIZE]);
+            let present = match software {
+                Ok(software)
+                    if software.magic1 == MAGIC1
+                        && software.xstate_size as usize == Self::used_size()
+                        && magic2 == MAGIC2 =>
+                {
+                    software.xfeatures & enabled & self.present()
+                }
+                _ => 0b11,
+            };
+            let mut header = [0; HEADER_SIZE];
+            header[..8].copy_from_slice(&present.to_le_bytes());
+            self.put(LEGACY_SIZE, &header);
+            if present & enabled != enabled {
+                self.clear_but(present);
             }
-            match bytes.get(LEGACY_SIZE + HEADER_SIZE..AREA_SIZE) {
-                Some(high_halves) if present & 0b100 != 0 => fresh.put(LEGACY_SIZE + HEADER_SIZE, high_halves),
-                _ => present &= 0b11,
-            }
-            fresh.put(LEGACY_SIZE, &present.to_le_bytes());
         }
-        *self = fresh;
+        self.put_software_bytes();
+    }
+
+    /// Makes the values of all components but those of `present` initial.
+    #[cold]
+    fn clear_but(&mut self, present: u64) {
+        if present & 0b001 == 0 {
+            self.put_initial_x87();
+        }
+        if present & 0b010 == 0 {
+            self.area[XMM_OFFSET..XMM_END].fill(0);
+        }
+        if present & 0b100 == 0 {
+            self.area[LEGACY_SIZE + HEADER_SIZE..].fill(0);
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 use super::{
     constants::{USER_CS, USER_DS, rflags},
     cpuid::FEATURES,
-    fp::{AREA_SIZE, FpState, LEGACY_SIZE},
+    fp::{FpState, LEGACY_SIZE, MAGIC2},
     interrupt_frame::UserContext,
 };
 use crate::signal::{AltStack, Delivery, FrameError, Restored, SignalFrames};
@@ -29,15 +29,8 @@ use crate::signal::{AltStack, Delivery, FrameError, Restored, SignalFrames};
 const UC_FP_XSTATE: u64 = 1;
 /// `UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS`: the frame's SS is meant.
 const UC_SS: u64 = 2 | 4;
-/// `FP_XSTATE_MAGIC1`, in the legacy region's software bytes.
-const MAGIC1: u32 = 0x4650_5853;
-/// `FP_XSTATE_MAGIC2`, behind the area.
-const MAGIC2: u32 = 0x4650_5845;
 /// Bytes below the stack pointer that a function may use without moving it (System V ABI, 3.2.2).
 const RED_ZONE: u64 = 128;
-/// Offset of `sw_reserved` (`struct _fpx_sw_bytes`) in the legacy region.
-const SOFTWARE_BYTES: usize = 464;
-
 /// `struct sigcontext_64`.
 #[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -66,7 +59,7 @@ struct SigContext {
     reserved: [u64; 8],
 }
 
-/// `struct rt_sigframe`.
+/// `struct rt_sigframe` without its siginfo.
 #[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Frame {
@@ -79,18 +72,6 @@ struct Frame {
     ss_size: u64,
     context: SigContext,
     sigmask: u64,
-    info: [u8; 128],
-}
-
-/// `struct _fpx_sw_bytes`.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct SoftwareBytes {
-    magic1: u32,
-    extended_size: u32,
-    xfeatures: u64,
-    xstate_size: u32,
-    padding: [u32; 7],
 }
 
 const FP_OFFSET: usize = 456;
@@ -98,18 +79,15 @@ const UC_OFFSET: u64 = 8;
 const INFO_OFFSET: u64 = 312;
 
 const _: () = assert!(size_of::<SigContext>() == 256);
-const _: () = assert!(size_of::<Frame>() == 440);
-const _: () = assert!(size_of::<SoftwareBytes>() == 48);
-const _: () = assert!(core::mem::offset_of!(Frame, info) == INFO_OFFSET as usize);
+const _: () = assert!(size_of::<Frame>() == INFO_OFFSET as usize);
+
+fn has_xsave() -> bool {
+    FEATURES.xcr0.load(Relaxed) != 0
+}
 
 /// Bytes of the floating-point part: with XSAVE the second magic stands behind it.
 fn fp_size() -> usize {
-    FpState::used_size()
-        + if FEATURES.xcr0.load(Relaxed) != 0 {
-            size_of::<u32>()
-        } else {
-            0
-        }
+    FpState::used_size() + if has_xsave() { size_of::<u32>() } else { 0 }
 }
 
 impl UserContext {
@@ -143,24 +121,35 @@ impl UserContext {
 
     /// Copies the floating-point part of the frame to `address`.
     fn write_fp<E>(&self, address: u64, copy: &mut impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<(), E> {
-        let state = self.fp.bytes();
         let at = |offset: usize| address.wrapping_add(offset as u64);
-        copy(address, state)?;
-        let components = FEATURES.xcr0.load(Relaxed);
-        let Some(present) = state.get(LEGACY_SIZE).filter(|_| components != 0) else {
+        if self.fp.is_reset() {
+            copy(address, FpState::default().bytes())?;
+        } else {
+            copy(address, self.fp.bytes())?;
+        }
+        if !has_xsave() {
             return Ok(());
-        };
-        let software = SoftwareBytes {
-            magic1: MAGIC1,
-            extended_size: fp_size() as u32,
-            xfeatures: components,
-            xstate_size: state.len() as u32,
-            padding: [0; 7],
-        };
-        copy(at(SOFTWARE_BYTES), software.as_bytes())?;
+        }
         // As Linux does, x87 and SSE are declared present even where they are in their initial state.
-        copy(at(LEGACY_SIZE), &[present | 0b11])?;
-        copy(at(state.len()), &MAGIC2.to_le_bytes())
+        let present = self.fp.bytes()[LEGACY_SIZE];
+        if present & 0b11 != 0b11 {
+            copy(at(LEGACY_SIZE), &[present | 0b11])?;
+        }
+        copy(at(FpState::used_size()), &MAGIC2.to_le_bytes())
+    }
+
+    /// Takes the floating-point state over from the frame's part at `address`. It is initial if that cannot be read.
+    fn read_fp<E>(&mut self, address: u64, copy: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut magic2 = [0; 4];
+        let mut read = copy(address, self.fp.bytes_mut());
+        if read.is_ok() && has_xsave() {
+            read = copy(address.wrapping_add(FpState::used_size() as u64), &mut magic2);
+        }
+        match read {
+            Ok(()) => self.fp.sanitise(u32::from_le_bytes(magic2)),
+            Err(_) => self.fp.reset(),
+        }
+        read
     }
 
     /// Where the floating-point part of a new frame begins.
@@ -183,10 +172,9 @@ impl SignalFrames for UserContext {
 
     fn write_frame<E>(&self, delivery: &Delivery, mut copy: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<(), E> {
         let fpstate = Self::fp_address(delivery);
-        let has_xsave = FEATURES.xcr0.load(Relaxed) != 0;
         let frame = Frame {
             pretcode: delivery.restorer,
-            uc_flags: UC_SS | if has_xsave { UC_FP_XSTATE } else { 0 },
+            uc_flags: UC_SS | if has_xsave() { UC_FP_XSTATE } else { 0 },
             uc_link: 0,
             ss_sp: delivery.alt_stack.sp,
             ss_flags: delivery.alt_stack.flags,
@@ -194,9 +182,10 @@ impl SignalFrames for UserContext {
             ss_size: delivery.alt_stack.size,
             context: self.sig_context(delivery, fpstate),
             sigmask: delivery.saved_mask,
-            info: delivery.info,
         };
-        copy(self.frame_address(delivery), frame.as_bytes())?;
+        let address = self.frame_address(delivery);
+        copy(address, frame.as_bytes())?;
+        copy(address.wrapping_add(INFO_OFFSET), &delivery.info)?;
         self.write_fp(fpstate, &mut copy)
     }
 
@@ -210,7 +199,7 @@ impl SignalFrames for UserContext {
         self.rsp = frame_address;
         self.rflags &= !(rflags::DF | rflags::RF | rflags::TF);
         self.orig_rax = u64::MAX;
-        self.fp = FpState::default();
+        self.fp.reset();
     }
 
     /// A frame may say that it has no floating-point state; it may not have moved it elsewhere.
@@ -224,13 +213,8 @@ impl SignalFrames for UserContext {
         copy(address, fixed.as_mut_bytes())?;
         let context = &fixed.context;
         match context.fpstate {
-            0 => self.fp = FpState::default(),
-            fpstate if fpstate == address.wrapping_add(FP_OFFSET as u64) => {
-                let mut room = [0; AREA_SIZE + size_of::<u32>()];
-                let bytes = room.get_mut(..fp_size()).ok_or(FrameError::Malformed)?;
-                copy(fpstate, bytes)?;
-                read_fp(&mut self.fp, bytes);
-            }
+            0 => self.fp.reset(),
+            fpstate if fpstate == address.wrapping_add(FP_OFFSET as u64) => self.read_fp(fpstate, &mut copy)?,
             _ => return Err(FrameError::Malformed),
         }
         [
@@ -257,21 +241,5 @@ impl SignalFrames for UserContext {
             mask: fixed.sigmask,
             alt_stack,
         })
-    }
-}
-
-/// Takes the floating-point part apart: an XSAVE area where both magics are right, else the FXSAVE image alone.
-fn read_fp(fp: &mut FpState, bytes: &[u8]) {
-    let software = SoftwareBytes::read_from_bytes(&bytes[SOFTWARE_BYTES..LEGACY_SIZE]);
-    let size = FpState::used_size();
-    if let Ok(software) = software
-        && FEATURES.xcr0.load(Relaxed) != 0
-        && software.magic1 == MAGIC1
-        && software.xstate_size as usize == size
-        && bytes.get(size..size + size_of::<u32>()) == Some(&MAGIC2.to_le_bytes())
-    {
-        fp.set_from_frame(&bytes[..size], Some(software.xfeatures));
-    } else {
-        fp.set_from_frame(&bytes[..LEGACY_SIZE], None);
     }
 }

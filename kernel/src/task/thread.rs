@@ -306,7 +306,10 @@ impl Thread {
     /// Sets attention bits and wakes the thread.
     pub(super) fn kick(&self, bits: u32) {
         self.attention.fetch_or(bits, Ordering::SeqCst);
-        self.wake();
+        // Its own poll looks at them before user mode, and as the last thing before it waits for anything but them to go.
+        if bits != attention::SIGNAL || super::current::tid() != Some(self.tid()) {
+            self.wake();
+        }
     }
 
     pub(super) fn clear_attention(&self, bits: u32) {
