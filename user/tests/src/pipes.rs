@@ -15,6 +15,7 @@ crate::tests! { "pipes":
     nonblocking_ends;
     poll_sees_what_happens;
     select_and_ppoll_times;
+    select_among_thousands;
     dup_shares_the_description;
     fcntl_flags;
     lowest_descriptor_first_and_limits;
@@ -191,6 +192,77 @@ fn select_and_ppoll_times() {
         syscall!(SYS_pselect6, -1i32, set.as_mut_ptr(), 0, 0, 0, 0),
         Err(libc::EINVAL)
     );
+}
+
+/// A select of the sets at the addresses, among 4096 descriptors.
+fn select(sets: [usize; 3], nanoseconds: Option<u64>) -> sys::Sys {
+    let mut time = sys::timespec(nanoseconds.unwrap_or(0));
+    let time = nanoseconds.map_or(std::ptr::null_mut(), |_| &raw mut time);
+    syscall!(SYS_pselect6, 4096, sets[0], sets[1], sets[2], time, 0)
+}
+
+fn select_among_thousands() {
+    const MILLISECONDS: u64 = 1_000_000;
+    let limit = libc::rlimit {
+        rlim_cur: 4096,
+        rlim_max: 4096,
+    };
+    syscall!(SYS_prlimit64, 0, libc::RLIMIT_NOFILE, &raw const limit, 0).expect("prlimit64");
+    let (reader, writer) = pipe(0);
+    assert_eq!(syscall!(SYS_fcntl, reader, libc::F_DUPFD, 3000), Ok(3000));
+    assert_eq!(syscall!(SYS_fcntl, writer, libc::F_DUPFD, 3001), Ok(3001));
+    let of = |descriptors: &[i32]| {
+        let mut set = [0u64; 64];
+        for fd in descriptors {
+            set[*fd as usize / 64] |= 1 << (fd % 64);
+        }
+        set
+    };
+    let address = |set: &mut [u64; 64]| set.as_mut_ptr() as usize;
+    let asked = of(&[reader, 3000]);
+    let (mut read_set, mut write_set) = (asked, of(&[writer, 3000, 3001]));
+
+    let sets = [address(&mut read_set), address(&mut write_set), 0];
+    assert_eq!(select(sets, None), Ok(2), "a reading end is never writable");
+    assert_eq!((read_set, write_set), (of(&[]), of(&[writer, 3001])));
+
+    read_set = asked;
+    let sets = [address(&mut read_set), 0, 0];
+    assert_eq!(select(sets, Some(0)), Ok(0));
+    assert_eq!(read_set, of(&[]));
+
+    read_set = asked;
+    let started = sys::now();
+    assert_eq!(select(sets, Some(50 * MILLISECONDS)), Ok(0));
+    assert!(sys::now() - started >= 50 * MILLISECONDS);
+    assert_eq!(read_set, of(&[]));
+
+    read_set = of(&[3000]);
+    let pid = fork(|| {
+        sys::sleep_ms(30);
+        i32::from(write(writer, b"x") != Ok(1))
+    });
+    assert_eq!(select(sets, None), Ok(1));
+    assert_eq!((read_set, wait_exit(pid)), (of(&[3000]), 0));
+
+    read_set = of(&[reader, 2999]);
+    assert_eq!(select(sets, Some(0)), Err(libc::EBADF), "one is closed");
+    assert_eq!(read_set, of(&[reader, 2999]), "and nothing is answered");
+    let page = sys::memory(8192);
+    syscall!(SYS_munmap, page + 4096, 4096).expect("munmap");
+    let cut = page + 4096 - 256;
+    assert_eq!(select([cut, 0, 0], Some(0)), Err(libc::EFAULT));
+
+    // What has been hung up is ready to be read, and no exception.
+    close(writer);
+    close(3001);
+    read(reader, &mut [0]).expect("read");
+    read_set = asked;
+    assert_eq!(select(sets, None), Ok(2));
+    assert_eq!(read_set, asked);
+    let started = sys::now();
+    assert_eq!(select([0, 0, sets[0]], Some(50 * MILLISECONDS)), Ok(0));
+    assert!(sys::now() - started >= 50 * MILLISECONDS, "it came back at once");
 }
 
 fn dup_shares_the_description() {

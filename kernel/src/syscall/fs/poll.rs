@@ -22,25 +22,26 @@ use crate::{
         file::Attempt,
         io::{copy_in, copy_out},
     },
-    mm::{fallible::TryRoom, user},
+    mm::{
+        fallible::{TryRoom, afford},
+        user,
+    },
     rt,
+    sync::RawWaitLock,
     task::{Restart, Thread, signal::SignalSet},
 };
 
-/// One file and what is asked of it.
+/// One file and what is to be reported of it.
 pub(super) struct Watched {
     pub(super) file: Option<Arc<OpenFile>>,
     pub(super) wanted: Readiness,
     pub(super) ready: Readiness,
 }
 
-/// What is reported of a file whether it was asked for or not.
-const ALWAYS: Readiness = Readiness::ERR.union(Readiness::HUP).union(Readiness::NVAL);
-
 impl Watched {
     fn look(&mut self) -> bool {
         self.ready = match &self.file {
-            Some(file) => file.file().readiness() & (self.wanted | ALWAYS),
+            Some(file) => file.file().readiness() & self.wanted,
             None => self.ready,
         };
         !self.ready.is_empty()
@@ -60,10 +61,16 @@ pub(super) async fn wait_for(t: &Thread, watched: &mut [Watched], deadline: Opti
         if ready > 0 || deadline.is_some_and(|deadline| rt::now() >= deadline) {
             return Ok(ready);
         }
-        let files: SmallVec<[Arc<OpenFile>; 4]> = watched.iter().filter_map(|watched| watched.file.clone()).collect();
+        let mut files: SmallVec<[Arc<OpenFile>; 4]> = SmallVec::new();
+        files.try_room(watched.len())?;
+        files.extend(watched.iter().filter_map(|watched| watched.file.clone()));
         let mut waits = Vec::new();
-        for queue in files.iter().filter_map(|file| file.file().poll_queue()) {
-            waits.try_room(1)?;
+        waits.try_room(files.len())?;
+        for (index, queue) in files.iter().filter_map(|file| file.file().poll_queue()).enumerate() {
+            // Boxes of these have no way to fail.
+            if index % IN_A_LOOK == 0 && files.len() > IN_A_LOOK {
+                afford(IN_A_LOOK * WAIT_ROOM)?;
+            }
             let mut wait = Box::pin(queue.wait());
             wait.as_mut().enable();
             waits.push(wait);
@@ -86,6 +93,12 @@ pub(super) async fn wait_for(t: &Thread, watched: &mut [Watched], deadline: Opti
         .await?;
     }
 }
+
+/// Bytes of the heap that a wait takes at most.
+const WAIT_ROOM: usize = size_of::<executor::sync::Wait<'static, RawWaitLock>>().next_power_of_two();
+
+/// What `poll` reports of a file whether it was asked for or not.
+const ALWAYS: Readiness = Readiness::ERR.union(Readiness::HUP).union(Readiness::NVAL);
 
 /// The most descriptors of one `poll`.
 const MAX_WATCHED: u32 = 1 << 16;
@@ -192,7 +205,11 @@ async fn poll_until(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -
                 Ok(file) if !file.is_path() => (Some(file), Readiness::empty()),
                 _ => (None, Readiness::NVAL),
             };
-            Watched { file, wanted, ready }
+            Watched {
+                file,
+                wanted: wanted | ALWAYS,
+                ready,
+            }
         }));
     }
     let result = wait_for(t, &mut watched, deadline).await;

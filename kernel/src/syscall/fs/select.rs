@@ -1,6 +1,6 @@
 //! `select` and `pselect6`.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 
 use smallvec::SmallVec;
 
@@ -8,122 +8,203 @@ use super::{
     poll::{
         Watch, Watched, deadline_at_once, from_parts, masked, put_rest, rest_at_once, settled, signal_mask, wait_for,
     },
-    user::{get, put, words},
+    user::{with_faults, words},
 };
 use crate::{
     errno::{Errno, Result},
-    fs::{Readiness, Stop, file::Attempt, io::copy_out},
-    mm::user,
+    fs::{FdTable, Readiness, Stop, file::Attempt, io::copy_out},
+    mm::{
+        fallible::TryRoom,
+        user::{self, UserFault},
+    },
+    rt,
     task::Thread,
 };
 
 /// Bits of a descriptor set in one word.
-const WORD: usize = 64;
+const WORD: usize = u64::BITS as usize;
 
-const READ_SET: Readiness = Readiness::READABLE
-    .union(Readiness::HUP)
-    .union(Readiness::ERR)
-    .union(Readiness::RDBAND);
-const WRITE_SET: Readiness = Readiness::WRITABLE.union(Readiness::ERR).union(Readiness::WRBAND);
+/// Words of each set that one look is about at most, before others have their turn.
+const IN_A_LOOK: usize = 16;
 
-async fn select_until(t: &Thread, count: i32, sets: [u64; 3], deadline: Option<u64>) -> Result<u64> {
-    let files = t.files();
-    let count = usize::try_from(count)
-        .map_err(|_| Errno::EINVAL)?
-        .min(files.size().next_multiple_of(WORD));
-    let words_in_set = count.div_ceil(WORD);
-    let mut given: [SmallVec<[u64; 16]>; 3] = Default::default();
-    for (set, &address) in given.iter_mut().zip(&sets) {
-        set.resize(words_in_set, 0);
-        if address != 0 {
-            for (index, word) in set.iter_mut().enumerate() {
-                let mut bytes = [0; 8];
-                get(t, address.wrapping_add(index as u64 * 8), &mut bytes).await?;
-                *word = u64::from_ne_bytes(bytes);
-            }
+/// A word of each set: readable, writable, exceptional.
+type Words = [u64; 3];
+
+/// What has a descriptor of each set reported. Hang-ups and errors count only for the sets that contain them.
+const REPORTED: [Readiness; 3] = [
+    Readiness::READABLE
+        .union(Readiness::HUP)
+        .union(Readiness::ERR)
+        .union(Readiness::RDBAND),
+    Readiness::WRITABLE.union(Readiness::ERR).union(Readiness::WRBAND),
+    Readiness::PRI,
+];
+
+/// The numbers of the bits that are set.
+fn bits(word: u64) -> impl Iterator<Item = usize> + Clone {
+    core::iter::successors(Some(word), |word| Some(word & word.wrapping_sub(1)))
+        .take_while(|word| *word != 0)
+        .map(|word| word.trailing_zeros() as usize)
+}
+
+/// The caller's sets.
+#[derive(Clone, Copy)]
+struct Sets {
+    addresses: [u64; 3],
+    /// Descriptors that they are about.
+    count: usize,
+}
+
+impl Sets {
+    /// The sets at `addresses` (0 is none), as far as the table reaches: what lies beyond is not open and not looked at.
+    fn new(files: &FdTable, addresses: [u64; 3], count: i32) -> Result<Self> {
+        let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
+        Ok(Self {
+            addresses,
+            count: count.min(files.size().next_multiple_of(WORD)),
+        })
+    }
+
+    const fn words(&self) -> usize {
+        self.count.div_ceil(WORD)
+    }
+
+    /// Where the words of a number stand, each with its index in [`Words`].
+    fn at(&self, word: usize) -> impl Iterator<Item = (usize, u64)> {
+        let addresses = self.addresses.into_iter().enumerate();
+        addresses
+            .filter(|(_, address)| *address != 0)
+            .map(move |(set, address)| (set, address.wrapping_add(word as u64 * 8)))
+    }
+
+    /// What is asked by the words of a number.
+    fn read(&self, word: usize) -> core::result::Result<Words, UserFault> {
+        let meant = u64::MAX >> (WORD - (self.count - word * WORD).min(WORD));
+        let mut given = Words::default();
+        for (set, address) in self.at(word) {
+            given[set] = user::read::<u64>(address)? & meant;
+        }
+        Ok(given)
+    }
+
+    fn write(&self, word: usize, answer: &Words) -> core::result::Result<(), UserFault> {
+        self.at(word)
+            .try_for_each(|(set, address)| copy_out(address, &answer[set].to_ne_bytes()))
+    }
+}
+
+/// What of `given`, about the descriptors from `first` on, is ready.
+fn look(files: &FdTable, first: usize, given: &Words) -> Result<Words> {
+    let asked = given[0] | given[1] | given[2];
+    let mut answer = Words::default();
+    let found = files.get_each::<WORD>(bits(asked).map(|bit| (first + bit) as i32));
+    for (bit, file) in bits(asked).zip(&found) {
+        let file = file.as_ref().filter(|file| !file.is_path()).ok_or(Errno::EBADF)?;
+        let ready = file.file().readiness();
+        if !ready.is_empty() {
+            report(&mut answer, given, bit, ready);
         }
     }
-    let asked = |set: &[u64], fd: usize| set[fd / WORD] >> (fd % WORD) & 1 != 0;
-    let mut watched = Watch::new();
-    let mut numbers: SmallVec<[usize; 4]> = SmallVec::new();
-    for fd in 0..count {
-        let mut wanted = Readiness::empty();
-        for (set, bits) in given.iter().zip([READ_SET, WRITE_SET, Readiness::PRI]) {
-            if asked(set, fd) {
-                wanted |= bits;
-            }
-        }
-        if !wanted.is_empty() {
-            let file = files.get_usable(fd as i32)?;
-            watched.push(Watched {
-                file: Some(file),
-                wanted,
-                ready: Readiness::empty(),
-            });
-            numbers.push(fd);
-        }
+    Ok(answer)
+}
+
+/// Notes what a file's readiness is to those of the sets that ask for it.
+fn report(answer: &mut Words, given: &Words, bit: usize, ready: Readiness) {
+    for ((answer, given), reported) in answer.iter_mut().zip(given).zip(REPORTED) {
+        *answer |= given & u64::from(ready.intersects(reported)) << bit;
     }
-    // Hang-ups and errors wake a select only through the sets that contain them.
-    let result = wait_for(t, &mut watched, deadline).await?;
-    let _ = result;
-    let mut found = 0;
-    let mut answer: [SmallVec<[u64; 16]>; 3] = Default::default();
-    for ((answer, given), bits) in answer.iter_mut().zip(&given).zip([READ_SET, WRITE_SET, Readiness::PRI]) {
-        answer.resize(words_in_set, 0);
-        for (&fd, watched) in numbers.iter().zip(&watched) {
-            if asked(given, fd) && watched.ready.intersects(bits) {
-                answer[fd / WORD] |= 1 << (fd % WORD);
-                found += 1;
-            }
-        }
+}
+
+fn count_bits(words: &Words) -> u64 {
+    words.iter().map(|word| u64::from(word.count_ones())).sum()
+}
+
+/// Finds the answers from word `first` on, one for each word of `answers`, and says how many bits they have. `None` if a
+/// page is not there or a descriptor not open.
+fn answer(files: &FdTable, sets: &Sets, first: usize, answers: &mut [Words]) -> Option<u64> {
+    let mut ready = 0;
+    for (word, answer) in (first..).zip(answers) {
+        *answer = look(files, word * WORD, &sets.read(word).ok()?).ok()?;
+        ready += count_bits(answer);
     }
-    for (answer, &address) in answer.iter().zip(&sets) {
-        if address != 0 {
-            for (index, word) in answer.iter().enumerate() {
-                put(t, address.wrapping_add(index as u64 * 8), &word.to_ne_bytes()).await?;
-            }
-        }
+    Some(ready)
+}
+
+/// Writes all answers if the call is over with so many ready.
+fn settle(sets: &Sets, answers: &[Words], ready: u64, deadline: Option<u64>) -> Option<u64> {
+    settled(ready, deadline)?;
+    for (word, answer) in answers.iter().enumerate() {
+        sets.write(word, answer).ok()?;
     }
-    Ok(found)
+    Some(ready)
 }
 
 /// The answer of a select that need not wait, about sets of few words: how many are ready. `None` as for `poll`.
-fn at_once(t: &Thread, count: i32, sets: [u64; 3], deadline: Option<u64>) -> Option<u64> {
-    const FEW: usize = 16;
-    const READY: [Readiness; 3] = [READ_SET, WRITE_SET, Readiness::PRI];
+fn at_once(t: &Thread, count: i32, addresses: [u64; 3], deadline: Option<u64>) -> Option<u64> {
     let files = t.files();
-    let count = usize::try_from(count).ok()?.min(files.size().next_multiple_of(WORD));
-    let mut answer = [[0u64; 3]; FEW];
-    let answer = answer.get_mut(..count.div_ceil(WORD))?;
-    let address = |set: usize, word: usize| sets[set].wrapping_add(word as u64 * 8);
-    let mut found = 0;
-    for (word, answer) in answer.iter_mut().enumerate() {
-        let mut given = [0u64; 3];
-        for (set, given) in given.iter_mut().enumerate().filter(|(set, _)| sets[*set] != 0) {
-            *given = user::read(address(set, word)).ok()?;
+    let sets = Sets::new(&files, addresses, count).ok()?;
+    let mut answers = [Words::default(); IN_A_LOOK];
+    let answers = answers.get_mut(..sets.words())?;
+    let ready = answer(&files, &sets, 0, answers)?;
+    settle(&sets, answers, ready, deadline)
+}
+
+/// As [`at_once`], for sets of many words.
+async fn in_turns(files: &FdTable, sets: &Sets, deadline: Option<u64>) -> Option<u64> {
+    let mut answers = Vec::new();
+    answers.try_room(sets.words()).ok()?;
+    answers.resize(sets.words(), Words::default());
+    let mut ready = 0;
+    for (turn, answers) in answers.chunks_mut(IN_A_LOOK).enumerate() {
+        if turn > 0 {
+            rt::yield_now().await;
         }
-        let fds = (count - word * WORD).min(WORD);
-        let mut left = (given[0] | given[1] | given[2]) & u64::MAX >> (WORD - fds);
-        while left != 0 {
-            let bit = left & left.wrapping_neg();
-            left ^= bit;
-            let fd = word * WORD + bit.trailing_zeros() as usize;
-            let ready = files.get_usable(fd as i32).ok()?.file().readiness();
-            for set in 0..3 {
-                if given[set] & bit != 0 && ready.intersects(READY[set]) {
-                    answer[set] |= bit;
-                    found += 1;
-                }
+        ready += answer(files, sets, turn * IN_A_LOOK, answers)?;
+    }
+    settle(sets, &answers, ready, deadline)
+}
+
+async fn select_until(t: &Thread, count: i32, addresses: [u64; 3], deadline: Option<u64>) -> Result<u64> {
+    let files = t.files();
+    let sets = Sets::new(&files, addresses, count)?;
+    if sets.words() > IN_A_LOOK
+        && let Some(found) = in_turns(&files, &sets, deadline).await
+    {
+        return Ok(found);
+    }
+    let mut words: SmallVec<[Words; 4]> = SmallVec::new();
+    words.try_room(sets.words())?;
+    for word in 0..sets.words() {
+        words.push(with_faults(t, || Ok(sets.read(word)?)).await?);
+    }
+    let mut watched = Watch::new();
+    for (word, given) in words.iter().enumerate() {
+        let asked = given[0] | given[1] | given[2];
+        watched.try_room(asked.count_ones() as usize)?;
+        for bit in bits(asked) {
+            let mut wanted = Readiness::empty();
+            for (_, bits) in given.iter().zip(REPORTED).filter(|(set, _)| *set >> bit & 1 != 0) {
+                wanted |= bits;
             }
+            watched.push(Watched {
+                file: Some(files.get_usable((word * WORD + bit) as i32)?),
+                wanted,
+                ready: Readiness::empty(),
+            });
         }
     }
-    let found = settled(found, deadline)?;
-    for (word, answer) in answer.iter().enumerate() {
-        for (set, answer) in answer.iter().enumerate().filter(|(set, _)| sets[*set] != 0) {
-            copy_out(address(set, word), &answer.to_ne_bytes()).ok()?;
+    wait_for(t, &mut watched, deadline).await?;
+    let mut found = 0;
+    let mut watched = watched.iter();
+    for (word, given) in words.iter().enumerate() {
+        let mut answer = Words::default();
+        for (bit, watched) in bits(given[0] | given[1] | given[2]).zip(&mut watched) {
+            report(&mut answer, given, bit, watched.ready);
         }
+        found += count_bits(&answer);
+        with_faults(t, || Ok(sets.write(word, &answer)?)).await?;
     }
-    Some(found)
+    Ok(found)
 }
 
 /// `select(2)`.
