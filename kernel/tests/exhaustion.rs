@@ -194,7 +194,10 @@ const CALLS: &[(&str, Call)] = &[
         now(fs::fcntl(&c.thread, 0, 6, c.page))
     }),
     ("stat", |c| {
-        now(fs::newfstatat(&c.thread, HERE, c.name(b"/a-file"), c.page + 4096, 0))
+        let name = c.name(b"/a-file");
+        now(fs::user::with_faults(&c.thread, || {
+            fs::newfstatat(&c.thread, HERE, name, c.page + 4096, 0)
+        }))
     }),
     ("getcwd", |c| now(fs::getcwd(&c.thread, c.page + 4096, 4096))),
     ("poll", |c| {

@@ -7,6 +7,8 @@
 use alloc::{sync::Arc, vec::Vec};
 use core::any::Any;
 
+use smallvec::SmallVec;
+
 use super::{
     attributes::{Attributes, DeviceNumber, FileKind, SetAttributes, Shrunk},
     file::File,
@@ -78,6 +80,9 @@ pub struct FileSystemStatus {
     pub device: DeviceNumber,
 }
 
+/// Room for what a symlink points to, short ones without allocation.
+pub type LinkText = SmallVec<[u8; 64]>;
+
 /// A file in a file system.
 pub trait Inode: Send + Sync + Any {
     /// What is known of it.
@@ -85,6 +90,12 @@ pub trait Inode: Send + Sync + Any {
 
     /// Its type: never changes.
     fn kind(&self) -> FileKind;
+
+    /// Device and number: two inodes with the same are the same file. Never changes.
+    fn identity(&self) -> (DeviceNumber, u64) {
+        let attributes = self.attributes();
+        (attributes.device, attributes.inode)
+    }
 
     /// The pages of the file, if it has any that can be mapped.
     fn pager(&self) -> Option<Arc<dyn Pager>> {
@@ -169,11 +180,12 @@ pub trait Inode: Send + Sync + Any {
         Err(Errno::EPERM)
     }
 
-    /// What a symlink points to.
+    /// Appends what a symlink points to.
     ///
     /// # Errors
     /// `EINVAL` by default.
-    fn read_link(&self) -> Result<Vec<u8>> {
+    fn read_link(&self, text: &mut LinkText) -> Result<()> {
+        let _ = text;
         Err(Errno::EINVAL)
     }
 
@@ -209,14 +221,6 @@ pub trait Inode: Send + Sync + Any {
 
     /// Called on the root of a file system as the mount of it goes for good.
     fn unmounted(&self) {}
-}
-
-impl dyn Inode {
-    /// Device and number: two inodes with the same are the same file.
-    pub fn identity(&self) -> (DeviceNumber, u64) {
-        let attributes = self.attributes();
-        (attributes.device, attributes.inode)
-    }
 }
 
 /// What a self-following link leads to.

@@ -19,7 +19,7 @@ pub struct Mount {
     /// The directory it covers; `None` for the first of all.
     covers: Option<Location>,
     /// Of the covered directory, to find this mount by.
-    key: Option<(u64, DeviceNumber, u64)>,
+    key: Option<Key>,
     /// What was mounted, for `/proc/mounts`.
     source: String,
     /// The file system's type.
@@ -105,14 +105,13 @@ impl Location {
         self.inode.identity() == self.mount.root.identity()
     }
 
-    /// What is mounted here, on top of everything, or else the place itself.
-    #[must_use]
-    pub fn descend(self) -> Self {
-        let mut here = self;
-        while let Some(mount) = mounted_on(&here) {
-            here = mount.root();
+    /// Goes on to what is mounted here, on top of everything.
+    pub fn descend(&mut self) {
+        if self.inode.kind() == super::attributes::FileKind::Directory {
+            while let Some(mount) = mounted_on(self) {
+                *self = mount.root();
+            }
         }
-        here
     }
 
     /// The directory above, through mounts; the root of all is above itself.
@@ -138,24 +137,46 @@ impl Location {
 static MOUNTS: SpinLock<Vec<Arc<Mount>>> = SpinLock::new(Rank::Mounts, Vec::new());
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 static NEXT_DEVICE: AtomicU32 = AtomicU32::new(16);
-/// How many mounts cover something: nothing need be searched where none does.
-static COVERING: AtomicU64 = AtomicU64::new(0);
+/// A bit for the key of each covered directory, by [`bit_of`]: a directory whose bit is not set need not be searched for.
+/// Changed under the lock of `MOUNTS`, so that no bit of a mount that stays is ever missing.
+static COVERED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
 /// A device number for a file system that has no device.
 pub fn anonymous_device() -> DeviceNumber {
     DeviceNumber::new(0, NEXT_DEVICE.fetch_add(1, Relaxed))
 }
 
-fn key(location: &Location) -> (u64, DeviceNumber, u64) {
-    let (device, inode) = location.inode.identity();
-    (location.mount.id, device, inode)
+/// A directory as it is covered: seen through the mount of that number.
+type Key = (u64, (DeviceNumber, u64));
+
+fn key(location: &Location) -> Key {
+    (location.mount.id, location.inode.identity())
+}
+
+/// A key's word of [`COVERED`], and its bit there.
+fn bit_of((mount, (_, inode)): Key) -> (usize, u64) {
+    let hash = (inode << 8 ^ mount).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+    (hash as usize / 64, 1 << (hash % 64))
+}
+
+/// Brings [`COVERED`] up to date, with the table locked.
+fn note_covered(mounts: &[Arc<Mount>]) {
+    let mut covered = [0; COVERED.len()];
+    for key in mounts.iter().filter_map(|mount| mount.key) {
+        let (word, bit) = bit_of(key);
+        covered[word] |= bit;
+    }
+    for (word, covered) in COVERED.iter().zip(covered) {
+        word.store(covered, Relaxed);
+    }
 }
 
 fn mounted_on(location: &Location) -> Option<Arc<Mount>> {
-    if COVERING.load(Relaxed) == 0 || location.inode.kind() != super::attributes::FileKind::Directory {
+    let key = key(location);
+    let (word, bit) = bit_of(key);
+    if COVERED[word].load(Relaxed) & bit == 0 {
         return None;
     }
-    let key = key(location);
     MOUNTS.lock().iter().rev().find(|mount| mount.key == Some(key)).cloned()
 }
 
@@ -176,7 +197,6 @@ pub fn mount(
     {
         return Err(Errno::ENOTDIR);
     }
-    let covering = covers.is_some();
     let mount = Arc::new(Mount {
         id: NEXT_ID.fetch_add(1, Relaxed),
         root,
@@ -189,10 +209,8 @@ pub fn mount(
     let mut mounts = MOUNTS.lock();
     mounts.try_room(1)?;
     mounts.push(mount.clone());
+    note_covered(&mounts);
     drop(mounts);
-    if covering {
-        COVERING.fetch_add(1, Relaxed);
-    }
     Ok(mount)
 }
 
@@ -229,8 +247,8 @@ pub fn unmount(root: &Location, how: Unmount) -> Result<()> {
         .position(|mount| mount.id == root.mount.id)
         .ok_or(Errno::EINVAL)?;
     let gone = mounts.remove(at);
+    note_covered(&mounts);
     drop(mounts);
-    COVERING.fetch_sub(1, Relaxed);
     drop(gone);
     Ok(())
 }

@@ -3,13 +3,13 @@
 //! A walk goes component by component, asking each directory's inode; nothing is cached, since every file system here
 //! answers from memory. Symlinks are spliced into what is left of the path, at most [`MAX_LINKS`] of them.
 
-use alloc::{borrow::Cow, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 
 use smallvec::SmallVec;
 
 use super::{
     attributes::{FileKind, Permission, permit},
-    inode::{Inode, Target},
+    inode::{Inode, LinkText, Target},
     mount::{self, Location},
 };
 use crate::{
@@ -32,8 +32,8 @@ pub type Name = SmallVec<[u8; 32]>;
 pub struct Base<'a> {
     /// What `/` means, and where `..` ends.
     pub root: Location,
-    /// Where a relative path starts.
-    pub start: Location,
+    /// Where a relative path starts; `None` is the root.
+    pub start: Option<Location>,
     /// Who walks.
     pub credentials: &'a Credentials,
 }
@@ -125,137 +125,181 @@ fn strip_slashes(path: &[u8]) -> &[u8] {
 /// # Errors
 /// `ENOENT` (for an empty path, or a directory on the way), `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`.
 pub fn walk(base: &Base<'_>, path: &[u8], last_link: LastLink) -> Result<Walked> {
-    if path.is_empty() {
-        return Err(Errno::ENOENT);
-    }
-    if path.len() >= PATH_MAX {
-        return Err(Errno::ENAMETOOLONG);
-    }
-    let mut here = if path[0] == b'/' {
-        base.root.clone()
-    } else {
-        base.start.clone()
+    let mut walk = Walk::new(base, path)?;
+    let (last, target) = walk.run(last_link)?;
+    let (name, after) = match last {
+        LastName::None => (b"".as_slice(), None),
+        _ => split(walk.rest.bytes()),
     };
-    let mut rest: Cow<'_, [u8]> = Cow::Borrowed(strip_slashes(path));
-    let mut links = 0;
-    loop {
-        if rest.is_empty() {
-            return Ok(Walked {
-                directory: here.clone(),
-                name: Name::new(),
-                last: LastName::None,
-                target: Some(here),
-                trailing_slash: false,
-            });
+    Ok(Walked {
+        name: Name::from_slice(name),
+        last,
+        target,
+        trailing_slash: after.is_some(),
+        directory: walk.here,
+    })
+}
+
+/// What `path` leads to: [`walk`] for who asks for nothing else.
+///
+/// # Errors
+/// As [`walk`].
+pub fn find(base: &Base<'_>, path: &[u8], last_link: LastLink) -> Result<Location> {
+    let (_, target) = Walk::new(base, path)?.run(last_link)?;
+    target.ok_or(Errno::ENOENT)
+}
+
+/// What is left of a path.
+enum Rest<'a> {
+    /// A part of what was given.
+    Given(&'a [u8]),
+    /// A symlink's text and what was left behind it, from a position on.
+    Spliced(LinkText, usize),
+}
+
+impl Rest<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Given(path) => path,
+            Self::Spliced(path, at) => &path[*at..],
         }
-        let (name, after) = split(&rest);
-        check_name(name)?;
-        if here.inode.kind() != FileKind::Directory {
-            return Err(Errno::ENOTDIR);
+    }
+
+    /// Passes over the next component and its slashes.
+    fn advance(&mut self) {
+        let rest = self.bytes();
+        let skip = rest.len() - split(rest).1.unwrap_or_default().len();
+        match self {
+            Self::Given(path) => *path = &path[skip..],
+            Self::Spliced(_, at) => *at += skip,
         }
-        permit(&here.inode.attributes(), base.credentials, Permission::EXECUTE)?;
-        let is_last = after.is_none_or(<[u8]>::is_empty);
-        let trailing_slash = is_last && after.is_some();
-        let (last, found) = match name {
-            b"." => (LastName::Dot, Some(here.clone())),
-            b".." => (
-                LastName::DotDot,
-                Some(if here.is_same(&base.root) {
-                    here.clone()
-                } else {
-                    here.parent()
-                }),
-            ),
-            _ => (LastName::Name, lookup(&here, name)?),
-        };
-        let found = match found {
-            Some(found) => found,
-            None if is_last => {
-                return Ok(Walked {
-                    name: Name::from_slice(name),
-                    directory: here,
-                    last,
-                    target: None,
-                    trailing_slash,
-                });
-            }
-            None => return Err(Errno::ENOENT),
-        };
-        let follow = !is_last || trailing_slash || last_link == LastLink::Follow;
-        if found.inode.kind() == FileKind::Symlink && follow {
-            links += 1;
-            if links > MAX_LINKS || found.mount.flags() & linux_raw_sys::general::MS_NOSYMFOLLOW != 0 {
-                return Err(Errno::ELOOP);
-            }
-            if let Some(target) = found.inode.follow() {
-                here = match target? {
-                    Target::Location(location) => location,
-                    Target::Inode(inode) => Location {
-                        mount: found.mount.clone(),
-                        inode,
-                    },
-                };
-                if trailing_slash && here.inode.kind() != FileKind::Directory {
-                    return Err(Errno::ENOTDIR);
-                }
-                rest = Cow::Owned(after.unwrap_or_default().to_vec());
-                continue;
-            }
-            let mut spliced = found.inode.read_link()?;
-            if spliced.is_empty() {
-                return Err(Errno::ENOENT);
-            }
-            if spliced[0] == b'/' {
-                here = base.root.clone();
-            }
-            if let Some(after) = after {
-                spliced.push(b'/');
-                spliced.extend_from_slice(after);
-            }
-            if spliced.len() >= 2 * PATH_MAX {
-                return Err(Errno::ENAMETOOLONG);
-            }
-            let leading = spliced.len() - strip_slashes(&spliced).len();
-            spliced.drain(..leading);
-            rest = Cow::Owned(spliced);
-            continue;
-        }
-        if is_last {
-            if trailing_slash && found.inode.kind() != FileKind::Directory {
-                return Err(Errno::ENOTDIR);
-            }
-            return Ok(Walked {
-                name: Name::from_slice(name),
-                directory: here,
-                last,
-                target: Some(found),
-                trailing_slash,
-            });
-        }
-        let after = after.unwrap_or_default();
-        let skip = rest.len() - after.len();
-        here = found;
-        rest = match rest {
-            Cow::Borrowed(path) => Cow::Borrowed(&path[skip..]),
-            Cow::Owned(mut path) => {
-                path.drain(..skip);
-                Cow::Owned(path)
-            }
-        };
     }
 }
 
-fn lookup(directory: &Location, name: &[u8]) -> Result<Option<Location>> {
-    match directory.inode.lookup(name) {
-        Ok(inode) => Ok(Some(
-            Location {
-                mount: directory.mount.clone(),
-                inode,
+/// A walk on its way.
+struct Walk<'a> {
+    base: &'a Base<'a>,
+    /// The directory in which the next name is looked up.
+    here: Location,
+    rest: Rest<'a>,
+    /// Symlinks that were followed.
+    links: u32,
+}
+
+/// Whether `credentials` may look up names in a directory.
+fn may_search(directory: &dyn Inode, credentials: &Credentials) -> Result<()> {
+    // The privileged may search all of them: nothing need be known of it.
+    if credentials.fsuid == 0 {
+        return Ok(());
+    }
+    permit(&directory.attributes(), credentials, Permission::EXECUTE)
+}
+
+impl<'a> Walk<'a> {
+    fn new(base: &'a Base<'a>, path: &'a [u8]) -> Result<Self> {
+        let first = *path.first().ok_or(Errno::ENOENT)?;
+        if path.len() >= PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let start = base.start.as_ref().filter(|_| first != b'/');
+        Ok(Self {
+            base,
+            here: start.unwrap_or(&base.root).clone(),
+            rest: Rest::Given(strip_slashes(path)),
+            links: 0,
+        })
+    }
+
+    /// Walks to the end: what the last name is, and what is there. The directory is then `here`, and the name the only one in
+    /// `rest`.
+    fn run(&mut self, last_link: LastLink) -> Result<(LastName, Option<Location>)> {
+        loop {
+            let rest = self.rest.bytes();
+            if rest.is_empty() {
+                return Ok((LastName::None, Some(self.here.clone())));
             }
-            .descend(),
-        )),
-        Err(Errno::ENOENT) => Ok(None),
-        Err(errno) => Err(errno),
+            let (name, after) = split(rest);
+            check_name(name)?;
+            if self.here.inode.kind() != FileKind::Directory {
+                return Err(Errno::ENOTDIR);
+            }
+            may_search(&*self.here.inode, self.base.credentials)?;
+            let is_last = after.is_none_or(<[u8]>::is_empty);
+            let trailing_slash = is_last && after.is_some();
+            let (last, found) = match name {
+                b"." => (LastName::Dot, self.here.clone()),
+                b".." if self.here.is_same(&self.base.root) => (LastName::DotDot, self.here.clone()),
+                b".." => (LastName::DotDot, self.here.parent()),
+                _ => {
+                    let inode = match self.here.inode.lookup(name) {
+                        Err(Errno::ENOENT) if is_last => return Ok((LastName::Name, None)),
+                        found => found?,
+                    };
+                    let follow = !is_last || trailing_slash || last_link == LastLink::Follow;
+                    if follow && inode.kind() == FileKind::Symlink {
+                        self.follow(&*inode, trailing_slash)?;
+                        continue;
+                    }
+                    if !is_last {
+                        self.here.inode = inode;
+                        self.here.descend();
+                        self.rest.advance();
+                        continue;
+                    }
+                    let mut found = Location {
+                        mount: self.here.mount.clone(),
+                        inode,
+                    };
+                    found.descend();
+                    (LastName::Name, found)
+                }
+            };
+            if is_last {
+                if trailing_slash && found.inode.kind() != FileKind::Directory {
+                    return Err(Errno::ENOTDIR);
+                }
+                return Ok((last, Some(found)));
+            }
+            self.here = found;
+            self.rest.advance();
+        }
+    }
+
+    /// Follows a symlink that the next name leads to.
+    fn follow(&mut self, link: &dyn Inode, trailing_slash: bool) -> Result<()> {
+        self.links += 1;
+        if self.links > MAX_LINKS || self.here.mount.flags() & linux_raw_sys::general::MS_NOSYMFOLLOW != 0 {
+            return Err(Errno::ELOOP);
+        }
+        if let Some(target) = link.follow() {
+            match target? {
+                Target::Location(location) => self.here = location,
+                Target::Inode(inode) => self.here.inode = inode,
+            }
+            if trailing_slash && self.here.inode.kind() != FileKind::Directory {
+                return Err(Errno::ENOTDIR);
+            }
+            self.rest.advance();
+            return Ok(());
+        }
+        let mut spliced = LinkText::new();
+        link.read_link(&mut spliced)?;
+        if spliced.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if spliced[0] == b'/' {
+            self.here = self.base.root.clone();
+        }
+        if let Some(after) = split(self.rest.bytes()).1 {
+            spliced.push(b'/');
+            spliced.extend_from_slice(after);
+        }
+        if spliced.len() >= 2 * PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let leading = spliced.len() - strip_slashes(&spliced).len();
+        self.rest = Rest::Spliced(spliced, leading);
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use super::{
     attributes::{Attributes, DeviceNumber, FileKind, SetAttributes, Shrunk},
     file::{Attempt, File, Positioning, Transfer, Whence},
-    inode::{FileSystemStatus, Inode, OpenRequest, Target},
+    inode::{FileSystemStatus, Inode, LinkText, OpenRequest, Target},
     io::Sink,
     mount::anonymous_device,
 };
@@ -181,19 +181,21 @@ impl Inode for Node {
         Ok(self.child(name, kind))
     }
 
-    fn read_link(&self) -> Result<Vec<u8>> {
+    fn read_link(&self, text: &mut LinkText) -> Result<()> {
         let own = || task::current::tid().and_then(task::thread).ok_or(Errno::ENOENT);
-        match self.kind {
-            Kind::Link(target) => Ok(target.into()),
-            Kind::OwnProcess => Ok(alloc::format!("{}", own()?.process().pid()).into_bytes()),
+        let target = match self.kind {
+            Kind::Link(target) => target.into(),
+            Kind::OwnProcess => alloc::format!("{}", own()?.process().pid()).into_bytes(),
             Kind::OwnThread => {
                 let thread = own()?;
-                Ok(alloc::format!("{}/task/{}", thread.process().pid(), thread.tid()).into_bytes())
+                alloc::format!("{}/task/{}", thread.process().pid(), thread.tid()).into_bytes()
             }
-            Kind::Descriptor(pid, fd) => process::describe_descriptor(pid, fd),
-            Kind::Place(pid, place) => process::describe_place(pid, place),
-            _ => Err(Errno::EINVAL),
-        }
+            Kind::Descriptor(pid, fd) => process::describe_descriptor(pid, fd)?,
+            Kind::Place(pid, place) => process::describe_place(pid, place)?,
+            _ => return Err(Errno::EINVAL),
+        };
+        text.extend_from_slice(&target);
+        Ok(())
     }
 
     fn follow(&self) -> Option<Result<Target>> {

@@ -21,13 +21,20 @@ pub struct Entry {
     pub inode: Arc<TmpInode>,
 }
 
+/// What a name leads to.
+struct Named {
+    cookie: u64,
+    /// As in the entry of that cookie: a look-up goes no further than here.
+    inode: Arc<TmpInode>,
+}
+
 /// See the module.
 pub struct Directory {
     /// Its own inode.
     pub inode: WeakInode,
     /// The number of the directory above and this one's name there; `None` for the root.
     pub above: Option<(u64, Box<[u8]>)>,
-    cookies: HashMap<Box<[u8]>, u64>,
+    names: HashMap<Box<[u8]>, Named>,
     entries: BTreeMap<u64, Entry>,
     next_cookie: u64,
 }
@@ -49,7 +56,7 @@ impl Directory {
         Self {
             inode,
             above,
-            cookies: HashMap::new(),
+            names: HashMap::new(),
             entries: BTreeMap::new(),
             next_cookie: FIRST_COOKIE,
         }
@@ -57,10 +64,7 @@ impl Directory {
 
     /// The file of that name.
     pub fn get(&self, name: &[u8]) -> Option<&Arc<TmpInode>> {
-        self.cookies
-            .get(name)
-            .and_then(|cookie| self.entries.get(cookie))
-            .map(|entry| &entry.inode)
+        self.names.get(name).map(|named| &named.inode)
     }
 
     /// Whether no name is there.
@@ -73,7 +77,7 @@ impl Directory {
     /// # Errors
     /// `ENOMEM`.
     pub fn reserve(&mut self) -> Result<()> {
-        self.cookies.try_room(1)
+        self.names.try_room(1)
     }
 
     /// Adds a name that is not there, given twice because it is kept twice.
@@ -81,22 +85,26 @@ impl Directory {
         let [key, name] = names;
         let cookie = self.next_cookie;
         self.next_cookie += 1;
-        self.cookies.insert(key, cookie);
+        let named = Named {
+            cookie,
+            inode: inode.clone(),
+        };
+        self.names.insert(key, named);
         self.entries.insert(cookie, Entry { name, inode });
     }
 
     /// Takes a name away.
     pub fn remove(&mut self, name: &[u8]) -> Option<Arc<TmpInode>> {
-        let cookie = self.cookies.remove(name)?;
-        self.entries.remove(&cookie).map(|entry| entry.inode)
+        let named = self.names.remove(name)?;
+        self.entries.remove(&named.cookie).map(|entry| entry.inode)
     }
 
     /// Lets a name that is there stand for another file; the old one is returned.
     pub fn replace(&mut self, name: &[u8], inode: Arc<TmpInode>) -> Option<Arc<TmpInode>> {
-        let cookie = self.cookies.get(name)?;
-        self.entries
-            .get_mut(cookie)
-            .map(|entry| core::mem::replace(&mut entry.inode, inode))
+        let named = self.names.get_mut(name)?;
+        let entry = self.entries.get_mut(&named.cookie)?;
+        named.inode = inode.clone();
+        Some(core::mem::replace(&mut entry.inode, inode))
     }
 
     /// The entries from a cookie on, each with the cookie to go on from behind it.

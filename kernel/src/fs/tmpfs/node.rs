@@ -19,7 +19,7 @@ use crate::{
     fs::{
         attributes::{Attributes, DeviceNumber, FileKind, S_ISGID, S_ISUID, SetAttributes, Shrunk, Timestamp},
         file::File,
-        inode::{FileSystemStatus, Inode, NewFile, OpenRequest, RenameMode},
+        inode::{FileSystemStatus, Inode, LinkText, NewFile, OpenRequest, RenameMode},
         page_map::Removed,
         pipe::Pipe,
     },
@@ -231,6 +231,10 @@ impl Inode for TmpInode {
         self.kind
     }
 
+    fn identity(&self) -> (DeviceNumber, u64) {
+        (self.fs.device, self.number)
+    }
+
     fn set_attributes(&self, change: &SetAttributes) -> Result<Shrunk> {
         let now = Timestamp::now();
         let mut state = self.state.lock();
@@ -356,12 +360,14 @@ impl Inode for TmpInode {
         super::rename::rename(self, name, same_file_system(&self.fs, new_directory)?, new_name, mode)
     }
 
-    fn read_link(&self) -> Result<Vec<u8>> {
+    fn read_link(&self, text: &mut LinkText) -> Result<()> {
         if self.kind != FileKind::Symlink {
             return Err(Errno::EINVAL);
         }
-        self.state.lock().accessed = Timestamp::now();
-        Ok(self.target.to_vec())
+        text.extend_from_slice(&self.target);
+        let now = Timestamp::now();
+        self.state.lock().accessed = now;
+        Ok(())
     }
 
     fn open(self: Arc<Self>, _: &OpenRequest<'_>) -> Result<Arc<dyn File>> {

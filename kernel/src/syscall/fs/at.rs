@@ -9,7 +9,7 @@ use crate::{
     fs::{
         Attributes, FileKind, Location, OpenFile, Permission,
         attributes::permit,
-        path::{Base, LastLink, Walked, walk as walk_path},
+        path::{self, Base, LastLink, Walked},
     },
     task::{Credentials, Thread},
 };
@@ -22,7 +22,7 @@ pub const AT_FDCWD: i32 = linux::AT_FDCWD;
 /// # Errors
 /// `EBADF`; `ENOTDIR` for something that is no directory.
 fn start(t: &Thread, dirfd: i32, path: &[u8]) -> Result<Location> {
-    if path.first() == Some(&b'/') || dirfd == AT_FDCWD {
+    if dirfd == AT_FDCWD {
         return Ok(t.fs().working_directory());
     }
     let file = t.file(dirfd)?;
@@ -33,25 +33,39 @@ fn start(t: &Thread, dirfd: i32, path: &[u8]) -> Result<Location> {
     Ok(location.clone())
 }
 
+fn base<'a>(t: &Thread, credentials: &'a Credentials, dirfd: i32, path: &[u8]) -> Result<Base<'a>> {
+    Ok(Base {
+        root: t.fs().root(),
+        start: match path.first() {
+            Some(b'/') => None,
+            _ => Some(start(t, dirfd, path)?),
+        },
+        credentials,
+    })
+}
+
 /// Walks `path` from `dirfd` as the caller.
 ///
 /// # Errors
-/// `EBADF` and those of [`walk`](walk_path).
+/// `EBADF` and those of [`walk`](path::walk).
 pub fn walk(t: &Thread, dirfd: i32, path: &[u8], last: LastLink) -> Result<Walked> {
-    walk_as(t, &t.credentials(), dirfd, path, last)
+    path::walk(&base(t, &t.credentials(), dirfd, path)?, path, last)
 }
 
-/// Walks `path` from `dirfd` as somebody else.
+/// What `path` leads to from `dirfd`, for the caller.
 ///
 /// # Errors
 /// As [`walk`].
-pub fn walk_as(t: &Thread, credentials: &Credentials, dirfd: i32, path: &[u8], last: LastLink) -> Result<Walked> {
-    let base = Base {
-        root: t.fs().root(),
-        start: start(t, dirfd, path)?,
-        credentials,
-    };
-    walk_path(&base, path, last)
+pub fn find(t: &Thread, dirfd: i32, path: &[u8], last: LastLink) -> Result<Location> {
+    find_as(t, &t.credentials(), dirfd, path, last)
+}
+
+/// What `path` leads to from `dirfd`, for somebody else.
+///
+/// # Errors
+/// As [`walk`].
+pub fn find_as(t: &Thread, credentials: &Credentials, dirfd: i32, path: &[u8], last: LastLink) -> Result<Location> {
+    path::find(&base(t, credentials, dirfd, path)?, path, last)
 }
 
 /// What a call is about: a place, or a file that may have none.
@@ -100,7 +114,7 @@ pub fn subject(t: &Thread, dirfd: i32, path: &[u8], flags: u32) -> Result<Subjec
     } else {
         LastLink::Follow
     };
-    Ok(Subject::Location(walk(t, dirfd, path, last)?.existing()?))
+    Ok(Subject::Location(find(t, dirfd, path, last)?))
 }
 
 /// Whether the caller may add or remove names in a directory.

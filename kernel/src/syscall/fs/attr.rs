@@ -6,7 +6,7 @@ use hal::PAGE_SIZE;
 use linux_raw_sys::general as linux;
 
 use super::{
-    at::{AT_FDCWD, Subject, subject, walk},
+    at::{AT_FDCWD, Subject, find, subject},
     user::{path, words},
 };
 use crate::{
@@ -263,7 +263,7 @@ fn size(length: i64) -> Result<SetAttributes> {
 pub async fn truncate(t: &Thread, name: u64, length: i64) -> Result<u64> {
     let change = size(length)?;
     let name = path(t, name).await?;
-    let place = walk(t, AT_FDCWD, &name, LastLink::Follow)?.existing()?;
+    let place = find(t, AT_FDCWD, &name, LastLink::Follow)?;
     let attributes = place.inode.attributes();
     if attributes.kind == FileKind::Directory {
         return Err(Errno::EISDIR);

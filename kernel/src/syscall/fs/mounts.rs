@@ -3,7 +3,7 @@
 use linux_raw_sys::general as linux;
 
 use super::{
-    at::{AT_FDCWD, walk},
+    at::{AT_FDCWD, find, walk},
     user::{UserPath, path},
 };
 use crate::{
@@ -87,7 +87,7 @@ pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, 
     if flags & linux::MS_MGC_MSK == linux::MS_MGC_VAL {
         flags &= !linux::MS_MGC_MSK;
     }
-    let place = walk(t, AT_FDCWD, &target, LastLink::Follow)?.existing()?;
+    let place = find(t, AT_FDCWD, &target, LastLink::Follow)?;
     if flags & linux::MS_REMOUNT != 0 {
         if !place.is_mount_root() {
             return Err(Errno::EINVAL);

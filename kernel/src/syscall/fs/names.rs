@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as linux;
 
 use super::{
-    at::{AT_FDCWD, may_change_names, subject, walk},
+    at::{AT_FDCWD, find, may_change_names, subject, walk},
     user::{UserPath, path, put, with_faults},
 };
 use crate::{
@@ -268,7 +268,7 @@ fn enterable(t: &Thread, location: &Location) -> Result<()> {
 /// `chdir(2)`.
 pub async fn chdir(t: &Thread, name: u64) -> Result<u64> {
     let name = path(t, name).await?;
-    let place = walk(t, AT_FDCWD, &name, LastLink::Follow)?.existing()?;
+    let place = find(t, AT_FDCWD, &name, LastLink::Follow)?;
     enterable(t, &place)?;
     t.fs().set_working_directory(place);
     Ok(0)
@@ -286,7 +286,7 @@ pub fn fchdir(t: &Thread, fd: i32) -> Result<u64> {
 /// `chroot(2)`.
 pub async fn chroot(t: &Thread, name: u64) -> Result<u64> {
     let name = path(t, name).await?;
-    let place = walk(t, AT_FDCWD, &name, LastLink::Follow)?.existing()?;
+    let place = find(t, AT_FDCWD, &name, LastLink::Follow)?;
     enterable(t, &place)?;
     if !t.credentials().is_privileged() {
         return Err(Errno::EPERM);

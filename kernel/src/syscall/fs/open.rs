@@ -101,7 +101,7 @@ fn find(t: &Thread, dirfd: i32, path: &[u8], flags: u32, mode: u32) -> Result<(L
         if !matches!(flags & linux::O_ACCMODE, linux::O_WRONLY | linux::O_RDWR) {
             return Err(Errno::EINVAL);
         }
-        let directory = walk(t, dirfd, path, LastLink::Follow)?.existing()?;
+        let directory = at::find(t, dirfd, path, LastLink::Follow)?;
         let credentials = t.credentials();
         if directory.inode.kind() != FileKind::Directory {
             return Err(Errno::ENOTDIR);
@@ -132,7 +132,7 @@ fn find(t: &Thread, dirfd: i32, path: &[u8], flags: u32, mode: u32) -> Result<(L
         None if walked.last == LastName::Name => match create(t, &walked, mode) {
             Ok(made) => Ok((made, true)),
             // Somebody else was quicker: then it is there to be opened.
-            Err(Errno::EEXIST) if !exclusive => Ok((walk(t, dirfd, path, LastLink::Follow)?.existing()?, false)),
+            Err(Errno::EEXIST) if !exclusive => Ok((at::find(t, dirfd, path, LastLink::Follow)?, false)),
             Err(errno) => Err(errno),
         },
         None => Err(Errno::EISDIR),

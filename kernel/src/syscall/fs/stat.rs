@@ -1,15 +1,18 @@
-//! Looking at files: `stat` and its kin, `access`, `statfs`, `readlink`.
+//! Looking at files: `stat` and its kin, `access`, `statfs`, `readlink`. They wait for nothing but pages of their caller's.
 
 use linux_raw_sys::general as linux;
 
 use super::{
-    at::{self, AT_FDCWD, Subject, subject, walk_as},
-    user::{path, put, structure},
+    at::{self, AT_FDCWD, Subject, find_as, subject},
+    user::{answer, path_at_once, structure},
 };
 use crate::{
-    errno::{Errno, Result},
+    errno::Errno,
     fs::{
-        Attributes, FileKind, Permission, attributes::permit, file::Attempt, inode::FileSystemStatus, io::copy_out,
+        Attributes, FileKind, Permission,
+        attributes::permit,
+        file::Attempt,
+        inode::{FileSystemStatus, LinkText},
         path::LastLink,
     },
     task::Thread,
@@ -38,49 +41,47 @@ fn layout(a: &Attributes) -> [u8; size_of::<linux::stat>()] {
 }
 
 /// `newfstatat(2)`.
-pub async fn newfstatat(t: &Thread, dirfd: i32, name: u64, buffer: u64, flags: u32) -> Result<u64> {
+pub fn newfstatat(t: &Thread, dirfd: i32, name: u64, buffer: u64, flags: u32) -> Attempt<u64> {
     if flags & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_NO_AUTOMOUNT | linux::AT_EMPTY_PATH) != 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     // glibc's fstat passes an empty string, newer callers none at all.
     let name = if name == 0 && flags & linux::AT_EMPTY_PATH != 0 {
         Default::default()
     } else {
-        path(t, name).await?
+        path_at_once(name)?
     };
     let attributes = subject(t, dirfd, &name, flags)?.attributes();
-    put(t, buffer, &layout(&attributes)).await?;
-    Ok(0)
+    answer(buffer, &layout(&attributes), 0)
 }
 
 /// `stat(2)`.
-pub async fn stat(t: &Thread, name: u64, buffer: u64) -> Result<u64> {
-    newfstatat(t, AT_FDCWD, name, buffer, 0).await
+pub fn stat(t: &Thread, name: u64, buffer: u64) -> Attempt<u64> {
+    newfstatat(t, AT_FDCWD, name, buffer, 0)
 }
 
 /// `lstat(2)`.
-pub async fn lstat(t: &Thread, name: u64, buffer: u64) -> Result<u64> {
-    newfstatat(t, AT_FDCWD, name, buffer, linux::AT_SYMLINK_NOFOLLOW).await
+pub fn lstat(t: &Thread, name: u64, buffer: u64) -> Attempt<u64> {
+    newfstatat(t, AT_FDCWD, name, buffer, linux::AT_SYMLINK_NOFOLLOW)
 }
 
 /// `fstat(2)`.
 pub fn fstat(t: &Thread, fd: i32, buffer: u64) -> Attempt<u64> {
     let attributes = t.file(fd)?.attributes();
-    copy_out(buffer, &layout(&attributes))?;
-    Ok(0)
+    answer(buffer, &layout(&attributes), 0)
 }
 
 /// `statx(2)`.
-pub async fn statx(t: &Thread, dirfd: i32, name: u64, flags: u32, mask: u32, buffer: u64) -> Result<u64> {
+pub fn statx(t: &Thread, dirfd: i32, name: u64, flags: u32, mask: u32, buffer: u64) -> Attempt<u64> {
     let known = linux::AT_SYMLINK_NOFOLLOW | linux::AT_NO_AUTOMOUNT | linux::AT_EMPTY_PATH | linux::AT_STATX_SYNC_TYPE;
     let sync = flags & linux::AT_STATX_SYNC_TYPE;
     if flags & !known != 0 || sync == linux::AT_STATX_SYNC_TYPE || mask & linux::STATX__RESERVED != 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let name = if name == 0 && flags & linux::AT_EMPTY_PATH != 0 {
         Default::default()
     } else {
-        path(t, name).await?
+        path_at_once(name)?
     };
     let subject = subject(t, dirfd, &name, flags)?;
     let a = subject.attributes();
@@ -113,17 +114,16 @@ pub async fn statx(t: &Thread, dirfd: i32, name: u64, flags: u32, mask: u32, buf
         stx_dev_minor: a.device.minor,
         stx_mnt_id: mount,
     });
-    put(t, buffer, &bytes).await?;
-    Ok(0)
+    answer(buffer, &bytes, 0)
 }
 
 /// `faccessat2(2)`.
-pub async fn faccessat2(t: &Thread, dirfd: i32, name: u64, mode: u32, flags: u32) -> Result<u64> {
+pub fn faccessat2(t: &Thread, dirfd: i32, name: u64, mode: u32, flags: u32) -> Attempt<u64> {
     let known = linux::AT_EACCESS | linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH;
     if mode & !7 != 0 || flags & !known != 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
-    let name = path(t, name).await?;
+    let name = path_at_once(name)?;
     let mut credentials = (*t.credentials()).clone();
     if flags & linux::AT_EACCESS == 0 {
         (credentials.fsuid, credentials.fsgid) = (credentials.uid, credentials.gid);
@@ -136,7 +136,7 @@ pub async fn faccessat2(t: &Thread, dirfd: i32, name: u64, mode: u32, flags: u32
         } else {
             LastLink::Follow
         };
-        Subject::Location(walk_as(t, &credentials, dirfd, &name, last)?.existing()?)
+        Subject::Location(find_as(t, &credentials, dirfd, &name, last)?)
     };
     let wanted = Permission::from_bits_truncate(mode as u16);
     let attributes = subject.attributes();
@@ -155,40 +155,40 @@ pub async fn faccessat2(t: &Thread, dirfd: i32, name: u64, mode: u32, flags: u32
 }
 
 /// `faccessat(2)`, which has no flags.
-pub async fn faccessat(t: &Thread, dirfd: i32, name: u64, mode: u32) -> Result<u64> {
-    faccessat2(t, dirfd, name, mode, 0).await
+pub fn faccessat(t: &Thread, dirfd: i32, name: u64, mode: u32) -> Attempt<u64> {
+    faccessat2(t, dirfd, name, mode, 0)
 }
 
 /// `access(2)`.
-pub async fn access(t: &Thread, name: u64, mode: u32) -> Result<u64> {
-    faccessat2(t, AT_FDCWD, name, mode, 0).await
+pub fn access(t: &Thread, name: u64, mode: u32) -> Attempt<u64> {
+    faccessat2(t, AT_FDCWD, name, mode, 0)
 }
 
 /// `readlinkat(2)`; an empty path is the link that `dirfd` was opened on by `O_PATH`.
-pub async fn readlinkat(t: &Thread, dirfd: i32, name: u64, buffer: u64, size: i32) -> Result<u64> {
+pub fn readlinkat(t: &Thread, dirfd: i32, name: u64, buffer: u64, size: i32) -> Attempt<u64> {
     if size <= 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
-    let name = path(t, name).await?;
+    let name = path_at_once(name)?;
     let flags = linux::AT_SYMLINK_NOFOLLOW | if dirfd == AT_FDCWD { 0 } else { linux::AT_EMPTY_PATH };
     let subject = subject(t, dirfd, &name, flags)?;
     let missing = if name.is_empty() { Errno::ENOENT } else { Errno::EINVAL };
     let location = subject.location().map_err(|_| missing)?;
     if location.inode.kind() != FileKind::Symlink {
-        return Err(missing);
+        return Err(missing.into());
     }
-    let target = location.inode.read_link()?;
+    let mut target = LinkText::new();
+    location.inode.read_link(&mut target)?;
     let length = target.len().min(size as usize);
-    put(t, buffer, &target[..length]).await?;
-    Ok(length as u64)
+    answer(buffer, &target[..length], length as u64)
 }
 
 /// `readlink(2)`.
-pub async fn readlink(t: &Thread, name: u64, buffer: u64, size: i32) -> Result<u64> {
-    readlinkat(t, AT_FDCWD, name, buffer, size).await
+pub fn readlink(t: &Thread, name: u64, buffer: u64, size: i32) -> Attempt<u64> {
+    readlinkat(t, AT_FDCWD, name, buffer, size)
 }
 
-async fn put_statfs(t: &Thread, address: u64, status: &FileSystemStatus, flags: u32) -> Result<u64> {
+fn put_statfs(address: u64, status: &FileSystemStatus, flags: u32) -> Attempt<u64> {
     let bytes = structure!(linux::statfs {
         f_type: status.magic,
         f_bsize: 4096u32,
@@ -203,23 +203,22 @@ async fn put_statfs(t: &Thread, address: u64, status: &FileSystemStatus, flags: 
         // ST_VALID, and the mount flags that have the same values as ST_ ones.
         f_flags: 0x20 | flags & (linux::MS_RDONLY | linux::MS_NOSUID | linux::MS_NODEV | linux::MS_NOEXEC),
     });
-    put(t, address, &bytes).await?;
-    Ok(0)
+    answer(address, &bytes, 0)
 }
 
 /// `statfs(2)`.
-pub async fn statfs(t: &Thread, name: u64, buffer: u64) -> Result<u64> {
-    let name = path(t, name).await?;
-    let place = at::walk(t, AT_FDCWD, &name, LastLink::Follow)?.existing()?;
-    put_statfs(t, buffer, &place.inode.status(), place.mount.flags()).await
+pub fn statfs(t: &Thread, name: u64, buffer: u64) -> Attempt<u64> {
+    let name = path_at_once(name)?;
+    let place = at::find(t, AT_FDCWD, &name, LastLink::Follow)?;
+    put_statfs(buffer, &place.inode.status(), place.mount.flags())
 }
 
 /// `fstatfs(2)`.
-pub async fn fstatfs(t: &Thread, fd: i32, buffer: u64) -> Result<u64> {
+pub fn fstatfs(t: &Thread, fd: i32, buffer: u64) -> Attempt<u64> {
     let file = t.file(fd)?;
     let (status, flags) = match file.location() {
         Some(place) => (place.inode.status(), place.mount.flags()),
         None => (file.file().status(), 0),
     };
-    put_statfs(t, buffer, &status, flags).await
+    put_statfs(buffer, &status, flags)
 }

@@ -65,23 +65,56 @@ pub async fn words<const N: usize>(t: &Thread, address: u64) -> Result<[u64; N]>
 /// # Errors
 /// `EFAULT`; `ENAMETOOLONG`.
 pub async fn path(t: &Thread, address: u64) -> Result<UserPath> {
+    with_faults(t, || path_at_once(address)).await
+}
+
+/// As [`path`], if no page is missing.
+///
+/// # Errors
+/// As [`path`]; a page that is missing.
+pub fn path_at_once(address: u64) -> Attempt<UserPath> {
     let mut path = UserPath::new();
-    let mut chunk = [0u8; 64];
+    let mut chunk = [0u8; 32];
     loop {
         let at = address.checked_add(path.len() as u64).ok_or(Errno::EFAULT)?;
         // Within one page, so that a string that ends at the end of memory is read whole.
         let length = chunk.len().min(hal::PAGE_SIZE - at as usize % hal::PAGE_SIZE);
         let chunk = &mut chunk[..length];
-        get(t, at, chunk).await?;
-        let end = chunk.iter().position(|&byte| byte == 0);
+        copy_in(chunk, at)?;
+        let end = find_zero(chunk);
         path.extend_from_slice(&chunk[..end.unwrap_or(length)]);
         if path.len() >= PATH_MAX {
-            return Err(Errno::ENAMETOOLONG);
+            return Err(Errno::ENAMETOOLONG.into());
         }
         if end.is_some() {
             return Ok(path);
         }
     }
+}
+
+/// Where the first zero is, by words: most strings of programs are paths, and most of these longer than one.
+fn find_zero(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The top bit of each zero, and perhaps of bytes behind the first.
+        let zeroes = word.wrapping_sub(ONES) & !word & ONES << 7;
+        if zeroes != 0 {
+            return Some(index * 8 + zeroes.trailing_zeros() as usize / 8);
+        }
+    }
+    let at = rest.iter().position(|&byte| byte == 0)?;
+    Some(words.len() * 8 + at)
+}
+
+/// Attempts a copy to the caller as a call's last step: the value that the call returns.
+///
+/// # Errors
+/// A page that is missing.
+pub fn answer(address: u64, bytes: &[u8], value: u64) -> Attempt<u64> {
+    copy_out(address, bytes)?;
+    Ok(value)
 }
 
 /// The vectors of `readv` and its kin.
