@@ -4,6 +4,8 @@
 mod imp {
     use std::arch::{asm, global_asm, is_x86_feature_detected};
 
+    use super::FP;
+
     /// Bytes of vector registers that [`hammer`] fills.
     pub fn vector_bytes() -> usize {
         if is_x86_feature_detected!("avx") {
@@ -93,8 +95,22 @@ mod imp {
     /// Where the call's result stands in a frame.
     pub const RESULT: usize = RAX;
 
-    /// Ways to spoil a frame: offset and value; a way with an offset of 0 spoils the FP state itself.
-    pub const WAYS: [(usize, u64); 12] = [
+    const MXCSR: usize = FP + 24;
+    const XFEATURES: usize = FP + 472;
+    const XSTATE_SIZE: usize = FP + 480;
+    const XSTATE_BV: usize = FP + 512;
+    const XCOMP_BV: usize = FP + 520;
+
+    /// Ways to spoil a frame, for [`mangle`](super::mangle).
+    pub const WAYS: [(usize, u64); 20] = [
+        (MXCSR, u64::MAX),
+        (XFEATURES, 0),
+        (XSTATE_SIZE, 1),
+        (XSTATE_BV, 0),
+        (XSTATE_BV, u64::MAX),
+        (XCOMP_BV, 1 << 63),
+        (XCOMP_BV, u64::MAX),
+        (XCOMP_BV + 8, u64::MAX),
         (RIP, 1 << 63),
         (RIP, 0xffff_ffff_8000_0000),
         (RIP, 0x0000_8000_0000_0000),
@@ -188,7 +204,7 @@ mod imp {
     /// Where the call's result stands in a frame.
     pub const RESULT: usize = MACHINE + 8;
 
-    /// Ways to spoil a frame: offset and value; a way with an offset of 0 spoils the FP state itself.
+    /// Ways to spoil a frame, for [`mangle`](super::mangle).
     pub const WAYS: [(usize, u64); 12] = [
         (PC, 1 << 63),
         (PC, 0xffff_ff80_8000_0000),
@@ -230,16 +246,20 @@ pub use imp::{hammer, rounding, set_rounding, sigreturn_from_nowhere, vector_byt
 /// How many ways [`mangle`] knows.
 pub const MANGLINGS: usize = imp::WAYS.len();
 
-/// Spoils a signal frame.
+/// From here on an offset into a signal frame is one into its FP state.
+const FP: usize = 1 << 16;
+
+/// Spoils a signal frame: each way is an offset and the word to be put there; an offset of 0 spoils all the FP state.
 pub fn mangle(context: *mut std::ffi::c_void, way: usize) {
     let context = context as usize;
+    let (state, length) = imp::fp_state(context);
     match imp::WAYS[way] {
         (0, value) => {
-            let (state, length) = imp::fp_state(context);
             for at in 0..length {
                 crate::sys::poke(state + at, value.to_ne_bytes()[at % 8]);
             }
         }
+        (offset @ FP.., value) => put(state + offset - FP, value),
         (offset, value) => put(context + offset, value),
     }
 }

@@ -18,6 +18,8 @@ crate::tests! { "files":
     rename_semantics;
     an_unlinked_file_lives_while_open [frees];
     links_and_symlinks;
+    paths_of_every_length;
+    a_mount_hides_what_it_covers;
     append_and_truncate;
     directories;
     open_flags;
@@ -199,6 +201,80 @@ fn links_and_symlinks() {
     assert_eq!(error_of(fs::hard_link(&scratch.0, path("dir"))), libc::EPERM);
     assert_eq!(error_of(fs::read(path("a/b"))), libc::ENOTDIR);
     assert_eq!(error_of(fs::read(path(&"n".repeat(256)))), libc::ENAMETOOLONG);
+}
+
+/// The inode and its device that a path leads to.
+fn stat(path: &[u8]) -> Result<(u64, u64), i32> {
+    let path = CString::new(path).expect("no zero");
+    let mut stat = [0u64; 32];
+    syscall!(SYS_newfstatat, libc::AT_FDCWD, path.as_ptr(), stat.as_mut_ptr(), 0)?;
+    Ok((stat[1], stat[0]))
+}
+
+fn paths_of_every_length() {
+    let scratch = Scratch::new("paths");
+    fs::write(scratch.path("0"), "").expect("write");
+    for link in 1..=41 {
+        symlink((link - 1).to_string(), scratch.path(&link.to_string())).expect("symlink");
+    }
+    let path = |name: &str| scratch.path(name).into_bytes();
+    let file = stat(&path("0")).expect("stat");
+    assert_eq!(stat(&path("40")), Ok(file), "as many links as may be");
+    assert_eq!(stat(&path("41")), Err(libc::ELOOP));
+    assert_eq!(stat(&path("1/")), Err(libc::ENOTDIR));
+    assert_eq!(stat(&path(&"n".repeat(255))), Err(libc::ENOENT));
+    assert_eq!(stat(&path(&"n".repeat(256))), Err(libc::ENAMETOOLONG));
+    assert_eq!(stat(&path(&format!("{}/0", "n".repeat(256)))), Err(libc::ENAMETOOLONG));
+    assert_eq!(stat(b""), Err(libc::ENOENT));
+    // Through the directory again and again, up to the longest path.
+    let start = path("");
+    for length in (start.len() + 1..start.len() + 70).chain([4095, 4096, 5000]) {
+        let mut long = start.clone();
+        long.resize(length - 1, b'/');
+        long.push(b'0');
+        let answer = if length < 4096 { Ok(file) } else { Err(libc::ENAMETOOLONG) };
+        assert_eq!(stat(&long), answer, "{length} bytes");
+    }
+    // A path that ends where memory ends, and an answer for which none is there.
+    let pages = sys::memory(8192);
+    syscall!(SYS_munmap, pages + 4096, 4096).expect("munmap");
+    for length in 1..=16 {
+        let at = pages + 4096 - length - 1;
+        (0..length).for_each(|byte| sys::poke(at + byte, b'/'));
+        sys::poke(at + length, 0);
+        let mut stat = [0u64; 32];
+        assert_eq!(syscall!(SYS_newfstatat, libc::AT_FDCWD, at, stat.as_mut_ptr(), 0), Ok(0));
+        assert_eq!(
+            syscall!(SYS_newfstatat, libc::AT_FDCWD, at, pages + 4096 - 8, 0),
+            Err(libc::EFAULT)
+        );
+    }
+}
+
+fn a_mount_hides_what_it_covers() {
+    let scratch = Scratch::new("mounts");
+    let path = |name: &str| scratch.path(name).into_bytes();
+    fs::create_dir_all(scratch.path("below/deep")).expect("mkdir");
+    symlink("below", scratch.path("link")).expect("symlink");
+    let (above, covered) = (stat(&path("")), stat(&path("below")));
+    let target = CString::new(scratch.path("below")).expect("no zero");
+    let mount = || syscall!(SYS_mount, c"none".as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), 0, 0).expect("mount");
+    let unmount = || syscall!(SYS_umount2, target.as_ptr(), 0).expect("umount2");
+    mount();
+    let first = stat(&path("below"));
+    assert!(first.is_ok() && first != covered);
+    assert_eq!(stat(&path("below/deep")), Err(libc::ENOENT));
+    assert_eq!((stat(&path("link/")), stat(&path("below/."))), (first, first));
+    assert_eq!(stat(&path("below/..")), above);
+    mount();
+    let second = stat(&path("link"));
+    assert!(second.is_ok() && second != first && second != covered);
+    assert_eq!(stat(&path("link/..")), above);
+    unmount();
+    assert_eq!(stat(&path("below")), first);
+    unmount();
+    assert_eq!(stat(&path("below")), covered);
+    assert!(stat(&path("below/deep")).is_ok());
 }
 
 fn append_and_truncate() {

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::c_void,
-    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
     thread,
 };
 
@@ -16,6 +16,7 @@ use crate::{
 crate::tests! { "floating":
     sixteen_threads_keep_their_registers (120);
     sixteen_processes_keep_their_registers (120);
+    handlers_that_interrupt_each_other_keep_them;
     a_handler_may_use_them;
     fork_copies_them;
     a_fresh_program_starts_clean;
@@ -115,6 +116,30 @@ fn a_handler_may_use_them() {
     }
     arch::set_rounding(0);
     while sys::wait(sender, 0) == Err(libc::EINTR) {}
+}
+
+static ROUNDINGS: [AtomicU32; 2] = [const { AtomicU32::new(u32::MAX) }; 2];
+
+extern "C" fn note_rounding(signo: i32, _: *mut libc::siginfo_t, _: *mut c_void) {
+    ROUNDINGS[usize::from(signo == libc::SIGUSR2)].store(arch::rounding(), SeqCst);
+    arch::set_rounding(3);
+}
+
+fn handlers_that_interrupt_each_other_keep_them() {
+    let both = [libc::SIGUSR1, libc::SIGUSR2];
+    both.iter().for_each(|signo| handle(*signo, 0, &[], note_rounding));
+    sys::mask(libc::SIG_BLOCK, &both);
+    for signo in both {
+        kill(std::process::id() as i32, signo).expect("kill");
+    }
+    arch::set_rounding(2);
+    // Both at once: one handler is interrupted before its first instruction.
+    sys::mask(libc::SIG_UNBLOCK, &both);
+    assert_eq!(arch::rounding(), 2);
+    arch::set_rounding(0);
+    let [one, other] = ROUNDINGS.each_ref().map(|seen| seen.load(SeqCst));
+    assert_eq!(one, other, "one handler had the other's registers");
+    assert_ne!(one, u32::MAX);
 }
 
 fn fork_copies_them() {

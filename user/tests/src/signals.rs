@@ -19,6 +19,7 @@ crate::tests! { "signals":
     restart_or_eintr;
     handlers_nest;
     an_alternate_stack_is_used;
+    a_frame_without_room_is_a_fault;
     sigsuspend_and_sigtimedwait;
     realtime_signals_queue_in_order;
     stop_and_continue_are_reported;
@@ -228,6 +229,34 @@ fn an_alternate_stack_is_used() {
         !(stack..stack + size).contains(&PLACE.load(SeqCst)),
         "only with SA_ONSTACK"
     );
+}
+
+extern "C" fn again(signo: i32, _: *mut libc::siginfo_t, _: *mut c_void) {
+    let _ = kill(own(), signo);
+}
+
+fn a_frame_without_room_is_a_fault() {
+    let size = 32768;
+    let dies = |stack: usize, size: usize| {
+        let child = fork(|| {
+            // std has a handler for this.
+            sys::disposition(libc::SIGSEGV, libc::SIG_DFL);
+            let description = [stack, 0, size];
+            syscall!(SYS_sigaltstack, description.as_ptr(), 0).expect("sigaltstack");
+            handle(libc::SIGUSR1, libc::SA_ONSTACK | libc::SA_NODEFER, &[], again);
+            let _ = kill(own(), libc::SIGUSR1);
+            0
+        });
+        assert_eq!(wait_killed(child), libc::SIGSEGV);
+    };
+    let stack = sys::memory(size);
+    // Handlers nest until the stack is full.
+    dies(stack, size);
+    // Only the beginning of the frame has no memory, then all of it.
+    syscall!(SYS_munmap, stack, size - 4096).expect("munmap");
+    dies(stack, size - 4096 + 256);
+    syscall!(SYS_munmap, stack, size).expect("munmap");
+    dies(stack, size);
 }
 
 fn sigsuspend_and_sigtimedwait() {
