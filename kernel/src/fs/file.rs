@@ -246,7 +246,8 @@ pub trait File: Send + Sync {
     }
 
     /// Where pollers wait: all are woken whenever [`File::readiness`] may have gained a bit. `None` for a file whose
-    /// readiness never changes.
+    /// readiness never changes. Between registering and looking a poller makes a fence (`SeqCst`), since the readiness may be a
+    /// word that is written without a lock.
     fn poll_queue(&self) -> Option<&WaitQueue> {
         None
     }

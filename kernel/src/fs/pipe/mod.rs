@@ -8,11 +8,20 @@
 //! then by the one woken before, if the condition still holds as it leaves. So while the condition holds and somebody waits, one
 //! wake is on its way. Pollers are woken all together, whenever the condition becomes true. An end that goes away wakes
 //! everybody.
+//!
+//! **What pollers look at** is one word, which each operation brings up to date before it lets the lock go. So a look at
+//! thousands of pipes takes none of their locks. A poller registers, looks after a fence, and waits; whoever wakes pollers
+//! changes the word first and, after a fence, looks for them: one of the two sees the other.
 
 mod bytes;
 mod end;
 
 use alloc::sync::Arc;
+use core::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    fence,
+};
 
 use bytes::{Bytes, PAGE};
 pub use end::{End, PipeEnd};
@@ -24,7 +33,7 @@ use super::{
 };
 use crate::{
     errno::{Errno, Result},
-    sync::{Rank, SpinLock, WaitQueue},
+    sync::{Rank, SpinLock, SpinLockGuard, WaitQueue},
 };
 
 /// The longest write that is never split (`limits.h`).
@@ -49,6 +58,25 @@ impl State {
         self.capacity - self.bytes.len()
     }
 
+    /// What both ends are ready for: they have no bit in common.
+    fn readiness(&self) -> Readiness {
+        let mut ready = Readiness::empty();
+        if self.bytes.len() > 0 {
+            ready |= Readiness::READABLE;
+        }
+        // A fifo that nobody has ever written to has not been hung up.
+        if self.writers == 0 && self.writer_opens > 0 {
+            ready |= Readiness::HUP;
+        }
+        if self.room() >= PIPE_BUF {
+            ready |= Readiness::WRITABLE;
+        }
+        if self.readers == 0 {
+            ready |= Readiness::ERR;
+        }
+        ready
+    }
+
     /// How often the other side of `end` has been opened, and whether it is open now.
     const fn peer(&self, end: End) -> (u64, bool) {
         match end {
@@ -67,7 +95,9 @@ fn wake_one(queue: &WaitQueue) {
     }
 }
 
-fn wake_all(queue: &WaitQueue) {
+/// As said of the module: for pollers.
+fn wake_pollers(queue: &WaitQueue) {
+    fence(SeqCst);
     if queue.has_waiters() {
         queue.wake_all();
     }
@@ -76,6 +106,8 @@ fn wake_all(queue: &WaitQueue) {
 /// See the module.
 pub struct Pipe {
     state: SpinLock<State>,
+    /// [`State::readiness`]. Written under the lock.
+    ready: AtomicU32,
     readable: WaitQueue,
     writable: WaitQueue,
     pollers: WaitQueue,
@@ -92,7 +124,6 @@ impl Default for Pipe {
 impl Pipe {
     /// A pipe that nobody has open.
     pub fn new() -> Self {
-        use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             state: SpinLock::new(
@@ -106,6 +137,8 @@ impl Pipe {
                     writer_opens: 0,
                 },
             ),
+            // Of no meaning until an end is opened.
+            ready: AtomicU32::new(0),
             readable: WaitQueue::new(),
             writable: WaitQueue::new(),
             pollers: WaitQueue::new(),
@@ -134,7 +167,7 @@ impl Pipe {
             state.writers += 1;
             state.writer_opens += 1;
         }
-        drop(state);
+        self.unlock(state);
         self.opened.wake_all();
         self.pollers.wake_all();
         let opened = Arc::new(PipeEnd {
@@ -194,7 +227,7 @@ impl Pipe {
         let had_room = state.room() >= PIPE_BUF;
         state.capacity = capacity;
         let has_room = state.room() >= PIPE_BUF;
-        drop(state);
+        self.unlock(state);
         if has_room && !had_room {
             self.writable.wake_one();
             self.pollers.wake_all();
@@ -218,13 +251,13 @@ impl Pipe {
         let result = state.bytes.drain(sink);
         let more = state.bytes.len() > 0;
         let has_room = state.room() >= PIPE_BUF;
-        drop(state);
+        self.unlock(state);
         if more {
             wake_one(&self.readable);
         }
         if has_room && !had_room {
             wake_one(&self.writable);
-            wake_all(&self.pollers);
+            wake_pollers(&self.pollers);
         }
         Ok(result?)
     }
@@ -255,10 +288,10 @@ impl Pipe {
         let full = state.room() == 0 || result.is_ok() && state.bytes.len() == before;
         let became_readable = before == 0 && state.bytes.len() > 0;
         let has_room = state.room() >= PIPE_BUF;
-        drop(state);
+        self.unlock(state);
         if became_readable {
             wake_one(&self.readable);
-            wake_all(&self.pollers);
+            wake_pollers(&self.pollers);
         }
         if has_room {
             wake_one(&self.writable);
@@ -271,27 +304,21 @@ impl Pipe {
         }
     }
 
+    /// Lets go of a state that was changed.
+    fn unlock(&self, state: SpinLockGuard<'_, State>) {
+        self.ready.store(state.readiness().bits(), Release);
+        drop(state);
+    }
+
     fn readiness(&self, end: End) -> Readiness {
-        let state = self.state.lock();
-        let mut ready = Readiness::empty();
+        let mut seen = Readiness::empty();
         if end.reads() {
-            if state.bytes.len() > 0 {
-                ready |= Readiness::READABLE;
-            }
-            // A fifo that nobody has ever written to has not been hung up.
-            if state.writers == 0 && state.writer_opens > 0 {
-                ready |= Readiness::HUP;
-            }
+            seen |= Readiness::READABLE | Readiness::HUP;
         }
         if end.writes() {
-            if state.room() >= PIPE_BUF {
-                ready |= Readiness::WRITABLE;
-            }
-            if state.readers == 0 {
-                ready |= Readiness::ERR;
-            }
+            seen |= Readiness::WRITABLE | Readiness::ERR;
         }
-        ready
+        Readiness::from_bits_truncate(self.ready.load(Acquire)) & seen
     }
 
     fn close(&self, end: End) {
@@ -308,7 +335,7 @@ impl Pipe {
         } else {
             Bytes::new()
         };
-        drop(state);
+        self.unlock(state);
         drop(unread);
         if alone {
             self.readable.wake_all();

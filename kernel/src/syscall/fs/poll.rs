@@ -8,6 +8,7 @@ use core::{
     future::{Future, poll_fn},
     ops::Range,
     pin::pin,
+    sync::atomic::{Ordering::SeqCst, fence},
     task::Poll,
 };
 
@@ -75,6 +76,8 @@ pub(super) async fn wait_for(t: &Thread, watched: &mut [Watched], deadline: Opti
             wait.as_mut().enable();
             waits.push(wait);
         }
+        // Files may answer from a word that is written without a lock: whoever writes it then sees who has registered.
+        fence(SeqCst);
         let ready = look(watched);
         if ready > 0 {
             return Ok(ready);
