@@ -385,8 +385,8 @@ calls! {
     close, 3, 57, now(fs::close; 1);
     close_range, 436, 436, now(fs::close_range; 3);
     creat, 85, -, call(fs::creat; 2);
-    open, 2, -, call(fs::open; 3);
-    openat, 257, 56, call(fs::openat; 4);
+    open, 2, -, ready(fs::open, fs::open_at_once; 3);
+    openat, 257, 56, ready(fs::openat, fs::openat_at_once; 4);
     openat2, 437, 437, call(fs::openat2; 4);
     poll, 7, -, ready(fs::poll, fs::poll_at_once; 3);
     ppoll, 271, 73, ready(fs::ppoll, fs::ppoll_at_once; 5);

@@ -6,15 +6,15 @@ use linux_raw_sys::general as linux;
 
 use super::{
     at::{self, AT_FDCWD, may_change_names, walk},
-    user::{get, path},
+    user::{get, path, path_at_once},
 };
 use crate::{
     errno::{Errno, Result},
     fs::{
-        FileKind, Location, OnExec, OpenFile, Permission,
+        FileKind, Location, OnExec, OpenFile, Permission, Stop,
         attributes::{SetAttributes, owns, permit},
         devfs,
-        file::File,
+        file::{Attempt, File},
         inode::{NewFile, OpenRequest},
         open_file::PathFile,
         path::{LastLink, LastName, Walked},
@@ -155,34 +155,27 @@ async fn open_fifo(t: &Thread, location: &Location, flags: u32) -> Result<Arc<dy
     Ok(opened)
 }
 
-/// Opens a place, whose permissions have been checked.
-async fn open_location(t: &Thread, location: Location, flags: u32) -> Result<OpenFile> {
+/// Opens a place, whose permissions have been checked; `None` if it is a fifo, whose opening may wait.
+fn open_now(t: &Thread, location: &Location, flags: u32) -> Result<Option<Arc<dyn File>>> {
     if flags & linux::O_PATH != 0 {
-        return Ok(OpenFile::new(Arc::new(PathFile), location, flags));
+        return Ok(Some(Arc::new(PathFile)));
     }
     let request = OpenRequest { flags, caller: Some(t) };
     let kind = location.inode.kind();
-    let file = match location.inode.clone().open(&request) {
-        Err(Errno::ENXIO) if kind == FileKind::Fifo => open_fifo(t, &location, flags).await?,
+    match location.inode.clone().open(&request) {
+        Err(Errno::ENXIO) if kind == FileKind::Fifo => Ok(None),
         Err(Errno::ENXIO) if kind == FileKind::CharDevice => {
             if location.mount.flags() & linux::MS_NODEV != 0 {
                 return Err(Errno::EACCES);
             }
-            devfs::open_char(location.inode.attributes().rdev, &request)?
+            devfs::open_char(location.inode.attributes().rdev, &request).map(Some)
         }
-        other => other?,
-    };
-    if flags & linux::O_TRUNC != 0 && kind == FileKind::Regular {
-        let change = SetAttributes {
-            size: Some(0),
-            ..SetAttributes::default()
-        };
-        super::attr::set_size(&location.inode, &change).await?;
+        other => other.map(Some),
     }
-    Ok(OpenFile::new(file, location, flags))
 }
 
-async fn open_path(t: &Thread, dirfd: i32, name: &[u8], flags: u32, mode: u32) -> Result<u64> {
+/// What the caller asked to be opened, which it may open, and the flags to open it with.
+fn find_checked(t: &Thread, dirfd: i32, name: &[u8], flags: u32, mode: u32) -> Result<(Location, u32)> {
     let flags = if flags & linux::O_PATH != 0 {
         flags & (linux::O_PATH | linux::O_DIRECTORY | linux::O_NOFOLLOW | linux::O_CLOEXEC)
     } else {
@@ -207,8 +200,28 @@ async fn open_path(t: &Thread, dirfd: i32, name: &[u8], flags: u32, mode: u32) -
         check(t, &location, flags)?;
     }
     let flags = if made { flags & !linux::O_TRUNC } else { flags };
-    let file = open_location(t, location, flags).await?;
+    Ok((location, flags))
+}
+
+fn install(t: &Thread, file: Arc<dyn File>, location: Location, flags: u32) -> Result<u64> {
+    let file = OpenFile::new(file, location, flags);
     Ok(t.files().insert(Arc::new(file), on_exec(flags), descriptor_limit(t))? as u64)
+}
+
+async fn open_path(t: &Thread, dirfd: i32, name: &[u8], flags: u32, mode: u32) -> Result<u64> {
+    let (location, flags) = find_checked(t, dirfd, name, flags, mode)?;
+    let file = match open_now(t, &location, flags)? {
+        Some(file) => file,
+        None => open_fifo(t, &location, flags).await?,
+    };
+    if flags & linux::O_TRUNC != 0 && location.inode.kind() == FileKind::Regular {
+        let change = SetAttributes {
+            size: Some(0),
+            ..SetAttributes::default()
+        };
+        super::attr::set_size(&location.inode, &change).await?;
+    }
+    install(t, file, location, flags)
 }
 
 /// Opens a program to be executed, or its interpreter.
@@ -238,6 +251,21 @@ pub fn open_executable(t: &Thread, dirfd: i32, name: &[u8], flags: u32) -> Resul
 pub async fn openat(t: &Thread, dirfd: i32, name: u64, flags: u32, mode: u32) -> Result<u64> {
     let name = path(t, name).await?;
     open_path(t, dirfd, &name, flags, mode).await
+}
+
+/// [`openat`] of what is there, where that need not wait.
+pub fn openat_at_once(t: &Thread, dirfd: i32, name: u64, flags: u32, mode: u32) -> Attempt<u64> {
+    if flags & (linux::O_CREAT | linux::O_TRUNC) != 0 || flags & O_TMPFILE == O_TMPFILE {
+        return Err(Stop::WouldBlock);
+    }
+    let (location, flags) = find_checked(t, dirfd, &path_at_once(name)?, flags, mode)?;
+    let file = open_now(t, &location, flags)?.ok_or(Stop::WouldBlock)?;
+    Ok(install(t, file, location, flags)?)
+}
+
+/// As [`openat_at_once`], for [`open`].
+pub fn open_at_once(t: &Thread, name: u64, flags: u32, mode: u32) -> Attempt<u64> {
+    openat_at_once(t, AT_FDCWD, name, flags, mode)
 }
 
 /// `open(2)`.
