@@ -4,6 +4,7 @@
 //! uses the methods of [`AddressSpace`](super::AddressSpace).
 
 use hal::{
+    PAGE_SIZE,
     arch::{Cpu, PageTable},
     traits::{CpuOps, PageTableOps},
     trap::Access,
@@ -83,12 +84,26 @@ pub fn read<T: FromBytes + IntoBytes>(from: u64) -> Result<T, UserFault> {
     Ok(value)
 }
 
-/// Copies a value to the active address space.
+/// Copies a value to the active address space. Where a page is missing nothing has been written: what is attempted again may
+/// read what the caller has in the same place.
 ///
 /// # Errors
-/// As [`copy_out`].
+/// The first page that is not writable.
 pub fn write<T: IntoBytes + Immutable + ?Sized>(to: u64, value: &T) -> Result<(), UserFault> {
-    copy_out(to, value.as_bytes())
+    let bytes = value.as_bytes();
+    check(to, bytes.len(), Access::Write)?;
+    let boundary = (to + 1).next_multiple_of(PAGE_SIZE as u64);
+    if to + bytes.len() as u64 > boundary {
+        writable(boundary)?;
+    }
+    copy_out(to, bytes)
+}
+
+/// Whether the page that begins at `address` can be written to, by writing what is there.
+#[cold]
+fn writable(address: u64) -> Result<(), UserFault> {
+    let there = load_u32(address)?;
+    compare_exchange_u32(address, there, there).map(drop)
 }
 
 /// Loads an aligned word atomically. Callers that report misalignment differently from a fault check it first.

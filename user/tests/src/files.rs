@@ -19,6 +19,7 @@ crate::tests! { "files":
     an_unlinked_file_lives_while_open [frees];
     links_and_symlinks;
     paths_of_every_length;
+    an_answer_may_overwrite_its_question;
     a_mount_hides_what_it_covers;
     append_and_truncate;
     directories;
@@ -232,7 +233,11 @@ fn paths_of_every_length() {
         let mut long = start.clone();
         long.resize(length - 1, b'/');
         long.push(b'0');
-        let answer = if length < 4096 { Ok(file) } else { Err(libc::ENAMETOOLONG) };
+        let answer = if length < 4096 {
+            Ok(file)
+        } else {
+            Err(libc::ENAMETOOLONG)
+        };
         assert_eq!(stat(&long), answer, "{length} bytes");
     }
     // A path that ends where memory ends, and an answer for which none is there.
@@ -243,12 +248,33 @@ fn paths_of_every_length() {
         (0..length).for_each(|byte| sys::poke(at + byte, b'/'));
         sys::poke(at + length, 0);
         let mut stat = [0u64; 32];
-        assert_eq!(syscall!(SYS_newfstatat, libc::AT_FDCWD, at, stat.as_mut_ptr(), 0), Ok(0));
+        assert_eq!(
+            syscall!(SYS_newfstatat, libc::AT_FDCWD, at, stat.as_mut_ptr(), 0),
+            Ok(0)
+        );
         assert_eq!(
             syscall!(SYS_newfstatat, libc::AT_FDCWD, at, pages + 4096 - 8, 0),
             Err(libc::EFAULT)
         );
     }
+}
+
+fn an_answer_may_overwrite_its_question() {
+    let own = stat(b"/").expect("stat");
+    // The answer's second page has never been touched, or is shared with the parent.
+    let pages = sys::memory(8192);
+    let ask = || {
+        let at = pages + 4096 - 16;
+        [b'/', 0]
+            .into_iter()
+            .enumerate()
+            .for_each(|(byte, value)| sys::poke(at + byte, value));
+        assert_eq!(syscall!(SYS_newfstatat, libc::AT_FDCWD, at, at, 0), Ok(0));
+        let word = |from: usize| u64::from_ne_bytes(std::array::from_fn(|byte| sys::peek(at + from + byte)));
+        assert_eq!((word(8), word(0)), own);
+    };
+    ask();
+    sys::in_child(ask);
 }
 
 fn a_mount_hides_what_it_covers() {

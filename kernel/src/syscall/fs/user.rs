@@ -13,6 +13,7 @@ use crate::{
         io::{UserSlice, copy_in, copy_out},
         path::PATH_MAX,
     },
+    mm::user,
     task::Thread,
 };
 
@@ -108,12 +109,12 @@ fn find_zero(bytes: &[u8]) -> Option<usize> {
     Some(words.len() * 8 + at)
 }
 
-/// Attempts a copy to the caller as a call's last step: the value that the call returns.
+/// Copies what a call answers to the caller, all of it or nothing, as its last step: the value that it returns.
 ///
 /// # Errors
 /// A page that is missing.
 pub fn answer(address: u64, bytes: &[u8], value: u64) -> Attempt<u64> {
-    copy_out(address, bytes)?;
+    user::write(address, bytes)?;
     Ok(value)
 }
 
