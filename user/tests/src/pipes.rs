@@ -16,6 +16,7 @@ crate::tests! { "pipes":
     poll_sees_what_happens;
     select_and_ppoll_times;
     select_among_thousands;
+    a_wait_for_ten_thousand_descriptors [frees];
     dup_shares_the_description;
     fcntl_flags;
     lowest_descriptor_first_and_limits;
@@ -263,6 +264,36 @@ fn select_among_thousands() {
     let started = sys::now();
     assert_eq!(select([0, 0, sets[0]], Some(50 * MILLISECONDS)), Ok(0));
     assert!(sys::now() - started >= 50 * MILLISECONDS, "it came back at once");
+}
+
+fn a_wait_for_ten_thousand_descriptors() {
+    const COUNT: usize = 10_000;
+    let limit = libc::rlimit {
+        rlim_cur: COUNT as u64 + 64,
+        rlim_max: COUNT as u64 + 64,
+    };
+    syscall!(SYS_prlimit64, 0, libc::RLIMIT_NOFILE, &raw const limit, 0).expect("prlimit64");
+    let (reader, writer) = pipe(0);
+    let all = (0..COUNT).map(|_| syscall!(SYS_dup, reader).expect("dup") as i32);
+    let mut polled: Vec<libc::pollfd> = all
+        .map(|fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    let mut wait = || {
+        let mut time = sys::timespec(50_000_000);
+        syscall!(SYS_ppoll, polled.as_mut_ptr(), COUNT, &raw mut time, 0, 8)
+    };
+    assert_eq!(wait(), Ok(0));
+    let pid = fork(|| {
+        sys::sleep_ms(20);
+        i32::from(write(writer, b"x") != Ok(1))
+    });
+    while wait().expect("ppoll") == 0 {}
+    assert_eq!(wait(), Ok(COUNT));
+    assert_eq!(wait_exit(pid), 0);
 }
 
 fn dup_shares_the_description() {
