@@ -1,7 +1,8 @@
 //! Calls on files.
 //!
-//! Each handler is an async function over the objects of [`crate::fs`]. It holds what the thread brings along (credentials,
-//! descriptors, memory) and is the only place that waits; between waits it holds no lock. Structures are laid out by the
+//! Each handler is an async function over the objects of [`crate::fs`], or an attempt that waits for nothing but pages. It holds
+//! what the thread brings along (credentials, descriptors, memory) and is the only place that waits; between waits it holds no
+//! lock. Structures are laid out by the
 //! types of `linux-raw-sys`, so one text serves every architecture.
 
 mod at;

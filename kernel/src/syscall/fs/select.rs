@@ -30,7 +30,7 @@ const IN_A_LOOK: usize = 16;
 /// A word of each set: readable, writable, exceptional.
 type Words = [u64; 3];
 
-/// What has a descriptor of each set reported. Hang-ups and errors count only for the sets that contain them.
+/// What puts a descriptor into the answer of each set. Hang-ups and errors count only for the sets that contain them.
 const REPORTED: [Readiness; 3] = [
     Readiness::READABLE
         .union(Readiness::HUP)
