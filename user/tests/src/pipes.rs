@@ -21,6 +21,7 @@ crate::tests! { "pipes":
     fcntl_flags;
     lowest_descriptor_first_and_limits;
     thousands_of_pipes_lose_no_memory [frees];
+    a_reader_that_cannot_take_the_byte_leaves_it_to_the_next;
     a_reader_is_woken_by_another_cpu (60);
 }
 
@@ -369,6 +370,28 @@ fn thousands_of_pipes_lose_no_memory() {
         write(writer, &[1; 5000]).expect("write");
         close(reader);
         close(writer);
+    }
+}
+
+fn a_reader_that_cannot_take_the_byte_leaves_it_to_the_next() {
+    let (reader, writer) = pipe(0);
+    let nowhere = 8usize;
+    let first = fork(|| i32::from(syscall!(SYS_read, reader, nowhere, 1) != Err(libc::EFAULT)));
+    until_asleep(first);
+    let second = fork(|| {
+        let mut byte = [0];
+        i32::from(read(reader, &mut byte) != Ok(1) || byte != [7])
+    });
+    until_asleep(second);
+    write(writer, &[7]).expect("write");
+    assert_eq!((wait_exit(first), wait_exit(second)), (0, 0));
+}
+
+/// Waits until a child sleeps in a call.
+fn until_asleep(pid: i32) {
+    let stat = format!("/proc/{pid}/stat");
+    while !std::fs::read_to_string(&stat).expect("its state").contains(") S ") {
+        sys::sleep_ms(1);
     }
 }
 
