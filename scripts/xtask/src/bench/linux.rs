@@ -57,12 +57,7 @@ pub fn run(plan: &Plan, arch: Arch) -> Result<(Suite, bool)> {
     } else {
         cached(arch, "vmlinuz", false)?
     };
-    let mut ours = Boot::build(arch, Profile::Release)?;
-    if ["latency", "throughput", "wakeup"].contains(&plan.suite)
-        && let Some(programs) = cached(arch, "programs", true)?
-    {
-        ours.initramfs = initramfs::build_with(arch, &ours.elf, &programs)?;
-    }
+    let ours = ours(arch, plan.suite)?;
     let mut contenders = vec![(OURS, ours.clone())];
     if let Some(image) = linux {
         contenders.push((LINUX, Boot { image, ..ours }));
@@ -146,6 +141,20 @@ fn from_entry(text: &str, entry: Result<u64>) -> String {
         Ok(nanoseconds) => format!("\n{}{ROW} 1000 {nanoseconds} us\n", lines::MARK),
         Err(why) => format!("\n{}{ROW} failed {why:#}\n", lines::MARK),
     }
+}
+
+/// Our guest for a suite, with the distribution's programs where the suite runs some and they can be had.
+///
+/// # Errors
+/// A build failed.
+pub fn ours(arch: Arch, suite: &str) -> Result<Boot> {
+    let mut boot = Boot::build(arch, Profile::Release)?;
+    if ["latency", "throughput", "wakeup"].contains(&suite)
+        && let Some(programs) = cached(arch, "programs", true)?
+    {
+        boot.initramfs = initramfs::build_with(arch, &boot.elf, &programs)?;
+    }
+    Ok(boot)
 }
 
 /// Shows which row the guest has come to, and floods its console when it asks for it.

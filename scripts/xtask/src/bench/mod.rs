@@ -5,7 +5,7 @@ mod entry;
 mod flood;
 mod guest;
 mod lines;
-mod linux;
+pub mod linux;
 mod plot;
 mod report;
 mod table;

@@ -9,9 +9,10 @@ mod log;
 mod stacks;
 
 use crate::arch::Arch;
+use crate::bench::linux;
 use crate::machine::{Boot, Machine};
 use crate::monitor::Monitor;
-use crate::project::{self, Profile};
+use crate::project;
 use crate::session::{Guest, MonitorPath};
 use crate::symbols;
 use anyhow::{Context, Result, bail, ensure};
@@ -60,7 +61,7 @@ impl Options {
         let directory = project::target_dir().join("profile");
         fs::create_dir_all(&directory)?;
         for arch in crate::chosen(self.arch) {
-            let boot = Boot::build(arch, Profile::Release)?;
+            let boot = linux::ours(arch, &self.suite)?;
             let path = directory.join(format!("{}-{}", arch.name(), self.row));
             let recording = Recording(path.with_extension("log"));
             record(
