@@ -29,8 +29,10 @@ use crate::{
     ready::{Away, INBOX, POKE, TIMER},
 };
 
-/// By how much virtual time (ns) a woken user task must be behind the running one to take its place within its slice.
-const WAKE_GRANULARITY: u64 = 1_000_000;
+/// By how much virtual time (ns) a woken user task must be behind the running one to take its place within its slice. As much as a
+/// slice: tasks that talk to each other, one of which began a little earlier, then do not take the CPU from each other at every
+/// word. Who has slept for long has twice that in hand.
+const WAKE_GRANULARITY: u64 = 4_000_000;
 
 /// The gate did not open, because something is to run first: a higher class, another user task, or the thread itself,
 /// which was woken or aborted meanwhile. Unmask interrupts, await [`yield_now`](crate::yield_now), try again.
