@@ -13,10 +13,14 @@ use core::{
 use futures_util::future::select;
 use hal::{serial::SerialPort, traits::Trigger};
 
-use crate::{errno::Result, irq::Line, klog, sync::WaitQueue, tty::Tty};
+use crate::{errno::Result, irq::Line, klog, rt, sync::WaitQueue, tty::Tty};
 
 /// Bytes moved in one go; with more waiting the task yields first.
 const CHUNK: usize = 256;
+/// Bytes taken in such a time (ns) at most: what a wire of 2.5 Mbaud brings. An emulated port brings as much as is taken, and would
+/// leave user threads no time.
+const MOST: usize = 64;
+const TIME: u64 = 250_000;
 
 /// How often bytes have been taken from the terminal and the log, and how many of these helpings the device has got whole.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
@@ -46,12 +50,17 @@ pub async fn drained(tty: &Tty) {
 pub async fn run(port: &'static impl SerialPort, tty: Arc<Tty>) -> Result<()> {
     let mut line = Line::claim(port.line(), Trigger::Level)?;
     let mut transmit = Transmit::default();
+    let mut meter = Meter::default();
     klog::attach_driver();
     loop {
-        receive(port, &tty);
+        let room = meter.room(rt::now());
+        if room > 0 {
+            meter.taken += receive(port, &tty, room);
+        }
         transmit.pump(port, &tty);
-        // What nobody reads stays in the device, whose sender then waits.
-        port.set_receive_interrupt(tty.accepts_input());
+        let rest = meter.rest();
+        // What nobody reads, or there is no time for, stays in the device, whose sender then waits.
+        port.set_receive_interrupt(tty.accepts_input() && rest.is_none());
         port.set_transmit_interrupt(transmit.is_blocked());
         let interrupt = pin!(line.wait());
         let input = pin!(async {
@@ -68,18 +77,46 @@ pub async fn run(port: &'static impl SerialPort, tty: Arc<Tty>) -> Result<()> {
                 select(pin!(tty.output_ready()), pin!(klog::output_ready())).await;
             }
         });
-        select(interrupt, select(input, output)).await;
+        let rested = pin!(async {
+            match rest {
+                Some(until) => rt::sleep_until(until).await,
+                None => pending().await,
+            }
+        });
+        select(interrupt, select(rested, select(input, output))).await;
     }
 }
 
-/// Gives what the FIFO holds to the terminal.
-fn receive(port: &impl SerialPort, tty: &Tty) {
+/// How much has been taken from the port lately.
+#[derive(Default)]
+struct Meter {
+    since: u64,
+    taken: usize,
+}
+
+impl Meter {
+    /// How many bytes may be taken now.
+    fn room(&mut self, now: u64) -> usize {
+        if now >= self.since + TIME {
+            *self = Self { since: now, taken: 0 };
+        }
+        MOST.saturating_sub(self.taken)
+    }
+
+    /// Until when no more may be taken.
+    fn rest(&self) -> Option<u64> {
+        (self.taken >= MOST).then_some(self.since + TIME)
+    }
+}
+
+/// Gives what the FIFO holds to the terminal, at most so many bytes; how many.
+fn receive(port: &impl SerialPort, tty: &Tty, most: usize) -> usize {
     if !tty.accepts_input() {
-        return;
+        return 0;
     }
     let mut bytes = [0; CHUNK];
     let mut length = 0;
-    while length < CHUNK
+    while length < most.min(CHUNK)
         && let Some(byte) = port.read_byte()
     {
         bytes[length] = byte;
@@ -88,6 +125,7 @@ fn receive(port: &impl SerialPort, tty: &Tty) {
     if length > 0 {
         tty.input(&bytes[..length]);
     }
+    length
 }
 
 /// Bytes taken from the terminal or the log that the FIFO had no room for.
@@ -197,6 +235,17 @@ mod tests {
 
         fn set_receive_interrupt(&self, _: bool) {}
         fn set_transmit_interrupt(&self, _: bool) {}
+    }
+
+    #[test]
+    fn no_more_is_taken_than_a_wire_brings() {
+        let mut meter = Meter::default();
+        assert_eq!((meter.room(5 * TIME), meter.rest()), (MOST, None));
+        meter.taken += MOST - 1;
+        assert_eq!((meter.room(5 * TIME + 1), meter.rest()), (1, None));
+        meter.taken += 1;
+        assert_eq!((meter.room(6 * TIME - 1), meter.rest()), (0, Some(6 * TIME)));
+        assert_eq!((meter.room(6 * TIME), meter.rest()), (MOST, None));
     }
 
     /// One at a time: there is one device.
