@@ -16,7 +16,9 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use report::Suite;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -166,8 +168,7 @@ impl Bench {
             plot::draw(suite, &drawing)?;
             println!("plot: {}", drawing.display());
         }
-        let path = directory.join(format!("{date}.json"));
-        fs::write(&path, serde_json::to_vec_pretty(&suites)?)?;
+        let path = write_new(&directory, &date, &serde_json::to_vec_pretty(&suites)?)?;
         println!("samples: {}", path.display());
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -237,5 +238,37 @@ impl Bench {
         let status = command.status().context("cannot start the benchmark")?;
         ensure!(status.success() || samples.exists(), "the benchmark failed: {status}");
         Ok(status.success())
+    }
+}
+/// Writes `<date>.json`, or with a number behind the date if another run began in the same second.
+fn write_new(directory: &Path, date: &str, samples: &[u8]) -> Result<PathBuf> {
+    for name in iter::once(date.to_owned()).chain((2..).map(|number| format!("{date}-{number}"))) {
+        let path = directory.join(format!("{name}.json"));
+        match File::create_new(&path) {
+            Ok(mut file) => {
+                file.write_all(samples)?;
+                return Ok(path);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot write {}", path.display())),
+        }
+    }
+    unreachable!("there are more numbers than files")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_one_second_keep_their_samples_apart() {
+        let directory = std::env::temp_dir().join(format!("breenix-bench-names-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let written = [b"1", b"2", b"3"].map(|samples| write_new(&directory, "now", samples).unwrap());
+        assert_eq!(
+            written.each_ref().map(|path| fs::read(path).unwrap()),
+            [b"1", b"2", b"3"]
+        );
+        fs::remove_dir_all(&directory).unwrap();
     }
 }
