@@ -29,11 +29,6 @@ use crate::{
     ready::{Away, INBOX, POKE, TIMER},
 };
 
-/// By how much virtual time (ns) a woken user task must be behind the running one to take its place within its slice. As much as a
-/// slice: tasks that talk to each other, one of which began a little earlier, then do not take the CPU from each other at every
-/// word. Who has slept for long has twice that in hand.
-const WAKE_GRANULARITY: u64 = 4_000_000;
-
 /// The gate did not open, because something is to run first: a higher class, another user task, or the thread itself,
 /// which was woken or aborted meanwhile. Unmask interrupts, await [`yield_now`](crate::yield_now), try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +121,9 @@ impl<P: Platform> Executor<P> {
             let mut until = if higher { cpu.running.granted_until.get() } else { NEVER };
             if let Some(rival) = self.rival(cpu) {
                 let mine = cpu.running_time(now).unwrap_or(0);
-                if now >= cpu.running.slice_end.get() || rival.saturating_add(WAKE_GRANULARITY) < mine {
+                // Within its slice it gives way to who is a slice behind: tasks that talk to each other, one of which began a
+                // little earlier, do not take the CPU from each other at every word. Who has slept for long has two in hand.
+                if now >= cpu.running.slice_end.get() || rival.saturating_add(P::USER_SLICE) < mine {
                     return Err(Preempted);
                 }
                 until = until.min(cpu.running.slice_end.get());

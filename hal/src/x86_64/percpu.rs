@@ -85,7 +85,8 @@ impl CpuData {
         data
     }
 
-    /// Makes this the calling CPU's data.
+    /// Makes this the calling CPU's data. The compiler may move reads of it (`CpuData::current`, `cpu_id`) within a function: they
+    /// belong into others than the one that calls this.
     pub fn install(&'static self) {
         // SAFETY: the page lives for ever; KERNEL_GS_BASE is the user's and is set again before user mode runs.
         unsafe {

@@ -15,7 +15,7 @@ use hal::{serial::SerialPort, traits::Trigger};
 
 use crate::{errno::Result, irq::Line, klog, rt, sync::WaitQueue, tty::Tty};
 
-/// Bytes moved in one go; with more waiting the task yields first.
+/// Bytes sent in one helping.
 const CHUNK: usize = 256;
 /// Bytes taken in such a time (ns) at most: what a wire of 2.5 Mbaud brings. An emulated port brings as much as is taken, and would
 /// leave user threads no time.
@@ -54,9 +54,7 @@ pub async fn run(port: &'static impl SerialPort, tty: Arc<Tty>) -> Result<()> {
     klog::attach_driver();
     loop {
         let room = meter.room(rt::now());
-        if room > 0 {
-            meter.taken += receive(port, &tty, room);
-        }
+        meter.taken += receive(port, &tty, room);
         transmit.pump(port, &tty);
         let rest = meter.rest();
         // What nobody reads, or there is no time for, stays in the device, whose sender then waits.
@@ -109,14 +107,14 @@ impl Meter {
     }
 }
 
-/// Gives what the FIFO holds to the terminal, at most so many bytes; how many.
+/// Gives what the FIFO holds to the terminal, at most so many bytes of [`MOST`]; how many.
 fn receive(port: &impl SerialPort, tty: &Tty, most: usize) -> usize {
     if !tty.accepts_input() {
         return 0;
     }
-    let mut bytes = [0; CHUNK];
+    let mut bytes = [0; MOST];
     let mut length = 0;
-    while length < most.min(CHUNK)
+    while length < most.min(MOST)
         && let Some(byte) = port.read_byte()
     {
         bytes[length] = byte;

@@ -237,7 +237,7 @@ fn milliseconds(timeout: i32) -> Option<u64> {
 }
 
 /// A deadline from seconds and parts of a second of `unit` nanoseconds.
-pub(super) fn from_parts([seconds, parts]: [u64; 2], unit: u64) -> Result<u64> {
+fn from_parts([seconds, parts]: [u64; 2], unit: u64) -> Result<u64> {
     if seconds > i64::MAX as u64 || parts >= 1_000_000_000 / unit {
         return Err(Errno::EINVAL);
     }
@@ -353,6 +353,14 @@ pub(super) fn deadline_at_once(timeout: u64, unit: u64) -> Option<Option<u64>> {
     from_parts(user::read(timeout).ok()?, unit).ok().map(Some)
 }
 
+/// The deadline by the timeout at `timeout`, in seconds and parts of `unit` nanoseconds; none where that is 0.
+pub(super) async fn deadline(t: &Thread, timeout: u64, unit: u64) -> Result<Option<u64>> {
+    if timeout == 0 {
+        return Ok(None);
+    }
+    from_parts(words(t, timeout).await?, unit).map(Some)
+}
+
 /// As [`put_rest`].
 pub(super) fn rest_at_once(timeout: u64, deadline: Option<u64>, unit: u64) {
     if let Some(deadline) = deadline {
@@ -362,11 +370,7 @@ pub(super) fn rest_at_once(timeout: u64, deadline: Option<u64>, unit: u64) {
 }
 
 async fn ppoll_or_wait(t: &Thread, array: u64, count: u32, timeout: u64, mask: u64, size: u64) -> Result<u64> {
-    let deadline = if timeout == 0 {
-        None
-    } else {
-        Some(from_parts(words(t, timeout).await?, 1)?)
-    };
+    let deadline = deadline(t, timeout, 1).await?;
     let mask = signal_mask(t, mask, size).await?;
     let result = masked(t, mask, poll_until(t, array, count, deadline)).await;
     put_rest(t, timeout, deadline, 1).await;

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{
     poll::{
-        Watch, Watched, deadline_at_once, from_parts, masked, put_rest, rest_at_once, settled, signal_mask, wait_for,
+        Watch, Watched, deadline, deadline_at_once, masked, put_rest, rest_at_once, settled, signal_mask, wait_for,
     },
     user::{with_faults, words},
 };
@@ -226,11 +226,7 @@ fn look_in_time(t: &Thread, count: i32, sets: [u64; 3], timeout: u64, unit: u64)
 }
 
 async fn select_or_wait(t: &Thread, count: i32, sets: [u64; 3], timeout: u64) -> Result<u64> {
-    let deadline = if timeout == 0 {
-        None
-    } else {
-        Some(from_parts(words(t, timeout).await?, 1000)?)
-    };
+    let deadline = deadline(t, timeout, 1000).await?;
     let result = masked(t, None, select_until(t, count, sets, deadline)).await;
     put_rest(t, timeout, deadline, 1000).await;
     result
@@ -274,11 +270,7 @@ fn pselect_at_once(t: &Thread, count: i32, sets: [u64; 3], timeout: u64, mask: u
 }
 
 async fn pselect_or_wait(t: &Thread, count: i32, sets: [u64; 3], timeout: u64, mask: u64) -> Result<u64> {
-    let deadline = if timeout == 0 {
-        None
-    } else {
-        Some(from_parts(words(t, timeout).await?, 1)?)
-    };
+    let deadline = deadline(t, timeout, 1).await?;
     let mask = if mask == 0 {
         None
     } else {
