@@ -14,6 +14,7 @@ extern crate alloc;
 pub mod abi;
 pub mod addr;
 pub mod boot_info;
+pub mod firmware;
 pub mod image;
 mod prefetch;
 pub mod serial;
