@@ -42,6 +42,22 @@ impl Arch {
         }
     }
 
+    /// The loader's target triple.
+    pub fn uefi_target(self) -> &'static str {
+        match self {
+            Self::Aarch64 => "aarch64-unknown-uefi",
+            Self::X86_64 => "x86_64-unknown-uefi",
+        }
+    }
+
+    /// Where firmware looks for a loader on a disk that it knows nothing of (UEFI 2.10, section 3.5.1.1).
+    pub fn uefi_path(self) -> &'static str {
+        match self {
+            Self::Aarch64 => "EFI/BOOT/BOOTAA64.EFI",
+            Self::X86_64 => "EFI/BOOT/BOOTX64.EFI",
+        }
+    }
+
     /// QEMU's system emulator.
     pub fn qemu(self) -> &'static str {
         match self {

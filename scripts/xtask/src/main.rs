@@ -8,6 +8,7 @@ mod busybox;
 mod check;
 mod console;
 mod cpio;
+mod disk;
 mod hang;
 mod image;
 mod initramfs;
@@ -45,6 +46,8 @@ enum Task {
     Run(run::Run),
     /// Boot a kernel that is built already (the runner of `cargo run`)
     Qemu(run::Qemu),
+    /// Make a disk image that UEFI boots: loader, kernel, initramfs
+    Image(disk::entry::Image),
     /// Run every test there is
     Test(test::Test),
     /// Boot many times, several guests at once
@@ -101,6 +104,7 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Run(run) => return run.main(),
         Task::Qemu(qemu) => return qemu.main(),
+        Task::Image(image) => return image.main(),
         Task::Test(test) => return test.main(),
         Task::BootMany(boots) => return boots.main(),
         Task::Bench(bench) => return bench.main(),

@@ -109,6 +109,26 @@ pub fn build_kernel(arch: Arch, profile: Profile) -> Result<PathBuf> {
     kernel_of(build(&mut command)?)
 }
 
+/// Builds the UEFI loader, optimised whatever the kernel is, and returns its file.
+///
+/// # Errors
+/// The build failed.
+pub fn build_loader(arch: Arch) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args([
+        "build",
+        "--package",
+        "loader",
+        "--release",
+        "--target",
+        arch.uefi_target(),
+    ]);
+    let loader = build(&mut command)?
+        .into_iter()
+        .find(|program| program.package == "loader");
+    Ok(loader.context("cargo named no loader")?.path)
+}
+
 /// The kernel's ELF file among what a build made.
 ///
 /// # Errors
