@@ -15,6 +15,7 @@ mod initramfs;
 mod machine;
 mod monitor;
 mod own_target;
+mod parallels;
 mod profile;
 mod project;
 mod run;
@@ -48,6 +49,8 @@ enum Task {
     Qemu(run::Qemu),
     /// Make a disk image that UEFI boots: loader, kernel, initramfs
     Image(disk::entry::Image),
+    /// Boot and test on Parallels Desktop
+    Parallels(parallels::Parallels),
     /// Run every test there is
     Test(test::Test),
     /// Boot many times, several guests at once
@@ -105,6 +108,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Run(run) => return run.main(),
         Task::Qemu(qemu) => return qemu.main(),
         Task::Image(image) => return image.main(),
+        Task::Parallels(parallels) => return parallels.main(),
         Task::Test(test) => return test.main(),
         Task::BootMany(boots) => return boots.main(),
         Task::Bench(bench) => return bench.main(),

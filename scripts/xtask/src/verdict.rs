@@ -5,7 +5,8 @@ use crate::arch::GuestExit;
 use crate::session::Outcome;
 use anyhow::{Context, Result, bail, ensure};
 
-const END: &str = "KERNEL_POST_TESTS_COMPLETE";
+/// How the last line of a test run begins.
+pub const END: &str = "KERNEL_POST_TESTS_COMPLETE";
 /// The kernel's exit status after a panic.
 pub const PANIC: i32 = 101;
 
@@ -49,6 +50,12 @@ pub fn check_build(log: &str, expected: &str) -> Result<()> {
     Ok(())
 }
 
+/// The line with which the kernel begins to report its end, if there is one.
+pub fn panic_line(log: &str) -> Option<&str> {
+    log.lines()
+        .find(|line| line.starts_with("kernel panic") || line.starts_with("kernel fault:"))
+}
+
 /// Checks a boot that ran a shell script: status 0 and the right build.
 ///
 /// # Errors
@@ -61,8 +68,7 @@ pub fn check_success(outcome: &Outcome, build_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Reads the result of a boot that ran the guest's tests: `TEST <name> ok (…)` or `TEST <name> FAILED: why` a test, then
-/// `KERNEL_POST_TESTS_COMPLETE build=<id> passed=N failed=M`.
+/// Reads the result of a boot that ran the guest's tests: [`check_test_log`], and the status that must agree with it.
 ///
 /// # Errors
 /// No status, no end line, another build, or counts, lines and status that contradict each other.
@@ -71,6 +77,22 @@ pub fn check_tests(outcome: &Outcome, build_id: &str) -> Result<Counts> {
     check_build(&log, build_id)?;
     let status = status(outcome)?;
     ensure!(status != PANIC, "the kernel panicked");
+    let counts = check_test_log(&log, build_id)?;
+    ensure!(
+        (status == 0) == (counts.failed == 0),
+        "status {status} contradicts {} failed tests",
+        counts.failed
+    );
+    Ok(counts)
+}
+
+/// Reads the result of the guest's tests from its console: `TEST <name> ok (…)` or `TEST <name> FAILED: why` a test, then
+/// `KERNEL_POST_TESTS_COMPLETE build=<id> passed=N failed=M`.
+///
+/// # Errors
+/// No end line, another build, or counts and lines that contradict each other.
+pub fn check_test_log(log: &str, build_id: &str) -> Result<Counts> {
+    check_build(log, build_id)?;
     let end = log
         .lines()
         .rev()
@@ -91,14 +113,9 @@ pub fn check_tests(outcome: &Outcome, build_id: &str) -> Result<Counts> {
         passed: value("passed")?.parse()?,
         failed: value("failed")?.parse()?,
     };
-    let seen = seen(&log);
+    let seen = seen(log);
     ensure!(seen == counts, "the end line counts {counts:?}, the log shows {seen:?}");
     ensure!(counts.passed + counts.failed > 0, "no test ran");
-    ensure!(
-        (status == 0) == (counts.failed == 0),
-        "status {status} contradicts {} failed tests",
-        counts.failed
-    );
     Ok(counts)
 }
 
@@ -189,6 +206,15 @@ mod tests {
     fn counts_must_agree_with_the_lines() {
         let end = "echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=9 failed=0; exit 1";
         assert!(tests(end).unwrap_err().to_string().contains("the log shows"));
+    }
+
+    #[test]
+    fn a_panic_s_line_is_found() {
+        let log =
+            "[    0.1] Breenix\nTEST kernel panic ok\n\nkernel panic at a.rs:1: why\nbuild abcd, CPU 0; backtrace:\n";
+        assert_eq!(panic_line(log), Some("kernel panic at a.rs:1: why"));
+        assert_eq!(panic_line("kernel fault: data abort at 0x1\n").map(str::len), Some(31));
+        assert_eq!(panic_line("no kernel panic\n"), None);
     }
 
     #[test]
