@@ -2,10 +2,12 @@
 
 use crate::accelerator::Accelerator;
 use crate::arch::Arch;
+use crate::firmware::Firmware;
 use crate::image;
 use crate::initramfs;
 use crate::project::{self, Profile};
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -93,6 +95,55 @@ pub struct Machine {
     pub debugger: Debugger,
     /// What becomes of QEMU's own messages.
     pub messages: Messages,
+    /// The disk that firmware boots from; QEMU loads the kernel itself if there is none.
+    pub uefi: Option<UefiDisk>,
+}
+
+/// A disk that UEFI boots from. The guest's writes are lost with it.
+#[derive(Clone, Debug)]
+pub struct UefiDisk {
+    /// What boots it.
+    pub firmware: Firmware,
+    /// The image, with the guest's command line in it.
+    pub image: PathBuf,
+    /// How it is connected.
+    pub controller: Controller,
+}
+
+/// What a disk is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Controller {
+    /// virtio, over PCI.
+    Virtio,
+    /// NVMe.
+    Nvme,
+    /// AHCI, over PCI.
+    Ahci,
+}
+
+impl UefiDisk {
+    fn arguments(&self) -> Vec<String> {
+        // A comma ends a file's name unless it stands twice.
+        let file = |path: &Path| path.display().to_string().replace(',', ",,");
+        let flash = |unit: u32, path: &Path, how: &str| {
+            format!("if=pflash,format=raw,unit={unit},{how}=on,file={}", file(path))
+        };
+        let mut arguments = vec!["-drive".to_owned(), flash(0, &self.firmware.code, "readonly")];
+        if let Some(variables) = &self.firmware.variables {
+            arguments.extend(["-drive".to_owned(), flash(1, variables, "snapshot")]);
+        }
+        let disk = format!("if=none,id=disk,format=raw,snapshot=on,file={}", file(&self.image));
+        arguments.extend(["-drive".to_owned(), disk]);
+        let devices: &[&str] = match self.controller {
+            Controller::Virtio => &["virtio-blk-pci,drive=disk,bootindex=1"],
+            Controller::Nvme => &["nvme,drive=disk,serial=breenix,bootindex=1"],
+            Controller::Ahci => &["ahci,id=ahci", "ide-hd,bus=ahci.0,drive=disk,bootindex=1"],
+        };
+        for device in devices {
+            arguments.extend(["-device".to_owned(), (*device).to_owned()]);
+        }
+        arguments
+    }
 }
 
 /// What becomes of QEMU's own messages.
@@ -128,6 +179,7 @@ impl Default for Machine {
             log: None,
             debugger: Debugger::None,
             messages: Messages::Shown,
+            uefi: None,
         }
     }
 }
@@ -199,8 +251,13 @@ impl Machine {
                 qemu.args(["-gdb", "chardev:debugger", "-S"]);
             }
         }
-        qemu.arg("-kernel").arg(&boot.image).arg("-initrd").arg(&boot.initramfs);
-        qemu.args(["-append", &self.command_line(boot.arch)]);
+        match &self.uefi {
+            Some(disk) => _ = qemu.args(disk.arguments()),
+            None => {
+                qemu.arg("-kernel").arg(&boot.image).arg("-initrd").arg(&boot.initramfs);
+                qemu.args(["-append", &self.command_line(boot.arch)]);
+            }
+        }
         qemu
     }
 
@@ -210,7 +267,8 @@ impl Machine {
         self.words.insert(0, format!("LINES={rows}"));
     }
 
-    fn command_line(&self, arch: Arch) -> String {
+    /// The kernel's command line.
+    pub fn command_line(&self, arch: Arch) -> String {
         let exit = match (arch, self.accelerator) {
             // Semihosting exists under emulation only.
             (Arch::Aarch64, Accelerator::Kvm | Accelerator::Hvf) => "exit=psci",
@@ -277,5 +335,38 @@ mod tests {
         };
         assert!(arguments(Arch::X86_64, &terminal).contains("mux=on,signal=off"));
         assert!(!arguments(Arch::X86_64, &Machine::default()).contains("mux"));
+    }
+
+    #[test]
+    fn firmware_boots_the_disk_and_nothing_else() {
+        let disk = |controller| UefiDisk {
+            firmware: Firmware {
+                code: "code.fd".into(),
+                variables: Some("vars.fd".into()),
+            },
+            image: "a,b.img".into(),
+            controller,
+        };
+        for (controller, device) in [
+            (Controller::Virtio, "-device virtio-blk-pci,drive=disk,"),
+            (Controller::Nvme, "-device nvme,drive=disk,"),
+            (
+                Controller::Ahci,
+                "-device ahci,id=ahci -device ide-hd,bus=ahci.0,drive=disk,",
+            ),
+        ] {
+            let machine = Machine {
+                uefi: Some(disk(controller)),
+                ..Machine::default()
+            };
+            let all = arguments(Arch::Aarch64, &machine);
+            assert!(all.contains("unit=0,readonly=on,file=code.fd -drive"), "{all}");
+            assert!(all.contains("unit=1,snapshot=on,file=vars.fd"), "{all}");
+            assert!(
+                all.contains("snapshot=on,file=a,,b.img") && all.contains(device),
+                "{all}"
+            );
+            assert!(!all.contains("-kernel") && !all.contains("-append"), "{all}");
+        }
     }
 }

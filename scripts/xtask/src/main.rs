@@ -9,6 +9,7 @@ mod check;
 mod console;
 mod cpio;
 mod disk;
+mod firmware;
 mod hang;
 mod image;
 mod initramfs;

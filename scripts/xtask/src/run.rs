@@ -6,8 +6,10 @@
 
 use crate::accelerator::Accelerator;
 use crate::arch::Arch;
-use crate::machine::{Boot, Console, Debugger, Machine, Messages};
-use crate::project::Profile;
+use crate::disk::entry;
+use crate::firmware::Firmware;
+use crate::machine::{Boot, Console, Controller, Debugger, Machine, Messages, UefiDisk};
+use crate::project::{self, Profile};
 use crate::session::{self, Input, READY};
 use crate::verdict;
 use anyhow::{Context, Result, bail};
@@ -36,6 +38,12 @@ pub struct Options {
     /// Emulate, with a nanosecond of the guest's time for every instruction, the CPUs taking turns
     #[arg(long)]
     counted: bool,
+    /// Let UEFI firmware boot a disk with loader, kernel and initramfs
+    #[arg(long)]
+    uefi: bool,
+    /// What that disk is connected to
+    #[arg(long, value_name = "CONTROLLER", default_value = "virtio", requires = "uefi")]
+    disk: Controller,
     /// Without a terminal: show the boot's log as well
     #[arg(long, short)]
     verbose: bool,
@@ -116,19 +124,39 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
         log: None,
         debugger: if options.gdb { Debugger::Gdb } else { Debugger::None },
         messages: Messages::Shown,
+        uefi: None,
     };
+    let uefi = options.uefi.then_some(options.disk);
     if options.gdb {
         eprintln!("waiting for: gdb {} -ex 'target remote :1234'", boot.elf.display());
     }
     let limit = Duration::from_secs(options.timeout);
     if at_terminal {
-        interactive(machine, boot)
+        interactive(machine, boot, uefi)
     } else {
-        piped(machine, boot, options.verbose, limit)
+        piped(machine, boot, uefi, options.verbose, limit)
     }
 }
 
-fn interactive(mut machine: Machine, boot: &Boot) -> Result<ExitCode> {
+/// Makes the disk for a machine whose command line is complete.
+fn insert_disk(machine: &mut Machine, boot: &Boot, controller: Option<Controller>) -> Result<()> {
+    let Some(controller) = controller else { return Ok(()) };
+    let firmware = Firmware::find(boot.arch)?;
+    let loader = project::build_loader(boot.arch)?;
+    let image = project::target_dir()
+        .join("image")
+        .join(format!("{}-run.img", boot.arch.name()));
+    let files = entry::files(boot, &loader, &machine.command_line(boot.arch))?;
+    entry::write(files, None, &image)?;
+    machine.uefi = Some(UefiDisk {
+        firmware,
+        image,
+        controller,
+    });
+    Ok(())
+}
+
+fn interactive(mut machine: Machine, boot: &Boot, uefi: Option<Controller>) -> Result<ExitCode> {
     // A serial line carries no size. Before the caller's words, which so have the last say.
     if let Ok(size) = tcgetwinsize(stdin())
         && size.ws_row != 0
@@ -136,6 +164,7 @@ fn interactive(mut machine: Machine, boot: &Boot) -> Result<ExitCode> {
     {
         machine.set_window(size.ws_row, size.ws_col);
     }
+    insert_disk(&mut machine, boot, uefi)?;
     let mut qemu = machine.command(boot);
     let status = qemu
         .status()
@@ -150,11 +179,18 @@ fn interactive(mut machine: Machine, boot: &Boot) -> Result<ExitCode> {
     }
 }
 
-fn piped(mut machine: Machine, boot: &Boot, verbose: bool, limit: Duration) -> Result<ExitCode> {
+fn piped(
+    mut machine: Machine,
+    boot: &Boot,
+    uefi: Option<Controller>,
+    verbose: bool,
+    limit: Duration,
+) -> Result<ExitCode> {
     machine.words.push("script".to_owned());
     if !verbose {
         machine.words.push("quiet".to_owned());
     }
+    insert_disk(&mut machine, boot, uefi)?;
     let mut filter = Filter {
         verbose,
         held: Some(Vec::new()),
