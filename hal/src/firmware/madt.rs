@@ -50,6 +50,11 @@ pub(super) fn read(table: Bytes<'_>, found: &mut Description) {
     found.gic = parts.gic(&mut |reason| found.note(SIGNATURE, reason));
 }
 
+/// An address of registers, which are never at 0.
+fn nonzero(address: u64) -> Result<u64, Reason> {
+    (address != 0).then_some(address).ok_or(Reason::Value)
+}
+
 /// The structures of PCs.
 fn pc(kind: u8, entry: Bytes<'_>, found: &mut Description) -> Result<(), Reason> {
     match kind {
@@ -61,7 +66,7 @@ fn pc(kind: u8, entry: Bytes<'_>, found: &mut Description) -> Result<(), Reason>
         // I/O APIC (5.2.12.3).
         0x1 => {
             let apic = IoApic {
-                address: entry.u32(4)?.into(),
+                address: nonzero(entry.u32(4)?.into())?,
                 first_line: entry.u32(8)?,
             };
             add(&mut found.io_apics, apic, |one, other| one.address == other.address)
@@ -82,7 +87,7 @@ fn pc(kind: u8, entry: Bytes<'_>, found: &mut Description) -> Result<(), Reason>
         }
         // Local APIC address override (5.2.12.8).
         0x5 => {
-            found.local_apic = Some(entry.u64(4)?);
+            found.local_apic = Some(nonzero(entry.u64(4)?)?);
             Ok(())
         }
         // Local x2APIC (5.2.12.12).
@@ -114,7 +119,7 @@ impl Parts {
             // GIC distributor (5.2.12.15).
             0xc if self.distributor.is_some() => Err(Reason::Duplicate),
             0xc => {
-                let (address, version) = (entry.u64(8)?, entry.u8(20)?);
+                let (address, version) = (nonzero(entry.u64(8)?)?, entry.u8(20)?);
                 self.distributor = Some((address, version));
                 Ok(())
             }
@@ -123,7 +128,7 @@ impl Parts {
                 const COUNTED_HERE: u32 = 1 << 0;
                 let frame = MsiFrame {
                     id: entry.u32(4)?,
-                    registers: entry.u64(8)?,
+                    registers: nonzero(entry.u64(8)?)?,
                     first_line: entry.u16(22)?.into(),
                     lines: entry.u16(20)?.into(),
                     from_register: entry.u32(16)? & COUNTED_HERE == 0,
@@ -141,7 +146,7 @@ impl Parts {
             0xf => {
                 let its = Its {
                     id: entry.u32(4)?,
-                    registers: entry.u64(8)?,
+                    registers: nonzero(entry.u64(8)?)?,
                 };
                 add(&mut self.its, its, |one, other| one.registers == other.registers)
             }

@@ -302,6 +302,23 @@ fn more_of_everything_than_there_is_room_for() {
 }
 
 #[test]
+fn registers_are_not_at_address_0() {
+    let machine = with_madt(&[
+        io_apic(0, 0),
+        std::vec![5, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        gicd(0, 3),
+        gicd(0x100_0000, 3),
+        its(0, 0),
+        msi_frame(0, 0, 1, 1, 40),
+    ]);
+    assert_eq!(machine.faults(), [fault(b"APIC", Reason::Value)]);
+    let found = machine.read();
+    assert!(found.io_apics.is_empty() && found.local_apic.is_none());
+    let gic = found.gic.expect("the other distributor's GIC");
+    assert!(gic.distributor == 0x100_0000 && gic.its.is_empty() && gic.msi_frames.is_empty());
+}
+
+#[test]
 fn cpus_without_a_distributor_are_noted() {
     let machine = with_madt(&[gicc(0, 1, 0, 0, 80)]);
     assert_eq!(machine.faults(), [fault(b"APIC", Reason::Missing)]);

@@ -130,6 +130,7 @@ fn keeps_its_promises(found: &Description) {
         assert!(regions.iter().all(|region| !region.is_empty()));
         assert!(regions.windows(2).all(|pair| pair[0].end <= pair[1].start));
     }
+    assert!(found.io_apics.iter().all(|apic| apic.address != 0) && found.local_apic != Some(0));
     assert_ne!(found.timer.map(|timer| timer.virtual_line), Some(0));
     assert!(found.ecam.iter().all(|ecam| {
         ecam.first_bus <= ecam.last_bus && ecam.registers.len() == (u64::from(ecam.last_bus - ecam.first_bus) + 1) << 20
