@@ -15,7 +15,6 @@
 
 #![expect(unsafe_code, reason = "this is the machine: registers, page tables, entry points")]
 
-pub mod acpi_tables;
 pub mod apic;
 pub mod boot;
 pub mod clock_chip;

@@ -1,42 +1,19 @@
 //! The machine as ACPI describes it: CPUs, interrupt controllers, clocks, how to switch it off.
 
-use acpi::{
-    AcpiTables, HpetInfo,
-    address::AddressSpace,
-    sdt::{
-        fadt::Fadt,
-        madt::{Madt, MadtEntry},
-    },
-};
 use arrayvec::{ArrayString, ArrayVec};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::{
-    acpi_tables::DirectMapHandler,
     constants::DIRECT_MAP,
     registers::{halt_for_ever, in_u16, out_u8, out_u16, out_u32},
 };
-use crate::{MAX_CPUS, traits::Shutdown};
+use crate::{
+    MAX_CPUS,
+    firmware::{self, Description, PhysMemory, Register},
+    traits::Shutdown,
+};
 
-/// An I/O APIC.
-#[derive(Clone, Copy, Debug)]
-pub struct IoApic {
-    /// Its registers.
-    pub address: u64,
-    /// The first global system interrupt it serves.
-    pub first_line: u32,
-}
-
-/// An ISA interrupt that is not the global system interrupt of its number, or not as ISA has it.
-#[derive(Clone, Copy, Debug)]
-pub struct Override {
-    /// The ISA interrupt.
-    pub irq: u8,
-    /// The global one.
-    pub line: u32,
-    /// The polarity, where stated.
-    pub active_low: Option<bool>,
-}
+pub use crate::firmware::{IoApic, Override};
 
 /// Ports and values of the ACPI way to switch the machine off (ACPI 6.5, 4.8.3.2 and 7.4.2).
 #[derive(Clone, Copy, Debug)]
@@ -88,13 +65,13 @@ pub fn discover(rsdp: u64, boot_apic: u32) {
             local_apic: 0xfee0_0000,
             ..Platform::default()
         };
-        if rsdp != 0 {
-            // SAFETY: the loader says that the root pointer is there, and the boot tables map it.
-            if let Ok(tables) = unsafe { AcpiTables::from_rsdp(DirectMapHandler, rsdp as usize) } {
-                read_madt(&tables, &mut platform);
-                read_fadt(&tables, &mut platform);
-                platform.hpet = HpetInfo::new(&tables).ok().map(|hpet| hpet.base_address as u64);
-            }
+        // SAFETY: the boot tables map the first 4 GiB, and this CPU, the only one that runs, writes none of firmware's
+        // memory before the description is read.
+        let memory = unsafe { LowMemory::new() };
+        if rsdp != 0
+            && let Ok(description) = firmware::read(&memory, rsdp)
+        {
+            platform.take(description);
         }
         match platform.cpus.iter().position(|&id| id == boot_apic) {
             Some(place) => platform.cpus[..=place].rotate_right(1),
@@ -108,103 +85,49 @@ pub fn discover(rsdp: u64, boot_apic: u32) {
     });
 }
 
-fn read_madt(tables: &AcpiTables<DirectMapHandler>, platform: &mut Platform) {
-    const ENABLED: u32 = 1 << 0;
-    let Some(madt) = tables.find_table::<Madt>() else {
-        return;
-    };
-    platform.local_apic = u64::from(madt.get().local_apic_address);
-    for entry in madt.get().entries() {
-        match entry {
-            MadtEntry::LocalApic(cpu) if cpu.flags & ENABLED != 0 => add_cpu(platform, cpu.apic_id.into()),
-            MadtEntry::LocalX2Apic(cpu) if cpu.flags & ENABLED != 0 => add_cpu(platform, cpu.x2apic_id),
-            MadtEntry::LocalApicAddressOverride(entry) => platform.local_apic = entry.local_apic_address,
-            MadtEntry::IoApic(apic) => {
-                let apic = IoApic {
-                    address: u64::from(apic.io_apic_address),
-                    first_line: apic.global_system_interrupt_base,
-                };
-                // More I/O APICs than there is room for serve lines that nobody here asks for.
-                platform.io_apics.try_push(apic).unwrap_or(());
-            }
-            MadtEntry::InterruptSourceOverride(entry) => {
-                // MPS INTI flags (ACPI 6.5, table 5.26): 1 active high, 3 active low, 0 as the bus has it.
-                let active_low = match entry.flags & 3 {
-                    1 => Some(false),
-                    3 => Some(true),
-                    _ => None,
-                };
-                let entry = Override {
-                    irq: entry.irq,
-                    line: entry.global_system_interrupt,
-                    active_low,
-                };
-                platform.overrides.try_push(entry).unwrap_or(());
-            }
-            _ => {}
+impl Platform {
+    fn take(&mut self, description: Description) {
+        if let Some(address) = description.local_apic {
+            self.local_apic = address;
         }
-    }
-}
-
-fn add_cpu(platform: &mut Platform, apic_id: u32) {
-    if !platform.cpus.contains(&apic_id) {
-        // A machine with more CPUs runs on the first MAX_CPUS.
-        platform.cpus.try_push(apic_id).unwrap_or(());
-    }
-}
-
-fn read_fadt(tables: &AcpiTables<DirectMapHandler>, platform: &mut Platform) {
-    let Some(fadt) = tables.find_table::<Fadt>() else {
-        return;
-    };
-    platform.century_register = fadt.century;
-    let io = |address: acpi::address::GenericAddress| {
-        (address.address_space == AddressSpace::SystemIo && address.address != 0)
-            .then(|| u16::try_from(address.address).ok())
-            .flatten()
-    };
-    platform.pm_timer = fadt.pm_timer_block().ok().flatten().and_then(io);
-    if { fadt.flags }.supports_system_reset_via_fadt()
-        && let Some(port) = fadt.reset_register().ok().and_then(io)
-    {
-        platform.reset = Some((port, fadt.reset_value));
-    }
-    let a = fadt.pm1a_control_block().ok().and_then(io);
-    let b = fadt.pm1b_control_block().ok().flatten().and_then(io);
-    if let Some(a) = a {
-        let (type_a, type_b) = tables
-            .dsdt()
-            .ok()
-            .and_then(|dsdt| soft_off_type(&dsdt))
-            .unwrap_or((0, 0));
-        platform.soft_off = Some(SoftOff {
-            a: (a, type_a),
-            b: b.map(|b| (b, type_b)),
-        });
-    }
-}
-
-/// `SLP_TYPa` and `SLP_TYPb` out of `Name (\_S5, Package () { a, b, … })`. The package is always literal, so the byte
-/// code is searched for the name and the small constants behind it, without an interpreter.
-fn soft_off_type(dsdt: &acpi::AmlTable) -> Option<(u16, u16)> {
-    let start = (DIRECT_MAP + dsdt.phys_address as u64) as *const u8;
-    // SAFETY: the table's own length, in memory that the boot tables map.
-    let code = unsafe { core::slice::from_raw_parts(start, dsdt.length as usize) };
-    let at = code.windows(5).position(|bytes| bytes == b"_S5_\x12")?;
-    let package = code.get(at + 5..)?;
-    // PkgLength: the lead byte's top two bits count the bytes that follow. Then the element count.
-    let mut rest = package.get(usize::from(package.first()? >> 6) + 2..)?;
-    let mut constant = || {
-        let (value, used) = match *rest.first()? {
-            0x0a => (*rest.get(1)?, 2),
-            small @ (0 | 1) => (small, 1),
-            _ => return None,
+        self.cpus = description.apic_ids;
+        self.io_apics = description.io_apics;
+        self.overrides = description.overrides;
+        self.hpet = description.hpet;
+        self.pm_timer = description.pm_timer.and_then(Register::port);
+        self.century_register = description.century_register;
+        let reset = description.reset;
+        self.reset = reset.and_then(|(register, value)| Some((register.port()?, value)));
+        self.soft_off = match description.soft_off {
+            Some(firmware::SoftOff::PowerManagement { a, b }) => {
+                let port = |(register, sleep_type): (Register, u8)| Some((register.port()?, sleep_type.into()));
+                port(a).map(|a| SoftOff { a, b: b.and_then(port) })
+            }
+            _ => None,
         };
-        rest = rest.get(used..)?;
-        Some(u16::from(value) & 7)
-    };
-    let a = constant()?;
-    Some((a, constant().unwrap_or(a)))
+    }
+}
+
+/// The first 4 GiB through the direct map; firmware for machines of this kind keeps ACPI below that.
+struct LowMemory(());
+
+impl LowMemory {
+    /// # Safety
+    /// For as long as this value lives, the first 4 GiB are mapped at the direct map's place, and nobody writes what is
+    /// read of them.
+    const unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+impl PhysMemory for LowMemory {
+    fn bytes(&self, address: u64, length: usize) -> Option<&[u8]> {
+        let end = address.checked_add(length as u64)?;
+        (end <= 1 << 32).then(|| {
+            // SAFETY: the promise made to `new`.
+            unsafe { core::slice::from_raw_parts((DIRECT_MAP + address) as *const u8, length) }
+        })
+    }
 }
 
 /// `QEMU (emulated)` and so on, from CPUID.
