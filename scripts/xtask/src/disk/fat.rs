@@ -15,7 +15,7 @@ const MIN_BYTES: u64 = 62 << 20;
 /// The largest cluster in bytes that is used.
 const MAX_CLUSTER: u32 = 4096;
 const SECTOR: u64 = super::SECTOR;
-/// Sectors before the first FAT: what `fatfs` sets aside, no fewer.
+/// Sectors before the first FAT, at most: `fatfs` sets 8 aside, others 32.
 const RESERVED: u64 = 32;
 /// Bytes of a directory's entry. A long name takes one more for every 13 letters.
 const ENTRY: u64 = 32;

@@ -134,12 +134,13 @@ impl Parallels {
                 _ => 0,
             })),
         };
+        // Before anything is built. What a machine has printed can be read without Parallels.
+        if !matches!(self.task, Task::Serial { .. }) {
+            host.tools.check()?;
+        }
         match self.task {
             Task::Create(size) => println!("{}", host.create(size.into())?.name),
-            Task::Deploy(source) => {
-                host.tools.check()?;
-                host.deploy(&source.image()?)?;
-            }
+            Task::Deploy(source) => _ = host.deploy(&source.image()?)?,
             Task::Run => host.run()?,
             Task::Test(options) => return host.test_main(options),
             Task::Serial { follow } => host.serial(follow)?,
@@ -234,8 +235,6 @@ impl Host {
     }
 
     fn test_main(&self, mut options: TestOptions) -> Result<ExitCode> {
-        // Before anything is built.
-        self.tools.check()?;
         let words = &mut options.source.options.words;
         if !words.iter().any(|word| word.starts_with("run=")) {
             words.insert(0, "run=tests".to_owned());
@@ -268,6 +267,9 @@ impl Host {
                 eprintln!("{error:#}");
             }
             self.place.remember(former.as_deref())?;
+        }
+        if matches!(&result, Ok(counts) if counts.failed > 0) {
+            eprintln!("serial log: {}", machine.log().display());
         }
         result.with_context(|| {
             let tail = log.tail(SHOWN);
