@@ -1,4 +1,10 @@
 //! What the boot code hands to the kernel, whatever firmware started it.
+//!
+//! Two steps lead here. Whoever loads the kernel describes the machine in a [`BootInfo`], one versioned block of integers
+//! and physical addresses. The boot code makes a [`Machine`] of it, and of firmware's tables: references that the kernel
+//! can use.
+
+pub use ::boot_info::{BootInfo, Framebuffer};
 
 use crate::addr::PhysAddr;
 
@@ -25,7 +31,7 @@ impl PhysRange {
 
 /// One machine as found by the boot code. Built once, before any other CPU runs, and never changed.
 #[derive(Debug)]
-pub struct BootInfo {
+pub struct Machine {
     /// Memory the kernel may hand out: page-aligned, disjoint, ascending. Firmware, the kernel image, early page
     /// tables, the initramfs and the command line are already left out.
     pub usable: &'static [PhysRange],
@@ -42,5 +48,7 @@ pub struct BootInfo {
     /// Random bytes from firmware or the CPU, to seed the kernel's generator; `None` where neither offers any.
     pub entropy: Option<[u8; 32]>,
     /// The machine in words (`linux,dummy-virt`, `QEMU Q35`), for the boot message.
-    pub machine: &'static str,
+    pub name: &'static str,
+    /// The screen that firmware set up, by its physical address; `None` where there is none.
+    pub framebuffer: Option<Framebuffer>,
 }

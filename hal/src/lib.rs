@@ -16,6 +16,8 @@ pub mod addr;
 pub mod boot_info;
 pub mod firmware;
 pub mod image;
+#[cfg(any(target_os = "none", test))]
+mod memory_layout;
 mod prefetch;
 pub mod serial;
 pub mod signal;

@@ -2,12 +2,12 @@
 
 #![expect(unsafe_code, reason = "declares the symbols that the kernel binary defines")]
 
-use crate::{boot_info::BootInfo, trap::InterruptToken, trap::KernelFault};
+use crate::{boot_info::Machine, trap::InterruptToken, trap::KernelFault};
 
 unsafe extern "Rust" {
     /// The boot CPU's entry: on its own guarded stack, with the kernel's final page tables, interrupts masked, and
     /// `arch` ready for use. Secondary CPUs have not been started.
-    pub safe fn breenix_main(boot: &'static BootInfo) -> !;
+    pub safe fn breenix_main(machine: &'static Machine) -> !;
 
     /// A secondary CPU's entry, in the same state as [`breenix_main`].
     pub safe fn breenix_secondary(cpu: u32) -> !;

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use executor::{Class, SpawnOptions};
 use hal::{
     arch::{Cpu, PerCpu, serial},
-    boot_info::BootInfo,
+    boot_info::Machine,
     traits::{CpuOps, PerCpuOps},
 };
 use log::LevelFilter;
@@ -15,40 +15,40 @@ use crate::{
 };
 
 /// The boot CPU's whole life.
-pub fn main(boot: &'static BootInfo) -> ! {
+pub fn main(machine: &'static Machine) -> ! {
     klog::init();
-    command_line::init(boot.command_line);
+    command_line::init(machine.command_line);
     cpu::set_online();
     cpu::set_status("boot");
     log::info!(
         "Breenix {} build {} on {}: {} CPUs, {} MiB",
         env!("CARGO_PKG_VERSION"),
         BuildId,
-        boot.machine,
-        boot.cpus,
-        boot.total_ram >> 20
+        machine.name,
+        machine.cpus,
+        machine.total_ram >> 20
     );
     // Only now: whoever judges a boot by its console must see which build it was.
     if command_line::has("quiet") {
         klog::set_console_level(LevelFilter::Error);
     }
-    mm::frame::init(boot.usable);
-    random::init(boot.entropy);
-    rt::set_wall_clock(i64::try_from(boot.wall_clock_seconds.saturating_mul(1_000_000_000)).unwrap_or(0));
-    if !boot.initramfs.is_some_and(symbols::init) {
+    mm::frame::init(machine.usable);
+    random::init(machine.entropy);
+    rt::set_wall_clock(i64::try_from(machine.wall_clock_seconds.saturating_mul(1_000_000_000)).unwrap_or(0));
+    if !machine.initramfs.is_some_and(symbols::init) {
         log::info!("no symbol table in the initramfs: backtraces show addresses only");
     }
     rt::executor().set_timing(true);
-    if let Err(error) = trace::start_at_boot(boot.cpus) {
+    if let Err(error) = trace::start_at_boot(machine.cpus) {
         log::error!("no trace: {error:?}");
     }
-    start_secondaries(boot.cpus);
+    start_secondaries(machine.cpus);
     let keeper = mm::shortage::Keeper::new();
     let killer = keeper.map(|keeper| rt::spawn(SpawnOptions::new(Class::Service, "oom"), task::oom::run(keeper)));
     if !matches!(killer, Some(Ok(()))) {
         panic!("no memory for the first task: {killer:?}");
     }
-    if let Err(error) = rt::spawn(SpawnOptions::new(Class::Service, "boot"), bring_up(boot)) {
+    if let Err(error) = rt::spawn(SpawnOptions::new(Class::Service, "boot"), bring_up(machine)) {
         panic!("no memory for the first task: {error:?}");
     }
     rt::run()
@@ -70,12 +70,12 @@ fn start_secondaries(cpus: u32) {
 }
 
 /// Root file system, console, `/init`.
-async fn bring_up(boot: &'static BootInfo) {
+async fn bring_up(machine: &'static Machine) {
     let tty = match console() {
         Ok(tty) => tty,
         Err(error) => panic!("no console: {error:?}"),
     };
-    let root = match fs::boot::mount_root(boot.initramfs) {
+    let root = match fs::boot::mount_root(machine.initramfs) {
         Ok(root) => root,
         Err(error) => panic!("no root file system: {error:?}"),
     };

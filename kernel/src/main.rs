@@ -9,7 +9,7 @@
 #[cfg(target_os = "none")]
 mod image {
     use hal::{
-        boot_info::BootInfo,
+        boot_info::Machine,
         trap::{InterruptToken, KernelFault},
     };
     use kernel::{boot, irq, mm::heap::KernelHeap, panic};
@@ -19,8 +19,8 @@ mod image {
 
     // SAFETY: the names are hal's upcalls, each defined here only.
     #[unsafe(no_mangle)]
-    fn breenix_main(boot_info: &'static BootInfo) -> ! {
-        boot::main(boot_info)
+    fn breenix_main(machine: &'static Machine) -> ! {
+        boot::main(machine)
     }
 
     // SAFETY: as above.

@@ -1,12 +1,14 @@
 //! From the loader's jump to `breenix_main`.
 //!
 //! The image is a Linux `Image` (`Documentation/arch/arm64/booting.rst`): entered at its first byte with the MMU off
-//! and the device tree's address in `x0`, at EL1 or EL2, anywhere in RAM on a 2 MiB boundary.
+//! and the device tree's address in `x0`, at EL1 or EL2, anywhere in RAM on a 2 MiB boundary. The UEFI loader enters at the
+//! same place with firmware's tables still in use, which map all memory where it is, and a [`BootInfo`]'s address in `x0`.
 //!
-//! 1. [`assembly`]: down to EL1; build the early tables (the image's first 2 MiB where they are, for the instant of
-//!    turning the MMU on; the image where it is linked); MMU on; jump up.
-//! 2. `boot_primary`: map and read the device tree, build the final tables, trade the early ones for them, set up GIC,
-//!    timer and UART, reserve and map every CPU's stacks, move to CPU 0's.
+//! 1. [`assembly`]: down to EL1, MMU off; build the early tables (the image's first 2 MiB where they are, for the instant
+//!    of turning the MMU on; the image where it is linked); MMU on; jump up.
+//! 2. `boot_primary`: map what `x0` points to, and make a [`BootInfo`] of it if it is none; build the final tables from its
+//!    map of memory, trade the early ones for them; read the device tree or ACPI's tables; set up GIC, timer and UART,
+//!    reserve and map every CPU's stacks, move to CPU 0's.
 //! 3. `run_primary`: hand over to the kernel.
 //!
 //! Secondary CPUs take the same path with the final tables at once.
@@ -14,6 +16,7 @@
 mod assembly;
 mod memory;
 
+use boot_info::BootInfo;
 use dtoolkit::fdt::Fdt;
 use spin::Once;
 
@@ -21,17 +24,21 @@ use super::constants::DIRECT_MAP;
 use super::exceptions::hal_vectors;
 use super::kernel_map::{self, image_phys, map_device};
 use super::percpu::{self, PerCpu};
-use super::platform::{self, Platform};
+use super::platform::{self, Description, Platform};
 use super::sysreg::{instruction, read_sysreg, write_sysreg};
-use super::{features, fp::FpState, gic, paging, serial, timer, user_copy};
+use super::{acpi, device_tree, features, fp::FpState, gic, paging, serial, timer, user_copy};
 use crate::addr::PhysAddr;
-use crate::boot_info::{BootInfo, PhysRange};
+use crate::boot_info::{Machine, PhysRange};
+use crate::image::build_id;
+use crate::memory_layout::MemoryLayout;
 use crate::traits::{FpOps, PerCpuOps};
 use crate::upcall;
 
 pub(super) use assembly::secondary_entry;
 
 static BOOT_INFO: Once<BootInfo> = Once::new();
+static LAYOUT: Once<MemoryLayout> = Once::new();
+static MACHINE: Once<Machine> = Once::new();
 
 /// Sets up what each CPU has for itself: vectors, FP, user access, debug registers.
 fn init_cpu(cpu: u32) {
@@ -55,48 +62,60 @@ fn init_cpu(cpu: u32) {
     instruction!("msr daifclr, #4"); // SErrors are reported
 }
 
-/// The boot CPU with the MMU on, on the boot stack, with the early tables. `tree` and `image` are physical.
+/// The boot CPU with the MMU on, on the boot stack, with the early tables. `given` and `image` are physical.
 #[unsafe(no_mangle)]
-extern "C" fn hal_boot_primary(tree: u64, image: u64) -> ! {
+extern "C" fn hal_boot_primary(given: u64, image: u64) -> ! {
     kernel_map::set_image_start(image);
     percpu::install(0, assembly::boot_exception_stack_top());
     init_cpu(0);
-    let tree_range = memory::map_tree_early(tree);
-    // SAFETY: the loader put a device tree there, and the early tables map it, in the direct map where it stays.
-    let fdt = unsafe { Fdt::from_raw((DIRECT_MAP + tree) as *const u8) };
-    let Ok(fdt) = fdt else {
-        panic!("the loader gave no valid device tree")
-    };
-    let platform = platform::discover(fdt);
-    let layout = memory::Layout::new(platform, tree_range);
-    kernel_map::build(&layout.ram);
+    let info = BOOT_INFO.call_once(|| memory::read_given(given));
+    assert!(info.is_for(build_id()), "the loader is for another build");
+    let mut layout = MemoryLayout::new(&info.memory, &memory::taken(info));
+    kernel_map::build(&layout.mapped);
     assembly::use_final_tables();
-    if let Some(uart) = platform.uart
+    let platform = platform::init(info, describe(info, &layout));
+    if let Some(uart) = platform.found.uart
         && let Some(registers) = map_device(uart.registers.start, uart.registers.len())
     {
         serial::attach(registers, uart.line);
     }
-    timer::init(platform.timer_frequency);
+    timer::init(platform.found.timer_frequency);
     timer::init_cpu();
     gic::init(platform);
     gic::init_cpu(0);
-    let total_ram = layout.total_ram;
-    let usable = layout.reserve_stacks(platform.cpus.len() as u32);
-    BOOT_INFO.call_once(|| boot_info(platform, total_ram, usable));
+    memory::reserve_stacks(&mut layout, platform.cpus.len() as u32);
+    let layout = LAYOUT.call_once(|| layout);
+    MACHINE.call_once(|| machine(info, platform, layout));
     let (_, top) = percpu::kernel_stack(0);
     let (_, exception_top) = percpu::exception_stack(0);
     percpu::install(0, exception_top);
     assembly::run_on(top, exception_top, run_primary)
 }
 
+/// What firmware says of devices: the device tree where there is one.
+fn describe(info: &BootInfo, layout: &MemoryLayout) -> Description {
+    let tree = PhysRange::from(info.device_tree);
+    if !tree.is_empty() && layout.shows(tree) {
+        // SAFETY: whoever filled the block in saw a tree there; the direct map shows it, for ever, and nobody is given it as
+        // free memory.
+        match unsafe { Fdt::from_raw((DIRECT_MAP + tree.start.0) as *const u8) } {
+            Ok(fdt) => return device_tree::describe(&fdt),
+            Err(_) if info.rsdp != 0 => {}
+            Err(_) => panic!("the loader gave no valid device tree"),
+        }
+    }
+    acpi::describe(info.rsdp, layout)
+}
+
 /// Everything the kernel is told.
-fn boot_info(platform: &'static Platform, total_ram: u64, usable: &'static [PhysRange]) -> BootInfo {
-    let initramfs = platform.initramfs.map(|range| {
+fn machine(info: &'static BootInfo, platform: &'static Platform, layout: &'static MemoryLayout) -> Machine {
+    let initramfs = (!info.initramfs.is_empty()).then(|| {
+        let (start, length) = (DIRECT_MAP + info.initramfs.start, info.initramfs.len());
         // SAFETY: the loader put these bytes into RAM, which the direct map shows, and nobody is given them as free
         // memory.
-        unsafe { core::slice::from_raw_parts((DIRECT_MAP + range.start.0) as *const u8, range.len() as usize) }
+        unsafe { core::slice::from_raw_parts(start as *const u8, length as usize) }
     });
-    let mut entropy = platform.entropy;
+    let mut entropy = info.entropy();
     if let Some(random) = features::random() {
         let bytes = entropy.get_or_insert([0; 32]);
         bytes
@@ -104,15 +123,17 @@ fn boot_info(platform: &'static Platform, total_ram: u64, usable: &'static [Phys
             .zip(random.to_le_bytes())
             .for_each(|(byte, more)| *byte ^= more);
     }
-    BootInfo {
-        usable,
-        total_ram,
+    let clock = platform.found.clock.and_then(read_clock);
+    Machine {
+        usable: &layout.free,
+        total_ram: layout.total_ram,
         initramfs,
-        command_line: &platform.command_line,
+        command_line: info.command_line(),
         cpus: platform.cpus.len() as u32,
-        wall_clock_seconds: platform.clock.and_then(read_clock).unwrap_or(0),
+        wall_clock_seconds: clock.unwrap_or(info.wall_clock_seconds),
         entropy,
-        machine: &platform.machine,
+        name: &platform.found.name,
+        framebuffer: (info.framebuffer.address != 0).then_some(info.framebuffer),
     }
 }
 
@@ -124,9 +145,9 @@ fn read_clock(range: PhysRange) -> Option<u64> {
 }
 
 extern "C" fn run_primary() -> ! {
-    match BOOT_INFO.get() {
-        Some(info) => upcall::breenix_main(info),
-        None => unreachable!("the boot information was made before the stack was changed"),
+    match MACHINE.get() {
+        Some(machine) => upcall::breenix_main(machine),
+        None => unreachable!("the machine was described before the stack was changed"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The Generic Interrupt Controller, as the device tree describes it: version 2 ([`v2`]) or 3 ([`v3`]).
+//! The Generic Interrupt Controller, as firmware describes it: version 2 ([`v2`]) or 3 ([`v3`]).
 //!
 //! The distributor is common to both (Arm IHI 0048B.b, IHI 0069H); what differs is how a CPU talks to it. Interrupt 0
 //! of the software-generated ones is the IPI. All lines have the same priority: an interrupt is never interrupted.
@@ -11,6 +11,7 @@ use spin::{Mutex, Once};
 use super::Cpu;
 use super::kernel_map::map_device;
 use super::platform::{GicDescription, Platform};
+use super::probe;
 use super::sysreg::instruction;
 use super::timer::Timer;
 use crate::boot_info::PhysRange;
@@ -34,6 +35,8 @@ mod distributor {
 
 /// The software-generated interrupt that is the IPI.
 const IPI: u32 = 0;
+/// The virtual timer's line where firmware names none (Arm BSA 1.0, section 3.8.1, PPI assignments).
+const VIRTUAL_TIMER: u32 = 27;
 /// Lines below are software-generated or private to a CPU.
 const FIRST_SHARED: u32 = 32;
 /// The first number that is no line (1020 to 1023: spurious and the like).
@@ -76,9 +79,11 @@ impl Registers {
         unsafe { self.0.add(offset).cast::<u64>().write_volatile(value) }
     }
 
-    fn read_u64(self, offset: usize) -> u64 {
-        // SAFETY: as in `read`.
-        unsafe { self.0.add(offset).cast::<u64>().read_volatile() }
+    /// Reads a register of two words, which may not be there.
+    fn probe_u64(self, offset: usize) -> Option<u64> {
+        // SAFETY: mapped, as in `read`; the registers read so have no side effects.
+        let word = |offset| unsafe { probe::read(self.0.add(offset).cast()) };
+        Some(u64::from(word(offset + 4)?) << 32 | u64::from(word(offset)?))
     }
 
     /// Writes the bit of `line` in a register bank with one bit a line, where zeroes have no effect.
@@ -158,20 +163,21 @@ pub fn controller() -> &'static Controller {
 /// Sets the distributor up, everything masked. Once, on the boot CPU.
 pub(super) fn init(platform: &Platform) {
     let unusable = || -> ! { panic!("the interrupt controller's registers cannot be mapped") };
-    let (version, distributor) = match &platform.gic {
-        GicDescription::V2 {
+    let (version, distributor) = match &platform.found.gic {
+        None => panic!("firmware describes no GICv2 or GICv3"),
+        Some(GicDescription::V2 {
             distributor,
             cpu_interface,
-        } => {
+        }) => {
             let (Some(distributor), Some(cpu)) = (Registers::map(*distributor), Registers::map(*cpu_interface)) else {
                 unusable()
             };
             (Version::V2(v2::Gic::new(distributor, cpu)), distributor)
         }
-        GicDescription::V3 {
+        Some(GicDescription::V3 {
             distributor,
             redistributors,
-        } => {
+        }) => {
             let Some(distributor) = Registers::map(*distributor) else {
                 unusable()
             };
@@ -183,7 +189,7 @@ pub(super) fn init(platform: &Platform) {
         version,
         distributor,
         lines,
-        timer: platform.timer_line,
+        timer: platform.found.timer_line.unwrap_or(VIRTUAL_TIMER),
         configuration: Mutex::new(()),
     });
 }

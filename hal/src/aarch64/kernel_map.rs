@@ -14,7 +14,6 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use arrayvec::ArrayVec;
 use spin::Mutex;
 
 use super::constants::{DEVICE_WINDOW, DIRECT_MAP, EXCEPTION_STACK, IMAGE, KERNEL_STACK, WINDOW_BYTES};
@@ -37,8 +36,8 @@ impl StaticTable {
     }
 }
 
-/// Enough for 64 CPUs' stacks, a 32 MiB image and 16 oddly aligned banks of RAM.
-const POOL: usize = 96;
+/// Enough for 64 CPUs' stacks, a 32 MiB image and 48 oddly aligned runs of RAM.
+const POOL: usize = 160;
 pub(super) static TABLES: [StaticTable; POOL] = [const { StaticTable::new() }; POOL];
 static TABLES_USED: AtomicUsize = AtomicUsize::new(1);
 /// TTBR0 while no program's tables are in it.
@@ -206,33 +205,4 @@ pub(super) fn is_guard_page(address: u64) -> bool {
     let offset = address.wrapping_sub(STACKS) % STACK_SLOT;
     (STACKS..end).contains(&address)
         && (offset < KERNEL_STACK_OFFSET || (EXCEPTION_STACK_OFFSET - PAGE..EXCEPTION_STACK_OFFSET).contains(&offset))
-}
-
-/// `ranges` without what `holes` cover, page-aligned inwards. Pieces beyond the `N`th are left out.
-pub(super) fn subtract<const N: usize>(ranges: &[PhysRange], holes: &[PhysRange]) -> ArrayVec<PhysRange, N> {
-    let mut out: ArrayVec<PhysRange, N> = ArrayVec::new();
-    for range in ranges {
-        let mut at = range.start.0.next_multiple_of(PAGE);
-        let end = range.end.0 & !(PAGE - 1);
-        while at < end {
-            // The lowest hole that ends above `at`: either it covers `at`, or it bounds the piece that starts there.
-            let next = holes
-                .iter()
-                .filter(|hole| !hole.is_empty() && hole.end.0 > at)
-                .min_by_key(|hole| hole.start.0);
-            let stop = next.map_or(end, |hole| (hole.start.0 & !(PAGE - 1)).clamp(at, end));
-            if stop > at
-                && out
-                    .try_push(PhysRange {
-                        start: PhysAddr(at),
-                        end: PhysAddr(stop),
-                    })
-                    .is_err()
-            {
-                return out;
-            }
-            at = next.map_or(end, |hole| hole.end.0.next_multiple_of(PAGE)).max(stop);
-        }
-    }
-    out
 }

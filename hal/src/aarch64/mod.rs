@@ -16,9 +16,11 @@
     reason = "system registers, page tables, device registers and the paths between exception levels"
 )]
 
+mod acpi;
 pub mod boot;
 pub mod constants;
 pub mod cpu;
+mod device_tree;
 pub mod exception_frame;
 mod exceptions;
 pub mod features;
@@ -30,6 +32,7 @@ pub mod paging;
 pub mod percpu;
 pub mod platform;
 pub mod privilege;
+mod probe;
 pub mod serial;
 pub mod signal;
 pub mod smp;

@@ -44,8 +44,8 @@ pub fn port() -> &'static impl SerialPort {
 }
 
 /// Gives [`port`] its registers, already mapped as device memory.
-pub(super) fn attach(base: *mut u8, line: u32) {
-    PORT.line.store(line, Ordering::Relaxed);
+pub(super) fn attach(base: *mut u8, line: Option<u32>) {
+    PORT.line.store(line.unwrap_or(0), Ordering::Relaxed);
     PORT.base.store(base, Ordering::Release);
     PORT.write(register::INTERRUPT_MASK, 0);
     PORT.write(register::INTERRUPT_CLEAR, 0x7ff);

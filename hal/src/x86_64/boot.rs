@@ -1,20 +1,25 @@
 //! From the loader to `breenix_main`.
 //!
-//! The loader enters by the PVH protocol (Xen's `docs/misc/pvh.pandoc`): 32-bit protected mode, no paging, EBX points
-//! to a `struct hvm_start_info` with the memory map, the command line, the modules and ACPI's root pointer. An ELF note
-//! names the entry.
+//! There are two ways in. By the PVH protocol (Xen's `docs/misc/pvh.pandoc`; an
+//! ELF note names the entry) QEMU enters in 32-bit protected mode without paging, EBX pointing to a `struct
+//! hvm_start_info`, the image where it is linked. The UEFI loader enters at the ELF header's entry in long mode on
+//! firmware's tables, RDI pointing to a [`BootInfo`], the image anywhere below 4 GiB at a multiple of 2 MiB; from there
+//! the code goes down to where PVH begins, which also leaves five-level paging, and both go on as one.
 //!
-//! Two sets of tables follow each other. The first, filled in by the 32-bit code, maps the first 4 GiB three times
-//! (where they are, at the direct map's place, and the first GiB at the image's), all writable and executable; it lasts
-//! until the start information and ACPI have been read. The second is final: the image by what its parts are for, the
-//! direct map never executable and not writable where it shows the image's text and constants, devices uncached, and
-//! each CPU's stacks above unmapped pages.
+//! Two sets of tables follow each other. The first, filled in by the 32-bit code, maps the first 4 GiB twice (where they
+//! are, and at the direct map's place) and the image at its own, all writable and executable; it lasts until the start
+//! information and ACPI have been read. The second is final: the image by what its parts are for, the direct map never
+//! executable and not writable where it shows the image's text and constants, devices uncached, and each CPU's stacks
+//! above unmapped pages.
 
-use arrayvec::{ArrayString, ArrayVec};
+use boot_info::{BootInfo, Range};
 use core::{
     arch::{asm, global_asm},
     cell::Cell,
-    sync::atomic::Ordering::{Relaxed, Release},
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Relaxed, Release},
+    },
 };
 
 use super::{
@@ -30,14 +35,14 @@ use super::{
     percpu::CpuData,
     platform,
     registers::{halt_for_ever, write_cr3},
-    segments, serial, smp,
-    start_info::StartInfo,
-    timer,
+    segments, serial, smp, start_info, timer,
 };
 use crate::{
     PAGE_SIZE,
     addr::PhysAddr,
-    boot_info::{BootInfo, PhysRange},
+    boot_info::{Machine, PhysRange},
+    image::build_id,
+    memory_layout::MemoryLayout,
     serial::SerialPort,
     traits::{CpuOps, FrameSource, OutOfFrames, PageFlags},
     upcall::breenix_main,
@@ -61,56 +66,101 @@ x86_boot_pml4: .skip 4096
 x86_boot_pdpt_low: .skip 4096
 x86_boot_pdpt_high: .skip 4096
 x86_boot_directories: .skip 4 * 4096
+x86_boot_image_directory: .skip 4096
 .global x86_boot_stack
-x86_boot_stack: .skip 65536
+x86_boot_stack: .skip 131072
 .global x86_boot_stack_top
 x86_boot_stack_top:
 .popsection
 
 .pushsection .text.boot, "ax", @progbits
+# From UEFI's loader. EBX: the block, EBP: how far above its link address the image is, from here on.
+.code64
+.global x86_uefi_entry
+x86_uefi_entry:
+    cli
+    cld
+    movl %edi, %ebx
+    leaq x86_image_start(%rip), %rbp
+    subq ${link}, %rbp
+    leaq x86_boot_gdt(%rip), %rax
+    movq %rax, x86_boot_gdt_pointer + 2(%rip)
+    lgdtq x86_boot_gdt_pointer(%rip)
+    leaq 1f(%rip), %rax
+    pushq $0x10
+    pushq %rax
+    lretq
+
 .code32
+1:  movl $0x18, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %eax, %ss
+    # Without paging, long mode is left.
+    movl %cr0, %eax
+    andl $0x7fffffff, %eax
+    movl %eax, %cr0
+    movl ${efer}, %ecx
+    rdmsr
+    andl $~0x100, %eax
+    wrmsr
+    jmp 2f
+
 .global x86_pvh_entry
 x86_pvh_entry:
     cli
     cld
-    movl %ebx, %esi
-    movl $(x86_bss_start - {base}), %edi
+    xorl %ebp, %ebp
+2:  leal (x86_bss_start - {base})(%ebp), %edi
     movl $(x86_bss_end - {base}), %ecx
-    subl %edi, %ecx
+    subl $(x86_bss_start - {base}), %ecx
     shrl $2, %ecx
     xorl %eax, %eax
     rep stosl
 
     # 2048 large pages: the first 4 GiB.
-    movl $(x86_boot_directories - {base}), %edi
+    leal (x86_boot_directories - {base})(%ebp), %edi
     movl $0x83, %eax
     xorl %edx, %edx
     movl $2048, %ecx
-1:  movl %eax, (%edi)
+3:  movl %eax, (%edi)
     movl %edx, 4(%edi)
     addl $0x200000, %eax
     adcl $0, %edx
     addl $8, %edi
-    loop 1b
+    loop 3b
 
-    movl $(x86_boot_directories - {base} + 3), %eax
-    movl $(x86_boot_pdpt_low - {base}), %edi
-    movl %eax, 510 * 8 + (x86_boot_pdpt_high - {base})
+    # 512 more: the GiB from which the image is linked on, where the image is.
+    leal (x86_boot_image_directory - {base})(%ebp), %edi
+    leal 0x83(%ebp), %eax
+    xorl %edx, %edx
+    movl $512, %ecx
+4:  movl %eax, (%edi)
+    movl %edx, 4(%edi)
+    addl $0x200000, %eax
+    adcl $0, %edx
+    addl $8, %edi
+    loop 4b
+
+    leal (x86_boot_image_directory - {base} + 3)(%ebp), %eax
+    movl %eax, 510 * 8 + (x86_boot_pdpt_high - {base})(%ebp)
+    leal (x86_boot_directories - {base} + 3)(%ebp), %eax
+    leal (x86_boot_pdpt_low - {base})(%ebp), %edi
     movl $4, %ecx
-2:  movl %eax, (%edi)
+5:  movl %eax, (%edi)
     addl $4096, %eax
     addl $8, %edi
-    loop 2b
+    loop 5b
 
-    movl $(x86_boot_pdpt_low - {base} + 3), %eax
-    movl %eax, x86_boot_pml4 - {base}
-    movl %eax, 256 * 8 + (x86_boot_pml4 - {base})
-    movl $(x86_boot_pdpt_high - {base} + 3), %eax
-    movl %eax, 511 * 8 + (x86_boot_pml4 - {base})
+    leal (x86_boot_pdpt_low - {base} + 3)(%ebp), %eax
+    movl %eax, (x86_boot_pml4 - {base})(%ebp)
+    movl %eax, 256 * 8 + (x86_boot_pml4 - {base})(%ebp)
+    leal (x86_boot_pdpt_high - {base} + 3)(%ebp), %eax
+    movl %eax, 511 * 8 + (x86_boot_pml4 - {base})(%ebp)
 
     movl $0x20, %eax
     movl %eax, %cr4
-    movl $(x86_boot_pml4 - {base}), %eax
+    leal (x86_boot_pml4 - {base})(%ebp), %eax
     movl %eax, %cr3
     movl ${efer}, %ecx
     movl ${efer_bits}, %eax
@@ -119,21 +169,28 @@ x86_pvh_entry:
     # PG, WP, NE, ET, PE.
     movl $0x80010031, %eax
     movl %eax, %cr0
-    lgdtl x86_boot_gdt_pointer - {base}
-    ljmpl $0x08, $(3f - {base})
+    leal (x86_boot_gdt - {base})(%ebp), %eax
+    movl %eax, (x86_boot_gdt_pointer - {base} + 2)(%ebp)
+    lgdtl (x86_boot_gdt_pointer - {base})(%ebp)
+    leal (x86_boot_stack_top - {base})(%ebp), %esp
+    pushl $0x08
+    leal (6f - {base})(%ebp), %eax
+    pushl %eax
+    lretl
 
 .code64
-3:  movabsq $4f, %rax
+6:  movabsq $7f, %rax
     jmp *%rax
-4:  movabsq $x86_boot_stack_top, %rsp
+7:  movabsq $x86_boot_stack_top, %rsp
     xorl %eax, %eax
     movl %eax, %ds
     movl %eax, %es
     movl %eax, %fs
     movl %eax, %gs
     movl %eax, %ss
+    movl %ebx, %edi
+    movl %ebp, %esi
     xorl %ebp, %ebp
-    movl %esi, %edi
     call {boot}
     ud2
 
@@ -141,12 +198,15 @@ x86_pvh_entry:
 x86_boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff
+    .quad 0x00cf9b000000ffff
+    .quad 0x00cf93000000ffff
 x86_boot_gdt_pointer:
-    .word 15
-    .long x86_boot_gdt - {base}
+    .word 31
+    .quad 0
 .popsection
 "#,
     base = const KERNEL_BASE,
+    link = const LINK_ADDRESS,
     efer = const MSR_EFER,
     efer_bits = const EFER_BITS,
     boot = sym boot,
@@ -162,9 +222,15 @@ unsafe extern "C" {
     static x86_image_end: u8;
 }
 
+/// The physical address for which the image is linked; `kernel.ld` says the same.
+const LINK_ADDRESS: u64 = 2 << 20;
+
+/// How far above that the image is.
+static LOAD_OFFSET: AtomicU64 = AtomicU64::new(0);
+
 /// The physical address of one of the linker script's symbols.
 fn image_phys(symbol: *const u8) -> u64 {
-    symbol as u64 - KERNEL_BASE
+    symbol as u64 - KERNEL_BASE + LOAD_OFFSET.load(Relaxed)
 }
 
 /// Whether an address is on the stack of the first steps.
@@ -203,34 +269,34 @@ fn die(why: &str) -> ! {
     halt_for_ever()
 }
 
-static START: spin::Once<StartInfo> = spin::Once::new();
-static USABLE: spin::Once<ArrayVec<PhysRange, { super::start_info::MAX_RANGES }>> = spin::Once::new();
 static BOOT_INFO: spin::Once<BootInfo> = spin::Once::new();
+static LAYOUT: spin::Once<MemoryLayout> = spin::Once::new();
+static MACHINE: spin::Once<Machine> = spin::Once::new();
 
 /// The first Rust code: on the first tables and the boot stack.
-extern "C" fn boot(start_info: u64) -> ! {
+extern "C" fn boot(start_info: u64, load_offset: u64) -> ! {
+    LOAD_OFFSET.store(load_offset, Relaxed);
     serial::init();
     // SAFETY: the address that the loader passed, mapped by the first tables.
-    let Some(start) = (unsafe { StartInfo::read(start_info) }) else {
-        die("no PVH start information")
+    let Some(info) = (unsafe { start_info::read(start_info) }) else {
+        die("the loader passed neither PVH start information nor a block of this version")
     };
-    let start = START.call_once(|| start);
+    let info = BOOT_INFO.call_once(|| info);
+    if !info.is_for(build_id()) {
+        die("the loader is for another build")
+    }
     cpuid::detect();
-    platform::discover(start.rsdp, cpuid::initial_apic_id());
+    platform::discover(info.rsdp, cpuid::initial_apic_id());
     platform::set_exit_device(
-        start
-            .command_line
+        info.command_line()
             .split_whitespace()
             .any(|word| word == "exit=isa-debug-exit"),
     );
 
-    let image = PhysRange {
-        start: PhysAddr(image_phys(&raw const x86_image_start)),
-        end: PhysAddr(image_phys(&raw const x86_image_end)),
-    };
-    let mut usable = start.usable(image);
+    let mut layout = MemoryLayout::new(&info.memory, &taken(info));
     // The largest run that both sets of tables map and that a 32-bit CR3 reaches.
-    let Some(best) = usable
+    let Some(best) = layout
+        .free
         .iter_mut()
         .filter(|run| run.end.0 <= 1 << 32)
         .max_by_key(|run| run.len())
@@ -241,11 +307,11 @@ extern "C" fn boot(start_info: u64) -> ! {
         next: Cell::new(best.start.0),
         end: best.end.0,
     };
-    let Ok(trampoline) = build_tables(start, &frames) else {
+    let Ok(trampoline) = build_tables(&layout.mapped, &frames) else {
         die("too little memory for page tables")
     };
     best.start = PhysAddr(frames.next.get());
-    USABLE.call_once(|| usable);
+    LAYOUT.call_once(|| layout);
 
     // SAFETY: the final tables map this code, this stack and all data in use; CPU 0's data and stacks were just made.
     unsafe {
@@ -275,8 +341,26 @@ extern "C" fn boot(start_info: u64) -> ! {
     }
 }
 
+/// What of the memory is somebody's: the first MiB, which is firmware's and the trampoline's, the image and the initramfs.
+fn taken(info: &BootInfo) -> [PhysRange; 3] {
+    let low = Range::new(0, 1 << 20);
+    let image = Range {
+        start: image_phys(&raw const x86_image_start),
+        end: image_phys(&raw const x86_image_end),
+    };
+    [low, image, info.initramfs].map(PhysRange::from)
+}
+
+/// A page for the trampoline: RAM below 640 KiB, above what BIOS keeps at the bottom.
+fn trampoline_page(ram: &[PhysRange]) -> Option<u64> {
+    ram.iter().find_map(|run| {
+        let first = run.start.0.max(0x8000);
+        (first + PAGE_SIZE as u64 <= run.end.0.min(0xa_0000)).then_some(first)
+    })
+}
+
 /// Builds the final tables and every CPU's data; returns the trampoline's page and tables where there is room for it.
-fn build_tables(start: &StartInfo, frames: &BootFrames) -> Result<Option<(u64, u64)>, OutOfFrames> {
+fn build_tables(ram: &[PhysRange], frames: &BootFrames) -> Result<Option<(u64, u64)>, OutOfFrames> {
     let gigabyte_pages = FEATURES.gigabyte_pages.load(Relaxed);
     let tables = KernelTables::new(frames, gigabyte_pages)?;
     let read = PteFlags::READ;
@@ -286,15 +370,16 @@ fn build_tables(start: &StartInfo, frames: &BootFrames) -> Result<Option<(u64, u
     let constants = image_phys(&raw const x86_text_end);
     let data = image_phys(&raw const x86_rodata_end);
     let end = image_phys(&raw const x86_image_end);
+    let image_map = KERNEL_BASE - LOAD_OFFSET.load(Relaxed);
     for (from, to, flags) in [
         (text, constants, read.with_execute(true)),
         (constants, data, read),
         (data, end, write),
     ] {
-        tables.map(KERNEL_BASE + from, from, to - from, flags)?;
+        tables.map(image_map + from, from, to - from, flags)?;
     }
 
-    for run in &start.ram {
+    for run in ram {
         // The image's text and constants are not writable here either.
         let (from, to) = (text.clamp(run.start.0, run.end.0), data.clamp(run.start.0, run.end.0));
         for (from, to, flags) in [(run.start.0, from, write), (from, to, read), (to, run.end.0, write)] {
@@ -323,7 +408,7 @@ fn build_tables(start: &StartInfo, frames: &BootFrames) -> Result<Option<(u64, u
     }
     tables.publish();
 
-    let Some(page) = start.trampoline_page() else {
+    let Some(page) = trampoline_page(ram) else {
         return Ok(None);
     };
     let trampoline = KernelTables::sharing_kernel_half(frames)?;
@@ -353,23 +438,25 @@ extern "C" fn boot_on_own_stack() -> ! {
     io_apic::init();
     timer::init();
 
-    let (Some(start), Some(usable)) = (START.get(), USABLE.get()) else {
+    let (Some(info), Some(layout)) = (BOOT_INFO.get(), LAYOUT.get()) else {
         die("boot ran out of order")
     };
-    let info = BOOT_INFO.call_once(|| BootInfo {
-        usable,
-        total_ram: start.total_ram,
-        initramfs: start.initramfs.map(|run| {
-            // SAFETY: the module is RAM, in the direct map, and left out of `usable`.
-            unsafe { core::slice::from_raw_parts((DIRECT_MAP + run.start.0) as *const u8, run.len() as usize) }
+    let clock = clock_chip::wall_clock_seconds(machine.century_register);
+    breenix_main(MACHINE.call_once(|| Machine {
+        usable: &layout.free,
+        total_ram: layout.total_ram,
+        initramfs: (!info.initramfs.is_empty()).then(|| {
+            let (start, length) = (DIRECT_MAP + info.initramfs.start, info.initramfs.len());
+            // SAFETY: the loader put it into RAM, which is in the direct map, and it is left out of what is free.
+            unsafe { core::slice::from_raw_parts(start as *const u8, length as usize) }
         }),
-        command_line: &start.command_line,
+        command_line: info.command_line(),
         cpus: machine.cpus.len() as u32,
-        wall_clock_seconds: clock_chip::wall_clock_seconds(machine.century_register),
-        entropy: entropy(),
-        machine: &machine.name,
-    });
-    breenix_main(info)
+        wall_clock_seconds: if clock == 0 { info.wall_clock_seconds } else { clock },
+        entropy: entropy().or(info.entropy()),
+        name: &machine.name,
+        framebuffer: (info.framebuffer.address != 0).then_some(info.framebuffer),
+    }))
 }
 
 fn entropy() -> Option<[u8; 32]> {
@@ -379,6 +466,3 @@ fn entropy() -> Option<[u8; 32]> {
     }
     Some(bytes)
 }
-
-/// What a command line may be long.
-pub(super) type CommandLine = ArrayString<2048>;

@@ -68,17 +68,6 @@ fn seconds(raw: &[u8], status: u8) -> Option<u64> {
         _ => number(hour),
     };
     let century = if century == 0 { 20 } else { number(century) };
-    let (year, month, day) = (century * 100 + number(year), number(month), number(day));
-    let valid = (1970..2200).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24;
-    valid.then(|| ((days(year, month, day) * 24 + hour) * 60 + number(minute)) * 60 + number(second))
-}
-
-/// Days from 1970 to a date of the Gregorian calendar, counted in years that begin in March.
-fn days(year: u64, month: u64, day: u64) -> u64 {
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468
+    let time = [hour, number(minute), number(second)];
+    boot_info::seconds_since_1970(century * 100 + number(year), number(month), number(day), time)
 }

@@ -4,7 +4,7 @@
 //! 0000_0000_0000_0000  user half, up to USER_END
 //! ffff_8000_0000_0000  DIRECT_MAP: all RAM, and mapped devices at the same offset, uncached
 //! ffff_ff00_0000_0000  STACKS: one slot per CPU, every stack above an unmapped page
-//! ffff_ffff_8000_0000  the kernel image, at KERNEL_BASE + its physical address
+//! ffff_ffff_8000_0000  the kernel image, linked at KERNEL_BASE + 2 MiB
 //! ```
 //!
 //! "SDM" is Intel's Software Developer's Manual.
@@ -13,7 +13,7 @@
 pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
 /// The first byte of the per-CPU stack slots.
 pub const STACKS: u64 = 0xffff_ff00_0000_0000;
-/// Image addresses are this much above their physical ones; `kernel.ld` says the same.
+/// Image addresses are this much above the physical ones that the image is linked for; `kernel.ld` says the same.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 /// One past the last user address: Linux's `TASK_SIZE_MAX` with four-level tables. The last canonical page is left out,
 /// so that no `syscall` instruction can stand where its return address is not canonical.

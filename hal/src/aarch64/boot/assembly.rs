@@ -54,7 +54,8 @@ pub(super) static EARLY: EarlyTables = EarlyTables::new();
 #[repr(C, align(4096))]
 struct BootStacks(UnsafeCell<[[u8; BOOT_STACK]; 2]>);
 
-const BOOT_STACK: usize = 32 << 10;
+/// The layout of memory is worked out on it, in arrays.
+const BOOT_STACK: usize = 128 << 10;
 
 // SAFETY: nobody but the boot CPU's stack pointers refers to the contents.
 unsafe impl Sync for BootStacks {}

@@ -29,7 +29,7 @@ const CHILDREN_ASLEEP: u32 = 1 << 2;
 pub(super) struct Gic {
     distributor: Registers,
     /// The redistributor frames of all CPUs, in mapped regions.
-    regions: ArrayVec<(Registers, usize), 4>,
+    regions: ArrayVec<(Registers, usize), MAX_CPUS>,
     /// Each CPU's redistributor, null until it has been set up.
     redistributors: [AtomicPtr<u8>; MAX_CPUS],
     /// Each CPU's affinity as `MPIDR_EL1` has it.
@@ -51,7 +51,7 @@ impl Gic {
         wait_for_writes(registers);
         let regions = regions
             .iter()
-            .take(4)
+            .take(MAX_CPUS)
             .filter_map(|range| Some((Registers::map(*range)?, range.len() as usize)))
             .collect();
         Self {
@@ -70,7 +70,10 @@ impl Gic {
             while offset + 2 * PRIVATE_FRAME <= length {
                 // SAFETY: `offset` stays inside the mapped region.
                 let frame = Registers(unsafe { region.0.add(offset) });
-                let kind = frame.read_u64(REDISTRIBUTOR_TYPE);
+                // A region that firmware names and that does not answer is none.
+                let Some(kind) = frame.probe_u64(REDISTRIBUTOR_TYPE) else {
+                    break;
+                };
                 if kind >> 32 == packed {
                     return Some(frame);
                 }

@@ -39,7 +39,7 @@ static PRESSURE: AtomicUsize = AtomicUsize::new(0);
 /// Whether what each CPU does at the moment may use the reserve.
 static ENTITLED: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
-/// Gives the allocator its memory: [`BootInfo::usable`](hal::boot_info::BootInfo::usable), page-aligned, disjoint,
+/// Gives the allocator its memory: [`Machine::usable`](hal::boot_info::Machine::usable), page-aligned, disjoint,
 /// ascending. Called once at boot, before the first allocation; later calls change nothing. On the host it happens by
 /// itself.
 pub fn init(usable: &[PhysRange]) {
