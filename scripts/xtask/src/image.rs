@@ -60,6 +60,29 @@ pub fn flatten(elf: &[u8]) -> Result<Vec<u8>> {
     Ok(image)
 }
 
+/// The ELF file without sections, which is without symbols and what debuggers read: what a loader needs of it.
+///
+/// # Errors
+/// The file is no 64-bit ELF.
+pub fn strip(elf: &[u8]) -> Result<Vec<u8>> {
+    let header = FileHeader64::<Endianness>::parse(elf).context("the kernel is no 64-bit ELF")?;
+    let endian = header.endian()?;
+    let headers = header.e_phoff(endian) + u64::from(header.e_phnum(endian)) * u64::from(header.e_phentsize(endian));
+    let end = header
+        .program_headers(endian, elf)?
+        .iter()
+        .map(|segment| segment.p_offset(endian) + segment.p_filesz(endian))
+        .fold(headers, u64::max);
+    let mut stripped = elf
+        .get(..end as usize)
+        .context("a segment of the kernel lies outside its file")?
+        .to_vec();
+    // The header's e_shoff, and e_shentsize, e_shnum and e_shstrndx (ELF-64 object file format, figure 2).
+    stripped[0x28..0x30].fill(0);
+    stripped[0x3a..0x40].fill(0);
+    Ok(stripped)
+}
+
 /// Checks that `image` starts with the header of Linux's arm64 `Image` (Documentation/arch/arm64/booting.rst, section 4).
 ///
 /// # Errors
@@ -106,6 +129,19 @@ pub mod tests {
     fn segments_land_at_their_physical_distance() {
         let image = flatten(&elf(&[(0x1010, b"tail"), (0x1000, b"head")])).unwrap();
         assert_eq!(image, b"head\0\0\0\0\0\0\0\0\0\0\0\0tail");
+    }
+
+    #[test]
+    fn a_stripped_file_has_its_segments_and_no_more() {
+        let mut file = elf(&[(0x1000, b"head"), (0x1010, b"tail")]);
+        let length = file.len();
+        file.extend(b"symbols");
+        file[0x28] = length as u8;
+        let stripped = strip(&file).unwrap();
+        assert_eq!(stripped.len(), length);
+        assert_eq!(flatten(&stripped).unwrap(), flatten(&file).unwrap());
+        assert!(object::File::parse(&*stripped).unwrap().sections().next().is_none());
+        assert!(strip(&file[..length - 1]).is_err());
     }
 
     #[test]

@@ -109,11 +109,11 @@ pub fn build_kernel(arch: Arch, profile: Profile) -> Result<PathBuf> {
     kernel_of(build(&mut command)?)
 }
 
-/// Builds the UEFI loader, optimised whatever the kernel is, and returns its file.
+/// Builds the UEFI loader for the kernel with this build id, optimised whatever the kernel is, and returns its file.
 ///
 /// # Errors
 /// The build failed.
-pub fn build_loader(arch: Arch) -> Result<PathBuf> {
+pub fn build_loader(arch: Arch, build_id: &str) -> Result<PathBuf> {
     let mut command = cargo();
     command.args([
         "build",
@@ -123,6 +123,7 @@ pub fn build_loader(arch: Arch) -> Result<PathBuf> {
         "--target",
         arch.uefi_target(),
     ]);
+    command.env("BREENIX_BUILD_ID", build_id);
     let loader = build(&mut command)?
         .into_iter()
         .find(|program| program.package == "loader");

@@ -142,7 +142,7 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
 fn insert_disk(machine: &mut Machine, boot: &Boot, controller: Option<Controller>) -> Result<()> {
     let Some(controller) = controller else { return Ok(()) };
     let firmware = Firmware::find(boot.arch)?;
-    let loader = project::build_loader(boot.arch)?;
+    let loader = project::build_loader(boot.arch, &boot.build_id)?;
     let image = project::target_dir()
         .join("image")
         .join(format!("{}-run.img", boot.arch.name()));

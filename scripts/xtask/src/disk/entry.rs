@@ -3,6 +3,7 @@
 use super::config::{self, Config};
 use super::{Contents, EspFile, Layout, hdd, read};
 use crate::arch::Arch;
+use crate::image;
 use crate::machine::Boot;
 use crate::project::{self, Profile};
 use anyhow::{Context, Result, ensure};
@@ -92,11 +93,11 @@ pub fn make(arch: Arch, options: &Options, out: &Path) -> Result<Made> {
     } else {
         Profile::Release
     };
+    let boot = Boot::build(arch, profile)?;
     let loader = match &options.loader {
         Some(loader) => loader.clone(),
-        None => project::build_loader(arch)?,
+        None => project::build_loader(arch, &boot.build_id)?,
     };
-    let boot = Boot::build(arch, profile)?;
     let files = files(&boot, &loader, &options.words.join(" "))?;
     let layout = write(files, options.root.as_deref(), out)?;
     let written = read::build_id(out)?;
@@ -133,7 +134,10 @@ pub fn files(boot: &Boot, loader: &Path, command_line: &str) -> Result<Vec<EspFi
             path: config::PATH.to_owned(),
             data: config.text()?.into_bytes(),
         },
-        file(config::KERNEL, &boot.elf)?,
+        EspFile {
+            path: config::KERNEL.to_owned(),
+            data: image::strip(&fs::read(&boot.elf)?)?,
+        },
         file(config::INITRAMFS, &boot.initramfs)?,
     ])
 }
