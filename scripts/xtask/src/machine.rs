@@ -2,12 +2,11 @@
 
 use crate::accelerator::Accelerator;
 use crate::arch::Arch;
-use crate::firmware::Firmware;
 use crate::image;
 use crate::initramfs;
 use crate::project::{self, Profile};
+use crate::uefi::UefiDisk;
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -95,55 +94,12 @@ pub struct Machine {
     pub debugger: Debugger,
     /// What becomes of QEMU's own messages.
     pub messages: Messages,
+    /// The version of aarch64's interrupt controller: 2, or 3 with its ITS.
+    pub gic: u32,
+    /// QEMU's name of the CPU under emulation; the one with everything if there is none.
+    pub processor: Option<&'static str>,
     /// The disk that firmware boots from; QEMU loads the kernel itself if there is none.
     pub uefi: Option<UefiDisk>,
-}
-
-/// A disk that UEFI boots from. The guest's writes are lost with it.
-#[derive(Clone, Debug)]
-pub struct UefiDisk {
-    /// What boots it.
-    pub firmware: Firmware,
-    /// The image, with the guest's command line in it.
-    pub image: PathBuf,
-    /// How it is connected.
-    pub controller: Controller,
-}
-
-/// What a disk is connected to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Controller {
-    /// virtio, over PCI.
-    Virtio,
-    /// NVMe.
-    Nvme,
-    /// AHCI, over PCI.
-    Ahci,
-}
-
-impl UefiDisk {
-    fn arguments(&self) -> Vec<String> {
-        // A comma ends a file's name unless it stands twice.
-        let file = |path: &Path| path.display().to_string().replace(',', ",,");
-        let flash = |unit: u32, path: &Path, how: &str| {
-            format!("if=pflash,format=raw,unit={unit},{how}=on,file={}", file(path))
-        };
-        let mut arguments = vec!["-drive".to_owned(), flash(0, &self.firmware.code, "readonly")];
-        if let Some(variables) = &self.firmware.variables {
-            arguments.extend(["-drive".to_owned(), flash(1, variables, "snapshot")]);
-        }
-        let disk = format!("if=none,id=disk,format=raw,snapshot=on,file={}", file(&self.image));
-        arguments.extend(["-drive".to_owned(), disk]);
-        let devices: &[&str] = match self.controller {
-            Controller::Virtio => &["virtio-blk-pci,drive=disk,bootindex=1"],
-            Controller::Nvme => &["nvme,drive=disk,serial=breenix,bootindex=1"],
-            Controller::Ahci => &["ahci,id=ahci", "ide-hd,bus=ahci.0,drive=disk,bootindex=1"],
-        };
-        for device in devices {
-            arguments.extend(["-device".to_owned(), (*device).to_owned()]);
-        }
-        arguments
-    }
 }
 
 /// What becomes of QEMU's own messages.
@@ -179,6 +135,8 @@ impl Default for Machine {
             log: None,
             debugger: Debugger::None,
             messages: Messages::Shown,
+            gic: 2,
+            processor: None,
             uefi: None,
         }
     }
@@ -190,28 +148,23 @@ impl Machine {
         // Lets tests put a program of their own in QEMU's place.
         let program = std::env::var_os("BREENIX_QEMU").unwrap_or_else(|| boot.arch.qemu().into());
         let mut qemu = Command::new(program);
-        match (boot.arch, self.accelerator) {
-            (Arch::Aarch64, Accelerator::Tcg) => {
-                qemu.args(["-M", "virt,gic-version=2", "-cpu", "max"]);
-                qemu.args(["-semihosting-config", "enable=on,target=native"]);
+        let cpu = match self.accelerator {
+            Accelerator::Tcg => self.processor.unwrap_or("max"),
+            _ => "host",
+        };
+        match boot.arch {
+            Arch::Aarch64 => {
+                qemu.args(["-M", &format!("virt,gic-version={}", self.gic), "-cpu", cpu]);
+                if self.accelerator == Accelerator::Tcg {
+                    qemu.args(["-semihosting-config", "enable=on,target=native"]);
+                }
             }
-            (Arch::Aarch64, _) => _ = qemu.args(["-M", "virt,gic-version=2", "-cpu", "host"]),
-            (Arch::X86_64, accelerator) => {
-                let cpu = match accelerator {
-                    // Counted, each byte of a `rep movsb` is an instruction, which it is on no machine: without these two
-                    // kernels copy by words, as ours does and every one does on Arm.
-                    Accelerator::Tcg if self.counted => "max,-erms,-fsrm",
-                    Accelerator::Tcg => "max",
-                    _ => "host",
-                };
-                qemu.args([
-                    "-M",
-                    "q35",
-                    "-cpu",
-                    cpu,
-                    "-device",
-                    "isa-debug-exit,iobase=0xf4,iosize=0x04",
-                ]);
+            Arch::X86_64 => {
+                // Counted, each byte of a `rep movsb` is an instruction, which it is on no machine: without these two kernels
+                // copy by words, as ours does and every one does on Arm.
+                let less = if self.counted { ",-erms,-fsrm" } else { "" };
+                qemu.args(["-M", "q35", "-cpu", &format!("{cpu}{less}")]);
+                qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
             }
         }
         if self.counted {
@@ -280,10 +233,10 @@ impl Machine {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn arguments(arch: Arch, machine: &Machine) -> String {
+    pub fn arguments(arch: Arch, machine: &Machine) -> String {
         let boot = Boot {
             arch,
             elf: "kernel".into(),
@@ -335,38 +288,5 @@ mod tests {
         };
         assert!(arguments(Arch::X86_64, &terminal).contains("mux=on,signal=off"));
         assert!(!arguments(Arch::X86_64, &Machine::default()).contains("mux"));
-    }
-
-    #[test]
-    fn firmware_boots_the_disk_and_nothing_else() {
-        let disk = |controller| UefiDisk {
-            firmware: Firmware {
-                code: "code.fd".into(),
-                variables: Some("vars.fd".into()),
-            },
-            image: "a,b.img".into(),
-            controller,
-        };
-        for (controller, device) in [
-            (Controller::Virtio, "-device virtio-blk-pci,drive=disk,"),
-            (Controller::Nvme, "-device nvme,drive=disk,"),
-            (
-                Controller::Ahci,
-                "-device ahci,id=ahci -device ide-hd,bus=ahci.0,drive=disk,",
-            ),
-        ] {
-            let machine = Machine {
-                uefi: Some(disk(controller)),
-                ..Machine::default()
-            };
-            let all = arguments(Arch::Aarch64, &machine);
-            assert!(all.contains("unit=0,readonly=on,file=code.fd -drive"), "{all}");
-            assert!(all.contains("unit=1,snapshot=on,file=vars.fd"), "{all}");
-            assert!(
-                all.contains("snapshot=on,file=a,,b.img") && all.contains(device),
-                "{all}"
-            );
-            assert!(!all.contains("-kernel") && !all.contains("-append"), "{all}");
-        }
     }
 }

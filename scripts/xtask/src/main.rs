@@ -25,6 +25,7 @@ mod sizes;
 mod symbols;
 mod test;
 mod trace;
+mod uefi;
 mod verdict;
 
 use crate::arch::Arch;

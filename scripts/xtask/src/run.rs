@@ -6,11 +6,10 @@
 
 use crate::accelerator::Accelerator;
 use crate::arch::Arch;
-use crate::disk::entry;
-use crate::firmware::Firmware;
-use crate::machine::{Boot, Console, Controller, Debugger, Machine, Messages, UefiDisk};
+use crate::machine::{Boot, Console, Debugger, Machine, Messages};
 use crate::project::{self, Profile};
 use crate::session::{self, Input, READY};
+use crate::uefi::{Controller, UefiDisk};
 use crate::verdict;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -41,6 +40,9 @@ pub struct Options {
     /// Let UEFI firmware boot a disk with loader, kernel and initramfs
     #[arg(long)]
     uefi: bool,
+    /// The version of aarch64's interrupt controller: 2 or 3
+    #[arg(long, value_name = "VERSION", default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=3))]
+    gic: u32,
     /// What that disk is connected to
     #[arg(long, value_name = "CONTROLLER", default_value = "virtio", requires = "uefi")]
     disk: Controller,
@@ -124,6 +126,8 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
         log: None,
         debugger: if options.gdb { Debugger::Gdb } else { Debugger::None },
         messages: Messages::Shown,
+        gic: options.gic,
+        processor: None,
         uefi: None,
     };
     let uefi = options.uefi.then_some(options.disk);
@@ -140,19 +144,13 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
 
 /// Makes the disk for a machine whose command line is complete.
 fn insert_disk(machine: &mut Machine, boot: &Boot, controller: Option<Controller>) -> Result<()> {
-    let Some(controller) = controller else { return Ok(()) };
-    let firmware = Firmware::find(boot.arch)?;
-    let loader = project::build_loader(boot.arch, &boot.build_id)?;
-    let image = project::target_dir()
-        .join("image")
-        .join(format!("{}-run.img", boot.arch.name()));
-    let files = entry::files(boot, &loader, &machine.command_line(boot.arch))?;
-    entry::write(files, None, &image)?;
-    machine.uefi = Some(UefiDisk {
-        firmware,
-        image,
-        controller,
-    });
+    if let Some(controller) = controller {
+        let image = project::target_dir()
+            .join("image")
+            .join(format!("{}-run.img", boot.arch.name()));
+        let line = machine.command_line(boot.arch);
+        machine.uefi = Some(UefiDisk::make(boot, &line, controller, image)?);
+    }
     Ok(())
 }
 

@@ -39,7 +39,12 @@ pub(super) fn report(name: &str, outcome: &Outcome, error: &anyhow::Error) -> Re
 /// The test programs of `user/`, with the kernel's assertions on.
 pub fn programs(arch: Arch) -> Result<Tally> {
     let boot = Boot::build(arch, Profile::Debug)?;
-    let outcome = session::run(&machine(&["run=tests"]), &boot, Input::None, PROGRAMS_LIMIT, |_| {})?;
+    programs_on(&machine(&["run=tests"]), &boot, &format!("{}-programs", arch.name()))
+}
+
+/// The test programs on a machine whose command line says so.
+pub(super) fn programs_on(machine: &Machine, boot: &Boot, name: &str) -> Result<Tally> {
+    let outcome = session::run(machine, boot, Input::None, PROGRAMS_LIMIT, |_| {})?;
     match verdict::check_tests(&outcome, &boot.build_id) {
         Ok(counts) => {
             let text = outcome.text();
@@ -54,7 +59,7 @@ pub fn programs(arch: Arch) -> Result<Tally> {
             })
         }
         Err(error) => {
-            report(&format!("{}-programs", arch.name()), &outcome, &error)?;
+            report(name, &outcome, &error)?;
             Ok(Tally {
                 passed: verdict::seen(&outcome.text()).passed,
                 failed: 1,
@@ -144,7 +149,7 @@ fn list() -> Result<Vec<PathBuf>> {
 }
 
 /// Compares what the shell's programs printed, which is what comes after the line with [`READY`].
-fn compare(outcome: &Outcome, expected: &str) -> Result<()> {
+pub(super) fn compare(outcome: &Outcome, expected: &str) -> Result<()> {
     let text = outcome.text();
     let (_, printed) = text.split_once(READY).context("the shell never started")?;
     let printed = printed.strip_prefix('\n').unwrap_or(printed);

@@ -35,7 +35,7 @@ pub fn format() -> Result<Tally> {
     ))
 }
 
-/// clippy has nothing to say about any crate on the host, nor about the kernel's crates on both targets.
+/// clippy has nothing to say about any crate on the host, nor about the kernel's crates and the loader on their targets.
 pub fn lints() -> Result<Tally> {
     let mut host = project::cargo();
     host.args([
@@ -63,6 +63,19 @@ pub fn lints() -> Result<Tally> {
             "warnings",
         ]);
         tally.add(&Tally::of(logged(&format!("lints-{}", arch.name()), &mut command)?.0));
+        let mut command = project::cargo();
+        command.args([
+            "clippy",
+            "--quiet",
+            "--target",
+            arch.uefi_target(),
+            "--package",
+            "loader",
+        ]);
+        command.args(["--", "-D", "warnings"]);
+        tally.add(&Tally::of(
+            logged(&format!("lints-{}-uefi", arch.name()), &mut command)?.0,
+        ));
     }
     Ok(tally)
 }

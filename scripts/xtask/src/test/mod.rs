@@ -7,6 +7,7 @@
 mod crash;
 mod guest;
 mod host;
+mod platforms;
 mod terminal;
 mod trace;
 
@@ -23,6 +24,9 @@ pub struct Test {
     /// Only what needs no guest
     #[arg(long)]
     quick: bool,
+    /// All machines through all test programs: an hour and more
+    #[arg(long)]
+    full: bool,
     /// Guests of this architecture only
     #[arg(long)]
     arch: Option<Arch>,
@@ -138,6 +142,11 @@ impl Test {
                 suites.push((
                     format!("{}: release boot", arch.name()),
                     Box::new(move || guest::release(arch)),
+                ));
+                let full = self.full;
+                suites.push((
+                    format!("{}: platforms", arch.name()),
+                    Box::new(move || platforms::all(arch, full)),
                 ));
                 suites.push((
                     format!("{}: target file", arch.name()),
