@@ -6,7 +6,7 @@
 
 pub use ::boot_info::{BootInfo, Framebuffer};
 
-use crate::addr::PhysAddr;
+use crate::{addr::PhysAddr, firmware::Fault};
 
 /// A run of physical memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct Machine {
     pub entropy: Option<[u8; 32]>,
     /// The machine in words (`linux,dummy-virt`, `QEMU Q35`), for the boot message.
     pub name: &'static str,
+    /// What is wrong with firmware's tables, and was left out therefore.
+    pub faults: &'static [Fault],
     /// The screen that firmware set up, by its physical address; `None` where there is none.
     pub framebuffer: Option<Framebuffer>,
 }

@@ -32,6 +32,9 @@ pub fn main(machine: &'static Machine) -> ! {
     if command_line::has("quiet") {
         klog::set_console_level(LevelFilter::Error);
     }
+    for fault in machine.faults {
+        log::warn!("firmware: {fault}");
+    }
     mm::frame::init(machine.usable);
     random::init(machine.entropy);
     rt::set_wall_clock(i64::try_from(machine.wall_clock_seconds.saturating_mul(1_000_000_000)).unwrap_or(0));

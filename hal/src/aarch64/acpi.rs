@@ -2,7 +2,7 @@
 
 use super::constants::DIRECT_MAP;
 use super::kernel_map::map_device;
-use super::platform::{Conduit, Description, Device, GicDescription, affinity};
+use super::platform::{Description, Device, GicDescription, affinity};
 use super::probe;
 use crate::addr::PhysAddr;
 use crate::boot_info::PhysRange;
@@ -45,10 +45,8 @@ pub(super) fn describe(rsdp: u64, layout: &MemoryLayout) -> Description {
     let mut found = Description {
         name: tables.name,
         timer_line: tables.timer.map(|timer| timer.virtual_line),
-        psci: tables.psci.map(|conduit| match conduit {
-            firmware::Conduit::Hvc => Conduit::Hvc,
-            firmware::Conduit::Smc => Conduit::Smc,
-        }),
+        psci: tables.psci,
+        faults: tables.faults,
         ..Description::default()
     };
     if let Some(serial) = tables.serial

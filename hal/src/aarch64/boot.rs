@@ -133,6 +133,7 @@ fn machine(info: &'static BootInfo, platform: &'static Platform, layout: &'stati
         wall_clock_seconds: clock.unwrap_or(info.wall_clock_seconds),
         entropy,
         name: &platform.found.name,
+        faults: &platform.found.faults,
         framebuffer: (info.framebuffer.address != 0).then_some(info.framebuffer),
     }
 }

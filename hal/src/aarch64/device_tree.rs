@@ -10,9 +10,10 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::{NodeStandard, Status};
 use dtoolkit::{Node, Property};
 
-use super::platform::{Conduit, Description, Device, GicDescription, affinity};
+use super::platform::{Description, Device, GicDescription, affinity};
 use crate::addr::PhysAddr;
 use crate::boot_info::PhysRange;
+use crate::firmware::Conduit;
 
 /// Most register blocks of a node.
 const MAX_RANGES: usize = 32;

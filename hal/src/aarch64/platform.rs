@@ -8,17 +8,12 @@ use spin::Once;
 use super::sysreg::read_sysreg;
 use crate::MAX_CPUS;
 use crate::boot_info::PhysRange;
+use crate::firmware::{Conduit, Fault};
 use crate::traits::Shutdown;
-
-/// How firmware is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Conduit {
-    Hvc,
-    Smc,
-}
 
 /// The interrupt controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one, in a static")]
 pub(super) enum GicDescription {
     V2 {
         distributor: PhysRange,
@@ -50,6 +45,8 @@ pub(super) struct Description {
     /// A PL031.
     pub(super) clock: Option<PhysRange>,
     pub(super) psci: Option<Conduit>,
+    /// What is wrong with firmware's tables.
+    pub(super) faults: ArrayVec<Fault, 8>,
 }
 
 /// The machine.

@@ -455,6 +455,7 @@ extern "C" fn boot_on_own_stack() -> ! {
         wall_clock_seconds: if clock == 0 { info.wall_clock_seconds } else { clock },
         entropy: entropy().or(info.entropy()),
         name: &machine.name,
+        faults: &machine.faults,
         framebuffer: (info.framebuffer.address != 0).then_some(info.framebuffer),
     }))
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     MAX_CPUS,
-    firmware::{self, Description, PhysMemory, Register},
+    firmware::{self, Description, Fault, PhysMemory, Register},
     traits::Shutdown,
 };
 
@@ -47,6 +47,8 @@ pub struct Platform {
     pub century_register: u8,
     /// The machine in words.
     pub name: ArrayString<64>,
+    /// What is wrong with the tables.
+    pub faults: ArrayVec<Fault, 8>,
 }
 
 static PLATFORM: spin::Once<Platform> = spin::Once::new();
@@ -94,6 +96,7 @@ impl Platform {
         self.io_apics = description.io_apics;
         self.overrides = description.overrides;
         self.hpet = description.hpet;
+        self.faults = description.faults;
         self.pm_timer = description.pm_timer.and_then(Register::port);
         self.century_register = description.century_register;
         let reset = description.reset;
