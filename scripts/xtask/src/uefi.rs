@@ -1,10 +1,11 @@
 //! Guests that UEFI firmware boots from a disk.
 
+use crate::arch::Arch;
 use crate::disk::entry;
 use crate::firmware::Firmware;
 use crate::machine::Boot;
 use crate::project;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,10 @@ impl UefiDisk {
     /// # Errors
     /// There is no firmware, the loader does not build, or the image cannot be written.
     pub fn make(boot: &Boot, command_line: &str, controller: Controller, image: PathBuf) -> Result<Self> {
+        ensure!(
+            (boot.arch, controller) != (Arch::Aarch64, Controller::Ahci),
+            "aarch64's firmware for QEMU knows no AHCI: take --disk virtio or nvme"
+        );
         let firmware = Firmware::find(boot.arch)?;
         let loader = project::build_loader(boot.arch, &boot.build_id)?;
         entry::write(entry::files(boot, &loader, command_line)?, None, &image)?;
@@ -74,7 +79,6 @@ impl UefiDisk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::Arch;
     use crate::machine::Machine;
     use crate::machine::tests::arguments;
 

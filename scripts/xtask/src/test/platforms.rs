@@ -71,7 +71,6 @@ fn platforms(arch: Arch) -> Vec<Platform> {
             Platform::new("UEFI, GICv2", Shell, plain).uefi(Virtio),
             Platform::new("UEFI, GICv3", Programs, gic3).uefi(Virtio),
             Platform::new("UEFI, GICv3, disk on NVMe", No, gic3).uefi(Nvme),
-            Platform::new("UEFI, GICv3, disk on AHCI", No, gic3).uefi(Ahci),
             Platform::new("cortex-a57", Shell, |machine| machine.processor = Some("cortex-a57")),
             Platform::new("cortex-a72", No, |machine| machine.processor = Some("cortex-a72")),
         ],
