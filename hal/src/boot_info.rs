@@ -6,7 +6,12 @@
 
 pub use ::boot_info::{BootInfo, Framebuffer};
 
-use crate::{addr::PhysAddr, firmware::Fault};
+use arrayvec::ArrayVec;
+
+use crate::{
+    addr::PhysAddr,
+    firmware::{Ecam, Fault},
+};
 
 /// A run of physical memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +32,39 @@ impl PhysRange {
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Addresses that a PCI host passes on to its buses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PciWindow {
+    /// As CPUs say them.
+    pub cpu: PhysRange,
+    /// What the buses say for the first one.
+    pub bus: u64,
+    /// For 64-bit registers alone.
+    pub wide: bool,
+}
+
+/// A PCI host: configuration space in memory, and what may be assigned to devices that firmware has left without addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PciHost {
+    /// Configuration space.
+    pub ecam: Ecam,
+    /// What may be assigned; none where firmware has assigned all.
+    pub windows: ArrayVec<PciWindow, 4>,
+}
+
+/// Most PCI hosts of a machine.
+pub const MAX_PCI_HOSTS: usize = 8;
+
+/// Hosts of ACPI's tables: firmware that has them has assigned addresses.
+#[cfg(any(target_os = "none", test))]
+pub(crate) fn assigned_hosts(ecam: &[Ecam]) -> ArrayVec<PciHost, MAX_PCI_HOSTS> {
+    let host = |ecam: &Ecam| PciHost {
+        ecam: *ecam,
+        windows: ArrayVec::new(),
+    };
+    ecam.iter().map(host).take(MAX_PCI_HOSTS).collect()
 }
 
 /// One machine as found by the boot code. Built once, before any other CPU runs, and never changed.
@@ -51,6 +89,8 @@ pub struct Machine {
     pub name: &'static str,
     /// What is wrong with firmware's tables, and was left out therefore.
     pub faults: &'static [Fault],
+    /// The PCI hosts.
+    pub pci: &'static [PciHost],
     /// The screen that firmware set up, by its physical address; `None` where there is none.
     pub framebuffer: Option<Framebuffer>,
 }

@@ -18,6 +18,8 @@ pub mod firmware;
 pub mod image;
 #[cfg(any(target_os = "none", test))]
 mod memory_layout;
+pub mod mmio;
+pub mod pci;
 mod prefetch;
 pub mod serial;
 pub mod signal;

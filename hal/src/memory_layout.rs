@@ -67,6 +67,13 @@ impl MemoryLayout {
             .iter()
             .any(|run| run.start <= range.start && range.end <= run.end && range.start <= range.end)
     }
+
+    /// Whether the direct map shows any of a range.
+    pub fn touches(&self, range: PhysRange) -> bool {
+        self.mapped
+            .iter()
+            .any(|run| run.start < range.end && range.start < run.end)
+    }
 }
 
 /// The same memory, ascending, and each byte once.
@@ -148,6 +155,7 @@ mod tests {
         );
         assert_eq!(layout.total_ram, 0xb000);
         assert!(layout.shows(range(0x7ff0, 0x8010)));
+        assert!(layout.touches(range(0x8ff0, 0x9010)) && !layout.touches(range(0x9000, 0xa000)));
         assert!(!layout.shows(range(0x8ff0, 0x9010)) && !layout.shows(range(0xb000, 0xc001)));
     }
 

@@ -78,6 +78,9 @@ async fn bring_up(machine: &'static Machine) {
         Ok(tty) => tty,
         Err(error) => panic!("no console: {error:?}"),
     };
+    if let Err(error) = drivers::pci::init(machine.pci) {
+        log::error!("no PCI: {error:?}");
+    }
     let root = match fs::boot::mount_root(machine.initramfs) {
         Ok(root) => root,
         Err(error) => panic!("no root file system: {error:?}"),

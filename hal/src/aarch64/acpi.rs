@@ -5,7 +5,7 @@ use super::kernel_map::map_device;
 use super::platform::{Description, Device, GicDescription, affinity};
 use super::probe;
 use crate::addr::PhysAddr;
-use crate::boot_info::PhysRange;
+use crate::boot_info::{PhysRange, assigned_hosts};
 use crate::firmware::{self, Gic, PhysMemory, Registers, SerialKind};
 use crate::memory_layout::MemoryLayout;
 
@@ -47,6 +47,7 @@ pub(super) fn describe(rsdp: u64, layout: &MemoryLayout) -> Description {
         timer_line: tables.timer.map(|timer| timer.virtual_line),
         psci: tables.psci,
         faults: tables.faults,
+        pci: assigned_hosts(&tables.ecam),
         ..Description::default()
     };
     if let Some(serial) = tables.serial

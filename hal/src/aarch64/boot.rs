@@ -134,8 +134,14 @@ fn machine(info: &'static BootInfo, platform: &'static Platform, layout: &'stati
         entropy,
         name: &platform.found.name,
         faults: &platform.found.faults,
+        pci: &platform.found.pci,
         framebuffer: (info.framebuffer.address != 0).then_some(info.framebuffer),
     }
+}
+
+/// Whether any of a range is RAM that the kernel has mapped.
+pub fn is_ram(range: PhysRange) -> bool {
+    LAYOUT.get().is_none_or(|layout| layout.touches(range))
 }
 
 /// The PL031's data register: seconds since 1970 (Arm DDI 0224, section 3.3.1).

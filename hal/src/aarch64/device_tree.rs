@@ -12,8 +12,8 @@ use dtoolkit::{Node, Property};
 
 use super::platform::{Description, Device, GicDescription, affinity};
 use crate::addr::PhysAddr;
-use crate::boot_info::PhysRange;
-use crate::firmware::Conduit;
+use crate::boot_info::{PciHost, PciWindow, PhysRange};
+use crate::firmware::{Conduit, Ecam};
 
 /// Most register blocks of a node.
 const MAX_RANGES: usize = 32;
@@ -201,6 +201,14 @@ impl Description {
                 let line = line(node, 0);
                 self.uart = Some(Device { registers, line });
             }
+        } else if is(&["pci-host-ecam-generic"]) {
+            if let Some(registers) = blocks.next() {
+                self.pci.extend(
+                    pci_host(node, registers)
+                        .into_iter()
+                        .take(self.pci.remaining_capacity()),
+                );
+            }
         } else if is(&["arm,pl031"]) {
             self.clock = blocks.next();
         } else if is(&["arm,psci-1.0", "arm,psci-0.2"]) {
@@ -212,6 +220,36 @@ impl Description {
             };
         }
     }
+}
+
+/// A generic PCI host (its binding, and that of PCI buses, IEEE Std 1275): configuration space and windows.
+fn pci_host(node: &FdtNode<'_>, registers: PhysRange) -> Option<PciHost> {
+    const MEMORY_32: u32 = 2;
+    const MEMORY_64: u32 = 3;
+    let (buses, ranges) = (node.property("bus-range"), node.property("ranges"));
+    let buses = buses.and_then(|property| Some((cell(property.value(), 0)?, cell(property.value(), 1)?)));
+    let (first_bus, last_bus) = buses.unwrap_or((0, 255));
+    let ecam = Ecam {
+        registers,
+        segment: number(node, "linux,pci-domain").unwrap_or(0) as u16,
+        first_bus: u8::try_from(first_bus).ok()?,
+        last_bus: u8::try_from(last_bus).ok()?,
+    };
+    let mut windows = ArrayVec::new();
+    // Each: three cells of the bus's, of which the first is what kind it is, two of the CPU's, two of length.
+    for window in ranges.iter().flat_map(|property| property.value().chunks_exact(7 * 4)) {
+        let two = |at| Some(u64::from(cell(window, at)?) << 32 | u64::from(cell(window, at + 1)?));
+        let kind = cell(window, 0)? >> 24 & 3;
+        if matches!(kind, MEMORY_32 | MEMORY_64) {
+            let window = PciWindow {
+                cpu: range(two(3)?, two(5)?),
+                bus: two(1)?,
+                wide: kind == MEMORY_64,
+            };
+            let _ = windows.try_push(window);
+        }
+    }
+    Some(PciHost { ecam, windows })
 }
 
 /// The `reg` blocks of a node, translated to CPU addresses; those that no window shows are left out.

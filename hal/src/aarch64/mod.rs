@@ -43,6 +43,7 @@ pub mod user_copy;
 
 use crate::abi::Abi;
 
+pub use boot::is_ram;
 pub use cpu::Cpu;
 pub use exception_frame::UserContext;
 pub use fp::FpState;

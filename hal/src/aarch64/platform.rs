@@ -7,7 +7,7 @@ use spin::Once;
 
 use super::sysreg::read_sysreg;
 use crate::MAX_CPUS;
-use crate::boot_info::PhysRange;
+use crate::boot_info::{MAX_PCI_HOSTS, PciHost, PhysRange};
 use crate::firmware::{Conduit, Fault};
 use crate::traits::Shutdown;
 
@@ -45,6 +45,8 @@ pub(super) struct Description {
     /// A PL031.
     pub(super) clock: Option<PhysRange>,
     pub(super) psci: Option<Conduit>,
+    /// The PCI hosts.
+    pub(super) pci: ArrayVec<PciHost, MAX_PCI_HOSTS>,
     /// What is wrong with firmware's tables.
     pub(super) faults: ArrayVec<Fault, 8>,
 }

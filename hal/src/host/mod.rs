@@ -44,5 +44,15 @@ pub use timer::Timer;
 
 use crate::abi::Abi;
 
+/// Whether any of a range is simulated RAM.
+pub fn is_ram(range: crate::boot_info::PhysRange) -> bool {
+    ram().iter().any(|run| run.start < range.end && range.start < run.end)
+}
+
+/// Maps a device's registers: the simulated bus has none, so there is nothing to map.
+pub fn map_device(_physical: crate::addr::PhysAddr, _length: u64) -> Option<*mut u8> {
+    None
+}
+
 /// The host speaks the x86_64 system-call ABI, whatever it runs on.
 pub const ABI: Abi = Abi::X86_64;

@@ -30,7 +30,7 @@ use super::{
     },
     cpu::{self, Cpu},
     cpuid::{self, FEATURES},
-    entry, fp, idt, io_apic,
+    device_map, entry, fp, idt, io_apic,
     paging::{KernelTables, PteFlags},
     percpu::CpuData,
     platform,
@@ -228,8 +228,8 @@ const LINK_ADDRESS: u64 = 2 << 20;
 /// How far above that the image is.
 static LOAD_OFFSET: AtomicU64 = AtomicU64::new(0);
 
-/// The physical address of one of the linker script's symbols.
-fn image_phys(symbol: *const u8) -> u64 {
+/// The physical address of something in the image, as one of the linker script's symbols.
+pub(super) fn image_phys(symbol: *const u8) -> u64 {
     symbol as u64 - KERNEL_BASE + LOAD_OFFSET.load(Relaxed)
 }
 
@@ -406,6 +406,7 @@ fn build_tables(ram: &[PhysRange], frames: &BootFrames) -> Result<Option<(u64, u
         // SAFETY: a fresh zeroed frame, mapped by both sets of tables at this address.
         unsafe { CpuData::publish((DIRECT_MAP + page) as *mut CpuData, number, apic_id) };
     }
+    device_map::reserve(&tables)?;
     tables.publish();
 
     let Some(page) = trampoline_page(ram) else {
@@ -456,8 +457,14 @@ extern "C" fn boot_on_own_stack() -> ! {
         entropy: entropy().or(info.entropy()),
         name: &machine.name,
         faults: &machine.faults,
+        pci: &machine.pci,
         framebuffer: (info.framebuffer.address != 0).then_some(info.framebuffer),
     }))
+}
+
+/// Whether any of a range is RAM that the kernel has mapped.
+pub fn is_ram(range: PhysRange) -> bool {
+    LAYOUT.get().is_none_or(|layout| layout.touches(range))
 }
 
 fn entropy() -> Option<[u8; 32]> {

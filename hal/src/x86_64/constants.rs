@@ -3,6 +3,7 @@
 //! ```text
 //! 0000_0000_0000_0000  user half, up to USER_END
 //! ffff_8000_0000_0000  DIRECT_MAP: all RAM, and mapped devices at the same offset, uncached
+//! ffff_fe80_0000_0000  DEVICE_WINDOW: devices mapped once the machine is up
 //! ffff_ff00_0000_0000  STACKS: one slot per CPU, every stack above an unmapped page
 //! ffff_ffff_8000_0000  the kernel image, linked at KERNEL_BASE + 2 MiB
 //! ```
@@ -11,6 +12,8 @@
 
 /// Where physical address 0 stands in the direct map.
 pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
+/// The first byte of the window for devices, 512 GiB long.
+pub const DEVICE_WINDOW: u64 = 0xffff_fe80_0000_0000;
 /// The first byte of the per-CPU stack slots.
 pub const STACKS: u64 = 0xffff_ff00_0000_0000;
 /// Image addresses are this much above the physical ones that the image is linked for; `kernel.ld` says the same.

@@ -22,6 +22,7 @@ pub mod constants;
 pub mod cpu;
 pub mod cpuid;
 pub mod cpuinfo;
+mod device_map;
 pub mod entry;
 pub mod fp;
 pub mod idt;
@@ -44,7 +45,9 @@ pub mod trap_decode;
 pub mod user_copy;
 
 pub use apic::{Controller, controller};
+pub use boot::is_ram;
 pub use cpu::Cpu;
+pub use device_map::map_device;
 pub use fp::FpState;
 pub use interrupt_frame::UserContext;
 pub use paging::{PageTable, PteFlags};

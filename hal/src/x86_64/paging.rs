@@ -154,6 +154,27 @@ impl<'a, S: FrameSource> KernelTables<'a, S> {
         })
     }
 
+    /// The tables below a root that is in use, to be added to by 4 KiB and 2 MiB pages.
+    ///
+    /// # Safety
+    /// `root` is a live root, and nobody else changes the parts that will be mapped to.
+    pub unsafe fn of_root(root: u64, frames: &'a S) -> Self {
+        Self {
+            root,
+            frames,
+            gigabyte_pages: false,
+        }
+    }
+
+    /// Makes the root's entry for `address`, so that roots copied from this one share what is mapped there later.
+    ///
+    /// # Errors
+    /// [`OutOfFrames`].
+    pub fn reserve(&self, address: u64) -> Result<(), OutOfFrames> {
+        // SAFETY: the tables are this builder's own.
+        unsafe { walk_or_make(self.root, address, 2, TABLE & !USER, self.frames) }.map(|_| ())
+    }
+
     /// The root's physical address.
     pub fn root(&self) -> u64 {
         self.root

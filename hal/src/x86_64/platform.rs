@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     MAX_CPUS,
+    boot_info::{MAX_PCI_HOSTS, PciHost, assigned_hosts},
     firmware::{self, Description, Fault, PhysMemory, Register},
     traits::Shutdown,
 };
@@ -47,6 +48,8 @@ pub struct Platform {
     pub century_register: u8,
     /// The machine in words.
     pub name: ArrayString<64>,
+    /// The PCI hosts, whose devices firmware has given their addresses.
+    pub pci: ArrayVec<PciHost, MAX_PCI_HOSTS>,
     /// What is wrong with the tables.
     pub faults: ArrayVec<Fault, 8>,
 }
@@ -97,6 +100,7 @@ impl Platform {
         self.overrides = description.overrides;
         self.hpet = description.hpet;
         self.faults = description.faults;
+        self.pci = assigned_hosts(&description.ecam);
         self.pm_timer = description.pm_timer.and_then(Register::port);
         self.century_register = description.century_register;
         let reset = description.reset;

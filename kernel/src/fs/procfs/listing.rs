@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
 
-use super::{GlobalText, Kind, Node, global, process};
+use super::{GlobalText, Kind, Node, bus, global, process};
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -22,6 +22,7 @@ const ROOT: &[(&str, Kind)] = &[
     ("self", Kind::OwnProcess),
     ("thread-self", Kind::OwnThread),
     ("breenix", Kind::Directory(BREENIX)),
+    ("bus", Kind::Directory(BUS)),
     ("cmdline", text(global::command_line)),
     ("cpuinfo", text(global::cpu_info)),
     ("filesystems", text(global::file_systems)),
@@ -35,6 +36,10 @@ const ROOT: &[(&str, Kind)] = &[
     ("uptime", text(global::uptime)),
     ("version", text(global::version)),
 ];
+
+const BUS: &[(&str, Kind)] = &[("pci", Kind::Directory(BUS_PCI))];
+
+const BUS_PCI: &[(&str, Kind)] = &[("devices", text(bus::pci_devices))];
 
 const BREENIX: &[(&str, Kind)] = &[
     #[cfg(debug_assertions)]

@@ -4,10 +4,11 @@
 //! shows, and a process that has ended meanwhile answers `ENOENT` or `ESRCH`. The text of a file is made when it is read
 //! at position 0 and kept in the open file until it is read there again.
 //!
-//! [`global`] makes the files about the machine, [`process`] those about one process, [`allocations`] one about a thread,
+//! [`global`] and [`bus`] make the files about the machine, [`process`] those about one process, [`allocations`] one about a thread,
 //! [`trace`] what all CPUs did; [`listing`] the directories.
 
 mod allocations;
+mod bus;
 mod global;
 mod listing;
 mod process;
