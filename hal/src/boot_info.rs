@@ -58,7 +58,7 @@ pub struct PciHost {
 pub const MAX_PCI_HOSTS: usize = 8;
 
 /// Hosts of ACPI's tables: firmware that has them has assigned addresses.
-#[cfg(any(target_os = "none", test))]
+#[cfg(target_os = "none")]
 pub(crate) fn assigned_hosts(ecam: &[Ecam]) -> ArrayVec<PciHost, MAX_PCI_HOSTS> {
     let host = |ecam: &Ecam| PciHost {
         ecam: *ecam,

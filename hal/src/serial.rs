@@ -3,8 +3,9 @@
 /// Register access to one UART. No call waits; all are safe from any context, and concurrent calls on the two
 /// directions do not disturb each other.
 pub trait SerialPort: Sync {
-    /// The interrupt line, for [`InterruptController`](crate::traits::InterruptController); level-triggered.
-    fn line(&self) -> u32;
+    /// The interrupt line, for [`InterruptController`](crate::traits::InterruptController); level-triggered. `None` where firmware
+    /// does not say which it is.
+    fn line(&self) -> Option<u32>;
     /// Takes one received byte, if there is one. A byte with a framing or parity error is dropped.
     fn read_byte(&self) -> Option<u8>;
     /// Queues one byte for sending; false if the FIFO is full.

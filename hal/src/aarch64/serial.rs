@@ -95,8 +95,9 @@ impl Pl011 {
 }
 
 impl SerialPort for Pl011 {
-    fn line(&self) -> u32 {
-        self.line.load(Ordering::Relaxed)
+    fn line(&self) -> Option<u32> {
+        // Line 0 is software's.
+        Some(self.line.load(Ordering::Relaxed)).filter(|line| *line != 0)
     }
 
     fn read_byte(&self) -> Option<u8> {

@@ -66,9 +66,7 @@ fn block(table: Bytes<'_>, extended: usize, port: usize, width: u8) -> Option<Re
 /// `SLP_TYPa` and `SLP_TYPb` for soft off. Without them 0, which is noted: it is the right one on many machines, and
 /// the others stay on as they would anyway.
 fn sleep_types(memory: &impl PhysMemory, fadt: Bytes<'_>, found: &mut Description) -> (u8, u8) {
-    let addresses = [fadt.u64(140).ok(), fadt.u32(40).ok().map(u64::from)];
-    for address in addresses.into_iter().flatten().filter(|&address| address != 0) {
-        let table = table_at(memory, address, DSDT, MAX_DSDT);
+    for table in dsdts(memory, fadt) {
         match table.and_then(|dsdt| soft_off(dsdt.0).ok_or(Reason::Missing)) {
             Ok(types) => return types,
             Err(reason) => found.note(DSDT, reason),
@@ -76,6 +74,16 @@ fn sleep_types(memory: &impl PhysMemory, fadt: Bytes<'_>, found: &mut Descriptio
     }
     found.note(DSDT, Reason::Missing);
     (0, 0)
+}
+
+/// The DSDT, by the extended field, then by the older one.
+pub(super) fn dsdts<'a>(
+    memory: &'a impl PhysMemory,
+    fadt: Bytes<'_>,
+) -> impl Iterator<Item = Result<Bytes<'a>, Reason>> {
+    let addresses = [fadt.u64(140).ok(), fadt.u32(40).ok().map(u64::from)];
+    let stated = addresses.into_iter().flatten().filter(|&address| address != 0);
+    stated.map(|address| table_at(memory, address, DSDT, MAX_DSDT))
 }
 
 /// The first two numbers of `Name (\_S5, Package () { a, b, … })` (7.4.2). The package is always literal, so the byte

@@ -17,6 +17,7 @@ mod hpet;
 mod madt;
 mod mcfg;
 mod range;
+mod resources;
 mod root;
 #[cfg(test)]
 mod tests;
@@ -148,7 +149,29 @@ pub fn read(memory: &impl PhysMemory, rsdp: u64) -> Result<Description, Error> {
             found.note_failure(signature, outcome);
         }
     }
+    name_serial_line(memory, &root, &mut found);
     Ok(found)
+}
+
+/// Looks for the console's interrupt where only its registers are stated, which is all that DBG2 can.
+fn name_serial_line<M: PhysMemory>(memory: &M, root: &root::Root<'_, M>, found: &mut Description) {
+    let Some(Serial {
+        registers: Registers::Memory { range, .. },
+        line: None,
+        ..
+    }) = found.serial
+    else {
+        return;
+    };
+    let Some(fadt) = root.table(*b"FACP", found) else {
+        return;
+    };
+    let line = fadt::dsdts(memory, fadt)
+        .flatten()
+        .find_map(|dsdt| resources::line_of(dsdt.0, range.start.0));
+    if let Some(serial) = &mut found.serial {
+        serial.line = line;
+    }
 }
 
 impl Description {

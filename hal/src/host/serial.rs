@@ -57,8 +57,8 @@ impl Uart {
 }
 
 impl SerialPort for Uart {
-    fn line(&self) -> u32 {
-        LINE
+    fn line(&self) -> Option<u32> {
+        Some(LINE)
     }
 
     fn read_byte(&self) -> Option<u8> {

@@ -72,8 +72,8 @@ impl Uart {
 }
 
 impl SerialPort for Uart {
-    fn line(&self) -> u32 {
-        io_apic::isa_line(ISA_INTERRUPT)
+    fn line(&self) -> Option<u32> {
+        Some(io_apic::isa_line(ISA_INTERRUPT))
     }
 
     fn read_byte(&self) -> Option<u8> {

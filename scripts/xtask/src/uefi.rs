@@ -1,7 +1,7 @@
 //! Guests that UEFI firmware boots from a disk.
 
 use crate::arch::Arch;
-use crate::disk::entry;
+use crate::disk::{EspFile, entry};
 use crate::firmware::Firmware;
 use crate::machine::Boot;
 use crate::project;
@@ -37,13 +37,22 @@ impl UefiDisk {
     /// # Errors
     /// There is no firmware, the loader does not build, or the image cannot be written.
     pub fn make(boot: &Boot, command_line: &str, controller: Controller, image: PathBuf) -> Result<Self> {
+        let loader = project::build_loader(boot.arch, &boot.build_id)?;
+        let files = entry::files(boot, &loader, command_line)?;
+        Self::holding(boot.arch, files, controller, image)
+    }
+
+    /// Makes a disk with these files.
+    ///
+    /// # Errors
+    /// There is no firmware, none that knows the controller, or the image cannot be written.
+    pub fn holding(arch: Arch, files: Vec<EspFile>, controller: Controller, image: PathBuf) -> Result<Self> {
         ensure!(
-            (boot.arch, controller) != (Arch::Aarch64, Controller::Ahci),
+            (arch, controller) != (Arch::Aarch64, Controller::Ahci),
             "aarch64's firmware for QEMU knows no AHCI: take --disk virtio or nvme"
         );
-        let firmware = Firmware::find(boot.arch)?;
-        let loader = project::build_loader(boot.arch, &boot.build_id)?;
-        entry::write(entry::files(boot, &loader, command_line)?, None, &image)?;
+        let firmware = Firmware::find(arch)?;
+        entry::write(files, None, &image)?;
         Ok(Self {
             firmware,
             image,

@@ -84,7 +84,12 @@ pub fn parallels() -> Machine {
             0,
             &dbg2(&[debug_device(0x8000, 3, &uart, 0x1000, b"\\_SB.COM1\0")]),
         )
-        .with_fadt(fadt, b"\x08_HID\x0dARMH0011\0")
+        .with_fadt(
+            fadt,
+            // `_HID`, then `_CRS` with memory from 0x02110000 on and interrupt 32, level.
+            b"\x08_HID\x0dARMH0011\0\x08_CRS\x11\x1a\x0a\x17\
+              \x86\x09\0\x01\0\0\x11\x02\0\x10\0\0\x89\x06\0\x01\x01\x20\0\0\0\x79\0",
+        )
         .with(b"GTDT", 2, &gtdt(27, 0))
         .with(b"MCFG", 1, &mcfg(&[allocation(0x230_0000, 0, 0, 0)]))
         .with(b"PCCT", 1, &[0; 12])
@@ -229,7 +234,7 @@ fn parallels_on_apple_silicon() {
             range: range(0x211_0000, 0x1000),
             width: 4,
         },
-        line: None,
+        line: Some(32),
     };
     assert_eq!(found.serial, Some(serial));
     let ecam = Ecam {

@@ -7,6 +7,7 @@
 mod crash;
 mod guest;
 mod host;
+mod loader;
 mod platforms;
 mod terminal;
 mod trace;
@@ -148,6 +149,7 @@ impl Test {
                     format!("{}: platforms", arch.name()),
                     Box::new(move || platforms::all(arch, full)),
                 ));
+                suites.push((format!("{}: loader", arch.name()), Box::new(move || loader::all(arch))));
                 suites.push((
                     format!("{}: target file", arch.name()),
                     Box::new(move || guest::target_file(arch)),

@@ -86,6 +86,9 @@ fn platforms(arch: Arch) -> Vec<Platform> {
     let disk = if arch == Arch::Aarch64 { Virtio } else { Nvme };
     all.extend([
         Platform::new("1 CPU", Shell, |machine| machine.cpus = 1),
+        Platform::new("a console without an interrupt", Shell, |machine| {
+            machine.words.push("console=poll".to_owned());
+        }),
         Platform::new("2 CPUs", No, |machine| machine.cpus = 2),
         Platform::new("8 CPUs", No, |machine| machine.cpus = 8),
         Platform::new("UEFI, 8 CPUs", Shell, |machine| {
@@ -128,7 +131,7 @@ fn try_one(boot: &Boot, platform: &Platform, how_far: Everyday) -> Result<Tally>
         Everyday::Programs => &["run=tests"],
         _ => &["script", "quiet"],
     };
-    machine.words = words.iter().map(|word| (*word).to_owned()).collect();
+    machine.words.extend(words.iter().map(|word| (*word).to_owned()));
     let slug: String = platform.name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let name = format!("{}-{slug}", boot.arch.name());
     if let Some(controller) = platform.disk {
