@@ -11,6 +11,8 @@ pub enum Rank {
     Process,
     /// One process's signal state.
     Signals,
+    /// Signal actions that several processes have in common.
+    SharedActions,
     /// One terminal.
     Tty,
     /// One descriptor table.

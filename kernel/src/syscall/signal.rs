@@ -33,7 +33,7 @@ fn check_size(size: u64) -> Result<()> {
     if size == SET_SIZE { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-/// `rt_sigaction(2)`: `struct kernel_sigaction` is handler, flags, restorer, mask on both machines.
+/// `rt_sigaction(2)`.
 ///
 /// # Errors
 /// `EINVAL`, `EFAULT`.
@@ -42,27 +42,17 @@ pub fn rt_sigaction(t: &Thread, signo: i32, new: u64, old: u64, size: u64) -> At
     if !(1..=SIGNALS).contains(&signo) || new != 0 && SignalSet::UNBLOCKABLE.contains(signo) {
         return Err(Errno::EINVAL.into());
     }
-    let action = match new {
-        0 => None,
-        _ => Some(user::read::<[u64; 4]>(new)?),
+    let tell = |before: &SigAction| match old {
+        0 => Ok(()),
+        _ => user::write(old, before),
     };
-    if old != 0 {
-        let before = t.process().action(signo);
-        user::write(old, &[before.handler, before.flags, before.restorer, before.mask.0])?;
+    if new == 0 {
+        t.process().with_actions(|actions| tell(actions.get(signo)))?;
+        return Ok(0);
     }
-    if let Some([handler, flags, restorer, mask]) = action {
-        let mask = SignalSet(mask).without(SignalSet::UNBLOCKABLE);
-        send::set_action(
-            t.process(),
-            signo,
-            SigAction {
-                handler,
-                flags,
-                restorer,
-                mask,
-            },
-        );
-    }
+    let mut action: SigAction = user::read(new)?;
+    action.mask = action.mask.without(SignalSet::UNBLOCKABLE);
+    send::set_action(t.process(), signo, action, tell)?;
     Ok(0)
 }
 

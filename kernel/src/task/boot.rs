@@ -10,9 +10,12 @@ use super::{
     exec::{self, Request, args::Strings},
     limits::Limits,
     pid::Pid,
-    process::{Image, Process, ProcessParts, new_actions},
+    process::{Image, Process, ProcessParts},
     run,
-    signal::{action::Actions, set::SIGCHLD},
+    signal::{
+        action::{ActionTable, Actions},
+        set::SIGCHLD,
+    },
     table::{self, Session},
     thread::{Thread, ThreadParts},
 };
@@ -64,7 +67,7 @@ pub fn parentless(pid: Pid, fs: FsContext) -> Result<Arc<Thread>> {
         mm: AddressSpace::new()?,
         credentials: Arc::new(Credentials::root()),
         limits: Limits::initial(),
-        actions: new_actions(Actions::new()),
+        actions: ActionTable::new(Actions::new()),
         image: Arc::new(Image::default()),
         session: Session::new(pid),
         group: pid,

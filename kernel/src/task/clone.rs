@@ -14,9 +14,9 @@ use hal::{
 use super::{
     limits::Resource,
     pid::Pid,
-    process::{Process, ProcessParts, new_actions},
+    process::{Process, ProcessParts},
     run,
-    signal::{Signo, set::SIGNALS},
+    signal::{Signo, action::ActionTable, set::SIGNALS},
     table::{self, TABLE},
     thread::{Thread, ThreadParts},
 };
@@ -204,13 +204,13 @@ async fn copy_process(thread: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc
         process.mm().fork().await?
     };
     let actions = if args.has(CLONE_SIGHAND) {
-        process.actions()
+        process.share_actions()
     } else {
-        let mut actions = process.actions().lock().clone();
+        let mut actions = ActionTable::new(process.with_actions(|actions| actions.clone()));
         if args.has(CLONE_CLEAR_SIGHAND) {
             actions.reset_for_exec();
         }
-        new_actions(actions)
+        actions
     };
     let parent = if args.has(CLONE_PARENT) {
         process.parent()

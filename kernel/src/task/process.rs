@@ -12,7 +12,7 @@ use super::{
     pid::Pid,
     signal::{
         Signo,
-        action::{Actions, SigAction},
+        action::{ActionTable, Actions, SigAction},
         pending::Pending,
     },
     table::Session,
@@ -85,7 +85,7 @@ pub struct Process {
     mm: SpinLock<Arc<AddressSpace>>,
     credentials: SpinLock<Arc<Credentials>>,
     limits: SpinLock<Limits>,
-    actions: SpinLock<Arc<SpinLock<Actions>>>,
+    actions: SpinLock<ActionTable>,
     image: SpinLock<Arc<Image>>,
     session: SpinLock<Arc<Session>>,
     pub(super) shared: SpinLock<Shared>,
@@ -134,7 +134,7 @@ pub struct ProcessParts {
     /// Its limits.
     pub limits: Limits,
     /// Its signal actions, shared or a copy.
-    pub actions: Arc<SpinLock<Actions>>,
+    pub actions: ActionTable,
     /// Its program.
     pub image: Arc<Image>,
     /// Its session.
@@ -145,11 +145,6 @@ pub struct ProcessParts {
     pub parent: Pid,
     /// Its start, in nanoseconds since boot.
     pub start_ns: u64,
-}
-
-/// A lock around signal actions, to be shared by `CLONE_SIGHAND`.
-pub fn new_actions(actions: Actions) -> Arc<SpinLock<Actions>> {
-    Arc::new(SpinLock::new(Rank::Signals, actions))
 }
 
 impl Process {
@@ -247,20 +242,25 @@ impl Process {
         change(&mut self.limits.lock())
     }
 
-    /// Its signal actions, as shared.
-    pub(super) fn actions(&self) -> Arc<SpinLock<Actions>> {
-        self.actions.lock().clone()
+    /// Lends its signal actions, under their lock.
+    #[inline]
+    pub(crate) fn with_actions<T>(&self, look: impl FnOnce(&mut Actions) -> T) -> T {
+        self.actions.lock().with(look)
     }
 
-    pub(super) fn set_actions(&self, actions: Arc<SpinLock<Actions>>) {
-        let _old = core::mem::replace(&mut *self.actions.lock(), actions);
+    /// Its signal actions, for another process to have in common (`CLONE_SIGHAND`).
+    pub(super) fn share_actions(&self) -> ActionTable {
+        self.actions.lock().share()
+    }
+
+    /// What execve leaves of its signal actions.
+    pub(super) fn reset_actions(&self) {
+        self.actions.lock().reset_for_exec();
     }
 
     /// Its action for a signal.
     pub fn action(&self, signo: Signo) -> SigAction {
-        let actions = self.actions();
-        let actions = actions.lock();
-        *actions.get(signo)
+        self.with_actions(|actions| *actions.get(signo))
     }
 
     /// Its program.

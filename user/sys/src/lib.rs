@@ -196,6 +196,17 @@ pub fn join(thread: Joinable) -> Result<(), i32> {
     }
 }
 
+/// Starts a process on a stack of the caller's, with what `flags` say in common (`CLONE_*` and a signal); its number. By
+/// `CLONE_VFORK`, since the two would otherwise use the same thread-local storage at once.
+pub fn clone_on(stack: usize, length: usize, flags: i32, body: extern "C" fn(*mut c_void) -> i32) -> Result<i32, i32> {
+    let top = (stack + length) as *mut c_void;
+    // SAFETY: the stack is the caller's promise; the caller waits until the child is gone.
+    match unsafe { libc::clone(body, top, flags | libc::CLONE_VFORK, ptr::null_mut()) } {
+        -1 => Err(errno()),
+        pid => Ok(pid),
+    }
+}
+
 /// A signal handler of the `SA_SIGINFO` form.
 pub type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void);
 
@@ -223,6 +234,17 @@ pub fn handle(signo: i32, flags: i32, mask: &[i32], handler: Handler) {
 pub fn disposition(signo: i32, disposition: usize) {
     // SAFETY: no handler is involved.
     unsafe { libc::signal(signo, disposition) };
+}
+
+/// A signal's action as the kernel has it: handler, flags, restorer, mask.
+pub type RawAction = [u64; 4];
+
+/// Sets a signal's action, or looks at it, as it is: what it was.
+pub fn exchange_action(signo: i32, new: Option<RawAction>) -> Result<RawAction, i32> {
+    let mut old = [0; 4];
+    let new = new.as_ref().map_or(ptr::null(), ptr::from_ref);
+    syscall!(SYS_rt_sigaction, signo, new, old.as_mut_ptr(), 8)?;
+    Ok(old)
 }
 
 /// Blocks or unblocks signals (`SIG_BLOCK`, `SIG_UNBLOCK`, `SIG_SETMASK`); the mask before as a word.

@@ -5,6 +5,7 @@
 //! tests themselves are tested.
 #![expect(unsafe_code, reason = "tests of the machine itself; raw calls are in `user_sys`")]
 
+mod actions;
 mod arch;
 mod breenix;
 mod costs;

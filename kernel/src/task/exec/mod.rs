@@ -26,7 +26,7 @@ use super::{
     credentials::Credentials,
     exit,
     limits::Resource,
-    process::{Image, Process, new_actions},
+    process::{Image, Process},
     signal::SignalSet,
     table::TABLE,
     thread::{Thread, attention},
@@ -347,9 +347,7 @@ pub(super) fn take_over(thread: &Arc<Thread>, prepared: Prepared) -> UserContext
     }
     drop(files);
     thread.files().close_on_exec();
-    let mut actions = process.actions().lock().clone();
-    actions.reset_for_exec();
-    process.set_actions(new_actions(actions));
+    process.reset_actions();
     {
         let mut signals = thread.signals.lock();
         signals.alt_stack = AltStack::default();

@@ -1,6 +1,11 @@
 //! What a process does about each signal.
 
+use alloc::{boxed::Box, sync::Arc};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use super::set::*;
+use crate::sync::{Rank, SpinLock};
 
 /// `SIG_DFL`.
 pub const SIG_DFL: u64 = 0;
@@ -25,8 +30,9 @@ pub mod flags {
     pub const SA_RESETHAND: u64 = 0x8000_0000;
 }
 
-/// `struct kernel_sigaction`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// `struct kernel_sigaction`, as programs have it: the same on both machines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
 pub struct SigAction {
     /// `SIG_DFL`, `SIG_IGN` or the handler's address.
     pub handler: u64,
@@ -80,7 +86,7 @@ impl SigAction {
     }
 }
 
-/// The actions of all signals, shared by `CLONE_SIGHAND`.
+/// The actions of all signals.
 #[derive(Clone, Debug)]
 pub struct Actions([SigAction; SIGNALS as usize]);
 
@@ -122,5 +128,48 @@ impl Actions {
 impl Default for Actions {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Where a process keeps its actions. Nearly every process has its own, which then costs one lock to look at.
+pub enum ActionTable {
+    /// Nobody else has them.
+    Own(Box<Actions>),
+    /// Other processes have them too (`CLONE_SIGHAND` without `CLONE_THREAD`), or had.
+    Shared(Arc<SpinLock<Actions>>),
+}
+
+impl ActionTable {
+    /// A table of its own.
+    pub fn new(actions: Actions) -> Self {
+        Self::Own(Box::new(actions))
+    }
+
+    /// Another use of the same actions, which this table has in common from now on.
+    pub fn share(&mut self) -> Self {
+        let shared = match self {
+            Self::Own(actions) => Arc::new(SpinLock::new(Rank::SharedActions, Actions::clone(actions))),
+            Self::Shared(shared) => shared.clone(),
+        };
+        *self = Self::Shared(shared.clone());
+        Self::Shared(shared)
+    }
+
+    /// Lends the actions. No lock of the signal state may be taken meanwhile.
+    #[inline]
+    pub fn with<T>(&mut self, look: impl FnOnce(&mut Actions) -> T) -> T {
+        match self {
+            Self::Own(actions) => look(actions),
+            Self::Shared(shared) => look(&mut shared.lock()),
+        }
+    }
+
+    /// What execve leaves, for this process alone; whoever shares the old ones keeps them.
+    pub fn reset_for_exec(&mut self) {
+        if let Self::Shared(shared) = self {
+            let own = Box::new(shared.lock().clone());
+            *self = Self::Own(own);
+        }
+        self.with(Actions::reset_for_exec);
     }
 }

@@ -107,18 +107,19 @@ pub(in crate::task) fn repeat(context: &mut UserContext, errno: Errno) {
 
 /// The action for a signal that is being delivered; `SA_RESETHAND` takes effect.
 fn take_action(thread: &Thread, signo: Signo) -> SigAction {
-    let actions = thread.process().actions();
-    let mut actions = actions.lock();
-    let action = *actions.get(signo);
-    if action.handler > SIG_IGN && action.flags & SA_RESETHAND != 0 {
-        actions.get_mut(signo).handler = SIG_DFL;
-    }
-    action
+    thread.process().with_actions(|actions| {
+        let action = *actions.get(signo);
+        if action.handler > SIG_IGN && action.flags & SA_RESETHAND != 0 {
+            actions.get_mut(signo).handler = SIG_DFL;
+        }
+        action
+    })
 }
 
 fn reset(thread: &Thread, signo: Signo) {
-    let actions = thread.process().actions();
-    *actions.lock().get_mut(signo) = SigAction::default();
+    thread
+        .process()
+        .with_actions(|actions| *actions.get_mut(signo) = SigAction::default());
 }
 
 fn default_action(thread: &Arc<Thread>, context: &UserContext, info: &SigInfo) -> Outcome {
@@ -321,7 +322,9 @@ mod tests {
             flags: SA_RESTART | SA_RESTORER,
             ..SigAction::default()
         };
-        send::set_action(thread.process(), SIGUSR1, action);
+        thread
+            .process()
+            .with_actions(|actions| *actions.get_mut(SIGUSR1) = action);
         thread.set_restart(Restart::Sleep {
             deadline: u64::MAX,
             remaining: 0,

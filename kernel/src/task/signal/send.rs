@@ -58,9 +58,7 @@ pub fn force(thread: &Arc<Thread>, info: SigInfo) {
         blocked
     };
     let process = thread.process();
-    let actions = process.actions();
-    {
-        let mut actions = actions.lock();
+    process.with_actions(|actions| {
         let action = actions.get_mut(signo);
         if blocked || action.ignores(signo) {
             *action = SigAction {
@@ -68,7 +66,7 @@ pub fn force(thread: &Arc<Thread>, info: SigInfo) {
                 ..SigAction::default()
             };
         }
-    }
+    });
     // Not beyond any limit, and a standard signal: this cannot fail.
     let _ = thread.signals.lock().pending.push(info, u64::MAX);
     if process.pid() == 1 {
@@ -296,13 +294,28 @@ fn signal_many(
     result
 }
 
-/// Replaces an action. Pending signals that it ignores are forgotten.
-pub fn set_action(process: &Process, signo: Signo, action: SigAction) {
-    let actions = process.actions();
-    *actions.lock().get_mut(signo) = action;
+/// Replaces an action once `before` has seen what it was; pending signals that the new one ignores are forgotten. Under the
+/// actions' lock, so that nobody comes in between.
+///
+/// # Errors
+/// `before`'s: nothing is replaced then.
+#[inline]
+pub fn set_action<E>(
+    process: &Process,
+    signo: Signo,
+    action: SigAction,
+    before: impl FnOnce(&SigAction) -> core::result::Result<(), E>,
+) -> core::result::Result<(), E> {
+    process.with_actions(|actions| {
+        let there = actions.get_mut(signo);
+        before(there)?;
+        *there = action;
+        Ok(())
+    })?;
     if action.ignores(signo) {
         flush(process, SignalSet::of(&[signo]));
     }
+    Ok(())
 }
 
 /// Takes a pending signal of `set`, blocked or not.

@@ -1,5 +1,7 @@
 //! Signal numbers and sets of them.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 /// A signal number, 1 to 64.
 pub type Signo = i32;
 
@@ -27,7 +29,7 @@ signals! {
 }
 
 /// A set of signals; bit `n - 1` is signal `n`, as in `sigset_t`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(transparent)]
 pub struct SignalSet(pub u64);
 
