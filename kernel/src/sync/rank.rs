@@ -29,6 +29,10 @@ pub enum Rank {
     Inode,
     /// One pipe.
     Pipe,
+    /// The list of all waits for file locks.
+    LockWaits,
+    /// The locks of some files.
+    FileLocks,
     /// One address space's list of areas.
     AddressSpace,
     /// One memory object's pages.

@@ -353,7 +353,7 @@ calls! {
     dup3, 292, 24, now(fs::dup3; 3);
     eventfd, 284, -, now(fs::eventfd; 1);
     eventfd2, 290, 19, now(fs::eventfd2; 2);
-    fcntl, 72, 25, call(fs::fcntl; 3);
+    fcntl, 72, 25, ready(fs::fcntl, fs::fcntl_at_once; 3);
     flock, 73, 32, call(fs::flock; 2);
     ioctl, 16, 29, call(fs::ioctl; 3);
     pipe, 22, -, call(fs::pipe; 1);

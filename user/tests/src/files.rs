@@ -27,20 +27,21 @@ crate::tests! { "files":
     reads_and_writes_at_random_match_a_model;
     random_bytes;
     iovecs;
-    record_locks_go_with_any_descriptor_and_any_end;
 }
 
 /// A directory of the test's own, removed at the end.
-struct Scratch(String);
+pub struct Scratch(String);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    /// Makes it.
+    pub fn new(name: &str) -> Self {
         let path = format!("/tmp/tests-{name}-{}", std::process::id());
         fs::create_dir(&path).expect("mkdir in /tmp");
         Self(path)
     }
 
-    fn path(&self, name: &str) -> String {
+    /// A name in it.
+    pub fn path(&self, name: &str) -> String {
         format!("{}/{name}", self.0)
     }
 }
@@ -452,96 +453,4 @@ fn iovecs() {
     assert_eq!((&x, &y[..7]), (b"hell", &b"o world"[..]));
     assert_eq!(syscall!(SYS_writev, writer, parts.as_ptr(), 2000), Err(libc::EINVAL));
     assert_eq!(syscall!(SYS_writev, writer, parts.as_ptr(), 0), Ok(0));
-}
-
-/// Locks the first bytes of a file for writing, without waiting.
-fn lock(file: i32) -> sys::Sys {
-    let lock = libc::flock {
-        l_type: libc::F_WRLCK as i16,
-        l_whence: libc::SEEK_SET as i16,
-        l_start: 0,
-        l_len: 10,
-        l_pid: 0,
-    };
-    syscall!(SYS_fcntl, file, libc::F_SETLK, &raw const lock)
-}
-
-fn record_locks_go_with_any_descriptor_and_any_end() {
-    let scratch = Scratch::new("locks");
-    let path = CString::new(scratch.path("file")).expect("a path");
-    let open = |flags: i32| {
-        syscall!(
-            SYS_openat,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            flags | libc::O_RDWR | libc::O_CREAT,
-            0o600
-        )
-        .expect("open") as i32
-    };
-    let own = open(0);
-    let sleep = || {
-        sys::sleep_ms(60_000);
-    };
-    let execute = |file: i32| {
-        // What is closed by execve is the file by another descriptor.
-        let _other = open(libc::O_CLOEXEC);
-        lock(file).map(|_| {
-            crate::programs::execute("/bin/sleep", &["sleep", "60"]);
-        })
-    };
-    // Each child holds the lock and lets go of it in its own way; `true` if it is still alive then.
-    type Way<'a> = (&'a str, bool, &'a dyn Fn(i32));
-    let ways: [Way<'_>; 6] = [
-        ("close of another descriptor", true, &|_| {
-            sys::close(open(0));
-            sleep();
-        }),
-        ("dup over another descriptor", true, &|_| {
-            let other = open(0);
-            let null = syscall!(SYS_openat, libc::AT_FDCWD, c"/dev/null".as_ptr(), libc::O_RDWR).expect("open");
-            syscall!(SYS_dup3, null, other, 0).expect("dup3");
-            sleep();
-        }),
-        ("close_range", true, &|_| {
-            let other = open(0);
-            syscall!(SYS_close_range, other, other, 0).expect("close_range");
-            sleep();
-        }),
-        ("execve", true, &|file| {
-            let _ = execute(file);
-        }),
-        ("exit", false, &|_| sys::exit(0)),
-        ("a signal", false, &|_| {
-            let _ = sys::kill(std::process::id() as i32, libc::SIGKILL);
-        }),
-    ];
-    for (name, lives, way) in ways {
-        let (reader, writer) = sys::pipe(libc::O_CLOEXEC);
-        let child = sys::fork(|| {
-            let file = open(0);
-            lock(file).expect("the child's lock");
-            let _ = sys::write(writer, b"x");
-            sys::sleep_ms(20);
-            way(file);
-            9
-        });
-        assert_eq!(sys::read(reader, &mut [0]), Ok(1));
-        if lives {
-            // It has let go once the lock can be had; a test that hangs has failed.
-            while lock(own).is_err() {
-                sys::sleep_ms(5);
-            }
-            assert_eq!(sys::wait(child, libc::WNOHANG), Ok((0, 0)), "{name}: it lives");
-            let _ = sys::kill(child, libc::SIGKILL);
-            let _ = sys::wait(child, 0);
-        } else {
-            let _ = sys::wait(child, 0);
-            lock(own).unwrap_or_else(|error| panic!("after {name}: error {error}"));
-        }
-        sys::close(reader);
-        sys::close(writer);
-        // Any close gives the own lock up as well.
-        sys::close(open(0));
-    }
 }

@@ -12,6 +12,7 @@ mod costs;
 mod files;
 mod floating;
 mod hostile;
+mod locks;
 mod memory;
 mod pipes;
 mod process;
@@ -90,7 +91,9 @@ fn all() -> impl Iterator<Item = Test> {
         memory::TESTS,
         pipes::TESTS,
         files::TESTS,
+        locks::TESTS,
         signals::TESTS,
+        actions::TESTS,
         threads::TESTS,
         sched::TESTS,
         floating::TESTS,

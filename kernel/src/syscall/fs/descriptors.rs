@@ -6,12 +6,12 @@ use linux_raw_sys::{general as linux, ioctl as request};
 
 use super::{
     open::{descriptor_limit, on_exec},
-    user::{field, get, put, structure},
+    user::{answer, field, put, structure, with_faults},
 };
 use crate::{
     errno::{Errno, Result},
     fs::{
-        Direction, OnExec, OpenFile, Positioning, Stop,
+        Attempt, Direction, FdTable, OnExec, OpenFile, Positioning, Stop,
         eventfd::{Counting, EventCounter},
         io::{copy_in, copy_out},
         locks::{self, Lock, LockKind, Owner},
@@ -136,9 +136,9 @@ pub async fn fcntl(t: &Thread, fd: i32, command: u32, argument: u64) -> Result<u
             file.set_flags(argument as u32);
             Ok(0)
         }
-        linux::F_GETLK | linux::F_OFD_GETLK => get_lock(t, &file, command, argument).await,
+        linux::F_GETLK | linux::F_OFD_GETLK => with_faults(t, || get_lock(t, &files, &file, command, argument)).await,
         linux::F_SETLK | linux::F_SETLKW | linux::F_OFD_SETLK | linux::F_OFD_SETLKW => {
-            set_lock(t, fd, &file, command, argument).await
+            set_lock(t, &files, fd, &file, command, argument).await
         }
         linux::F_GETPIPE_SZ => Ok(file.file().as_pipe().ok_or(Errno::EBADF)?.pipe().capacity() as u64),
         linux::F_SETPIPE_SZ => {
@@ -152,21 +152,96 @@ pub async fn fcntl(t: &Thread, fd: i32, command: u32, argument: u64) -> Result<u
     }
 }
 
+/// As [`fcntl`], for the few commands that come in numbers.
+///
+/// # Errors
+/// As [`fcntl`].
+pub fn fcntl_at_once(t: &Thread, fd: i32, command: u32, argument: u64) -> Attempt<u64> {
+    match command {
+        linux::F_GETFL => Ok(u64::from(t.file(fd)?.flags())),
+        linux::F_SETLK | linux::F_SETLKW | linux::F_OFD_SETLK | linux::F_OFD_SETLKW => {
+            let files = t.files();
+            // One count is the thread's, one ours. Asked before the file is looked for: from here on there is nobody else to close
+            // it then.
+            let others = Arc::strong_count(&files) > 2;
+            let file = files.get_usable(fd)?;
+            let request = request(t, &files, &file, command, argument)?;
+            match request.make(&files, fd, &file, others) {
+                Err(Stop::WouldBlock) if !request.waits => Err(Errno::EAGAIN.into()),
+                made => made,
+            }
+        }
+        _ => Err(Stop::WouldBlock),
+    }
+}
+
+/// What `F_SETLK` and its kin ask for.
+struct Request {
+    /// `None` to unlock.
+    kind: Option<LockKind>,
+    lock: Lock,
+    waits: bool,
+}
+
+impl Request {
+    /// Does what can be done at once.
+    fn make(&self, files: &FdTable, fd: i32, file: &Arc<OpenFile>, others: bool) -> Attempt<u64> {
+        match self.kind {
+            None => locks::unlock(file, &self.lock)?,
+            Some(_) if !locks::lock(file, &self.lock)? => return Err(Stop::WouldBlock),
+            Some(_) if others => self.settle(files, fd, file)?,
+            Some(_) => {}
+        }
+        Ok(0)
+    }
+
+    /// Once a lock has been taken: a close by another thread meanwhile has let go of what was there, and of this lock perhaps
+    /// not.
+    fn settle(&self, files: &FdTable, fd: i32, file: &Arc<OpenFile>) -> Result<()> {
+        let is_open = || files.get(fd).is_ok_and(|now| Arc::ptr_eq(&now, file));
+        if matches!(self.lock.owner, Owner::Table(_)) && !is_open() {
+            locks::release_table(file, files);
+            return Err(Errno::EBADF);
+        }
+        Ok(())
+    }
+}
+
+fn request(t: &Thread, files: &FdTable, file: &OpenFile, command: u32, address: u64) -> Attempt<Request> {
+    let (kind, lock) = parse_lock(t, files, file, command, address)?;
+    match kind {
+        Some(LockKind::Shared) if !file.is_readable() => return Err(Errno::EBADF.into()),
+        Some(LockKind::Exclusive) if !file.is_writable() => return Err(Errno::EBADF.into()),
+        _ => {}
+    }
+    Ok(Request {
+        kind,
+        lock,
+        waits: matches!(command, linux::F_SETLKW | linux::F_OFD_SETLKW),
+    })
+}
+
 /// A lock as `struct flock` describes it: the kind, or `None` to unlock, and the range.
-async fn parse_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> Result<(Option<LockKind>, Lock)> {
+fn parse_lock(
+    t: &Thread,
+    files: &FdTable,
+    file: &OpenFile,
+    command: u32,
+    address: u64,
+) -> Attempt<(Option<LockKind>, Lock)> {
     let mut bytes = [0u8; size_of::<linux::flock>()];
-    get(t, address, &mut bytes).await?;
+    copy_in(&mut bytes, address)?;
     let kind = match field!(bytes, linux::flock, l_type) as u32 {
         linux::F_RDLCK => Some(LockKind::Shared),
         linux::F_WRLCK => Some(LockKind::Exclusive),
         linux::F_UNLCK => None,
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.into()),
     };
     let base = match field!(bytes, linux::flock, l_whence) as u32 {
         linux::SEEK_SET => 0,
         linux::SEEK_CUR => file.position() as i64,
         linux::SEEK_END => file.attributes().size as i64,
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.into()),
     };
     let start = base
         .checked_add(field!(bytes, linux::flock, l_start) as i64)
@@ -178,15 +253,15 @@ async fn parse_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> 
         _ => (start.checked_add(len).ok_or(Errno::EINVAL)?, start),
     };
     if start < 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let owner = if matches!(command, linux::F_OFD_GETLK | linux::F_OFD_SETLK | linux::F_OFD_SETLKW) {
         if field!(bytes, linux::flock, l_pid) != 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.into());
         }
         Owner::description(file)
     } else {
-        Owner::table(&t.files())
+        Owner::table(files)
     };
     let lock = Lock {
         owner,
@@ -198,14 +273,12 @@ async fn parse_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> 
     Ok((kind, lock))
 }
 
-async fn get_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> Result<u64> {
-    let (kind, mut lock) = parse_lock(t, file, command, address).await?;
+fn get_lock(t: &Thread, files: &FdTable, file: &OpenFile, command: u32, address: u64) -> Attempt<u64> {
+    let (kind, mut lock) = parse_lock(t, files, file, command, address)?;
     lock.kind = kind.ok_or(Errno::EINVAL)?;
-    let bytes = match locks::conflict(file, &lock)? {
+    let bytes = match locks::conflict(file, &lock) {
         None => {
-            let mut bytes = [0u8; 2];
-            bytes.copy_from_slice(&(linux::F_UNLCK as u16).to_ne_bytes());
-            put(t, address, &bytes).await?;
+            copy_out(address, &(linux::F_UNLCK as u16).to_ne_bytes())?;
             return Ok(0);
         }
         Some(found) => structure!(linux::flock {
@@ -227,46 +300,24 @@ async fn get_lock(t: &Thread, file: &OpenFile, command: u32, address: u64) -> Re
             },
         }),
     };
-    put(t, address, &bytes).await?;
-    Ok(0)
+    answer(address, &bytes, 0)
 }
 
-async fn set_lock(t: &Thread, fd: i32, file: &Arc<OpenFile>, command: u32, address: u64) -> Result<u64> {
-    let (kind, lock) = parse_lock(t, file, command, address).await?;
-    match kind {
-        None => locks::unlock(file, &lock)?,
-        Some(LockKind::Shared) if !file.is_readable() => return Err(Errno::EBADF),
-        Some(LockKind::Exclusive) if !file.is_writable() => return Err(Errno::EBADF),
-        Some(kind) => {
-            let lock = Lock { kind, ..lock };
-            let wait = matches!(command, linux::F_SETLKW | linux::F_OFD_SETLKW);
-            take_lock(t, file, lock, wait.then_some(())).await?;
-            // A close by another thread meanwhile has let go of what was there, and of this lock perhaps not.
-            let is_open = t.file(fd).is_ok_and(|now| Arc::ptr_eq(&now, file));
-            if matches!(lock.owner, Owner::Table(_)) && !is_open {
-                locks::release_table(file, &t.files());
-                return Err(Errno::EBADF);
-            }
-        }
+async fn set_lock(
+    t: &Thread,
+    files: &FdTable,
+    fd: i32,
+    file: &Arc<OpenFile>,
+    command: u32,
+    address: u64,
+) -> Result<u64> {
+    let request = with_faults(t, || request(t, files, file, command, address)).await?;
+    if request.kind.is_some() && request.waits {
+        t.interruptible(locks::acquire(file, request.lock)).await??;
+        request.settle(files, fd, file)?;
+        return Ok(0);
     }
-    Ok(0)
-}
-
-/// Takes a lock; waits for it if `wait` is there.
-async fn take_lock(t: &Thread, file: &OpenFile, lock: Lock, wait: Option<()>) -> Result<()> {
-    if wait.is_none() {
-        return if locks::lock(file, &lock)? {
-            Ok(())
-        } else {
-            Err(Errno::EAGAIN)
-        };
-    }
-    t.interruptible(locks::released().wait_until(|| match locks::lock(file, &lock) {
-        Ok(true) => Some(Ok(())),
-        Ok(false) => None,
-        Err(errno) => Some(Err(errno)),
-    }))
-    .await?
+    with_faults(t, || request.make(files, fd, file, true)).await
 }
 
 /// `flock(2)`.
@@ -288,7 +339,12 @@ pub async fn flock(t: &Thread, fd: i32, operation: u32) -> Result<u64> {
         }
         _ => return Err(Errno::EINVAL),
     };
-    take_lock(t, &file, lock(kind), (operation & linux::LOCK_NB == 0).then_some(())).await?;
+    let lock = lock(kind);
+    if operation & linux::LOCK_NB == 0 {
+        t.interruptible(locks::acquire(&file, lock)).await??;
+    } else if !locks::lock(&file, &lock)? {
+        return Err(Errno::EAGAIN);
+    }
     Ok(0)
 }
 

@@ -23,7 +23,7 @@ pub use attr::{
     lchown, sync, syncfs, truncate, utime, utimensat, utimes,
 };
 pub use copy::{copy_file_range, sendfile};
-pub use descriptors::{dup, dup2, dup3, eventfd, eventfd2, fcntl, flock, ioctl, pipe, pipe2};
+pub use descriptors::{dup, dup2, dup3, eventfd, eventfd2, fcntl, fcntl_at_once, flock, ioctl, pipe, pipe2};
 pub use mounts::{mount, umount2};
 pub use names::{
     chdir, chroot, fchdir, getcwd, getdents, getdents64, link, linkat, memfd_create, mkdir, mkdirat, mknod, mknodat,
