@@ -44,13 +44,12 @@ use crate::{
     task::Task,
 };
 
-/// The numbers of the bits that are set.
-pub fn bits(mut mask: u64) -> impl Iterator<Item = u32> {
-    core::iter::from_fn(move || {
-        let bit = (mask != 0).then(|| mask.trailing_zeros());
-        mask &= mask.wrapping_sub(1);
-        bit
-    })
+/// The numbers of the bits that are set, ascending.
+#[inline]
+pub fn bits(mask: u64) -> impl Iterator<Item = u32> + Clone {
+    core::iter::successors(Some(mask), |mask| Some(mask & mask.wrapping_sub(1)))
+        .take_while(|mask| *mask != 0)
+        .map(u64::trailing_zeros)
 }
 
 impl<P: Platform> Executor<P> {

@@ -113,6 +113,7 @@ mod waker;
 mod wheel;
 
 pub use abort::{AbortOnDrop, HoldAbort};
+pub use balance::bits;
 pub use cell::INLINE_BYTES;
 pub use event::Event;
 pub use executor::{Executor, MAX_CPUS};

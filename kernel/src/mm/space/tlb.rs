@@ -80,11 +80,11 @@ impl Tlb {
         }
         if !batch.is_empty() {
             // One allocation of half a page: the kernel's reserve is there for it.
-            self.parked
-                .lock()
-                .push_back((generation, Box::new(core::mem::take(batch))));
+            let mut parked = self.parked.lock();
+            parked.push_back((generation, Box::new(core::mem::take(batch))));
+            self.has_parked.store(true, SeqCst);
         }
-        for cpu in cpus_in(others) {
+        for cpu in executor::bits(others) {
             controller().send_ipi(cpu);
         }
         Generation(generation)
@@ -255,12 +255,4 @@ impl AddressSpace {
         let parked = self.tlb.parked.lock();
         parked.iter().map(|(_, batch)| batch.len()).sum()
     }
-}
-
-fn cpus_in(mut set: u64) -> impl Iterator<Item = u32> {
-    core::iter::from_fn(move || {
-        let cpu = set.trailing_zeros();
-        set &= set.wrapping_sub(1);
-        (cpu < 64).then_some(cpu)
-    })
 }

@@ -42,9 +42,7 @@ const REPORTED: [Readiness; 3] = [
 
 /// The numbers of the bits that are set.
 fn bits(word: u64) -> impl Iterator<Item = usize> + Clone {
-    core::iter::successors(Some(word), |word| Some(word & word.wrapping_sub(1)))
-        .take_while(|word| *word != 0)
-        .map(|word| word.trailing_zeros() as usize)
+    executor::bits(word).map(|bit| bit as usize)
 }
 
 /// The caller's sets.
