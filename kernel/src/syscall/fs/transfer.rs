@@ -4,6 +4,7 @@
 //! times out. A transfer that has moved bytes returns them rather than wait, fail or be interrupted.
 
 use alloc::sync::Arc;
+use core::future::Future;
 
 use hal::PAGE_SIZE;
 use linux_raw_sys::general as linux;
@@ -25,6 +26,28 @@ enum Next {
     Return,
 }
 
+/// When a transfer waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// Not at all.
+    Never,
+    /// Once an attempt has found that it has to.
+    IfNeeded,
+    /// As above, and one has: the first is made by who stands in the queue already.
+    Needed,
+}
+
+impl Waiting {
+    /// As the file says, for a transfer that has been `attempted` at once or not.
+    fn of(file: &OpenFile, attempted: bool) -> Self {
+        match (file.is_nonblocking(), attempted) {
+            (true, _) => Self::Never,
+            (false, true) => Self::Needed,
+            (false, false) => Self::IfNeeded,
+        }
+    }
+}
+
 /// Windows moved between two looks at what else is ready to run.
 const WINDOWS_PER_TURN: u32 = 16;
 
@@ -33,7 +56,7 @@ async fn complete<S>(
     t: &Thread,
     file: &OpenFile,
     direction: Direction,
-    nonblocking: bool,
+    waiting: Waiting,
     state: &mut S,
     mut attempt: impl FnMut(&mut S) -> Attempt<()>,
     moved: impl Fn(&S) -> (usize, Next),
@@ -41,7 +64,7 @@ async fn complete<S>(
     let queue = file.file().wait_queue(direction);
     // A read that has something returns it.
     let returns = |state: &S| direction == Direction::Read && moved(state).0 > 0;
-    let mut waits = false;
+    let mut waits = waiting == Waiting::Needed;
     let mut windows = 0;
     loop {
         let result = match queue.filter(|_| waits) {
@@ -83,7 +106,7 @@ async fn complete<S>(
                 }
             },
             Err(Stop::WouldBlock) => {
-                if !nonblocking && queue.is_some() && !returns(state) {
+                if waiting != Waiting::Never && queue.is_some() && !returns(state) {
                     waits = true;
                     continue;
                 }
@@ -107,14 +130,29 @@ pub(super) fn in_range(at: Option<u64>, count: usize) -> Result<()> {
 /// # Errors
 /// The file's; `EINVAL` past the last offset; `EAGAIN`, `EFAULT`, or the restart codes of an interrupted wait, if nothing
 /// was read.
-pub async fn read_into(t: &Thread, file: &OpenFile, at: Option<u64>, sink: &mut Sink<'_>) -> Result<u64> {
+pub fn read_into<'a>(
+    t: &'a Thread,
+    file: &'a OpenFile,
+    at: Option<u64>,
+    sink: &'a mut Sink<'_>,
+) -> impl Future<Output = Result<u64>> + Send {
+    read_waiting(t, file, at, sink, Waiting::of(file, false))
+}
+
+async fn read_waiting(
+    t: &Thread,
+    file: &OpenFile,
+    at: Option<u64>,
+    sink: &mut Sink<'_>,
+    waiting: Waiting,
+) -> Result<u64> {
     in_range(at, sink.total())?;
     let mut state = (at, sink);
     complete(
         t,
         file,
         Direction::Read,
-        file.is_nonblocking(),
+        waiting,
         &mut state,
         |(at, sink)| {
             sink.open_window();
@@ -138,12 +176,23 @@ pub async fn read_into(t: &Thread, file: &OpenFile, at: Option<u64>, sink: &mut 
 ///
 /// # Errors
 /// As [`read_into`].
-pub async fn write_from(
+pub fn write_from<'a>(
+    t: &'a Thread,
+    file: &'a OpenFile,
+    at: Option<u64>,
+    source: &'a mut Source<'_>,
+    write_at: WriteAt,
+) -> impl Future<Output = Result<u64>> + Send {
+    write_waiting(t, file, at, source, write_at, Waiting::of(file, false))
+}
+
+async fn write_waiting(
     t: &Thread,
     file: &OpenFile,
     at: Option<u64>,
     source: &mut Source<'_>,
     write_at: WriteAt,
+    waiting: Waiting,
 ) -> Result<u64> {
     in_range(at, source.total())?;
     let mut state = (at, source);
@@ -151,7 +200,7 @@ pub async fn write_from(
         t,
         file,
         Direction::Write,
-        file.is_nonblocking(),
+        waiting,
         &mut state,
         |(at, source)| {
             source.open_window();
@@ -276,14 +325,18 @@ pub fn pwrite64_at_once(t: &Thread, fd: i32, buffer: u64, count: u64, at: i64) -
 /// `read(2)`.
 pub async fn read(t: &Thread, fd: i32, buffer: u64, count: u64) -> Result<u64> {
     let file = readable(t, fd)?;
-    read_into(t, &file, None, &mut Sink::user_slice(UserSlice::new(buffer, count)?)).await
+    let waiting = Waiting::of(&file, slice_now(buffer, count).is_ok());
+    let mut sink = Sink::user_slice(UserSlice::new(buffer, count)?);
+    read_waiting(t, &file, None, &mut sink, waiting).await
 }
 
 /// `write(2)`.
 pub async fn write(t: &Thread, fd: i32, buffer: u64, count: u64) -> Result<u64> {
     let file = writable(t, fd)?;
+    let attempted = file.writes_pages_whole() && slice_now(buffer, count).is_ok();
+    let waiting = Waiting::of(&file, attempted);
     let mut source = Source::user_slice(UserSlice::new(buffer, count)?);
-    write_from(t, &file, None, &mut source, WriteAt::Position).await
+    write_waiting(t, &file, None, &mut source, WriteAt::Position, waiting).await
 }
 
 /// `pread64(2)`.
