@@ -107,7 +107,9 @@ impl<P: Platform> Executor<P> {
         loop {
             // Queues are sorted out here rather than by a round through the loop: most wakes of user tasks do not preempt.
             let bits = cpu.ready.take(TIMER | INBOX | POKE);
-            self.serve_queues(me, cpu, bits);
+            if bits != 0 {
+                self.serve_queues(me, cpu, bits);
+            }
             let elsewhere = task.affinity.get() & self.online.load(Relaxed);
             if task.state().is_woken() || (elsewhere != 0 && elsewhere >> me & 1 == 0) {
                 return Err(Preempted);
@@ -163,6 +165,15 @@ impl<P: Platform> Executor<P> {
             cpu.user_watch().end(now);
         }
         now
+    }
+
+    /// When the poll of the user task that the calling CPU runs began, by the platform's clock; `None` where none runs. Task
+    /// context.
+    #[inline]
+    pub fn poll_began(&self) -> Option<u64> {
+        let (_, cpu) = self.here()?;
+        let since = cpu.running.since.get();
+        (since != NEVER).then_some(since)
     }
 
     /// Whether something waits for the calling CPU that goes before the running task: for a long piece of kernel work to

@@ -234,7 +234,11 @@ pub fn for_nobody<T>(work: impl FnOnce() -> T) -> T {
     let before: Operations = array::from_fn(|kind| own.operations[kind].get());
     let result = work();
     for (kind, before) in before.into_iter().enumerate() {
-        own.booked[kind].add(own.operations[kind].get().wrapping_sub(before));
+        let now = own.operations[kind].get();
+        // Mostly there was nothing to do.
+        if now != before {
+            own.booked[kind].add(now.wrapping_sub(before));
+        }
     }
     result
 }

@@ -94,10 +94,12 @@ impl CpuOps for Cpu {
         }
     }
 
+    #[inline]
     fn copy_from_user(to: &mut [u8], from: u64) -> Result<(), CopyFault> {
         user_copy::copy_from_user(to, from)
     }
 
+    #[inline]
     fn copy_to_user(to: u64, from: &[u8]) -> Result<(), CopyFault> {
         user_copy::copy_to_user(to, from)
     }

@@ -17,7 +17,7 @@ use crate::{
     MAX_CPUS, PAGE_SIZE,
     addr::PhysAddr,
     traits::{CopyFault, CpuOps, Shutdown},
-    trap::{ExceptionKind, Trap},
+    trap::Trap,
 };
 
 /// The calling CPU.
@@ -139,21 +139,16 @@ impl CpuOps for Cpu {
     }
 
     fn enter_user(context: &mut UserContext) -> Trap {
-        if !context.rip_is_canonical() {
-            // What the CPU would say at the first fetch, were there a way to get there.
-            return Trap::Exception {
-                kind: ExceptionKind::Protection,
-                address: context.rip,
-            };
-        }
         let number = entry::enter_user(context);
         trap_decode::decode(context, number)
     }
 
+    #[inline]
     fn copy_from_user(to: &mut [u8], from: u64) -> Result<(), CopyFault> {
         user_copy::copy_from_user(to, from)
     }
 
+    #[inline]
     fn copy_to_user(to: u64, from: &[u8]) -> Result<(), CopyFault> {
         user_copy::copy_to_user(to, from)
     }

@@ -34,6 +34,8 @@ use crate::traits::CpuOps;
 
 /// What `enter_user_registers` returns for a system call; no vector is that high.
 pub const SYSCALL: u64 = 256;
+/// What it returns where it cannot go: `iretq` and `sysretq` fault in ring 0 on an instruction pointer that is not canonical.
+pub const NOT_CANONICAL: u64 = 257;
 
 /// The registers of an interrupted kernel context, as the stubs leave them on the stack.
 #[derive(Debug)]
@@ -353,7 +355,7 @@ x86_paranoid_trap:
 /// and where RIP is below [`USER_END`]. All else goes by `iretq`.
 ///
 /// # Safety
-/// Interrupts are masked, `context` is valid until the return, its RIP is canonical and its flags are sane.
+/// Interrupts are masked, `context` is valid until the return and its flags are sane.
 #[unsafe(naked)]
 unsafe extern "C" fn enter_user_registers(context: *mut UserContext) -> u64 {
     naked_asm!(
@@ -398,6 +400,11 @@ unsafe extern "C" fn enter_user_registers(context: *mut UserContext) -> u64 {
     sysretq
 
 3:
+    mov rax, rcx
+    shl rax, 16
+    sar rax, 16
+    cmp rax, rcx
+    jne 4f
     push {user_ds}
     push qword ptr [rdi + {c_rsp}]
     push qword ptr [rdi + {c_rflags}]
@@ -420,7 +427,18 @@ unsafe extern "C" fn enter_user_registers(context: *mut UserContext) -> u64 {
     mov rsi, [rdi + {c_rsi}]
     mov rdi, [rdi + {c_rdi}]
     iretq
+
+4:
+    mov eax, {not_canonical}
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbx
+    pop rbp
+    ret
 "#,
+        not_canonical = const NOT_CANONICAL,
         c_r15 = const offset_of!(UserContext, r15),
         c_r14 = const offset_of!(UserContext, r14),
         c_r13 = const offset_of!(UserContext, r13),
@@ -450,10 +468,10 @@ unsafe extern "C" fn enter_user_registers(context: *mut UserContext) -> u64 {
 }
 
 /// Goes to user mode with the registers of `context` and the bases and FP/SIMD registers that the CPU holds. Returns the vector,
-/// or [`SYSCALL`].
+/// [`SYSCALL`] or [`NOT_CANONICAL`].
 pub(super) fn enter_user(context: &mut UserContext) -> u64 {
-    // SAFETY: the trait's contract has interrupts masked. `cpu::enter_user` has checked RIP; RFLAGS come from user mode itself,
-    // from `new_user` or from a sanitised frame.
+    // SAFETY: the trait's contract has interrupts masked. RFLAGS come from user mode itself, from `new_user` or from a sanitised
+    // frame.
     unsafe { enter_user_registers(context) }
 }
 

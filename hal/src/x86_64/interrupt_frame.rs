@@ -56,13 +56,6 @@ pub struct UserContext {
     pub fp: FpState,
 }
 
-impl UserContext {
-    /// Whether the CPU accepts the instruction pointer at all: `iretq` and `sysretq` fault in ring 0 on others.
-    pub(super) fn rip_is_canonical(&self) -> bool {
-        (self.rip << 16).cast_signed() >> 16 == self.rip.cast_signed()
-    }
-}
-
 impl InterruptFrame for UserContext {
     type Privilege = Privilege;
     type Fp = FpState;

@@ -2,7 +2,14 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::{entry::SYSCALL, fp, idt::vector, interrupt_frame::UserContext, percpu::CpuData, registers::read_cr2};
+use super::{
+    entry::{NOT_CANONICAL, SYSCALL},
+    fp,
+    idt::vector,
+    interrupt_frame::UserContext,
+    percpu::CpuData,
+    registers::read_cr2,
+};
 use crate::trap::{Access, ExceptionKind, InterruptToken, Trap};
 
 /// Page-fault error code (SDM volume 3, 4.7): the access was a write.
@@ -15,6 +22,13 @@ const FAULT_FETCH: u64 = 1 << 4;
 pub fn decode(context: &mut UserContext, number: u64) -> Trap {
     match number {
         SYSCALL => return Trap::Syscall,
+        // What the CPU would say at the first fetch, were there a way to get there.
+        NOT_CANONICAL => {
+            return Trap::Exception {
+                kind: ExceptionKind::Protection,
+                address: context.rip,
+            };
+        }
         vector::FIRST_INTERRUPT.. => return Trap::Interrupt(InterruptToken(number as u32)),
         _ => {}
     }

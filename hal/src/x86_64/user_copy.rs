@@ -129,6 +129,7 @@ unsafe extern "C" fn load(address: u64) -> u64 {
     );
 }
 
+#[inline]
 fn check(address: u64, len: usize) -> Result<(), CopyFault> {
     match address.checked_add(len as u64) {
         Some(end) if end <= USER_END => Ok(()),
@@ -137,6 +138,7 @@ fn check(address: u64, len: usize) -> Result<(), CopyFault> {
 }
 
 /// See [`CpuOps::copy_from_user`](crate::traits::CpuOps::copy_from_user).
+#[inline]
 pub fn copy_from_user(to: &mut [u8], from: u64) -> Result<(), CopyFault> {
     check(from, to.len())?;
     // SAFETY: `to` is a valid slice and the user side has been checked.
@@ -149,6 +151,7 @@ pub fn copy_from_user(to: &mut [u8], from: u64) -> Result<(), CopyFault> {
 }
 
 /// See [`CpuOps::copy_to_user`](crate::traits::CpuOps::copy_to_user).
+#[inline]
 pub fn copy_to_user(to: u64, from: &[u8]) -> Result<(), CopyFault> {
     check(to, from.len())?;
     // SAFETY: `from` is a valid slice and the user side has been checked.

@@ -92,9 +92,9 @@ pub fn read<T: FromBytes + IntoBytes>(from: u64) -> Result<T, UserFault> {
 pub fn write<T: IntoBytes + Immutable + ?Sized>(to: u64, value: &T) -> Result<(), UserFault> {
     let bytes = value.as_bytes();
     check(to, bytes.len(), Access::Write)?;
-    let boundary = (to + 1).next_multiple_of(PAGE_SIZE as u64);
-    if to + bytes.len() as u64 > boundary {
-        writable(boundary)?;
+    let in_page = to % PAGE_SIZE as u64;
+    if in_page + bytes.len() as u64 > PAGE_SIZE as u64 {
+        writable(to - in_page + PAGE_SIZE as u64)?;
     }
     copy_out(to, bytes)
 }

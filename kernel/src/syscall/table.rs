@@ -31,8 +31,6 @@ pub const RESTART_SYSCALL: u64 = match ENTRIES[Call::restart_syscall as usize].n
     None => panic!("every architecture has it"),
 };
 
-/// No such call on the architecture.
-const NONE: u16 = u16::MAX;
 /// One past the largest number.
 const NUMBERS: usize = 512;
 
@@ -189,16 +187,16 @@ fn r<T: FromRegister>(register: u64) -> T {
     T::from_register(register)
 }
 
-/// Indices into [`ENTRIES`] by number, for this machine.
-static BY_NUMBER: [u16; NUMBERS] = by_number(ABI);
+/// The calls by number, for this machine.
+static BY_NUMBER: [Option<Call>; NUMBERS] = by_number(ABI);
 
-const fn by_number(abi: Abi) -> [u16; NUMBERS] {
-    let mut table = [NONE; NUMBERS];
+const fn by_number(abi: Abi) -> [Option<Call>; NUMBERS] {
+    let mut table = [None; NUMBERS];
     let mut i = 0;
     while i < ENTRIES.len() {
         if let Some(number) = ENTRIES[i].number(abi) {
-            assert!(table[number as usize] == NONE, "two calls have one number");
-            table[number as usize] = i as u16;
+            assert!(table[number as usize].is_none(), "two calls have one number");
+            table[number as usize] = Some(ENTRIES[i].call);
         }
         i += 1;
     }
@@ -207,8 +205,7 @@ const fn by_number(abi: Abi) -> [u16; NUMBERS] {
 
 /// The call with a number on this machine.
 pub fn find(number: u64) -> Option<Call> {
-    let index = *BY_NUMBER.get(usize::try_from(number).ok()?)?;
-    ENTRIES.get(usize::from(index)).map(|entry| entry.call)
+    *BY_NUMBER.get(usize::try_from(number).ok()?)?
 }
 
 impl Call {
@@ -465,7 +462,7 @@ mod tests {
     #[test]
     fn numbers_are_unique_and_found() {
         for abi in [Abi::X86_64, Abi::Aarch64] {
-            assert!(by_number(abi).iter().filter(|index| **index != NONE).count() > 100);
+            assert!(by_number(abi).iter().filter(|call| call.is_some()).count() > 100);
         }
         for entry in ENTRIES {
             if let Some(number) = entry.number(ABI) {

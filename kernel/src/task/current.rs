@@ -86,7 +86,9 @@ impl<F: Future> Future for Scope<F> {
         let current = &CURRENT[cpu as usize];
         current.store(this.thread.tid(), Ordering::Relaxed);
         this.thread.last_cpu.store(cpu, Ordering::Relaxed);
-        this.thread.cpu_time.start(rt::now());
+        // The executor has just read the clock.
+        let began = rt::executor().poll_began();
+        this.thread.cpu_time.start(began.unwrap_or_else(rt::now));
         show(this.thread);
         tally::book_to_nobody();
         // Who has to end may use the reserve: what it still does gives memory back.

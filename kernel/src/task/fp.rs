@@ -50,6 +50,8 @@ bitflags! {
         const INTERRUPTED = 1 << 0;
         /// The trace has the call's beginning.
         const TRACED = 1 << 1;
+        /// It was not a call, but something that asks for attention, which kept the thread from user mode.
+        const ATTENTION = 1 << 2;
     }
 }
 

@@ -90,7 +90,8 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
     // The restart code of a call that a signal interrupted, until a handler or the return to user mode settles it.
     let mut interrupted = None;
     loop {
-        if thread.attention() != 0 || !on_cpu.after_call.is_empty() {
+        // What asks for attention is seen on the way to user mode, where it has to be looked for in any case.
+        if !on_cpu.after_call.is_empty() {
             let after = core::mem::replace(&mut on_cpu.after_call, AfterCall::empty());
             if after.contains(AfterCall::TRACED) {
                 trace::call_ended(context, interrupted);
@@ -108,7 +109,11 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
             visit_user::<false>(thread, context, on_cpu, &mut interrupted)
         };
         let Some(trap) = trap else {
-            Away::new(thread, context, on_cpu, rt::yield_now()).await;
+            if thread.attention() != 0 {
+                on_cpu.after_call |= AfterCall::ATTENTION;
+            } else {
+                Away::new(thread, context, on_cpu, rt::yield_now()).await;
+            }
             continue;
         };
         match trap {

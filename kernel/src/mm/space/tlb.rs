@@ -15,7 +15,7 @@
 
 use alloc::{boxed::Box, collections::VecDeque, sync::Arc};
 use core::sync::atomic::{
-    AtomicU64,
+    AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 
@@ -49,6 +49,8 @@ pub struct Tlb {
     generations: Generations<RawIrqLock<{ Rank::WaitQueue as u8 }>>,
     /// Frames that members may still reach, by the generation that they have to pass.
     parked: SpinLock<VecDeque<(u64, Box<Batch>)>>,
+    /// Whether there are any; written under their lock.
+    has_parked: AtomicBool,
 }
 
 impl Tlb {
@@ -58,6 +60,7 @@ impl Tlb {
             id: NEXT_ID.fetch_add(1, SeqCst),
             generations: Generations::new(),
             parked: SpinLock::new(Rank::WaitQueue, VecDeque::new()),
+            has_parked: AtomicBool::new(false),
         }
     }
 
@@ -113,11 +116,24 @@ impl Tlb {
     }
 
     /// After this CPU has passed a generation, or left: frees what nobody can reach any more.
+    #[inline]
     fn free_parked(&self) {
+        if !PageTable::BROADCAST_INVALIDATE && self.has_parked.load(SeqCst) {
+            self.free_passed();
+        }
+    }
+
+    #[cold]
+    fn free_passed(&self) {
         loop {
             let passed = |(generation, _): &mut (u64, Box<Batch>)| self.generations.have_passed(*generation);
             // The lock is let go of before the frames are.
-            let freed = self.parked.lock().pop_front_if(passed);
+            let freed = {
+                let mut parked = self.parked.lock();
+                let freed = parked.pop_front_if(passed);
+                self.has_parked.store(!parked.is_empty(), SeqCst);
+                freed
+            };
             if freed.is_none() {
                 return;
             }
