@@ -74,6 +74,28 @@ pub fn note<T: Table>(entry: &AtomicU64, index: usize) {
     }
 }
 
+/// Puts into those entries of `first..end` that are empty (`is_free`) what `fill`, given the index, has for each. `first..end`
+/// lies within an eighth.
+pub fn fill(
+    entries: &[AtomicU64],
+    first: usize,
+    end: usize,
+    is_free: impl Fn(u64) -> bool,
+    mut fill: impl FnMut(usize) -> Option<u64>,
+) {
+    debug_assert!(
+        first >= end || first / EIGHTH == (end - 1) / EIGHTH,
+        "{first}..{end} in several eighths"
+    );
+    for (index, entry) in (first..end).zip(entries.get(first..end).unwrap_or_default()) {
+        if is_free(entry.load(Relaxed))
+            && let Some(value) = fill(index)
+        {
+            entry.store(value, Relaxed);
+        }
+    }
+}
+
 /// In which eighths of the table that an entry points to there may be something.
 fn eighths<T: Table>(entry: u64) -> u8 {
     (entry >> T::EIGHTHS) as u8

@@ -150,6 +150,9 @@ pub trait FrameSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfFrames;
 
+/// Pages, aligned to as many, within which the range of [`PageTableOps::fill`] lies.
+pub const FILL: u64 = 64;
+
 /// The user half of one address space; the kernel half is shared by all. Addresses handed in are page-aligned and below
 /// [`PageTableOps::USER_END`].
 ///
@@ -160,6 +163,9 @@ pub trait PageTableOps: Sized + Send + Sync {
     type Flags: PageFlags;
     /// The first address past the user half.
     const USER_END: u64;
+    /// Whether instruction fetch sees whatever has been written, so that [`PageTableOps::sync_instruction_cache`] has
+    /// nothing to do.
+    const COHERENT_CODE: bool;
     /// Whether [`PageTableOps::invalidate`] reaches every CPU by itself (aarch64) or only this one (x86_64).
     const BROADCAST_INVALIDATE: bool;
 
@@ -178,6 +184,18 @@ pub trait PageTableOps: Sized + Send + Sync {
         frame: PhysAddr,
         flags: Self::Flags,
         frames: &impl FrameSource,
+    ) -> Result<(), OutOfFrames>;
+    /// Maps those pages of `start..end` that are not mapped and that `fill` has something for; it is asked about each of
+    /// them, in ascending order. The range lies within [`FILL`] pages, aligned to as many.
+    ///
+    /// # Errors
+    /// [`OutOfFrames`] as [`PageTableOps::map`]; `fill` has not been called.
+    fn fill(
+        &mut self,
+        start: VirtAddr,
+        end: VirtAddr,
+        frames: &impl FrameSource,
+        fill: impl FnMut(VirtAddr) -> Option<(PhysAddr, Self::Flags)>,
     ) -> Result<(), OutOfFrames>;
     /// Removes one page; `None` if none was mapped. Tables that become empty stay until [`PageTableOps::release`].
     fn unmap(&mut self, page: VirtAddr) -> Option<(PhysAddr, Self::Flags)>;

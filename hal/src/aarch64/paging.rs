@@ -237,6 +237,26 @@ impl PageTable {
         Some((table, index(page.0, 3)))
     }
 
+    /// The level-3 table of `page`, made if there is none; the page's place in it is noted.
+    fn leaf_table_or_make(&self, page: VirtAddr, frames: &impl FrameSource) -> Result<Table, OutOfFrames> {
+        let mut table = Table(self.root);
+        for level in 0..3 {
+            let entry = &table.entries()[index(page.0, level)];
+            table = match Table::below(entry.load(Ordering::Relaxed)) {
+                Some(below) => below,
+                None => {
+                    let below = frames.allocate_table().ok_or(OutOfFrames)?;
+                    // The frame's zeroes before the entry that leads walkers to it.
+                    instruction!("dsb ishst");
+                    entry.store(below.0 | TABLE, Ordering::Release);
+                    Table(below)
+                }
+            };
+            table_walk::note::<Table>(entry, index(page.0, level + 1));
+        }
+        Ok(table)
+    }
+
     fn leaf(&self, page: VirtAddr) -> Option<&'static AtomicU64> {
         let (table, index) = self.leaf_table(page)?;
         Some(&table.entries()[index])
@@ -266,6 +286,7 @@ fn page_descriptor(frame: PhysAddr, flags: PteFlags) -> u64 {
 impl PageTableOps for PageTable {
     type Flags = PteFlags;
     const USER_END: u64 = 1 << 48;
+    const COHERENT_CODE: bool = false;
     const BROADCAST_INVALIDATE: bool = true;
 
     fn new(frames: &impl FrameSource) -> Result<Self, OutOfFrames> {
@@ -283,21 +304,7 @@ impl PageTableOps for PageTable {
         flags: PteFlags,
         frames: &impl FrameSource,
     ) -> Result<(), OutOfFrames> {
-        let mut table = Table(self.root);
-        for level in 0..3 {
-            let entry = &table.entries()[index(page.0, level)];
-            table = match Table::below(entry.load(Ordering::Relaxed)) {
-                Some(below) => below,
-                None => {
-                    let below = frames.allocate_table().ok_or(OutOfFrames)?;
-                    // The frame's zeroes before the entry that leads walkers to it.
-                    instruction!("dsb ishst");
-                    entry.store(below.0 | TABLE, Ordering::Release);
-                    Table(below)
-                }
-            };
-            table_walk::note::<Table>(entry, index(page.0, level + 1));
-        }
+        let table = self.leaf_table_or_make(page, frames)?;
         let entry = &table.entries()[index(page.0, 3)];
         let old = entry.load(Ordering::Relaxed);
         let new = page_descriptor(frame, flags);
@@ -307,6 +314,30 @@ impl PageTableOps for PageTable {
             self.invalidate(page, VirtAddr(page.0 + PAGE_SIZE as u64));
         }
         entry.store(new, Ordering::Relaxed);
+        instruction!("dsb ishst", "isb");
+        Ok(())
+    }
+
+    fn fill(
+        &mut self,
+        start: VirtAddr,
+        end: VirtAddr,
+        frames: &impl FrameSource,
+        mut fill: impl FnMut(VirtAddr) -> Option<(PhysAddr, PteFlags)>,
+    ) -> Result<(), OutOfFrames> {
+        let table = self.leaf_table_or_make(start, frames)?;
+        let first = index(start.0, 3);
+        let last = first + (end.0.saturating_sub(start.0) / PAGE_SIZE as u64) as usize;
+        table_walk::fill(
+            table.entries(),
+            first,
+            last,
+            |old| !is_mapped(old),
+            |at| {
+                let page = start.0 + ((at - first) * PAGE_SIZE) as u64;
+                fill(VirtAddr(page)).map(|(frame, flags)| page_descriptor(frame, flags))
+            },
+        );
         instruction!("dsb ishst", "isb");
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::machine::{self, lock};
 use crate::{
     PAGE_SIZE,
     addr::{PhysAddr, VirtAddr},
-    traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps, Visit},
+    traits::{FILL, FrameSource, OutOfFrames, PageFlags, PageTableOps, Visit},
     trap::Access,
 };
 
@@ -116,6 +116,8 @@ const TABLE_BYTES: u64 = (PAGE_SIZE as u64) * 512;
 impl PageTableOps for PageTable {
     type Flags = PteFlags;
     const USER_END: u64 = 0x7fff_ffff_f000;
+    // As the stricter machine.
+    const COHERENT_CODE: bool = false;
     const BROADCAST_INVALIDATE: bool = false;
 
     fn new(frames: &impl FrameSource) -> Result<Self, OutOfFrames> {
@@ -143,6 +145,32 @@ impl PageTableOps for PageTable {
             vacant.insert(frames.allocate_table().ok_or(OutOfFrames)?);
         }
         inner.entries.insert(page.0, (frame, flags));
+        Ok(())
+    }
+
+    fn fill(
+        &mut self,
+        start: VirtAddr,
+        end: VirtAddr,
+        frames: &impl FrameSource,
+        mut fill: impl FnMut(VirtAddr) -> Option<Mapping>,
+    ) -> Result<(), OutOfFrames> {
+        let block = FILL * PAGE_SIZE as u64;
+        assert!(
+            start.is_page_aligned() && start < end && start.0 / block == (end.0 - 1) / block,
+            "{start:?}..{end:?} cannot be filled"
+        );
+        let mut inner = lock(&self.tables.inner);
+        if let Entry::Vacant(vacant) = inner.tables.entry(start.0 / TABLE_BYTES) {
+            vacant.insert(frames.allocate_table().ok_or(OutOfFrames)?);
+        }
+        for page in (start.0..end.0).step_by(PAGE_SIZE) {
+            if let Entry::Vacant(vacant) = inner.entries.entry(page)
+                && let Some(mapping) = fill(VirtAddr(page))
+            {
+                vacant.insert(mapping);
+            }
+        }
         Ok(())
     }
 

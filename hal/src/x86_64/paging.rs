@@ -225,6 +225,23 @@ unsafe fn walk_or_make(
     link: u64,
     frames: &impl FrameSource,
 ) -> Result<&'static AtomicU64, OutOfFrames> {
+    // SAFETY: the caller's promise.
+    let table = unsafe { table_or_make(root, address, level, link, frames)? };
+    // SAFETY: reached from a live root.
+    Ok(unsafe { &entries(table)[index(address, level)] })
+}
+
+/// The table at `level` with the entry for `address`, whose place in it is noted.
+///
+/// # Safety
+/// As [`walk_or_make`].
+unsafe fn table_or_make(
+    root: u64,
+    address: u64,
+    level: u32,
+    link: u64,
+    frames: &impl FrameSource,
+) -> Result<u64, OutOfFrames> {
     let mut table = root;
     for above in (level + 1..=3).rev() {
         // SAFETY: reached from a live root.
@@ -239,8 +256,7 @@ unsafe fn walk_or_make(
         };
         table_walk::note::<Table>(entry, index(address, above - 1));
     }
-    // SAFETY: reached from a live root.
-    Ok(unsafe { &entries(table)[index(address, level)] })
+    Ok(table)
 }
 
 /// The user half of one address space.
@@ -293,6 +309,7 @@ const INVALIDATE_LIMIT: u64 = 32;
 impl PageTableOps for PageTable {
     type Flags = PteFlags;
     const USER_END: u64 = USER_END;
+    const COHERENT_CODE: bool = true;
     const BROADCAST_INVALIDATE: bool = false;
 
     fn new(frames: &impl FrameSource) -> Result<Self, OutOfFrames> {
@@ -315,6 +332,30 @@ impl PageTableOps for PageTable {
         // SAFETY: this space's live root; the user half has no large pages.
         let entry = unsafe { walk_or_make(self.root, page.0, 0, TABLE, frames)? };
         entry.store(frame.0 | flags.0, Relaxed);
+        Ok(())
+    }
+
+    fn fill(
+        &mut self,
+        start: VirtAddr,
+        end: VirtAddr,
+        frames: &impl FrameSource,
+        mut fill: impl FnMut(VirtAddr) -> Option<(PhysAddr, PteFlags)>,
+    ) -> Result<(), OutOfFrames> {
+        // SAFETY: this space's live root; the user half has no large pages.
+        let table = unsafe { entries(table_or_make(self.root, start.0, 0, TABLE, frames)?) };
+        let first = index(start.0, 0);
+        let last = first + (end.0.saturating_sub(start.0) / PAGE_SIZE as u64) as usize;
+        table_walk::fill(
+            table,
+            first,
+            last,
+            |old| mapped(old).is_none(),
+            |at| {
+                let page = start.0 + ((at - first) * PAGE_SIZE) as u64;
+                fill(VirtAddr(page)).map(|(frame, flags)| frame.0 | flags.0)
+            },
+        );
         Ok(())
     }
 

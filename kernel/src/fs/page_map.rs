@@ -136,6 +136,41 @@ impl PageMap {
         }
     }
 
+    /// Puts each page of `first..first + into.len()` that there is into its place; other places stay as they are.
+    pub fn get_many(&self, first: u64, into: &mut [Option<Frame>]) {
+        let (mut at, mut rest) = (first, into);
+        while !rest.is_empty() && self.fits(at) {
+            let start = way(at, 0);
+            let (part, others) = rest.split_at_mut(rest.len().min(WAYS - start));
+            at = at.saturating_add(part.len() as u64);
+            rest = others;
+            match self.lowest(at - 1) {
+                Slot::Page(frame) => part[0] = Some(frame.clone()),
+                Slot::Node(node) => {
+                    for (into, slot) in part.iter_mut().zip(&node.ways[start..]) {
+                        if let Slot::Page(frame) = slot {
+                            *into = Some(frame.clone());
+                        }
+                    }
+                }
+                Slot::Empty => {}
+            }
+        }
+    }
+
+    /// What is at the lowest level of nodes for `index`, which fits.
+    fn lowest(&self, index: u64) -> &Slot {
+        let mut slot = &self.root;
+        let mut level = self.height;
+        while level > 1
+            && let Slot::Node(node) = slot
+        {
+            level -= 1;
+            slot = &node.ways[way(index, level)];
+        }
+        slot
+    }
+
     /// Puts a page in. What was there is replaced.
     ///
     /// # Errors

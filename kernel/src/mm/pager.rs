@@ -40,6 +40,10 @@ pub trait Pager: Send + Sync {
         self.page(index)
     }
 
+    /// Puts each page of `first..first + into.len()` that is in memory into its place, without waiting or bringing any: a
+    /// read fault maps what it finds there as well. Never a page that [`Pager::page`] would refuse. By default none.
+    fn pages_in_memory(&self, _first: u64, _into: &mut [Option<Frame>]) {}
+
     /// Ready when [`Pager::page`] is worth calling again after `EAGAIN`. Pagers that never say `EAGAIN` need not have it.
     fn poll_ready(&self, _index: u64, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
@@ -200,5 +204,12 @@ impl Pager for MemoryObject {
         }
         let fresh = frame::allocate_zeroed()?;
         Ok(self.pages.lock().entry(index).or_insert(fresh).clone())
+    }
+
+    fn pages_in_memory(&self, first: u64, into: &mut [Option<Frame>]) {
+        let pages = self.pages.lock();
+        for (index, frame) in pages.range(first..first.saturating_add(into.len() as u64)) {
+            into[(index - first) as usize] = Some(frame.clone());
+        }
     }
 }

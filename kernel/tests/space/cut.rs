@@ -47,7 +47,7 @@ fn finish<T>(future: impl Future<Output = T>) -> (T, u32) {
 }
 
 /// A file of so many pages.
-fn tmpfs_file(pages: u64) -> (Arc<dyn Inode>, Arc<dyn Pager>) {
+pub fn tmpfs_file(pages: u64) -> (Arc<dyn Inode>, Arc<dyn Pager>) {
     let root: Arc<dyn Inode> = TmpFs::create(Limits::default(), 0o755).unwrap();
     let inode = root
         .create_unnamed(&NewFile::new(FileKind::Regular, 0o600, 0, 0))
@@ -57,7 +57,7 @@ fn tmpfs_file(pages: u64) -> (Arc<dyn Inode>, Arc<dyn Pager>) {
     (inode, pager)
 }
 
-fn resize(inode: &Arc<dyn Inode>, size: u64) {
+pub fn resize(inode: &Arc<dyn Inode>, size: u64) {
     let change = SetAttributes {
         size: Some(size),
         ..SetAttributes::default()
@@ -115,7 +115,7 @@ fn what_is_cut_off_is_gone_from_every_space() {
 }
 
 /// Punches a hole into the file, as `fallocate` does.
-fn punch(inode: &Arc<dyn Inode>, pager: &Arc<dyn Pager>, pages: Range<u64>) {
+pub fn punch(inode: &Arc<dyn Inode>, pager: &Arc<dyn Pager>, pages: Range<u64>) {
     let file = inode.clone().open(&OpenRequest { flags: 2, caller: None }).unwrap();
     let mode = linux::FALLOC_FL_PUNCH_HOLE | linux::FALLOC_FL_KEEP_SIZE;
     file.allocate(mode, pages.start * PAGE, (pages.end - pages.start) * PAGE)
@@ -343,7 +343,7 @@ fn a_file_cut_during_a_fork_is_cut_in_the_child() {
 
 /// The memory of what is punched out is free for the file system when it is free for the file.
 #[test]
-fn punched_pages_are_given_back() {
+pub fn punched_pages_are_given_back() {
     let _accounting = Accounting::start();
     let (inode, pager) = tmpfs_file(64);
     let space = AddressSpace::new().unwrap();

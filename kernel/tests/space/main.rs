@@ -1,6 +1,7 @@
 //! Address spaces on simulated CPUs, against a model and edge by edge. A process of its own, so that frames can be counted.
 
 mod access;
+mod around;
 #[path = "../common/mod.rs"]
 mod common;
 mod cut;

@@ -13,6 +13,7 @@ mod files;
 mod floating;
 mod hostile;
 mod locks;
+mod mappings;
 mod memory;
 mod pipes;
 mod process;
@@ -88,6 +89,7 @@ fn all() -> impl Iterator<Item = Test> {
     [
         process::TESTS,
         programs::TESTS,
+        mappings::TESTS,
         memory::TESTS,
         pipes::TESTS,
         files::TESTS,

@@ -290,7 +290,7 @@ fn fault_of(body: impl FnOnce()) -> (i32, usize) {
 }
 
 /// The signal, `si_code` and address. Nothing is mapped here for it: holes in the test's own mappings must stay holes.
-fn fault(body: impl FnOnce()) -> (i32, i32, usize) {
+pub fn fault(body: impl FnOnce()) -> (i32, i32, usize) {
     let (reader, writer) = sys::pipe(0);
     REPORT.store(writer, SeqCst);
     let pid = fork(|| {
@@ -313,7 +313,7 @@ fn fault(body: impl FnOnce()) -> (i32, i32, usize) {
 }
 
 /// Uses a value that was read for its fault.
-fn touch(value: u8) {
+pub fn touch(value: u8) {
     std::hint::black_box(value);
 }
 

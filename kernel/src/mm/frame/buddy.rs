@@ -21,6 +21,8 @@ pub struct FrameInfo {
     pub count: AtomicU32,
     /// While the frame is allocated: whether it has become a page of a file.
     pub of_file: AtomicBool,
+    /// Whether instruction fetch sees what it holds.
+    pub code: AtomicBool,
     // The order of the free block that the frame heads, or TAKEN.
     state: AtomicU32,
     next: AtomicU32,
@@ -33,6 +35,7 @@ impl FrameInfo {
         Self {
             count: AtomicU32::new(0),
             of_file: AtomicBool::new(false),
+            code: AtomicBool::new(false),
             state: AtomicU32::new(TAKEN),
             next: AtomicU32::new(NONE),
             previous: AtomicU32::new(NONE),

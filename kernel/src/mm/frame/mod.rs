@@ -19,9 +19,9 @@ use core::sync::atomic::{
 use hal::{
     MAX_CPUS, PAGE_SIZE,
     addr::PhysAddr,
-    arch::{Cpu, PerCpu},
+    arch::{Cpu, PageTable, PerCpu},
     boot_info::PhysRange,
-    traits::{CpuOps, PerCpuOps},
+    traits::{CpuOps, PageTableOps, PerCpuOps},
 };
 use spin::Once;
 
@@ -88,7 +88,7 @@ pub fn allocate() -> Result<Frame> {
 /// As [`allocate`].
 pub fn allocate_zeroed() -> Result<Frame> {
     let frame = allocate()?;
-    frame.zero();
+    frame.set(0..PAGE_SIZE, 0);
     Ok(frame)
 }
 
@@ -98,7 +98,7 @@ pub fn allocate_zeroed() -> Result<Frame> {
 /// `ENOMEM` when nothing is left at all.
 pub fn allocate_kernel() -> Result<Frame> {
     let frame = take(Purpose::Kernel).ok_or(Errno::ENOMEM)?;
-    frame.zero();
+    frame.set(0..PAGE_SIZE, 0);
     Ok(frame)
 }
 
@@ -119,6 +119,7 @@ fn take(purpose: Purpose) -> Option<Frame> {
     let info = zone.info(address);
     info.count.store(1, Relaxed);
     info.of_file.store(false, Relaxed);
+    info.code.store(false, Relaxed);
     tally::frames_taken();
     Some(Frame(address))
 }
@@ -143,6 +144,26 @@ impl Frame {
     /// Whether it is, or was until it was taken out of the file.
     pub fn is_of_file(&self) -> bool {
         live_zone().info(self.0).of_file.load(Relaxed)
+    }
+
+    /// Makes what the frame holds visible to instruction fetch, unless that was done since the kernel last wrote to it. As on
+    /// Linux, programs that write instructions by themselves have to see to that themselves.
+    pub fn sync_code(&self) {
+        if PageTable::COHERENT_CODE {
+            return;
+        }
+        let code = &live_zone().info(self.0).code;
+        if !code.load(Acquire) {
+            PageTable::sync_instruction_cache(self.0);
+            code.store(true, Release);
+        }
+    }
+
+    /// Notes that the frame has been written to, or may be from here on.
+    pub fn written(&self) {
+        if !PageTable::COHERENT_CODE {
+            live_zone().info(self.0).code.store(false, Release);
+        }
     }
 
     /// Gives up the handle and keeps the reference, for a page-table entry.
@@ -187,6 +208,7 @@ impl Frame {
         let to = self.bytes(offset, from.len());
         // SAFETY: as in `read`.
         unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+        self.written();
     }
 
     /// Fills bytes of the frame.
@@ -194,14 +216,15 @@ impl Frame {
     /// # Panics
     /// If the bytes are not all within the frame.
     pub fn fill(&self, range: core::ops::Range<usize>, byte: u8) {
+        self.set(range, byte);
+        self.written();
+    }
+
+    /// As [`Frame::fill`], for a frame that has just been taken.
+    fn set(&self, range: core::ops::Range<usize>, byte: u8) {
         let to = self.bytes(range.start, range.len());
         // SAFETY: as in `read`.
         unsafe { core::ptr::write_bytes(to, byte, range.len()) };
-    }
-
-    /// Makes the whole frame zero.
-    pub fn zero(&self) {
-        self.fill(0..PAGE_SIZE, 0);
     }
 
     /// Makes the whole frame equal to `other`.
@@ -210,6 +233,7 @@ impl Frame {
             let (from, to) = (other.bytes(0, PAGE_SIZE), self.bytes(0, PAGE_SIZE));
             // SAFETY: two different frames, each kept by a reference.
             unsafe { core::ptr::copy_nonoverlapping(from, to, PAGE_SIZE) };
+            self.written();
         }
     }
 

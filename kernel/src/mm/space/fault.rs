@@ -52,9 +52,16 @@ struct Question {
     pager: Arc<dyn Pager>,
     index: u64,
     write: bool,
+    /// Pages before and from this one on that a read fault maps too if they are in memory: within [`AROUND`], aligned to as
+    /// many, and within the area.
+    before: u8,
+    after: u8,
     /// What [`Mappings::cuts`](crate::mm::pager::Mappings::cuts) said before the pager was asked.
     cuts: u64,
 }
+
+/// Pages around a read fault (Linux's `fault_around_bytes`).
+const AROUND: u64 = 16;
 
 impl AddressSpace {
     /// Makes an access to `address` work, or says why it cannot. Returns once the access can be tried again; in
@@ -68,7 +75,7 @@ impl AddressSpace {
         }
         let mut answer = None;
         loop {
-            match self.look(address, access, answer.take())? {
+            match self.look(address, access, &mut answer)? {
                 Step::Done(generation) => {
                     self.tlb.wait(generation).await;
                     return Ok(());
@@ -77,7 +84,10 @@ impl AddressSpace {
                     self.tlb.settle().await;
                     return Ok(());
                 }
-                Step::Forking => self.wait_for_fork().await,
+                Step::Forking => {
+                    answer = None;
+                    self.wait_for_fork().await;
+                }
                 Step::Ask(question) => {
                     let frame = question.ask().await?;
                     answer = Some((question, frame));
@@ -86,11 +96,32 @@ impl AddressSpace {
         }
     }
 
-    // Not in the async function, whose state would have to hold the batch.
-    fn look(&self, address: u64, access: Access, answer: Option<(Question, Frame)>) -> Result<Step, FaultError> {
+    // Not in the async function, whose state would have to hold the batch. The answer is taken if it is used, and handed on by
+    // reference, since it is large for what most faults are.
+    fn look(&self, address: u64, access: Access, answer: &mut Option<(Question, Frame)>) -> Result<Step, FaultError> {
         // The frame that is replaced is dropped outside the lock.
         let mut batch = Batch::new();
-        self.inner.lock().fault(self, address, access, answer, &mut batch)
+        let step = self.inner.lock().fault(self, address, access, answer, &mut batch)?;
+        match step {
+            Step::Ask(question) if access != Access::Write => self.look_around(address, access, question),
+            step => Ok(step),
+        }
+    }
+
+    /// Maps the page asked for and those around it if it is in memory.
+    #[inline(never)]
+    fn look_around(&self, address: u64, access: Access, question: Question) -> Result<Step, FaultError> {
+        let mut pages = [const { None }; AROUND as usize];
+        let (before, count) = (question.before, question.before + question.after);
+        let pages = &mut pages[..usize::from(count)];
+        question
+            .pager
+            .pages_in_memory(question.index - u64::from(before), pages);
+        // What is not mapped is dropped outside the lock.
+        if pages[usize::from(before)].is_some() && self.inner.lock().map_around(address, access, &question, pages)? {
+            return Ok(Step::Done(Generation::NONE));
+        }
+        Ok(Step::Ask(question))
     }
 }
 
@@ -109,6 +140,13 @@ impl Question {
                 Err(_) => return Err(FaultError::Bus),
             }
         }
+    }
+
+    /// Whether it is what a read fault on `page` of `area` has to ask, all of it.
+    fn stands(&self, area: &Area, page: u64) -> bool {
+        area.object_page(page).is_some_and(|(pager, index)| {
+            Arc::ptr_eq(&self.pager, pager) && self.index == index && self.cuts == cuts(pager)
+        }) && around(area, page) == (self.before, self.after)
     }
 
     /// Whether this still is the question to ask, and its answer of use.
@@ -135,7 +173,7 @@ impl Inner {
         space: &AddressSpace,
         address: u64,
         access: Access,
-        answer: Option<(Question, Frame)>,
+        answer: &mut Option<(Question, Frame)>,
         batch: &mut Batch,
     ) -> Result<Step, FaultError> {
         let page = page_floor(address);
@@ -171,15 +209,16 @@ impl Inner {
         space: &AddressSpace,
         page: u64,
         frame: Frame,
-        answer: Option<(Question, Frame)>,
+        answer: &mut Option<(Question, Frame)>,
         batch: &mut Batch,
     ) -> Result<Step, FaultError> {
         let area = self.areas.recall(page).ok_or(FaultError::MapErr)?;
         let flags = area.prot.page_flags().with_write(true);
         if area.sharing == Sharing::Shared {
             let question = question(area, page, true).ok_or(FaultError::Bus)?;
-            return match answer {
+            return match answer.take() {
                 Some((asked, answer)) if asked.answers(&question) && answer.address() == frame.address() => {
+                    frame.written();
                     self.table.protect(page, flags);
                     self.table.invalidate(page, page + PAGE);
                     Ok(Step::Done(Generation::NONE))
@@ -224,8 +263,35 @@ impl Inner {
         Ok(Step::Done(generation))
     }
 
+    /// Maps `pages`, the answer to a read fault, where nothing is mapped; false if that is no longer what is to be done.
+    fn map_around(
+        &mut self,
+        address: u64,
+        access: Access,
+        asked: &Question,
+        pages: &mut [Option<Frame>],
+    ) -> Result<bool, FaultError> {
+        let page = page_floor(address);
+        let Some(area) = self.areas.recall(address) else {
+            return Ok(false);
+        };
+        if !permits(area.prot, access) || !asked.stands(area, page) {
+            return Ok(false);
+        }
+        let flags = area.prot.page_flags();
+        let start = page - u64::from(asked.before) * PAGE;
+        let end = page + u64::from(asked.after) * PAGE;
+        let frame = |at: u64| {
+            let frame = pages[((at - start) / PAGE) as usize].take()?;
+            sync_code(flags, &frame);
+            Some(frame)
+        };
+        let filled = self.table.fill(start, end, flags, frame);
+        filled.map(|()| true).map_err(|_| FaultError::Oom)
+    }
+
     /// A page that is not mapped.
-    fn bring(&mut self, page: u64, access: Access, answer: Option<(Question, Frame)>) -> Result<Step, FaultError> {
+    fn bring(&mut self, page: u64, access: Access, answer: &mut Option<(Question, Frame)>) -> Result<Step, FaultError> {
         let area = self.areas.recall(page).ok_or(FaultError::MapErr)?;
         let write = access == Access::Write;
         let flags = area.prot.page_flags();
@@ -238,9 +304,12 @@ impl Inner {
             (Content::Object { .. }, sharing) => {
                 let shared = sharing == Sharing::Shared;
                 let question = question(area, page, write && shared).ok_or(FaultError::Bus)?;
-                match answer {
+                match answer.take() {
                     Some((asked, frame)) if asked.answers(&question) => match (write, shared) {
-                        (true, true) => (frame, flags.with_write(true)),
+                        (true, true) => {
+                            frame.written();
+                            (frame, flags.with_write(true))
+                        }
                         (true, false) => (frame.duplicate().map_err(|_| FaultError::Oom)?, flags.with_write(true)),
                         (false, _) => (frame, flags),
                     },
@@ -276,16 +345,30 @@ impl Inner {
 
 fn question(area: &Area, page: u64, write: bool) -> Option<Question> {
     let (pager, index) = area.object_page(page)?;
+    let (before, after) = around(area, page);
     Some(Question {
-        cuts: pager.mappings().map_or(0, Mappings::cuts),
+        cuts: cuts(pager),
         pager: pager.clone(),
         index,
         write,
+        before,
+        after,
     })
+}
+
+fn cuts(pager: &Arc<dyn Pager>) -> u64 {
+    pager.mappings().map_or(0, Mappings::cuts)
+}
+
+/// See [`Question::before`] and [`Question::after`].
+fn around(area: &Area, page: u64) -> (u8, u8) {
+    let first = page & !(AROUND * PAGE - 1);
+    let (start, end) = (first.max(area.start), (first + AROUND * PAGE).min(area.end));
+    (((page - start) / PAGE) as u8, ((end - page) / PAGE) as u8)
 }
 
 fn sync_code(flags: PteFlags, frame: &Frame) {
     if flags.executable() {
-        PageTable::sync_instruction_cache(frame.address());
+        frame.sync_code();
     }
 }

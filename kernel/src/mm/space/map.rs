@@ -233,6 +233,11 @@ impl AddressSpace {
                 let Some(area) = inner.areas.find(at) else { return };
                 match area.sharing {
                     Sharing::Private if area.prot.contains(Prot::WRITE) => hal::trap::Access::Write,
+                    // One that came with another.
+                    _ if inner.table.translate(at).is_some() => {
+                        at += PAGE;
+                        continue;
+                    }
                     _ => hal::trap::Access::Read,
                 }
             };

@@ -8,6 +8,9 @@
 //! count of one (take permission back) or more (copy). Pages of files are always referred to by their page cache as well, so a
 //! private file mapping is the same case.
 //!
+//! **Files.** A read fault maps what is in memory of the file around it too, as far as an aligned window of 16 pages and the area
+//! go. A fork leaves pages that are the file's own to such faults and copies entries of private copies alone.
+//!
 //! **Fork** goes through the pages in steps as well. While it does, areas do not change, and a write to a shared page waits:
 //! another CPU may still write to it by a translation from before.
 //!

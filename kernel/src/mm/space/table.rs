@@ -78,6 +78,27 @@ impl Table {
         Ok(())
     }
 
+    /// Maps those pages of `start..end` that are not mapped and that `frame` has one for. The range is as for
+    /// [`PageTableOps::fill`].
+    pub fn fill(
+        &mut self,
+        start: u64,
+        end: u64,
+        flags: PteFlags,
+        mut frame: impl FnMut(u64) -> Option<Frame>,
+    ) -> Result<(), OutOfFrames> {
+        let mut added = 0;
+        let result = self
+            .get_mut()
+            .fill(VirtAddr(start), VirtAddr(end), &TableFrames, |page| {
+                let frame = frame(page.0)?;
+                added += 1;
+                Some((frame.into_raw(), flags))
+            });
+        self.resident += added;
+        result
+    }
+
     /// Takes a page out. The caller keeps the frame until no TLB has it.
     pub fn unmap(&mut self, page: u64) -> Option<(Frame, PteFlags)> {
         let (address, flags) = self.get_mut().unmap(VirtAddr(page))?;
@@ -153,26 +174,30 @@ impl Table {
         done
     }
 
-    /// Maps the pages of `start..end` in `child` too, writable in neither, at most [`FEW`] of them; returns up to where that is
-    /// done and how many there were.
+    /// Maps the pages of `start..end` in `child` too, writable in neither, except for pages of files themselves, which a fault
+    /// brings again; looks at [`FEW`] of them at most. Returns up to where that is done and at how many it looked.
     pub fn share(&mut self, child: &mut Self, start: u64, end: u64) -> Result<(u64, usize), OutOfFrames> {
-        let (mut done, mut copied, mut result) = (end, 0, Ok(()));
+        let (mut done, mut seen, mut result) = (end, 0, Ok(()));
         self.get_mut()
             .visit(VirtAddr(start), VirtAddr(end), |page, address, flags| {
-                if copied == FEW {
+                if seen == FEW {
                     done = page.0;
                     return Visit::Stop;
                 }
+                seen += 1;
+                let frame = borrow(address);
+                if frame.0.is_of_file() {
+                    return Visit::Keep;
+                }
                 let shared = flags.with_write(false);
-                result = child.map(page.0, borrow(address).clone_frame(), shared);
-                copied += 1;
+                result = child.map(page.0, frame.clone_frame(), shared);
                 match result {
                     Ok(()) => Visit::Change(shared),
                     Err(_) => Visit::Stop,
                 }
             });
         result?;
-        Ok((done, copied))
+        Ok((done, seen))
     }
 
     /// Makes the calling CPU translate by this table.

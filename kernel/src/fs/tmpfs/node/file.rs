@@ -206,6 +206,14 @@ impl Pager for TmpInode {
         state.contents.page(&self.fs, index)
     }
 
+    fn pages_in_memory(&self, first: u64, into: &mut [Option<Frame>]) {
+        let state = self.state.lock();
+        // There may be pages past the end (`FALLOC_FL_KEEP_SIZE`).
+        let pages = state.contents.size.div_ceil(4096).saturating_sub(first);
+        let count = pages.min(into.len() as u64) as usize;
+        state.contents.pages.get_many(first, &mut into[..count]);
+    }
+
     fn mappings(&self) -> Option<&Mappings> {
         Some(&self.mappings)
     }
