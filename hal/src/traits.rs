@@ -14,6 +14,8 @@
 //!
 //! [`FpOps`] is a part of the user context with a trait of its own.
 
+#![expect(unsafe_code, reason = "declares copies between a program and raw memory")]
+
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::trap::{InterruptToken, Trap};
 
@@ -340,12 +342,35 @@ pub trait CpuOps {
     ///
     /// # Errors
     /// [`CopyFault`] at the first page that is not readable; the bytes before it have been copied.
-    fn copy_from_user(to: &mut [u8], from: u64) -> Result<(), CopyFault>;
+    fn copy_from_user(to: &mut [u8], from: u64) -> Result<(), CopyFault> {
+        // SAFETY: a slice is valid for writes.
+        unsafe { Self::copy_from_user_to(to.as_mut_ptr(), from, to.len()) }
+    }
     /// Copies to the active user half; otherwise as [`CpuOps::copy_from_user`].
     ///
     /// # Errors
     /// [`CopyFault`] at the first page that is not writable; the bytes before it have been copied.
-    fn copy_to_user(to: u64, from: &[u8]) -> Result<(), CopyFault>;
+    fn copy_to_user(to: u64, from: &[u8]) -> Result<(), CopyFault> {
+        // SAFETY: a slice is valid for reads.
+        unsafe { Self::copy_to_user_from(to, from.as_ptr(), from.len()) }
+    }
+    /// As [`CpuOps::copy_from_user`], to memory that others, user mode too, may access at the same time; it may be the
+    /// very page that is copied from.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `length` bytes.
+    ///
+    /// # Errors
+    /// As [`CpuOps::copy_from_user`].
+    unsafe fn copy_from_user_to(to: *mut u8, from: u64, length: usize) -> Result<(), CopyFault>;
+    /// As [`CpuOps::copy_to_user`], from memory that others, user mode too, may access at the same time.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of `length` bytes.
+    ///
+    /// # Errors
+    /// As [`CpuOps::copy_to_user`].
+    unsafe fn copy_to_user_from(to: u64, from: *const u8, length: usize) -> Result<(), CopyFault>;
     /// Atomically compares the aligned user word at `address` with `expected` and stores `new` where they are equal;
     /// returns what was there.
     ///

@@ -95,13 +95,15 @@ impl CpuOps for Cpu {
     }
 
     #[inline]
-    fn copy_from_user(to: &mut [u8], from: u64) -> Result<(), CopyFault> {
-        user_copy::copy_from_user(to, from)
+    unsafe fn copy_from_user_to(to: *mut u8, from: u64, length: usize) -> Result<(), CopyFault> {
+        // SAFETY: the caller's promise.
+        unsafe { user_copy::copy_from_user(to, from, length) }
     }
 
     #[inline]
-    fn copy_to_user(to: u64, from: &[u8]) -> Result<(), CopyFault> {
-        user_copy::copy_to_user(to, from)
+    unsafe fn copy_to_user_from(to: u64, from: *const u8, length: usize) -> Result<(), CopyFault> {
+        // SAFETY: the caller's promise.
+        unsafe { user_copy::copy_to_user(to, from, length) }
     }
 
     fn user_compare_exchange(address: u64, expected: u32, new: u32) -> Result<u32, CopyFault> {

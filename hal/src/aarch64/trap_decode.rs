@@ -1,8 +1,10 @@
 //! What a synchronous exception from EL0 means: the syndrome register put into the words both architectures share.
 
+use super::cpu::Cpu;
 use super::exception_frame::UserContext;
+use super::features;
 use super::sysreg::read_sysreg;
-use super::{features, user_copy};
+use crate::traits::CpuOps;
 use crate::trap::{Access, ExceptionKind, Trap};
 
 /// `siginfo` codes of SIGFPE (`asm-generic/siginfo.h`).
@@ -104,10 +106,7 @@ fn emulate_trapped(context: &mut UserContext, esr: u64) -> bool {
 /// CPUs without FEAT_IDST call a read of an identification register undefined: look at the instruction itself.
 fn emulate_undefined(context: &mut UserContext) -> bool {
     let mut bytes = [0; 4];
-    if !context.pc.is_multiple_of(4)
-        || context.pc >= 1 << 48
-        || user_copy::copy_from_user(&mut bytes, context.pc).is_err()
-    {
+    if !context.pc.is_multiple_of(4) || context.pc >= 1 << 48 || Cpu::copy_from_user(&mut bytes, context.pc).is_err() {
         return false;
     }
     let instruction = u64::from(u32::from_le_bytes(bytes));

@@ -174,18 +174,24 @@ fn outcome(length: usize, left: usize) -> Result<(), CopyFault> {
     }
 }
 
-/// See [`CpuOps::copy_from_user`](crate::traits::CpuOps::copy_from_user).
-pub(super) fn copy_from_user(to: &mut [u8], from: u64) -> Result<(), CopyFault> {
-    // SAFETY: writes `to` alone; user addresses are read with EL0's rights, and a fault is fixed up.
-    let left = unsafe { hal_copy_from_user(to.as_mut_ptr(), from, to.len()) };
-    outcome(to.len(), left)
+/// See [`CpuOps::copy_from_user_to`](crate::traits::CpuOps::copy_from_user_to).
+///
+/// # Safety
+/// `to` is valid for writes of `length` bytes.
+pub(super) unsafe fn copy_from_user(to: *mut u8, from: u64, length: usize) -> Result<(), CopyFault> {
+    // SAFETY: writes those bytes alone; user addresses are read with EL0's rights, and a fault is fixed up.
+    let left = unsafe { hal_copy_from_user(to, from, length) };
+    outcome(length, left)
 }
 
-/// See [`CpuOps::copy_to_user`](crate::traits::CpuOps::copy_to_user).
-pub(super) fn copy_to_user(to: u64, from: &[u8]) -> Result<(), CopyFault> {
+/// See [`CpuOps::copy_to_user_from`](crate::traits::CpuOps::copy_to_user_from).
+///
+/// # Safety
+/// `from` is valid for reads of `length` bytes.
+pub(super) unsafe fn copy_to_user(to: u64, from: *const u8, length: usize) -> Result<(), CopyFault> {
     // SAFETY: writes with EL0's rights, so no kernel memory; a fault is fixed up.
-    let left = unsafe { hal_copy_to_user(to, from.as_ptr(), from.len()) };
-    outcome(from.len(), left)
+    let left = unsafe { hal_copy_to_user(to, from, length) };
+    outcome(length, left)
 }
 
 /// A word in the low half, or a fault.

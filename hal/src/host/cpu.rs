@@ -122,22 +122,21 @@ impl CpuOps for Cpu {
         context.run()
     }
 
-    fn copy_from_user(to: &mut [u8], from: u64) -> Result<(), CopyFault> {
-        for (address, range) in pieces(from, to.len()) {
+    unsafe fn copy_from_user_to(to: *mut u8, from: u64, length: usize) -> Result<(), CopyFault> {
+        for (address, range) in pieces(from, length) {
             let source = locate(address, Access::Read).ok_or(CopyFault { copied: range.start })?;
-            let to = &mut to[range];
-            // SAFETY: the piece stays within the frame that `source` points into; `to` is the kernel's own memory.
-            unsafe { std::ptr::copy(source, to.as_mut_ptr(), to.len()) };
+            // SAFETY: the piece stays within the frame that `source` points into; `to` is the caller's promise.
+            unsafe { std::ptr::copy(source, to.add(range.start), range.len()) };
         }
         Ok(())
     }
 
-    fn copy_to_user(to: u64, from: &[u8]) -> Result<(), CopyFault> {
-        for (address, range) in pieces(to, from.len()) {
+    unsafe fn copy_to_user_from(to: u64, from: *const u8, length: usize) -> Result<(), CopyFault> {
+        for (address, range) in pieces(to, length) {
             let target = locate(address, Access::Write).ok_or(CopyFault { copied: range.start })?;
-            let from = &from[range];
-            // SAFETY: the piece stays within the frame that `target` points into, which user mode may write.
-            unsafe { std::ptr::copy(from.as_ptr(), target, from.len()) };
+            // SAFETY: the piece stays within the frame that `target` points into, which user mode may write; `from` is
+            // the caller's promise.
+            unsafe { std::ptr::copy(from.add(range.start), target, range.len()) };
         }
         Ok(())
     }

@@ -137,30 +137,34 @@ fn check(address: u64, len: usize) -> Result<(), CopyFault> {
     }
 }
 
-/// See [`CpuOps::copy_from_user`](crate::traits::CpuOps::copy_from_user).
 #[inline]
-pub fn copy_from_user(to: &mut [u8], from: u64) -> Result<(), CopyFault> {
-    check(from, to.len())?;
-    // SAFETY: `to` is a valid slice and the user side has been checked.
-    match unsafe { copy(to.as_mut_ptr(), from as *const u8, to.len()) } {
+fn outcome(length: usize, left: usize) -> Result<(), CopyFault> {
+    match left {
         0 => Ok(()),
-        left => Err(CopyFault {
-            copied: to.len() - left,
-        }),
+        left => Err(CopyFault { copied: length - left }),
     }
 }
 
-/// See [`CpuOps::copy_to_user`](crate::traits::CpuOps::copy_to_user).
+/// See [`CpuOps::copy_from_user_to`](crate::traits::CpuOps::copy_from_user_to).
+///
+/// # Safety
+/// `to` is valid for writes of `length` bytes.
 #[inline]
-pub fn copy_to_user(to: u64, from: &[u8]) -> Result<(), CopyFault> {
-    check(to, from.len())?;
-    // SAFETY: `from` is a valid slice and the user side has been checked.
-    match unsafe { copy(to as *mut u8, from.as_ptr(), from.len()) } {
-        0 => Ok(()),
-        left => Err(CopyFault {
-            copied: from.len() - left,
-        }),
-    }
+pub unsafe fn copy_from_user(to: *mut u8, from: u64, length: usize) -> Result<(), CopyFault> {
+    check(from, length)?;
+    // SAFETY: the caller's promise, and the user side has been checked.
+    outcome(length, unsafe { copy(to, from as *const u8, length) })
+}
+
+/// See [`CpuOps::copy_to_user_from`](crate::traits::CpuOps::copy_to_user_from).
+///
+/// # Safety
+/// `from` is valid for reads of `length` bytes.
+#[inline]
+pub unsafe fn copy_to_user(to: u64, from: *const u8, length: usize) -> Result<(), CopyFault> {
+    check(to, length)?;
+    // SAFETY: the caller's promise, and the user side has been checked.
+    outcome(length, unsafe { copy(to as *mut u8, from, length) })
 }
 
 fn word(result: u64) -> Result<u32, CopyFault> {

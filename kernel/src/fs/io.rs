@@ -10,6 +10,7 @@
 use hal::{arch::PageTable, traits::PageTableOps};
 
 use crate::errno::{Errno, Result};
+use crate::mm::frame::Frame;
 pub use crate::mm::user::{UserFault, copy_in, copy_out};
 
 /// The most bytes one attempt transfers.
@@ -232,6 +233,22 @@ impl<'a> Sink<'a> {
         )
     }
 
+    /// Puts up to `length` bytes of a frame from `offset` on, and says how many.
+    ///
+    /// # Errors
+    /// As [`Sink::put`].
+    ///
+    /// # Panics
+    /// If the bytes are not all within the frame.
+    pub fn put_frame(&mut self, frame: &Frame, offset: usize, length: usize) -> core::result::Result<usize, UserFault> {
+        let wanted = length.min(self.remaining());
+        self.transfer(
+            wanted,
+            |buffer, at| frame.read(offset, &mut buffer[at..at + wanted]),
+            |moved, address, length| frame.copy_out(offset + moved, length, address),
+        )
+    }
+
     /// Puts up to `count` zeroes, and says how many.
     ///
     /// # Errors
@@ -268,6 +285,27 @@ impl<'a> Source<'a> {
             wanted,
             |bytes, at| buffer.borrow_mut()[..wanted].copy_from_slice(&bytes[at..at + wanted]),
             |moved, address, length| copy_in(&mut buffer.borrow_mut()[moved..moved + length], address),
+        )
+    }
+
+    /// Takes up to `length` bytes into a frame, to `offset` on, and says how many.
+    ///
+    /// # Errors
+    /// A fault. What was taken before it stands in the frame and counts: see [`Buffer::done`].
+    ///
+    /// # Panics
+    /// If the bytes are not all within the frame.
+    pub fn take_frame(
+        &mut self,
+        frame: &Frame,
+        offset: usize,
+        length: usize,
+    ) -> core::result::Result<usize, UserFault> {
+        let wanted = length.min(self.remaining());
+        self.transfer(
+            wanted,
+            |bytes, at| frame.write(offset, &bytes[at..at + wanted]),
+            |moved, address, length| frame.copy_in(offset + moved, length, address),
         )
     }
 

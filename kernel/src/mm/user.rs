@@ -6,7 +6,7 @@
 use hal::{
     PAGE_SIZE,
     arch::{Cpu, PageTable},
-    traits::{CpuOps, PageTableOps},
+    traits::{CopyFault, CpuOps, PageTableOps},
     trap::Access,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -22,7 +22,19 @@ pub struct UserFault {
     pub copied: usize,
 }
 
-fn check(address: u64, length: usize, access: Access) -> Result<(), UserFault> {
+impl UserFault {
+    /// What broke a copy off that began at `address`.
+    pub(super) const fn after(address: u64, access: Access, fault: CopyFault) -> Self {
+        Self {
+            address: address + fault.copied as u64,
+            access,
+            copied: fault.copied,
+        }
+    }
+}
+
+/// Whether `length` bytes from `address` on may be a program's at all.
+pub(super) fn check(address: u64, length: usize, access: Access) -> Result<(), UserFault> {
     let end = address.checked_add(length as u64);
     if end.is_some_and(|end| end <= PageTable::USER_END) {
         return Ok(());
@@ -54,11 +66,7 @@ fn check_word(address: u64, access: Access) -> Result<(), UserFault> {
 /// The first page that is not readable; the bytes before it have been copied.
 pub fn copy_in(to: &mut [u8], from: u64) -> Result<(), UserFault> {
     check(from, to.len(), Access::Read)?;
-    Cpu::copy_from_user(to, from).map_err(|fault| UserFault {
-        address: from + fault.copied as u64,
-        access: Access::Read,
-        copied: fault.copied,
-    })
+    Cpu::copy_from_user(to, from).map_err(|fault| UserFault::after(from, Access::Read, fault))
 }
 
 /// Copies to the active address space.
@@ -67,11 +75,7 @@ pub fn copy_in(to: &mut [u8], from: u64) -> Result<(), UserFault> {
 /// The first page that is not writable; the bytes before it have been copied.
 pub fn copy_out(to: u64, from: &[u8]) -> Result<(), UserFault> {
     check(to, from.len(), Access::Write)?;
-    Cpu::copy_to_user(to, from).map_err(|fault| UserFault {
-        address: to + fault.copied as u64,
-        access: Access::Write,
-        copied: fault.copied,
-    })
+    Cpu::copy_to_user(to, from).map_err(|fault| UserFault::after(to, Access::Write, fault))
 }
 
 /// Copies a value from the active address space.

@@ -6,6 +6,7 @@ mod around;
 mod common;
 mod cut;
 mod fault;
+mod files;
 mod fork;
 mod growth;
 mod mapping;

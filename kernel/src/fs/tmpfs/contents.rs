@@ -17,8 +17,6 @@ use crate::{
 };
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// Bytes copied at a time between a frame and user memory, by way of the stack.
-const BOUNCE: usize = 1024;
 
 /// See the module.
 #[derive(Default)]
@@ -35,18 +33,13 @@ impl Contents {
     /// # Errors
     /// A fault of the sink.
     pub fn read(&self, position: &mut u64, sink: &mut Sink<'_>) -> Attempt<()> {
-        let mut bounce = [0; BOUNCE];
         while *position < self.size && sink.remaining() > 0 {
             let offset = (*position % PAGE) as usize;
             let length = (PAGE_SIZE - offset).min((self.size - *position).min(PAGE) as usize);
             let before = sink.done();
             let result = match self.pages.get(*position / PAGE) {
                 None => sink.put_zeroes(length),
-                Some(frame) => {
-                    let piece = &mut bounce[..length.min(BOUNCE).min(sink.remaining())];
-                    frame.read(offset, piece);
-                    sink.put(piece)
-                }
+                Some(frame) => sink.put_frame(frame, offset, length),
             };
             *position += (sink.done() - before) as u64;
             result?;
@@ -59,30 +52,49 @@ impl Contents {
     /// # Errors
     /// A fault of the source; `ENOSPC`, `ENOMEM`, `EFBIG`. What was written before it stays and is counted by the source.
     pub fn write(&mut self, fs: &TmpFs, position: &mut u64, source: &mut Source<'_>) -> Attempt<()> {
-        let mut bounce = [0; BOUNCE];
         while source.remaining() > 0 {
             if *position >= MAX_FILE_SIZE {
                 return Err(Errno::EFBIG.into());
             }
-            let offset = (*position % PAGE) as usize;
-            let length = (PAGE_SIZE - offset).min(BOUNCE);
+            let (index, offset) = (*position / PAGE, (*position % PAGE) as usize);
             let before = source.done();
-            let result = source.take(&mut bounce[..length]);
+            let result = match self.pages.get(index) {
+                Some(frame) => source.take_frame(frame, offset, PAGE_SIZE - offset).map_err(Into::into),
+                None => self.write_hole(fs, index, offset, source),
+            };
             let taken = source.done() - before;
             if taken > 0 {
-                match self.page(fs, *position / PAGE) {
-                    Ok(frame) => frame.write(offset, &bounce[..taken]),
-                    Err(errno) => {
-                        source.rewind(before);
-                        return Err(errno.into());
-                    }
-                }
                 *position += taken as u64;
                 self.size = self.size.max(*position);
             }
             result?;
         }
         Ok(())
+    }
+
+    /// Writes to a page that is a hole, which it stays if nothing can be taken.
+    fn write_hole(&mut self, fs: &TmpFs, index: u64, offset: usize, source: &mut Source<'_>) -> Attempt<usize> {
+        fs.charge_pages(1)?;
+        let before = source.done();
+        let result = frame::allocate().map_err(Into::into).and_then(|frame| {
+            let result = source.take_frame(&frame, offset, PAGE_SIZE - offset);
+            let end = offset + source.done() - before;
+            if end == offset {
+                return result.map_err(Into::into);
+            }
+            // Nobody else sees the frame before what was not written is zero.
+            frame.fill(0..offset, 0);
+            frame.fill(end..PAGE_SIZE, 0);
+            if let Err(errno) = self.pages.insert(index, frame) {
+                source.rewind(before);
+                return Err(errno.into());
+            }
+            result.map_err(Into::into)
+        });
+        if source.done() == before {
+            fs.uncharge_pages(1);
+        }
+        result
     }
 
     /// The page at `index`, made if it is a hole.

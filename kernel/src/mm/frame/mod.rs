@@ -22,6 +22,7 @@ use hal::{
     arch::{Cpu, PageTable, PerCpu},
     boot_info::PhysRange,
     traits::{CpuOps, PageTableOps, PerCpuOps},
+    trap::Access,
 };
 use spin::Once;
 
@@ -29,6 +30,7 @@ pub use buddy::MAX_ORDER;
 pub use zone::Purpose;
 use zone::Zone;
 
+use super::user::{self, UserFault};
 use crate::{
     errno::{Errno, Result},
     tally,
@@ -209,6 +211,37 @@ impl Frame {
         // SAFETY: as in `read`.
         unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
         self.written();
+    }
+
+    /// Copies `length` bytes from `from` on, in the active address space, into the frame, which a program may write at the
+    /// same time.
+    ///
+    /// # Errors
+    /// As [`user::copy_in`].
+    ///
+    /// # Panics
+    /// If the bytes are not all within the frame.
+    pub fn copy_in(&self, offset: usize, length: usize, from: u64) -> core::result::Result<(), UserFault> {
+        let to = self.bytes(offset, length);
+        user::check(from, length, Access::Read)?;
+        // SAFETY: `to` is that many bytes of RAM, kept by this reference.
+        let result = unsafe { Cpu::copy_from_user_to(to, from, length) };
+        self.written();
+        result.map_err(|fault| UserFault::after(from, Access::Read, fault))
+    }
+
+    /// Copies `length` bytes of the frame to `to` in the active address space.
+    ///
+    /// # Errors
+    /// As [`user::copy_out`].
+    ///
+    /// # Panics
+    /// If the bytes are not all within the frame.
+    pub fn copy_out(&self, offset: usize, length: usize, to: u64) -> core::result::Result<(), UserFault> {
+        let from = self.bytes(offset, length);
+        user::check(to, length, Access::Write)?;
+        // SAFETY: as in `copy_in`.
+        unsafe { Cpu::copy_to_user_from(to, from, length) }.map_err(|fault| UserFault::after(to, Access::Write, fault))
     }
 
     /// Fills bytes of the frame.
