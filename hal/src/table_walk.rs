@@ -279,6 +279,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_free_is_filled_and_nothing_else() {
+        let entries: Vec<AtomicU64> = (0..512).map(|index| AtomicU64::new(index % 3)).collect();
+        let mut asked = vec![];
+        fill(
+            &entries,
+            128,
+            140,
+            |value| value == 0,
+            |index| {
+                asked.push(index);
+                (index != 132).then_some(index as u64 + 1000)
+            },
+        );
+        assert_eq!(asked, [129, 132, 135, 138]);
+        for (index, entry) in entries.iter().enumerate() {
+            let expected = match index {
+                129 | 135 | 138 => index as u64 + 1000,
+                _ => index as u64 % 3,
+            };
+            assert_eq!(entry.load(Relaxed), expected, "entry {index}");
+        }
+        fill(
+            &entries,
+            511,
+            511,
+            |_| true,
+            |index| panic!("{index} is not in the range"),
+        );
+    }
+
+    #[test]
     fn all_that_is_used_is_found_and_nothing_else() {
         for pattern in [&[][..], &[0], &[7, 8], &[3, 9, 15, 16, 63], &[62]] {
             let entries: std::vec::Vec<AtomicU64> = (0..64)
