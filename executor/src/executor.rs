@@ -289,6 +289,9 @@ impl<P: Platform> Executor<P> {
     /// As [`Executor::link`], for a user task at home in task context: into its queue, without the inbox.
     fn link_user(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>) {
         self.note_wake(task);
+        if cpu.current.get() == task.slot {
+            return Self::woken_in_poll(cpu);
+        }
         cpu.runnable.fetch_add(1, Relaxed);
         P::checkpoint();
         self.receive_user(me, cpu, task, P::now());

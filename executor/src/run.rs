@@ -273,15 +273,20 @@ impl<P: Platform> Executor<P> {
     /// A user task from the inbox, or woken here; counted as runnable.
     pub(crate) fn receive_user(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>, now: u64) {
         if cpu.current.get() == task.slot {
-            // Woken while it runs: it must not be taken by a thief, and is counted already.
-            cpu.running.woken.set(1);
-            cpu.stir();
+            Self::woken_in_poll(cpu);
             cpu.runnable.fetch_sub(1, Relaxed);
         } else if task.affinity.get() >> me & 1 == 1 || !self.forward(me, cpu, task) {
             let running = cpu.running_time(now);
             cpu.user
                 .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, running));
         }
+    }
+
+    /// The user task that runs here was woken: it must not be taken by a thief, and is counted as runnable already.
+    #[inline]
+    pub(crate) fn woken_in_poll(cpu: &PerCpu<P>) {
+        cpu.running.woken.set(1);
+        cpu.stir();
     }
 
     /// Step 3, after so many polls in this turn.
