@@ -13,7 +13,7 @@
 //! other, at least. The rest is that seeing is enough:
 //!
 //! - What the one that queues looks for is what the thief will look for: *any* queued task that an idle CPU may run
-//!   ([`FairQueue::find`](crate::fair::FairQueue::find)), not the first alone. The first may be bound to this CPU, and once
+//!   ([`UserQueue::find`](crate::queue::UserQueue::find)), not the first alone. The first may be bound to this CPU, and once
 //!   it runs, for as long as it likes, nobody looks again.
 //! - A bit that another has cleared means a CPU that is awake or being called. It sets the bit again, and looks again,
 //!   before it sleeps; and as every change of `idle` is a read-modify-write, it then sees what the loser of the bit had
@@ -123,18 +123,10 @@ impl<P: Platform> Executor<P> {
             if victim.runnable.load(Relaxed) < 2 {
                 continue;
             }
-            let Some(task) = victim.user.with(|queue| queue.steal(&self.slab, 1 << me)) else {
+            let Some(task) = victim.change_queue(|queue| queue.steal(&self.slab, 1 << me)) else {
                 continue;
             };
-            cpu.runnable.fetch_add(1, Relaxed);
-            victim.runnable.fetch_sub(1, Relaxed);
-            // It may be in user mode, and stay there.
-            victim.note_load(P::now());
-            task.set_home(me);
-            fence(SeqCst);
-            cpu.user
-                .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, None));
-            cpu.counts.steals.add(1);
+            self.take_over(me, cpu, victim, task);
             // One poke wakes one thief, and maybe not for whom it came; it passes the call on while there is more to take.
             for other in bits(others) {
                 self.poke_idle(me, &self.cpus[other as usize]);
@@ -142,6 +134,20 @@ impl<P: Platform> Executor<P> {
             return true;
         }
         false
+    }
+
+    /// Queues a task here that was taken from another CPU's queue.
+    pub(crate) fn take_over(&self, me: u32, cpu: &PerCpu<P>, victim: &PerCpu<P>, task: Task<'_>) {
+        cpu.runnable.fetch_add(1, Relaxed);
+        victim.runnable.fetch_sub(1, Relaxed);
+        // It may be in user mode, and stay there.
+        let now = P::now();
+        victim.note_load(now);
+        task.set_home(me);
+        fence(SeqCst);
+        let running = cpu.running_time(now);
+        cpu.change_queue(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, running));
+        cpu.counts.steals.add(1);
     }
 
     /// Now and then: passes the most deserving waiting task on, if it would fare better elsewhere.
@@ -152,12 +158,12 @@ impl<P: Platform> Executor<P> {
         }
         cpu.next_balance.set(now + 2 * P::USER_SLICE);
         let Some((time, affinity)) = cpu.user.with(|queue| {
-            let first = queue.first(&self.slab).filter(|_| queue.len() > 1);
-            first.map(|task| (task.vruntime.get(), task.affinity.get()))
+            let first = queue.fair.heap.first(&self.slab).filter(|_| queue.len() > 1);
+            first.map(|task| (task.key.get(), task.affinity.get()))
         }) else {
             return;
         };
-        let candidates = self.online.load(Relaxed) & affinity & !(1 << me);
+        let candidates = self.without_real_time(self.online.load(Relaxed) & affinity & !(1 << me));
         let measured = bits(candidates).map(|other| {
             let other_cpu = &self.cpus[other as usize];
             let ahead = other_cpu.running_time(now).unwrap_or(0).saturating_sub(time);
@@ -167,7 +173,7 @@ impl<P: Platform> Executor<P> {
             return;
         };
         if other_load + 2 <= load || (other_load + 1 == load && ahead > 2 * P::USER_SLICE) {
-            let taken = cpu.user.with(|queue| queue.steal(&self.slab, 1 << target));
+            let taken = cpu.change_queue(|queue| queue.steal_fair(&self.slab, 1 << target));
             if let Some(task) = taken {
                 self.send(cpu, task, target);
             }

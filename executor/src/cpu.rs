@@ -1,7 +1,6 @@
 //! What the executor keeps for each CPU.
 
 use crate::{
-    fair::FairQueue,
     load::{self, Load},
     options::Class,
     platform::Platform,
@@ -10,7 +9,9 @@ use crate::{
         Ordering::{Relaxed, SeqCst},
         OwnedTime, OwnedU32, OwnedU64, array, const_fn, fence,
     },
+    queue::UserQueue,
     ready::{DIRECT, GROUPS, Group, Ready},
+    real_time::{OnCpu, Share},
     slab::{Cache, Slab},
     stopwatch::Stopwatch,
     task::{Head, NONE, Task},
@@ -98,7 +99,8 @@ impl Fifo {
 pub struct RunningUser {
     pub since: OwnedTime,
     pub base: OwnedU64,
-    pub weight: OwnedU32,
+    /// Its [`Share`], as it was when the gate looked last.
+    pub share: OwnedU32,
     /// When its slice ends.
     pub slice_end: OwnedU64,
     /// Until when it may be in user mode whatever is ready: the user class's guaranteed share.
@@ -181,7 +183,10 @@ pub struct PerCpu<P: Platform> {
     /// The wheel's next event, or an earlier time.
     pub next_event: OwnedTime,
     pub wheel: Wheel,
-    pub user: Lock<P::RawLock, FairQueue>,
+    pub user: Lock<P::RawLock, UserQueue>,
+    /// The priority of the first real-time task in `user`; 0 if there is none. Written under its lock.
+    pub waits: AtomicU32,
+    pub real_time: OnCpu,
     pub running: RunningUser,
     /// When to look again whether the load lies well.
     pub next_balance: OwnedU64,
@@ -223,11 +228,13 @@ impl<P: Platform> PerCpu<P> {
                 armed: OwnedTime::never(),
                 next_event: OwnedTime::never(),
                 wheel: Wheel::new(),
-                user: Lock::new(FairQueue::new()),
+                user: Lock::new(UserQueue::new()),
+                waits: AtomicU32::new(0),
+                real_time: OnCpu::new(),
                 running: RunningUser {
                     since: OwnedTime::never(),
                     base: OwnedU64::new(0),
-                    weight: OwnedU32::new(0),
+                    share: OwnedU32::new(0),
                     slice_end: OwnedU64::new(0),
                     granted_until: OwnedU64::new(0),
                     woken: OwnedU32::new(0),
@@ -324,10 +331,12 @@ impl<P: Platform> PerCpu<P> {
         self.times.user.sum() + self.times.low.sum()
     }
 
-    /// The virtual time of the user task that runs here at `now`.
+    /// The virtual time of the fair task that runs here at `now`.
     pub fn running_time(&self, now: u64) -> Option<u64> {
         let running = &self.running;
         let since = running.since.get();
-        (since != NEVER).then(|| crate::fair::running_time(running.base.get(), since, now, running.weight.get()))
+        let share = Share::from_bits(running.share.get());
+        (since != NEVER && !share.is_real_time())
+            .then(|| crate::fair::running_time(running.base.get(), since, now, share.weight()))
     }
 }

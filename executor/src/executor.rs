@@ -404,21 +404,12 @@ impl<P: Platform> Executor<P> {
         })
     }
 
-    /// Sets a user task's share, against [`WEIGHT_ONE`](crate::WEIGHT_ONE). False if it is gone. Task context.
-    pub fn set_weight(&self, id: TaskId, weight: u32) -> bool {
-        self.with_live(id, |task| {
-            task.set_weight(weight);
-            // Where it runs the gate looks at its share only when it has been poked.
-            self.mark(task.home(), ready::POKE);
-        })
-    }
-
     /// Renames a task; the first 16 bytes are kept. False if it is gone. Task context.
     pub fn set_name(&self, id: TaskId, name: &str) -> bool {
         self.with_live(id, |task| task.set_name(Name::new(name)))
     }
 
-    fn with_live(&self, id: TaskId, change: impl FnOnce(Task<'_>)) -> bool {
+    pub(crate) fn with_live(&self, id: TaskId, change: impl FnOnce(Task<'_>)) -> bool {
         match self.slab.get(id.slot()) {
             Some(task) if task.state().is(id.generation()) => {
                 change(task);

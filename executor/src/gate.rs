@@ -121,14 +121,15 @@ impl<P: Platform> Executor<P> {
                 return Err(Preempted);
             }
             let mut until = if higher { cpu.running.granted_until.get() } else { NEVER };
-            if let Some(rival) = self.rival(cpu) {
-                let mine = cpu.running_time(now).unwrap_or(0);
-                // Within its slice it gives way to who is a slice behind: tasks that talk to each other, one of which began a
-                // little earlier, do not take the CPU from each other at every word. Who has slept for long has two in hand.
-                if now >= cpu.running.slice_end.get() || rival.saturating_add(P::USER_SLICE) < mine {
-                    return Err(Preempted);
+            if task.share.get() != cpu.running.share.get() {
+                self.change_running(me, cpu, task, now);
+            }
+            if cpu.runnable.load(Relaxed) >= 2 {
+                if Self::is_contended(cpu) {
+                    until = until.min(self.contend(me, cpu, now)?);
+                } else if let Some(rival) = self.rival(cpu) {
+                    until = until.min(Self::contend_fairly(cpu, rival, now)?);
                 }
-                until = until.min(cpu.running.slice_end.get());
             }
             self.arm_by(cpu, until.min(cpu.next_event.get()));
             if higher {
@@ -140,19 +141,32 @@ impl<P: Platform> Executor<P> {
             // Alone, it stands in the load so. Another comes through the inbox.
             let alone = cpu.runnable.load(Relaxed) == 1 && cpu.active.get() == 1;
             cpu.running.calm.set((alone && Self::is_free_of_others(cpu)).into());
-            cpu.running.low.set((task.weight.get() < WEIGHT_ONE).into());
+            // A real-time one has more.
+            cpu.running.low.set((task.share.get() < WEIGHT_ONE).into());
             Self::enter(cpu, now);
             return Ok(now);
         }
     }
 
-    /// The virtual time of the most deserving user task that waits here.
+    /// The virtual time of the most deserving fair task that waits here.
     fn rival(&self, cpu: &PerCpu<P>) -> Option<u64> {
-        if cpu.runnable.load(Relaxed) < 2 {
-            return None;
+        cpu.user.with(|queue| queue.fair.least(&self.slab))
+    }
+
+    /// Until when the running fair task may go on, beside one that waits with the virtual time `rival`.
+    ///
+    /// # Errors
+    /// [`Preempted`] if it may not.
+    #[inline]
+    pub(crate) fn contend_fairly(cpu: &PerCpu<P>, rival: u64, now: u64) -> Result<u64, Preempted> {
+        let mine = cpu.running_time(now).unwrap_or(0);
+        let slice_end = cpu.running.slice_end.get();
+        // Within its slice it gives way to who is a slice behind: tasks that talk to each other, one of which began a
+        // little earlier, do not take the CPU from each other at every word. Who has slept for long has two in hand.
+        if now >= slice_end || rival.saturating_add(P::USER_SLICE) < mine {
+            return Err(Preempted);
         }
-        cpu.user
-            .with(|queue| queue.first(&self.slab).map(|task| task.vruntime.get()))
+        Ok(slice_end)
     }
 
     /// Back from user mode: called after every [`Executor::try_enter_user`] that opened, interrupts still masked, before
@@ -182,6 +196,15 @@ impl<P: Platform> Executor<P> {
         let Some((_, cpu)) = self.here() else { return false };
         Self::higher_ready(cpu)
             || cpu.ready.peek(TIMER | INBOX) != 0
-            || (self.rival(cpu).is_some() && P::now() >= cpu.running.slice_end.get())
+            || (cpu.runnable.load(Relaxed) >= 2 && self.has_rival(cpu))
+    }
+
+    /// Whether a user task that waits goes before the running one.
+    fn has_rival(&self, cpu: &PerCpu<P>) -> bool {
+        if Self::is_contended(cpu) {
+            self.is_outranked(cpu, P::now())
+        } else {
+            self.rival(cpu).is_some() && P::now() >= cpu.running.slice_end.get()
+        }
     }
 }

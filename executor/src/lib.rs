@@ -87,6 +87,7 @@ mod event;
 mod executor;
 mod fair;
 mod gate;
+mod heap;
 #[cfg(all(feature = "std", not(loom)))]
 pub mod host;
 mod idle;
@@ -96,8 +97,10 @@ mod load;
 mod options;
 mod platform;
 mod prim;
+mod queue;
 mod raw_lock;
 mod ready;
+mod real_time;
 mod retire;
 mod run;
 #[cfg(all(feature = "simulation", not(loom)))]
@@ -124,6 +127,7 @@ pub use options::{Class, JoinError, Name, SpawnError, SpawnOptions, TaskId, WEIG
 pub use platform::Platform;
 pub use raw_lock::RawSpinLock;
 pub use ready::DRIVERS_PER_CPU;
+pub use real_time::{PERIOD_NS, ROUND_ROBIN_SLICE, RUNTIME_NS, RealTime};
 pub use retire::RetireError;
 pub use run::{BATCH, GRANT_NS, PASSED_NS, PASSED_POLLS, max_polls_per_turn};
 pub use state::Activity;

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::real_time::RealTime;
+
 /// Who goes first when several tasks are ready: lower classes are served first, each in bounded batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -13,7 +15,8 @@ pub enum Class {
     Timer = 1,
     /// The kernel's own longer work. Pinned to its CPU, first come first served.
     Service = 2,
-    /// User threads: fair by weight, sliced, balanced over the CPUs of their affinity mask.
+    /// User threads: real-time ones first, see [`RealTime`]; the others fair by weight, sliced, balanced over the CPUs of their
+    /// affinity mask.
     User = 3,
 }
 
@@ -96,8 +99,10 @@ pub struct SpawnOptions {
     pub cpu: Option<u32>,
     /// The CPUs it may run on, for [`Class::User`]: bit n is CPU n.
     pub affinity: u64,
-    /// Its share among user tasks, against [`WEIGHT_ONE`].
+    /// Its share among fair user tasks, against [`WEIGHT_ONE`].
     pub weight: u32,
+    /// What puts it before those, for [`Class::User`].
+    pub real_time: RealTime,
 }
 
 impl SpawnOptions {
@@ -110,6 +115,7 @@ impl SpawnOptions {
             cpu: None,
             affinity: u64::MAX,
             weight: WEIGHT_ONE,
+            real_time: RealTime::NONE,
         }
     }
 
@@ -131,6 +137,13 @@ impl SpawnOptions {
     #[must_use]
     pub const fn weight(mut self, weight: u32) -> Self {
         self.weight = weight;
+        self
+    }
+
+    /// Before all that have a share.
+    #[must_use]
+    pub const fn real_time(mut self, real_time: RealTime) -> Self {
+        self.real_time = real_time;
         self
     }
 }

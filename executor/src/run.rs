@@ -24,6 +24,7 @@ use crate::{
     platform::Platform,
     prim::Ordering::{AcqRel, Acquire, Relaxed},
     ready::{DIRECT, DRIVERS, GROUP_BITS, GROUPS, INBOX, POKE, READY, TIMER, group_bit, group_driver},
+    real_time::Share,
     state::{Start, Unlinked},
     task::{NONE, Task},
     waker::{self, Target},
@@ -124,6 +125,7 @@ impl<P: Platform> Executor<P> {
             return false;
         }
         cpu.turning.set(1);
+        cpu.user.with(|queue| queue.belong_to(me));
         cpu.since.set(P::now());
         cpu.spin.set(P::SPIN);
         self.online.fetch_or(1 << me, AcqRel);
@@ -224,6 +226,10 @@ impl<P: Platform> Executor<P> {
                 cpu.summoned.set(1);
                 cpu.stir();
             }
+            let waits = cpu.waits.load(Relaxed);
+            if waits != 0 && (cpu.real_time.runs.load(Relaxed) >= waits || cpu.real_time.is_throttled(P::now())) {
+                self.offer(me, cpu);
+            }
             self.poke_idle(me, cpu);
         }
     }
@@ -276,9 +282,11 @@ impl<P: Platform> Executor<P> {
             Self::woken_in_poll(cpu);
             cpu.runnable.fetch_sub(1, Relaxed);
         } else if task.affinity.get() >> me & 1 == 1 || !self.forward(me, cpu, task) {
+            if task.share().is_real_time() {
+                return self.receive_real_time(me, cpu, task, now);
+            }
             let running = cpu.running_time(now);
-            cpu.user
-                .with(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, running));
+            cpu.change_queue(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, running));
         }
     }
 
@@ -315,18 +323,25 @@ impl<P: Platform> Executor<P> {
             return false;
         }
         self.balance(me, cpu, now);
-        let Some(task) = cpu.user.with(|queue| queue.pop(&self.slab)) else {
+        let fair_first = cpu.real_time.is_throttled(now);
+        let Some(task) = cpu.change_queue(|queue| queue.pop(&self.slab, fair_first)) else {
             return false;
         };
         let running = &cpu.running;
         running.granted_until.set(if higher { now + GRANT_NS } else { 0 });
         running.slice_end.set(now + P::USER_SLICE);
-        running.weight.set(task.weight.get());
-        running.base.set(task.vruntime.get());
+        running.share.set(task.share.get());
+        running.base.set(task.key.get());
         running.since.set(now);
         running.woken.set(0);
         running.calm.set(0);
+        if Share::from_bits(running.share.get()).is_real_time() {
+            self.begin_real_time(me, cpu, task, now);
+        }
         self.poll_user(me, cpu, task);
+        if cpu.real_time.runs.load(Relaxed) != 0 {
+            self.end_real_time(me, cpu);
+        }
         running.since.set(NEVER);
         cpu.passed_polls.set(0);
         cpu.passed_since.set(cpu.clock.get());
@@ -370,8 +385,9 @@ impl<P: Platform> Executor<P> {
         }
         let number = TaskId::new(task.slot, generation).0;
         let result = self.poll(cpu, task, number, start, self.watched() | TIMED);
-        if let Some(time) = cpu.running_time(cpu.clock.get()) {
-            task.vruntime.set(time);
+        match cpu.running_time(cpu.clock.get()) {
+            Some(time) => task.key.set(time),
+            None => Self::keep_slice(cpu, task),
         }
         let woken = cpu.running.woken.get() != 0;
         if result.is_ready() {
@@ -470,7 +486,8 @@ impl<P: Platform> Executor<P> {
         if task.affinity.get() >> me & 1 == 0 && self.forward(me, cpu, task) {
             return;
         }
-        cpu.user.with(|queue| queue.push(&self.slab, task));
+        let end = Self::end_of_queue(cpu);
+        cpu.change_queue(|queue| queue.push(&self.slab, task, end));
         self.poke_idle(me, cpu);
     }
 

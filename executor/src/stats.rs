@@ -8,6 +8,7 @@ use crate::{
     options::{Class, Name, TaskId},
     platform::Platform,
     prim::Ordering::Relaxed,
+    real_time::RealTime,
     state::Activity,
     task::Task,
 };
@@ -40,6 +41,8 @@ pub struct TaskInfo {
     pub longest_poll_ns: u64,
     /// Its share, for user tasks.
     pub weight: u32,
+    /// What puts it before those that have one, for user tasks.
+    pub real_time: RealTime,
     /// Its CPUs, for user tasks.
     pub affinity: u64,
     /// How often it waited how long from its wake to its poll, counted while [`Executor::set_timing`] is on: below 1.024 µs,
@@ -111,7 +114,8 @@ fn describe(task: Task<'_>, polled: bool) -> Option<TaskInfo> {
         run_ns: task.run_ns.get(),
         user_ns: task.user_ns.get(),
         longest_poll_ns: task.longest_poll_ns(),
-        weight: task.weight.get(),
+        weight: task.share().weight(),
+        real_time: task.share().real_time(),
         affinity: task.affinity.get(),
         latencies: task.latencies.counts(),
     };

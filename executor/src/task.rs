@@ -24,6 +24,7 @@ use crate::{
     options::{Class, Name, SpawnOptions, TaskId},
     platform::Platform,
     prim::{AtomicU16, AtomicU32, AtomicU64, ExclusiveCell, Ordering::Relaxed, OwnedU8, OwnedU16, OwnedU32, OwnedU64},
+    real_time::Share,
     slab::{Cache, Slab, Slot},
     state::State,
     waker::Target,
@@ -48,13 +49,14 @@ const JOINED: u8 = 1 << 6;
 pub struct Head {
     /// Who may do what with the task.
     pub state: State,
-    /// The link of its CPU's list, or of the free slots.
+    /// The link of its CPU's list, or of the free slots; of a user task, whose lists are others, what is left of its slice.
     pub next: OwnedU32,
     /// The CPU in whose queues the task stands when it is ready. Written by the owner of the link.
     home: OwnedU8,
     /// The class, [`MEASURED`] and [`JOINED`].
     class: OwnedU8,
-    /// 1 while it stands in its home CPU's list, of the timer or service class. That CPU's own.
+    /// 1 while it stands in its home CPU's list, of the timer or service class. That CPU's own. Of a user task the mark of the
+    /// queue that it stands in, under that queue's lock; see [`crate::queue`].
     queued: OwnedU8,
     /// CPU of the last wake, or `NO_CPU`.
     last_waker: OwnedU8,
@@ -67,16 +69,16 @@ pub struct Body {
     /// Polls begun.
     pub polls: OwnedU64,
     space: Space,
-    /// Links of the user queue's heap, under its lock.
+    /// Links of a heap of the user queue, under its lock.
     pub sibling: OwnedU32,
     /// See `sibling`: the left sibling, or the parent for a first child.
     pub previous: OwnedU32,
-    /// The link of its CPU's inbox; while it stands in the user queue's heap, the first child, under that queue's lock.
+    /// The link of its CPU's inbox; while it stands in a heap of the user queue, the first child, under that queue's lock.
     pub inbox_next: AtomicU32,
-    /// Share, see [`crate::WEIGHT_ONE`].
-    pub weight: OwnedU32,
-    /// Weighted run time; the user class's order.
-    pub vruntime: OwnedU64,
+    /// A user task's [`Share`].
+    pub share: OwnedU32,
+    /// Where it stands in the user class's order: of a fair task the weighted run time.
+    pub key: OwnedU64,
     /// CPUs it may run on.
     pub affinity: OwnedU64,
     /// Nanoseconds polled, user mode included.
@@ -125,8 +127,8 @@ impl Slot for Head {
             sibling: OwnedU32::new(NONE),
             previous: OwnedU32::new(NONE),
             inbox_next: AtomicU32::new(NONE),
-            weight: OwnedU32::new(0),
-            vruntime: OwnedU64::new(0),
+            share: OwnedU32::new(0),
+            key: OwnedU64::new(0),
             affinity: OwnedU64::new(0),
             run_ns: OwnedU64::new(0),
             user_ns: OwnedU64::new(0),
@@ -230,15 +232,16 @@ impl<'a> Task<'a> {
         }
         self.head().class.set(options.class as u8);
         self.head().queued.set(0);
+        self.head().next.set(NONE);
         self.head().last_waker.set(NO_CPU);
         self.set_home(home);
-        self.set_weight(options.weight);
+        self.set_share(Share::new(options.weight, options.real_time));
         self.affinity.set(options.affinity);
         self.set_name(options.name);
         self.location.store(core::ptr::from_ref(at).cast_mut(), Relaxed);
         self.polls.set(0);
         self.holds.store(0, Relaxed);
-        self.vruntime.set(NEW);
+        self.key.set(NEW);
     }
 
     #[cold]
@@ -297,7 +300,17 @@ impl<'a> Task<'a> {
         self.head().last_waker.set(cpu.min(NO_CPU.into()) as u8);
     }
 
-    /// Its first child in the user queue's heap, under that queue's lock.
+    /// The mark of the user queue that it stands in; 0 for none. Under that queue's lock.
+    pub fn mark(self) -> u8 {
+        self.head().queued.get()
+    }
+
+    /// See [`Task::mark`].
+    pub fn set_mark(self, mark: u8) {
+        self.head().queued.set(mark);
+    }
+
+    /// Its first child in a heap of the user queue, under that queue's lock.
     pub fn child(self) -> u32 {
         self.inbox_next.load(Relaxed)
     }
@@ -359,11 +372,6 @@ impl<'a> Task<'a> {
     /// Makes the task, a driver, one of this number, which is below [`DRIVERS_PER_CPU`](crate::DRIVERS_PER_CPU).
     pub fn set_driver(self, driver: u32) {
         self.driver.set(driver as u16);
-    }
-
-    /// Sets the share; zero counts as one.
-    pub fn set_weight(self, weight: u32) {
-        self.weight.set(weight.max(1));
     }
 
     /// Sets the name.

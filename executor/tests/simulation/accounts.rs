@@ -18,7 +18,7 @@ fn time_goes_where_it_was_spent() {
                 // Its share is lowered while it runs alone, with no other turn.
                 let lowered = async {
                     let me = executor().current().unwrap();
-                    executor().set_weight(me, executor::WEIGHT_ONE / 4);
+                    executor().set_policy(me, executor::WEIGHT_ONE / 4, executor::RealTime::NONE);
                     spin().await
                 };
                 spawn(light, lowered);

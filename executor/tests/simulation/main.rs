@@ -5,6 +5,7 @@
 mod abort;
 mod accounts;
 mod fairness;
+mod real_time;
 mod retire;
 mod storm;
 mod user;

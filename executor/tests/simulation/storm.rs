@@ -9,7 +9,7 @@ use std::{
 };
 
 use executor::{
-    Class, JoinError, Platform, TaskId,
+    Class, JoinError, Platform, RealTime, TaskId,
     simulation::{self, Machine, Sim, clock, executor, random, spin, stop, stopped, visit_user},
     sleep_until,
     sync::IrqCell,
@@ -57,6 +57,15 @@ async fn work(class: Class, steps: u64) {
     }
 }
 
+/// Fair as often as not.
+fn policy() -> RealTime {
+    match random(4) {
+        0 => RealTime::fifo(random(4) as u8),
+        1 => RealTime::round_robin(1 + random(4) as u8),
+        _ => RealTime::NONE,
+    }
+}
+
 async fn supervise(counts: Arc<Counts>) {
     while executor().online() != 0b111 {
         sleep_until::<Sim>(clock() + MS / 100).await;
@@ -70,7 +79,7 @@ async fn supervise(counts: Arc<Counts>) {
         let mut how = options(class).cpu(random(3) as u32);
         if class == Class::User {
             how.cpu = None;
-            how = how.affinity(1 + random(7));
+            how = how.affinity(1 + random(7)).real_time(policy());
         }
         let handle = executor().spawn(how, async move {
             let _counted = counted;
@@ -84,7 +93,8 @@ async fn supervise(counts: Arc<Counts>) {
     }
     for _ in 0..random(8) {
         let (id, _) = tasks[random(TASKS as u64) as usize];
-        match random(4) {
+        match random(5) {
+            4 => _ = executor().set_policy(id, 1024, policy()),
             0 => executor().abort(id),
             1 => executor().wake_task(id),
             2 => _ = executor().set_affinity(id, 1 + random(7)),
@@ -98,7 +108,7 @@ async fn supervise(counts: Arc<Counts>) {
     stop();
 }
 
-/// Tasks of every class on three CPUs sleep, yield, run in user mode, are woken, aborted and moved at random, while a device
+/// Tasks of every class on three CPUs sleep, yield, run in user mode, are woken, aborted, moved and given other policies at random, while a device
 /// interrupts. Each future is dropped once, each join is answered once, no interrupt is lost: or the run would end by its time,
 /// with something undone.
 #[test]

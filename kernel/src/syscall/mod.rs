@@ -11,6 +11,7 @@ pub mod fs;
 pub mod futex;
 pub mod identity;
 pub mod memory;
+pub mod policy;
 pub mod prctl;
 pub mod process;
 pub mod sched;

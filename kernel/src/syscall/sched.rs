@@ -1,15 +1,12 @@
-//! Scheduling, priorities, resource limits and usage.
+//! Yielding, affinity, nice values, resource limits and usage.
 
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::Ordering;
 
-use linux_raw_sys::general::{
-    PRIO_PGRP, PRIO_PROCESS, PRIO_USER, RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD, SCHED_BATCH, SCHED_FIFO,
-    SCHED_IDLE, SCHED_NORMAL, SCHED_RR,
-};
+use linux_raw_sys::general::{PRIO_PGRP, PRIO_PROCESS, PRIO_USER, RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::types::{Timespec, Timeval};
+use super::types::Timeval;
 use crate::{
     cpu,
     errno::{Errno, Result},
@@ -17,20 +14,21 @@ use crate::{
     task::{self, Process, Thread, limits::Limit},
 };
 
-/// A user thread's time slice, in nanoseconds; what `sched_rr_get_interval` reports.
-const SLICE: u64 = <rt::Machine as executor::Platform>::USER_SLICE;
+/// A fair user thread's time slice, in nanoseconds.
+pub(super) const SLICE: u64 = <rt::Machine as executor::Platform>::USER_SLICE;
 
 /// `sched_yield(2)`.
 ///
 /// # Errors
 /// None.
 pub async fn sched_yield(_t: &Thread) -> Result<u64> {
+    rt::executor().note_yield();
     rt::yield_now().await;
     Ok(0)
 }
 
 /// The thread of a call's first argument; 0 is the caller.
-fn target(t: &Arc<Thread>, tid: i32) -> Result<Arc<Thread>> {
+pub(super) fn target(t: &Arc<Thread>, tid: i32) -> Result<Arc<Thread>> {
     match tid {
         0 => Ok(Arc::clone(t)),
         1.. => task::thread(tid).ok_or(Errno::ESRCH),
@@ -38,7 +36,8 @@ fn target(t: &Arc<Thread>, tid: i32) -> Result<Arc<Thread>> {
     }
 }
 
-fn may_change(t: &Thread, other: &Thread) -> bool {
+/// Whether the caller has the right to change another thread's scheduling, its own always.
+pub(super) fn may_change(t: &Thread, other: &Thread) -> bool {
     let (own, theirs) = (t.credentials(), other.credentials());
     own.is_privileged() || own.euid == theirs.uid || own.euid == theirs.euid
 }
@@ -79,91 +78,6 @@ pub async fn sched_getaffinity(t: &Arc<Thread>, tid: i32, length: u32, mask: u64
     let set = target(t, tid)?.affinity.load(Ordering::Relaxed) & cpu::online();
     t.mm().write(mask, &set).await?;
     Ok(8)
-}
-
-/// `sched_getscheduler(2)`.
-///
-/// # Errors
-/// `ESRCH`, `EINVAL`.
-pub fn sched_getscheduler(t: &Arc<Thread>, tid: i32) -> Result<u64> {
-    Ok(target(t, tid)?.policy.load(Ordering::Relaxed) as u64)
-}
-
-/// `sched_setscheduler(2)`. The real-time policies are not there yet: they are refused as for a caller without the right.
-///
-/// # Errors
-/// `ESRCH`, `EPERM`, `EINVAL`, `EFAULT`.
-pub async fn sched_setscheduler(t: &Arc<Thread>, tid: i32, policy: i32, parameter: u64) -> Result<u64> {
-    let other = target(t, tid)?;
-    let priority = t.mm().read::<i32>(parameter).await?;
-    match policy as u32 {
-        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE if priority != 0 => Err(Errno::EINVAL),
-        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE if may_change(t, &other) => {
-            other.policy.store(policy, Ordering::Relaxed);
-            task::schedule::apply(&other);
-            Ok(0)
-        }
-        SCHED_FIFO | SCHED_RR if !(1..=99).contains(&priority) => Err(Errno::EINVAL),
-        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE | SCHED_FIFO | SCHED_RR => Err(Errno::EPERM),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// `sched_getparam(2)`: 0, as every policy that is there has.
-///
-/// # Errors
-/// `ESRCH`, `EINVAL`, `EFAULT`.
-pub async fn sched_getparam(t: &Arc<Thread>, tid: i32, parameter: u64) -> Result<u64> {
-    target(t, tid)?;
-    t.mm().write(parameter, &0_i32).await?;
-    Ok(0)
-}
-
-/// `sched_setparam(2)`.
-///
-/// # Errors
-/// `ESRCH`, `EFAULT`, `EINVAL` for anything but 0.
-pub async fn sched_setparam(t: &Arc<Thread>, tid: i32, parameter: u64) -> Result<u64> {
-    target(t, tid)?;
-    if t.mm().read::<i32>(parameter).await? == 0 {
-        Ok(0)
-    } else {
-        Err(Errno::EINVAL)
-    }
-}
-
-fn priority_range(policy: i32) -> Result<(u64, u64)> {
-    match policy as u32 {
-        SCHED_FIFO | SCHED_RR => Ok((1, 99)),
-        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE => Ok((0, 0)),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// `sched_get_priority_max(2)`.
-///
-/// # Errors
-/// `EINVAL` for an unknown policy.
-pub fn sched_get_priority_max(_t: &Thread, policy: i32) -> Result<u64> {
-    priority_range(policy).map(|(_, max)| max)
-}
-
-/// `sched_get_priority_min(2)`.
-///
-/// # Errors
-/// `EINVAL` for an unknown policy.
-pub fn sched_get_priority_min(_t: &Thread, policy: i32) -> Result<u64> {
-    priority_range(policy).map(|(min, _)| min)
-}
-
-/// `sched_rr_get_interval(2)`.
-///
-/// # Errors
-/// `ESRCH`, `EINVAL`, `EFAULT`.
-pub async fn sched_rr_get_interval(t: &Arc<Thread>, tid: i32, interval: u64) -> Result<u64> {
-    target(t, tid)?;
-    t.mm().write(interval, &Timespec::from_nanoseconds(SLICE)).await?;
-    Ok(0)
 }
 
 /// The threads that `which` and `who` name.
@@ -216,7 +130,10 @@ pub fn setpriority(t: &Arc<Thread>, which: u32, who: i32, nice: i32) -> Result<u
         if !may_change(t, &thread) {
             return Err(Errno::EPERM);
         }
-        if nice < thread.nice.load(Ordering::Relaxed) && !t.credentials().is_privileged() {
+        if nice < thread.nice.load(Ordering::Relaxed)
+            && !t.credentials().is_privileged()
+            && !task::schedule::allows_nice(&thread, nice)
+        {
             return Err(Errno::EACCES);
         }
         thread.nice.store(nice, Ordering::Relaxed);

@@ -18,7 +18,7 @@ use alloc::{boxed::Box, sync::Arc};
 
 use hal::{abi::Abi, arch::ABI};
 
-use super::{FromRegister, fs, futex, identity, memory, prctl, process, sched, signal, system, time, uts};
+use super::{FromRegister, fs, futex, identity, memory, policy, prctl, process, sched, signal, system, time, uts};
 use crate::{
     errno::{Errno, Result},
     fs::{Stop, file::Attempt},
@@ -286,13 +286,15 @@ calls! {
     sched_yield, 24, 124, call(sched::sched_yield; 0);
     sched_getaffinity, 204, 123, call(sched::sched_getaffinity; 3);
     sched_setaffinity, 203, 122, call(sched::sched_setaffinity; 3);
-    sched_getscheduler, 145, 120, now(sched::sched_getscheduler; 1);
-    sched_setscheduler, 144, 119, call(sched::sched_setscheduler; 3);
-    sched_getparam, 143, 121, call(sched::sched_getparam; 2);
-    sched_setparam, 142, 118, call(sched::sched_setparam; 2);
-    sched_get_priority_max, 146, 125, now(sched::sched_get_priority_max; 1);
-    sched_get_priority_min, 147, 126, now(sched::sched_get_priority_min; 1);
-    sched_rr_get_interval, 148, 127, call(sched::sched_rr_get_interval; 2);
+    sched_getscheduler, 145, 120, now(policy::sched_getscheduler; 1);
+    sched_setscheduler, 144, 119, call(policy::sched_setscheduler; 3);
+    sched_getparam, 143, 121, call(policy::sched_getparam; 2);
+    sched_setparam, 142, 118, call(policy::sched_setparam; 2);
+    sched_setattr, 314, 274, call(policy::sched_setattr; 3);
+    sched_getattr, 315, 275, call(policy::sched_getattr; 4);
+    sched_get_priority_max, 146, 125, now(policy::sched_get_priority_max; 1);
+    sched_get_priority_min, 147, 126, now(policy::sched_get_priority_min; 1);
+    sched_rr_get_interval, 148, 127, call(policy::sched_rr_get_interval; 2);
     getpriority, 140, 141, now(sched::getpriority; 2);
     setpriority, 141, 140, now(sched::setpriority; 3);
     getrusage, 98, 165, call(sched::getrusage; 2);

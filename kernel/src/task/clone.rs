@@ -248,10 +248,7 @@ fn inherit(thread: &Thread, child: &Thread, args: &CloneArgs) {
     child
         .affinity
         .store(thread.affinity.load(Ordering::Relaxed), Ordering::Relaxed);
-    child.nice.store(thread.nice.load(Ordering::Relaxed), Ordering::Relaxed);
-    child
-        .policy
-        .store(thread.policy.load(Ordering::Relaxed), Ordering::Relaxed);
+    super::schedule::inherit(thread, child);
     if args.has(CLONE_CHILD_CLEARTID) {
         child.clear_child_tid.store(args.child_tid, Ordering::Relaxed);
     }

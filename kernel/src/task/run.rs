@@ -43,7 +43,8 @@ pub(super) fn start(thread: &Arc<Thread>, context: UserContext, set_child_tid: u
     let comm = thread.comm();
     let options = SpawnOptions::new(Class::User, comm_text(&comm))
         .affinity(thread.affinity.load(Ordering::Relaxed))
-        .weight(super::schedule::weight(thread));
+        .weight(super::schedule::weight(thread))
+        .real_time(super::schedule::real_time(thread));
     let task = rt::executor().spawn(
         options,
         super::current::scope(thread.clone(), run(thread.clone(), context, set_child_tid)),

@@ -25,6 +25,7 @@ use super::{
     credentials::Credentials,
     pid::Pid,
     process::Process,
+    schedule::PolicyCell,
     signal::{SignalSet, pending::Pending},
 };
 use crate::{
@@ -146,7 +147,7 @@ pub struct Thread {
     pub(super) cpu_time: Stopwatch,
     pub(crate) affinity: AtomicU64,
     pub(crate) nice: AtomicI32,
-    pub(crate) policy: AtomicI32,
+    pub(crate) policy: PolicyCell,
     /// Whether the thread sits in wait4, so that a child's end wakes it.
     pub(super) waits_for_child: AtomicBool,
     /// Whether a process-wide stop has parked the thread.
@@ -191,7 +192,7 @@ impl Thread {
             cpu_time: Stopwatch::new(),
             affinity: AtomicU64::new(!0),
             nice: AtomicI32::new(0),
-            policy: AtomicI32::new(0),
+            policy: PolicyCell::new(),
             waits_for_child: AtomicBool::new(false),
             parked: AtomicBool::new(false),
             exiting: AtomicBool::new(false),

@@ -18,6 +18,7 @@ mod memory;
 mod pipes;
 mod process;
 mod programs;
+mod real_time;
 mod runner;
 mod sched;
 mod signals;

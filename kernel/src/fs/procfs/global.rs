@@ -291,6 +291,18 @@ pub(super) fn pid_max(out: &mut String) -> Result {
     writeln!(out, "{}", task::pid::PID_MAX)
 }
 
+pub(super) fn round_robin_slice(out: &mut String) -> Result {
+    writeln!(out, "{}", executor::ROUND_ROBIN_SLICE / 1_000_000)
+}
+
+pub(super) fn real_time_period(out: &mut String) -> Result {
+    writeln!(out, "{}", executor::PERIOD_NS / 1_000)
+}
+
+pub(super) fn real_time_runtime(out: &mut String) -> Result {
+    writeln!(out, "{}", executor::RUNTIME_NS / 1_000)
+}
+
 pub(super) fn max_map_count(out: &mut String) -> Result {
     writeln!(out, "{}", mm::space::MAX_AREAS)
 }

@@ -68,6 +68,9 @@ const SYS_KERNEL: &[(&str, Kind)] = &[
     ("ostype", text(global::os_type)),
     ("pid_max", text(global::pid_max)),
     ("random", Kind::Directory(SYS_KERNEL_RANDOM)),
+    ("sched_rr_timeslice_ms", text(global::round_robin_slice)),
+    ("sched_rt_period_us", text(global::real_time_period)),
+    ("sched_rt_runtime_us", text(global::real_time_runtime)),
     ("version", text(global::os_version)),
 ];
 

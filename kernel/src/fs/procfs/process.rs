@@ -89,6 +89,14 @@ pub(super) fn stat(process: &Arc<Process>) -> Result<Vec<u8>> {
     let (size, resident) = sizes(process);
     let thread = process.first_thread();
     let nice = thread.as_ref().map_or(0, |thread| thread.nice.load(Ordering::Relaxed));
+    let policy = thread
+        .as_ref()
+        .map_or_else(Default::default, |thread| thread.policy.get());
+    let priority = if policy.is_real_time() {
+        -1 - i64::from(policy.priority)
+    } else {
+        20 + i64::from(nice)
+    };
     let session = process.session();
     let (tty, foreground) = match session.tty() {
         Some(tty) => (
@@ -112,14 +120,18 @@ pub(super) fn stat(process: &Arc<Process>) -> Result<Vec<u8>> {
         system / NANOS_PER_TICK,
         children_user / NANOS_PER_TICK,
         children_system / NANOS_PER_TICK,
-        20 + nice,
+        priority,
         process.thread_count(),
         process.start_ns() / NANOS_PER_TICK,
         u64::MAX,
     );
     let last_cpu = thread.as_ref().map_or(0, |thread| thread.last_cpu());
-    // startcode to cnswap, exit_signal, processor, then what is not kept.
-    let _ = writeln!(out, " 0 0 0 0 0 0 0 0 0 0 0 0 17 {last_cpu} 0 0 0 0 0 0 0 0 0 0 0 0 0");
+    // startcode to cnswap, exit_signal, processor, rt_priority, policy, then what is not kept.
+    let _ = writeln!(
+        out,
+        " 0 0 0 0 0 0 0 0 0 0 0 0 17 {last_cpu} {} {} 0 0 0 0 0 0 0 0 0 0 0",
+        policy.priority, policy.number
+    );
     Ok(out.into_bytes())
 }
 
