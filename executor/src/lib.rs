@@ -21,8 +21,9 @@
 //! leaving, because both are the same word.
 //!
 //! **Classes** ([`Class`]) are served in order, in bounded batches: drivers, by a bitmap of two levels; timer and service
-//! tasks, first come, first served; user threads, fair by weighted run time, in slices, spread over the CPUs. None starves
-//! another; the bounds are [`max_polls_per_turn`], [`PASSED_POLLS`], [`PASSED_NS`] and [`GRANT_NS`].
+//! tasks, first come, first served; user threads, real-time ones by priority ([`RealTime`]), the others fair by weighted run
+//! time, in slices, spread over the CPUs. None starves another; the bounds are [`max_polls_per_turn`], [`PASSED_POLLS`],
+//! [`PASSED_NS`], [`GRANT_NS`] and [`RUNTIME_NS`].
 //!
 //! **Time** is a wheel per CPU, which that CPU alone touches, and one one-shot timer, armed for the next sleeper
 //! ([`sleep_until`]) or the end of a slice that somebody waits for, and else for nothing: there is no tick.

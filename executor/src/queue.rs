@@ -206,6 +206,18 @@ fn priority_of(task: Task<'_>) -> u32 {
     TOP_PRIORITY.saturating_sub((task.key.get() >> PRIORITY_SHIFT) as u32)
 }
 
+impl Task<'_> {
+    /// The mark of the user queue that it stands in; 0 for none. Under that queue's lock.
+    pub fn mark(self) -> u8 {
+        self.head().queued.get()
+    }
+
+    /// See [`Task::mark`].
+    pub fn set_mark(self, mark: u8) {
+        self.head().queued.set(mark);
+    }
+}
+
 impl<P: Platform> PerCpu<P> {
     /// Changes the queue, and says to others what waits in it then.
     #[inline]

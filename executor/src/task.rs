@@ -57,7 +57,7 @@ pub struct Head {
     class: OwnedU8,
     /// 1 while it stands in its home CPU's list, of the timer or service class. That CPU's own. Of a user task the mark of the
     /// queue that it stands in, under that queue's lock; see [`crate::queue`].
-    queued: OwnedU8,
+    pub queued: OwnedU8,
     /// CPU of the last wake, or `NO_CPU`.
     last_waker: OwnedU8,
 }
@@ -298,16 +298,6 @@ impl<'a> Task<'a> {
     #[inline]
     pub fn set_last_waker(self, cpu: u32) {
         self.head().last_waker.set(cpu.min(NO_CPU.into()) as u8);
-    }
-
-    /// The mark of the user queue that it stands in; 0 for none. Under that queue's lock.
-    pub fn mark(self) -> u8 {
-        self.head().queued.get()
-    }
-
-    /// See [`Task::mark`].
-    pub fn set_mark(self, mark: u8) {
-        self.head().queued.set(mark);
     }
 
     /// Its first child in a heap of the user queue, under that queue's lock.

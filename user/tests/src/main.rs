@@ -98,6 +98,7 @@ fn all() -> impl Iterator<Item = Test> {
         signals::TESTS,
         actions::TESTS,
         threads::TESTS,
+        real_time::TESTS,
         sched::TESTS,
         floating::TESTS,
         hostile::TESTS,

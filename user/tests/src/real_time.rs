@@ -48,6 +48,10 @@ fn slice(tid: i32) -> i64 {
     slice.tv_sec * 1_000_000_000 + slice.tv_nsec
 }
 
+fn set_nice(nice: i32) -> sys::Sys {
+    syscall!(SYS_setpriority, libc::PRIO_PROCESS, 0, nice)
+}
+
 fn nice() -> i32 {
     20 - syscall!(SYS_getpriority, libc::PRIO_PROCESS, 0).expect("getpriority") as i32
 }
@@ -129,7 +133,7 @@ fn policies_and_priorities_fit_each_other() {
     const GONE: i32 = 0x3fff_ffff;
     assert_eq!(syscall!(SYS_sched_setscheduler, GONE, 0, 8), Err(libc::EFAULT));
     assert_eq!(syscall!(SYS_sched_setscheduler, GONE, 0, 0), Err(libc::EINVAL));
-    assert_eq!(syscall!(SYS_sched_setparam, -1, 8), Err(libc::EINVAL));
+    assert_eq!(set_priority(-1, 1), Err(libc::EINVAL));
     assert_eq!(syscall!(SYS_sched_getparam, GONE, 0), Err(libc::EINVAL));
     assert_eq!(syscall!(SYS_sched_getparam, GONE, 8), Err(libc::ESRCH));
     assert_eq!(syscall!(SYS_sched_getparam, 0, 8), Err(libc::EFAULT));
@@ -234,7 +238,7 @@ fn attributes_have_versions() {
 /// Gives up all rights, with limits of the real-time priority and of the nice value.
 fn become_nobody(priority: u64, nice: u64) {
     for (resource, limit) in [(libc::RLIMIT_RTPRIO, priority), (libc::RLIMIT_NICE, nice)] {
-        syscall!(SYS_prlimit64, 0, resource, &raw const *&[limit, limit], 0).expect("prlimit64");
+        syscall!(SYS_prlimit64, 0, resource, [limit, limit].as_ptr(), 0).expect("prlimit64");
     }
     syscall!(SYS_setresuid, 1234, 1234, 1234).expect("setresuid");
 }
@@ -261,7 +265,7 @@ fn a_right_or_a_limit_is_needed() {
             ..Attributes::default()
         };
         assert_eq!(better.set(0), Err(libc::EPERM));
-        assert_eq!(syscall!(SYS_setpriority, libc::PRIO_PROCESS, 0, -1), Err(libc::EACCES));
+        assert_eq!(set_nice(-1), Err(libc::EACCES));
     });
     in_child(|| {
         become_nobody(10, 25);
@@ -272,8 +276,8 @@ fn a_right_or_a_limit_is_needed() {
         assert_eq!(set(0, libc::SCHED_RR, 10), Ok(0));
         assert_eq!(set(0, libc::SCHED_IDLE, 0), Ok(0));
         assert_eq!(set(0, libc::SCHED_OTHER, 0), Ok(0), "within the limit of nice values");
-        assert_eq!(syscall!(SYS_setpriority, libc::PRIO_PROCESS, 0, -5), Ok(0));
-        assert_eq!(syscall!(SYS_setpriority, libc::PRIO_PROCESS, 0, -6), Err(libc::EACCES));
+        assert_eq!(set_nice(-5), Ok(0));
+        assert_eq!(set_nice(-6), Err(libc::EACCES));
     });
     in_child(|| {
         assert_eq!(set(0, libc::SCHED_FIFO, 50), Ok(0));
@@ -293,9 +297,9 @@ fn children_inherit_unless_told_otherwise() {
         assert_eq!(set(0, libc::SCHED_FIFO | RESET, 33), Ok(0));
         in_child(|| assert_eq!((policy(0), priority(0), nice()), (Ok(0), 0, 0)));
         assert_eq!(set(0, libc::SCHED_BATCH | RESET, 0), Ok(0));
-        syscall!(SYS_setpriority, libc::PRIO_PROCESS, 0, -7).expect("setpriority");
+        set_nice(-7).expect("setpriority");
         in_child(|| assert_eq!((policy(0), nice()), (Ok(libc::SCHED_BATCH as usize), 0)));
-        syscall!(SYS_setpriority, libc::PRIO_PROCESS, 0, 7).expect("setpriority");
+        set_nice(7).expect("setpriority");
         in_child(|| assert_eq!((policy(0), nice()), (Ok(libc::SCHED_BATCH as usize), 7)));
     });
 }
