@@ -23,8 +23,16 @@ pub struct FairQueue {
 }
 
 /// Nanoseconds run, in virtual time.
+#[inline]
 pub fn virtual_time(ns: u64, weight: u32) -> u64 {
-    (u128::from(ns) * u128::from(WEIGHT_ONE) / u128::from(weight.max(1))) as u64
+    if weight == WEIGHT_ONE {
+        return ns;
+    }
+    // Most times leave room for it, and 128 bits are divided by a function.
+    match ns.checked_mul(WEIGHT_ONE.into()) {
+        Some(scaled) => scaled / u64::from(weight.max(1)),
+        None => (u128::from(ns) * u128::from(WEIGHT_ONE) / u128::from(weight.max(1))) as u64,
+    }
 }
 
 /// Where `now` says that a running task, begun at `(since, base)`, has got to.

@@ -340,9 +340,14 @@ fn rest() {
     sys::sleep_ms(50);
 }
 
-fn end(child: i32) {
-    let _ = sys::kill(child, libc::SIGKILL);
-    assert_eq!(wait_killed(child), libc::SIGKILL);
+/// Kills first and waits second: one may run only once another has ended.
+fn end(children: &[i32]) {
+    for child in children {
+        let _ = sys::kill(*child, libc::SIGKILL);
+    }
+    for child in children {
+        assert_eq!(wait_killed(*child), libc::SIGKILL);
+    }
 }
 
 /// On the same CPU, by a byte in a pipe: whoever is more urgent has read it before the writer goes on.
@@ -370,7 +375,7 @@ fn a_woken_higher_priority_runs_at_once() {
     sys::write(call_lower, &[1]).expect("a byte");
     set(0, libc::SCHED_OTHER, 0).expect("a policy");
     assert_eq!(counts[1].load(SeqCst), 22);
-    [higher, lower].into_iter().for_each(end);
+    end(&[higher, lower]);
 }
 
 fn an_equal_waits_for_a_yield() {
@@ -385,7 +390,7 @@ fn an_equal_waits_for_a_yield() {
         syscall!(SYS_sched_yield).expect("sched_yield");
         assert_eq!(counts[0].load(SeqCst), n);
     }
-    end(equal);
+    end(&[equal]);
 }
 
 /// A child that counts without end.
@@ -408,7 +413,7 @@ fn turns_are_taken_by_round_robin_alone() {
     ] {
         let children = [0, 1].map(|n| spinner(policy, 7, &counts[n]));
         sys::sleep_ms(1000);
-        children.into_iter().for_each(end);
+        end(&children);
         let counts = [counts[0].load(SeqCst), counts[1].load(SeqCst)];
         assert_eq!(counts.iter().all(|count| *count > 0), both, "{counts:?}");
     }
@@ -440,7 +445,7 @@ fn fair_threads_are_left_some_time() {
             sys::sleep_ms(10);
         }
     }
-    children.into_iter().for_each(end);
+    end(&children);
 }
 
 /// As many threads that never give way as there are CPUs, all begun on one of them: each has a CPU.
@@ -465,7 +470,7 @@ fn every_cpu_takes_one() {
     while counts.iter().any(|count| count.load(SeqCst) == 0) {
         sys::sleep_ms(10);
     }
-    children.into_iter().for_each(end);
+    end(&children);
 }
 
 fn the_list_of_processes_shows_it() {
