@@ -123,7 +123,10 @@ impl<P: Platform> Executor<P> {
             if victim.runnable.load(Relaxed) < 2 {
                 continue;
             }
-            let Some(task) = victim.change_queue(|queue| queue.steal(&self.slab, 1 << me)) else {
+            let Some(task) = victim
+                .user
+                .with(|queue| queue.steal(&self.slab, &victim.waits, 1 << me))
+            else {
                 continue;
             };
             self.take_over(me, cpu, victim, task);
@@ -146,7 +149,8 @@ impl<P: Platform> Executor<P> {
         task.set_home(me);
         fence(SeqCst);
         let running = cpu.running_time(now);
-        cpu.change_queue(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, running));
+        cpu.user
+            .with(|queue| queue.place(&self.slab, &cpu.waits, task, 2 * P::USER_SLICE, running));
         cpu.counts.steals.add(1);
     }
 
@@ -173,7 +177,9 @@ impl<P: Platform> Executor<P> {
             return;
         };
         if other_load + 2 <= load || (other_load + 1 == load && ahead > 2 * P::USER_SLICE) {
-            let taken = cpu.change_queue(|queue| queue.steal_fair(&self.slab, 1 << target));
+            let taken = cpu
+                .user
+                .with(|queue| queue.steal_fair(&self.slab, &cpu.waits, 1 << target));
             if let Some(task) = taken {
                 self.send(cpu, task, target);
             }

@@ -1,14 +1,13 @@
 //! The user class's queue of one CPU: real-time tasks by priority, and the fair ones behind them.
 //!
-//! It stands under the CPU's user lock. A task in it bears the queue's mark ([`Task::mark`]), written under that lock, so that
+//! It stands under the CPU's user lock. What waits in it, `waits`, stands beside the lock, for others to look at: whoever changes
+//! the real-time ones writes it, so that the fair ones cost nothing for it. A task in it bears the queue's mark ([`Task::mark`]), written under that lock, so that
 //! whoever changes a task's share finds out where it stands ([`UserQueue::holds`]).
 
 use crate::{
-    cpu::PerCpu,
     fair::FairQueue,
     heap::Heap,
-    platform::Platform,
-    prim::{Ordering::Relaxed, const_fn},
+    prim::{AtomicU32, Ordering::Relaxed, const_fn},
     real_time::TOP_PRIORITY,
     slab::Slab,
     task::{Head, NEW, Task},
@@ -37,8 +36,6 @@ pub struct UserQueue {
     real_time: Heap,
     /// Tasks in both.
     length: u32,
-    /// The priority of the first real-time task; 0 if there is none.
-    top: u32,
     /// Turns given away at either end.
     before: u64,
     behind: u64,
@@ -53,7 +50,6 @@ impl UserQueue {
                 fair: FairQueue::new(),
                 real_time: Heap::new(),
                 length: 0,
-                top: 0,
                 before: 0,
                 behind: 0,
                 mark: 0,
@@ -77,9 +73,9 @@ impl UserQueue {
     }
 
     /// Queues a task that has been here before and only gave way.
-    pub fn push(&mut self, slab: &Slab<Head>, task: Task<'_>, end: End) {
+    pub fn push(&mut self, slab: &Slab<Head>, waits: &AtomicU32, task: Task<'_>, end: End) {
         if task.share().is_real_time() {
-            return self.push_real_time(slab, task, end);
+            return self.push_real_time(slab, waits, task, end);
         }
         self.fair.push(slab, task);
         task.set_mark(self.mark);
@@ -87,9 +83,9 @@ impl UserQueue {
     }
 
     /// Queues a task that slept or comes from elsewhere; see [`FairQueue::place`].
-    pub fn place(&mut self, slab: &Slab<Head>, task: Task<'_>, window: u64, running: Option<u64>) {
+    pub fn place(&mut self, slab: &Slab<Head>, waits: &AtomicU32, task: Task<'_>, window: u64, running: Option<u64>) {
         if task.share().is_real_time() {
-            return self.push_real_time(slab, task, End::Back);
+            return self.push_real_time(slab, waits, task, End::Back);
         }
         self.fair.place(slab, task, window, running);
         task.set_mark(self.mark);
@@ -97,7 +93,7 @@ impl UserQueue {
     }
 
     #[inline(never)]
-    fn push_real_time(&mut self, slab: &Slab<Head>, task: Task<'_>, end: End) {
+    fn push_real_time(&mut self, slab: &Slab<Head>, waits: &AtomicU32, task: Task<'_>, end: End) {
         let turn = match end {
             End::Front => {
                 self.before += 1;
@@ -114,14 +110,19 @@ impl UserQueue {
         self.real_time.push(slab, task);
         task.set_mark(self.mark | REAL_TIME);
         self.length += 1;
-        self.look(slab);
+        self.tell(slab, waits);
     }
 
-    /// Takes the task whose turn it is, a fair one if `fair_first` and there is one.
-    pub fn pop<'a>(&mut self, slab: &'a Slab<Head>, fair_first: bool) -> Option<Task<'a>> {
-        if self.top != 0 && !(fair_first && !self.fair.heap.is_empty()) {
+    /// Takes the task whose turn it is, a fair one if there is one and `fair_first` says so, which is asked only then.
+    pub fn pop<'a>(
+        &mut self,
+        slab: &'a Slab<Head>,
+        waits: &AtomicU32,
+        fair_first: impl FnOnce() -> bool,
+    ) -> Option<Task<'a>> {
+        if !self.real_time.is_empty() && (self.fair.heap.is_empty() || !fair_first()) {
             let task = self.real_time.first(slab)?;
-            self.take(slab, task);
+            self.take(slab, waits, task);
             return Some(task);
         }
         let task = self.fair.pop(slab)?;
@@ -133,39 +134,41 @@ impl UserQueue {
     /// A deserving task that may run on a CPU of `mask`; looks at a bounded number.
     pub fn find<'a>(&self, slab: &'a Slab<Head>, mask: u64) -> Option<Task<'a>> {
         let fits = |task: Task<'_>| task.affinity.get() & mask != 0;
-        let first = if self.top == 0 {
-            None
-        } else {
-            self.real_time.find(slab, fits)
-        };
+        let first = self.real_time.find(slab, fits);
         first.or_else(|| self.fair.heap.find(slab, fits))
     }
 
     /// Takes what [`UserQueue::find`] finds.
-    pub fn steal<'a>(&mut self, slab: &'a Slab<Head>, mask: u64) -> Option<Task<'a>> {
+    pub fn steal<'a>(&mut self, slab: &'a Slab<Head>, waits: &AtomicU32, mask: u64) -> Option<Task<'a>> {
         let task = self.find(slab, mask)?;
-        self.take(slab, task);
+        self.take(slab, waits, task);
         Some(task)
     }
 
     /// As [`UserQueue::steal`], of the fair ones.
-    pub fn steal_fair<'a>(&mut self, slab: &'a Slab<Head>, mask: u64) -> Option<Task<'a>> {
+    pub fn steal_fair<'a>(&mut self, slab: &'a Slab<Head>, waits: &AtomicU32, mask: u64) -> Option<Task<'a>> {
         let task = self.fair.heap.find(slab, |task| task.affinity.get() & mask != 0)?;
-        self.take(slab, task);
+        self.take(slab, waits, task);
         Some(task)
     }
 
     /// As [`UserQueue::steal`], of those of a priority above `above`.
-    pub fn steal_real_time<'a>(&mut self, slab: &'a Slab<Head>, mask: u64, above: u32) -> Option<Task<'a>> {
+    pub fn steal_real_time<'a>(
+        &mut self,
+        slab: &'a Slab<Head>,
+        waits: &AtomicU32,
+        mask: u64,
+        above: u32,
+    ) -> Option<Task<'a>> {
         let fits = |task: Task<'_>| priority_of(task) > above && task.affinity.get() & mask != 0;
         let task = self.real_time.find(slab, fits)?;
-        self.take(slab, task);
+        self.take(slab, waits, task);
         Some(task)
     }
 
     /// The share of a task that stands here has changed: puts it where it belongs now. Of a lower priority it goes before its
     /// new equals, of a higher one behind them, as on Linux.
-    pub fn resort(&mut self, slab: &Slab<Head>, task: Task<'_>, window: u64, running: Option<u64>) {
+    pub fn resort(&mut self, slab: &Slab<Head>, waits: &AtomicU32, task: Task<'_>, window: u64, running: Option<u64>) {
         let was = if task.mark() & REAL_TIME == 0 {
             0
         } else {
@@ -175,29 +178,30 @@ impl UserQueue {
         if was == 0 && is == 0 {
             return;
         }
-        self.take(slab, task);
+        self.take(slab, waits, task);
         if is == 0 {
-            self.place(slab, task, window, running);
+            self.place(slab, waits, task, window, running);
         } else {
-            self.push_real_time(slab, task, if is < was { End::Front } else { End::Back });
+            self.push_real_time(slab, waits, task, if is < was { End::Front } else { End::Back });
         }
     }
 
-    fn take(&mut self, slab: &Slab<Head>, task: Task<'_>) {
+    fn take(&mut self, slab: &Slab<Head>, waits: &AtomicU32, task: Task<'_>) {
         if task.mark() & REAL_TIME == 0 {
             self.fair.heap.take(slab, task);
         } else {
             self.real_time.take(slab, task);
             // Its key was a turn. Should it become fair it begins as a new one does.
             task.key.set(NEW);
-            self.look(slab);
+            self.tell(slab, waits);
         }
         task.set_mark(0);
         self.length -= 1;
     }
 
-    fn look(&mut self, slab: &Slab<Head>) {
-        self.top = self.real_time.first(slab).map_or(0, priority_of);
+    /// Says to others what waits here now.
+    fn tell(&self, slab: &Slab<Head>, waits: &AtomicU32) {
+        waits.store(self.real_time.first(slab).map_or(0, priority_of), Relaxed);
     }
 }
 
@@ -215,20 +219,6 @@ impl Task<'_> {
     /// See [`Task::mark`].
     pub fn set_mark(self, mark: u8) {
         self.head().queued.set(mark);
-    }
-}
-
-impl<P: Platform> PerCpu<P> {
-    /// Changes the queue, and says to others what waits in it then.
-    #[inline]
-    pub fn change_queue<T>(&self, change: impl FnOnce(&mut UserQueue) -> T) -> T {
-        self.user.with(|queue| {
-            let result = change(queue);
-            if queue.top != self.waits.load(Relaxed) {
-                self.waits.store(queue.top, Relaxed);
-            }
-            result
-        })
     }
 }
 
@@ -254,7 +244,7 @@ mod tests {
     }
 
     fn drain(queue: &mut UserQueue, slab: &Slab<Head>) -> Vec<u32> {
-        core::iter::from_fn(|| queue.pop(slab, false).map(|task| task.slot)).collect()
+        core::iter::from_fn(|| queue.pop(slab, &AtomicU32::new(0), || false).map(|task| task.slot)).collect()
     }
 
     /// By priority, first come first served among equals, fair ones last.
@@ -264,7 +254,7 @@ mod tests {
         let kinds = [(0, 4), (10, 2), (99, 0), (10, 3), (99, 1), (0, 5)];
         let tasks: Vec<_> = kinds.map(|(priority, _)| task(&slab, RealTime::fifo(priority))).into();
         for task in &tasks {
-            queue.place(&slab, *task, 0, None);
+            queue.place(&slab, &AtomicU32::new(0), *task, 0, None);
         }
         assert_eq!(queue.len(), 6);
         let order = drain(&mut queue, &slab);
@@ -278,9 +268,9 @@ mod tests {
     fn the_front_is_for_the_preempted() {
         let (slab, mut queue) = (Slab::new(), queue());
         let [a, b, c] = [(); 3].map(|()| task(&slab, RealTime::fifo(5)));
-        queue.push(&slab, a, End::Back);
-        queue.push(&slab, b, End::Back);
-        queue.push(&slab, c, End::Front);
+        queue.push(&slab, &AtomicU32::new(0), a, End::Back);
+        queue.push(&slab, &AtomicU32::new(0), b, End::Back);
+        queue.push(&slab, &AtomicU32::new(0), c, End::Front);
         assert_eq!(drain(&mut queue, &slab), [c.slot, a.slot, b.slot]);
     }
 
@@ -289,9 +279,10 @@ mod tests {
     fn fair_ones_first_if_so_asked() {
         let (slab, mut queue) = (Slab::new(), queue());
         let (urgent, fair) = (task(&slab, RealTime::fifo(5)), task(&slab, RealTime::NONE));
-        queue.push(&slab, urgent, End::Back);
-        queue.push(&slab, fair, End::Back);
-        let order: Vec<_> = core::iter::from_fn(|| queue.pop(&slab, true).map(|task| task.slot)).collect();
+        queue.push(&slab, &AtomicU32::new(0), urgent, End::Back);
+        queue.push(&slab, &AtomicU32::new(0), fair, End::Back);
+        let order: Vec<_> =
+            core::iter::from_fn(|| queue.pop(&slab, &AtomicU32::new(0), || true).map(|task| task.slot)).collect();
         assert_eq!(order, [fair.slot, urgent.slot]);
     }
 
@@ -301,22 +292,22 @@ mod tests {
         let (slab, mut queue) = (Slab::new(), queue());
         let [a, b, c] = [7, 7, 3].map(|priority| task(&slab, RealTime::round_robin(priority)));
         for task in [a, b, c] {
-            queue.push(&slab, task, End::Back);
+            queue.push(&slab, &AtomicU32::new(0), task, End::Back);
         }
         let change = |queue: &mut UserQueue, task: Task<'_>, how| {
             assert!(queue.holds(task));
             task.set_share(Share::new(1024, how));
-            queue.resort(&slab, task, 0, None);
+            queue.resort(&slab, &AtomicU32::new(0), task, 0, None);
         };
         change(&mut queue, c, RealTime::fifo(7));
         change(&mut queue, a, RealTime::fifo(2));
         let d = task(&slab, RealTime::fifo(2));
-        queue.push(&slab, d, End::Back);
+        queue.push(&slab, &AtomicU32::new(0), d, End::Back);
         change(&mut queue, b, RealTime::fifo(2));
         let mut expected = vec![c.slot, b.slot, a.slot, d.slot];
         assert_eq!(drain(&mut queue, &slab), expected);
         for task in [d, a, b, c] {
-            queue.push(&slab, task, End::Back);
+            queue.push(&slab, &AtomicU32::new(0), task, End::Back);
         }
         change(&mut queue, a, RealTime::NONE);
         change(&mut queue, d, RealTime::fifo(9));
@@ -332,13 +323,16 @@ mod tests {
         let [high, low, fair] = [RealTime::fifo(50), RealTime::fifo(20), RealTime::NONE].map(|how| task(&slab, how));
         high.affinity.set(0b01);
         for task in [high, low, fair] {
-            queue.push(&slab, task, End::Back);
+            queue.push(&slab, &AtomicU32::new(0), task, End::Back);
         }
         let slot = |task: Option<Task<'_>>| task.map(|task| task.slot);
-        assert_eq!(slot(queue.steal_real_time(&slab, 0b10, 20)), None);
+        assert_eq!(slot(queue.steal_real_time(&slab, &AtomicU32::new(0), 0b10, 20)), None);
         assert_eq!(slot(queue.find(&slab, 0b01)), Some(high.slot));
-        assert_eq!(slot(queue.steal_real_time(&slab, 0b10, 19)), Some(low.slot));
-        assert_eq!(slot(queue.steal(&slab, 0b10)), Some(fair.slot));
+        assert_eq!(
+            slot(queue.steal_real_time(&slab, &AtomicU32::new(0), 0b10, 19)),
+            Some(low.slot)
+        );
+        assert_eq!(slot(queue.steal(&slab, &AtomicU32::new(0), 0b10)), Some(fair.slot));
         assert_eq!((queue.top, queue.len()), (50, 1));
     }
 }

@@ -230,9 +230,9 @@ impl<P: Platform> Executor<P> {
                     return;
                 };
                 let running = cpu.running_time(P::now());
-                cpu.change_queue(|queue| {
+                cpu.user.with(|queue| {
                     if queue.holds(task) {
-                        queue.resort(&self.slab, task, 2 * P::USER_SLICE, running);
+                        queue.resort(&self.slab, &cpu.waits, task, 2 * P::USER_SLICE, running);
                     }
                 });
             }
@@ -253,7 +253,8 @@ impl<P: Platform> Executor<P> {
     #[cold]
     pub(crate) fn receive_real_time(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>, now: u64) {
         let priority = task.share().priority();
-        cpu.change_queue(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, cpu.running_time(now)));
+        cpu.user
+            .with(|queue| queue.place(&self.slab, &cpu.waits, task, 2 * P::USER_SLICE, cpu.running_time(now)));
         let runs = cpu.real_time.runs.load(Relaxed);
         if runs >= priority || cpu.waits.load(Relaxed) > priority || cpu.real_time.is_throttled(now) {
             self.offer(me, cpu);
@@ -416,9 +417,10 @@ impl<P: Platform> Executor<P> {
         if now < due {
             return due;
         }
-        while let Some(task) = cpu.change_queue(|queue| queue.steal_fair(&self.slab, free)) {
+        while let Some(task) = cpu.user.with(|queue| queue.steal_fair(&self.slab, &cpu.waits, free)) {
             let Some(target) = self.least_loaded(task.affinity.get() & free) else {
-                cpu.change_queue(|queue| queue.push(&self.slab, task, crate::queue::End::Back));
+                cpu.user
+                    .with(|queue| queue.push(&self.slab, &cpu.waits, task, crate::queue::End::Back));
                 break;
             };
             self.send(cpu, task, target);
@@ -459,7 +461,9 @@ impl<P: Platform> Executor<P> {
                 return;
             }
             others &= !(1 << target);
-            let task = cpu.change_queue(|queue| queue.steal_real_time(&self.slab, 1 << target, above));
+            let task = cpu
+                .user
+                .with(|queue| queue.steal_real_time(&self.slab, &cpu.waits, 1 << target, above));
             if let Some(task) = task {
                 self.send(cpu, task, target);
             }
@@ -480,7 +484,9 @@ impl<P: Platform> Executor<P> {
             };
             others &= !(1 << other);
             let victim = &self.cpus[other as usize];
-            let task = victim.change_queue(|queue| queue.steal_real_time(&self.slab, 1 << me, above));
+            let task = victim
+                .user
+                .with(|queue| queue.steal_real_time(&self.slab, &victim.waits, 1 << me, above));
             if let Some(task) = task {
                 return self.take_over(me, cpu, victim, task);
             }

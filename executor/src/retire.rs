@@ -120,7 +120,7 @@ impl<P: Platform> Executor<P> {
         self.expire_timers(cpu);
         let inbox = cpu.ready.take(INBOX);
         self.serve_queues(me, cpu, inbox);
-        while let Some(task) = cpu.change_queue(|queue| queue.pop(&self.slab, false)) {
+        while let Some(task) = cpu.user.with(|queue| queue.pop(&self.slab, &cpu.waits, || false)) {
             if !self.forward(me, cpu, task) {
                 self.send(cpu, task, self.heir(me));
             }

@@ -286,7 +286,8 @@ impl<P: Platform> Executor<P> {
                 return self.receive_real_time(me, cpu, task, now);
             }
             let running = cpu.running_time(now);
-            cpu.change_queue(|queue| queue.place(&self.slab, task, 2 * P::USER_SLICE, running));
+            cpu.user
+                .with(|queue| queue.place(&self.slab, &cpu.waits, task, 2 * P::USER_SLICE, running));
         }
     }
 
@@ -323,8 +324,8 @@ impl<P: Platform> Executor<P> {
             return false;
         }
         self.balance(me, cpu, now);
-        let fair_first = cpu.real_time.is_throttled(now);
-        let Some(task) = cpu.change_queue(|queue| queue.pop(&self.slab, fair_first)) else {
+        let fair_first = || cpu.real_time.is_throttled(now);
+        let Some(task) = cpu.user.with(|queue| queue.pop(&self.slab, &cpu.waits, fair_first)) else {
             return false;
         };
         let running = &cpu.running;
@@ -487,7 +488,7 @@ impl<P: Platform> Executor<P> {
             return;
         }
         let end = Self::end_of_queue(cpu);
-        cpu.change_queue(|queue| queue.push(&self.slab, task, end));
+        cpu.user.with(|queue| queue.push(&self.slab, &cpu.waits, task, end));
         self.poke_idle(me, cpu);
     }
 
