@@ -30,16 +30,17 @@ pub(super) struct Taken {
 
 /// The locks of one file. Ranges of one owner do not overlap, and do not touch where they are of one kind.
 pub(super) struct FileLocks {
-    pub key: Key,
+    /// The file; `None` for a record of none.
+    pub key: Option<Key>,
     held: SmallVec<[Lock; 2]>,
     /// In order of arrival.
     waiters: SmallVec<[Waiter; 1]>,
 }
 
 impl FileLocks {
-    pub fn new(key: Key) -> Self {
+    pub fn new() -> Self {
         Self {
-            key,
+            key: None,
             held: SmallVec::new(),
             waiters: SmallVec::new(),
         }
@@ -47,6 +48,14 @@ impl FileLocks {
 
     pub fn is_empty(&self) -> bool {
         self.held.is_empty() && self.waiters.is_empty()
+    }
+
+    /// Makes it a record of no file, without memory of its own.
+    pub fn clear(&mut self) {
+        self.key = None;
+        if self.held.spilled() || self.waiters.spilled() {
+            *self = Self::new();
+        }
     }
 
     /// What stands in the way of `wanted`.
@@ -179,9 +188,9 @@ impl FileLocks {
         self.waiters.iter().position(|waiter| waiter.number == number)
     }
 
-    /// The first who waits for what is free and was not woken yet, nor anybody whom it would exclude: the waker to wake. To be
-    /// called until it gives none.
-    pub fn wake_one(&mut self) -> Option<Waker> {
+    /// The first who waits for what is free and was not woken yet, nor anybody whom it would exclude: the waker to wake, and
+    /// whether there are others to be looked at.
+    pub fn wake_one(&mut self) -> Option<(Waker, bool)> {
         let at = (0..self.waiters.len()).find(|&at| {
             let waiter = &self.waiters[at];
             !waiter.woken
@@ -193,6 +202,7 @@ impl FileLocks {
         })?;
         let waiter = &mut self.waiters[at];
         waiter.woken = true;
-        Some(waiter.waker.clone())
+        let waker = waiter.waker.clone();
+        Some((waker, self.waiters.iter().any(|waiter| !waiter.woken)))
     }
 }

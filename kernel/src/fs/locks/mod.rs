@@ -135,48 +135,64 @@ impl Files {
 
     /// The file's record, if it has one.
     fn get(&mut self) -> Option<&mut FileLocks> {
-        let key = self.key;
-        self.bucket.iter_mut().find(|file| file.key == key)
+        let at = self.position()?;
+        self.bucket.get_mut(at)
+    }
+
+    fn position(&self) -> Option<usize> {
+        self.bucket.iter().position(|file| file.key == Some(self.key))
     }
 
     /// The file's record, made if there is none.
     fn get_or_make(&mut self) -> Result<&mut FileLocks> {
-        let key = self.key;
-        let at = match self.bucket.iter().position(|file| file.key == key) {
+        let at = match self.position() {
             Some(at) => at,
             None => {
-                self.bucket.try_room(1).map_err(|_| Errno::ENOLCK)?;
-                self.bucket.push(FileLocks::new(key));
+                let free = self.bucket.iter().position(|file| file.key.is_none());
+                let at = match free {
+                    Some(at) => at,
+                    None => {
+                        self.bucket.try_room(1).map_err(|_| Errno::ENOLCK)?;
+                        self.bucket.push(FileLocks::new());
+                        self.bucket.len() - 1
+                    }
+                };
+                self.bucket[at].key = Some(self.key);
                 COUNT.fetch_add(1, Relaxed);
-                self.bucket.len() - 1
+                at
             }
         };
         Ok(&mut self.bucket[at])
     }
 
-    /// Forgets the record if nothing stands in it.
+    /// Forgets the record if nothing stands in it. One that takes no memory stays in its place, for the next file.
     fn tidy(&mut self) {
-        let key = self.key;
-        if let Some(at) = self.bucket.iter().position(|file| file.key == key)
-            && self.bucket[at].is_empty()
-        {
-            drop(self.bucket.swap_remove(at));
-            COUNT.fetch_sub(1, Relaxed);
-            if self.bucket.is_empty() && self.bucket.spilled() {
-                *self.bucket = Bucket::new();
-            }
+        let Some(at) = self.position().filter(|&at| self.bucket[at].is_empty()) else {
+            return;
+        };
+        COUNT.fetch_sub(1, Relaxed);
+        if !self.bucket.spilled() {
+            self.bucket[at].clear();
+            return;
+        }
+        drop(self.bucket.swap_remove(at));
+        if self.bucket.is_empty() {
+            *self.bucket = Bucket::new();
         }
     }
 
     /// After something was let go: wakes those who wait for it, each outside the lock.
     fn wake_waiters(mut self) {
         loop {
-            let Some(waker) = self.get().and_then(FileLocks::wake_one) else {
+            let Some((waker, others)) = self.get().and_then(FileLocks::wake_one) else {
                 return self.tidy();
             };
             let key = self.key;
             drop(self);
             waker.wake();
+            if !others {
+                return;
+            }
             self = Self::lock(key);
         }
     }

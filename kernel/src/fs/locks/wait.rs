@@ -84,7 +84,7 @@ impl Acquire {
         };
         let failed = if waits.try_room(1).is_err() {
             Errno::ENOLCK
-        } else if is_circle(&mut waits, number, self.key, &self.wanted) {
+        } else if !waits.is_empty() && is_circle(&mut waits, number, self.key, &self.wanted) {
             Errno::EDEADLK
         } else {
             let at = waits.partition_point(|other| other.wanted.owner <= self.wanted.owner);
