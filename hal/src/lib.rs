@@ -15,6 +15,7 @@ pub mod abi;
 pub mod addr;
 pub mod boot_info;
 pub mod firmware;
+pub mod framebuffer;
 pub mod image;
 #[cfg(any(target_os = "none", test))]
 mod memory_layout;

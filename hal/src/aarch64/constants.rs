@@ -29,6 +29,8 @@ pub const MAIR: u64 = 0x44_04_ff;
 pub const ATTR_NORMAL: u64 = 0;
 /// MAIR index of device memory.
 pub const ATTR_DEVICE: u64 = 1;
+/// MAIR index of normal memory that is not cached.
+pub const ATTR_UNCACHED: u64 = 2;
 
 /// `TCR_EL1` without what depends on the CPU (IPS, AS, E0PD1): 48-bit halves, 4 KiB granules, walks inner-shareable and
 /// write-back (D19.2.139).

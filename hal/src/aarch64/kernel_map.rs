@@ -8,6 +8,7 @@
 //! | direct map of all RAM, 1 GiB and 2 MiB blocks where they fit | R W, but R where text and rodata lie |
 //! | stacks, each page by itself, guard pages left out | R W |
 //! | devices | R W, nGnRE |
+//! | the screen | R W, normal, not cached |
 //!
 //! Tables come from a pool in the image, because nothing else is there yet; what the pool has left once the machine is
 //! up goes on serving [`map_device`]. Entries are only ever added, so no TLB has to be told.
@@ -185,13 +186,28 @@ pub(super) const fn stack_bytes() -> u64 {
 /// # Panics
 /// When the kernel's page tables are used up.
 pub fn map_device(physical: PhysAddr, length: u64) -> Option<*mut u8> {
+    map_window(physical, length, PteFlags::WRITE | PteFlags::DEVICE)
+}
+
+/// As [`map_device`] for memory whose writes may be gathered and come late, and that is never cached: a screen's. `None` also where
+/// there are not enough page tables left. Must not be what is mapped as a device.
+pub fn map_write_combining(physical: PhysAddr, length: u64) -> Option<*mut u8> {
+    let tables = (length >> 21) as usize + 4;
+    let left = POOL.saturating_sub(TABLES_USED.load(Ordering::Relaxed));
+    if tables > left {
+        return None;
+    }
+    map_window(physical, length, PteFlags::WRITE | PteFlags::UNCACHED)
+}
+
+fn map_window(physical: PhysAddr, length: u64, flags: PteFlags) -> Option<*mut u8> {
     let end = physical.0.checked_add(length)?.checked_next_multiple_of(PAGE)?;
     if length == 0 || end > WINDOW_BYTES {
         return None;
     }
     let changes = CHANGES.lock();
     for page in (physical.page_floor().0..end).step_by(PAGE_SIZE) {
-        map_one(DEVICE_WINDOW + page, page, 3, PteFlags::WRITE | PteFlags::DEVICE);
+        map_one(DEVICE_WINDOW + page, page, 3, flags);
     }
     instruction!("dsb ishst", "isb");
     drop(changes);

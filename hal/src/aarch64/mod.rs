@@ -48,7 +48,7 @@ pub use cpu::Cpu;
 pub use exception_frame::UserContext;
 pub use fp::FpState;
 pub use gic::{Controller, controller};
-pub use kernel_map::map_device;
+pub use kernel_map::{map_device, map_write_combining};
 pub use paging::{PageTable, PteFlags};
 pub use percpu::PerCpu;
 pub use privilege::Privilege;

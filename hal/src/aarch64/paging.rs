@@ -13,7 +13,7 @@
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::constants::{ATTR_DEVICE, ATTR_NORMAL, DIRECT_MAP};
+use super::constants::{ATTR_DEVICE, ATTR_NORMAL, ATTR_UNCACHED, DIRECT_MAP};
 use super::percpu;
 use super::sysreg::{instruction, read_sysreg, write_sysreg};
 use crate::PAGE_SIZE;
@@ -53,6 +53,8 @@ bitflags::bitflags! {
         const NO_ACCESS = 8;
         /// Device memory.
         const DEVICE = 16;
+        /// Memory that is not cached, whose writes may be gathered.
+        const UNCACHED = 32;
     }
 }
 
@@ -67,6 +69,8 @@ impl PteFlags {
         let mut bits = ACCESSED | INNER_SHAREABLE;
         bits |= (if self.contains(Self::DEVICE) {
             ATTR_DEVICE
+        } else if self.contains(Self::UNCACHED) {
+            ATTR_UNCACHED
         } else {
             ATTR_NORMAL
         }) << ATTR_SHIFT;
@@ -100,6 +104,7 @@ impl PteFlags {
             .with(Self::USER, user)
             .with(Self::NO_ACCESS, descriptor & NO_ACCESS != 0)
             .with(Self::DEVICE, descriptor >> ATTR_SHIFT & 7 == ATTR_DEVICE)
+            .with(Self::UNCACHED, descriptor >> ATTR_SHIFT & 7 == ATTR_UNCACHED)
     }
 }
 

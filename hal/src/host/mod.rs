@@ -54,5 +54,10 @@ pub fn map_device(_physical: crate::addr::PhysAddr, _length: u64) -> Option<*mut
     None
 }
 
+/// As [`map_device`].
+pub fn map_write_combining(_physical: crate::addr::PhysAddr, _length: u64) -> Option<*mut u8> {
+    None
+}
+
 /// The host speaks the x86_64 system-call ABI, whatever it runs on.
 pub const ABI: Abi = Abi::X86_64;

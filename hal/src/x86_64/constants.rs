@@ -48,6 +48,8 @@ pub const SPURIOUS_VECTOR: u32 = 0xff;
 
 /// `IA32_APIC_BASE` (SDM volume 4, table 2-2, like all below).
 pub const MSR_APIC_BASE: u32 = 0x1b;
+/// `IA32_PAT`.
+pub const MSR_PAT: u32 = 0x277;
 /// `IA32_TSC_DEADLINE`.
 pub const MSR_TSC_DEADLINE: u32 = 0x6e0;
 /// The first x2APIC register; the register at xAPIC offset `o` is MSR `0x800 + (o >> 4)`.

@@ -5,12 +5,13 @@ use core::{arch::asm, fmt, sync::atomic::Ordering::Relaxed};
 
 use super::{
     boot,
-    constants::{DIRECT_MAP, IST_COUNT, IST_SIZE, STACK_SIZE, STACK_SLOT, STACKS, rflags},
+    constants::{DIRECT_MAP, IST_COUNT, IST_SIZE, MSR_PAT, STACK_SIZE, STACK_SLOT, STACKS, rflags},
     cpuid::FEATURES,
     entry, fp,
     interrupt_frame::UserContext,
+    paging::PAT,
     platform,
-    registers::{read_cr0, read_cr4, read_rflags, write_cr0, write_cr4},
+    registers::{read_cr0, read_cr4, read_rflags, write_cr0, write_cr4, write_msr},
     smp, timer, trap_decode, user_copy,
 };
 use crate::{
@@ -85,10 +86,12 @@ pub(super) unsafe fn harden() {
         .iter()
         .filter(|(has, _)| has.load(Relaxed))
         .fold(0, |bits, (_, bit)| bits | bit);
-    // SAFETY: each bit only where CPUID has the feature.
+    // SAFETY: each bit only where CPUID has the feature. Every CPU with long mode has the page attribute table, and no page is mapped
+    // by the entry that changes yet.
     unsafe {
         write_cr0(read_cr0() | CR0_WP);
         write_cr4(read_cr4() | wanted);
+        write_msr(MSR_PAT, PAT);
         fp::enable();
     }
 }

@@ -62,6 +62,15 @@ pub(super) fn reserve<S: FrameSource>(tables: &KernelTables<'_, S>) -> Result<()
 /// Maps a device's registers, `length` bytes from `physical` on, for good and returns where they are. `None` where nothing is
 /// asked for, or the window or the pool of page tables is used up. Not for interrupt context.
 pub fn map_device(physical: PhysAddr, length: u64) -> Option<*mut u8> {
+    map(physical, length, PteFlags::READ.with_write(true).with_device(true))
+}
+
+/// As [`map_device`] for memory whose writes may be gathered and come late, and that is never cached: a screen's.
+pub fn map_write_combining(physical: PhysAddr, length: u64) -> Option<*mut u8> {
+    map(physical, length, PteFlags::READ.with_write(true).with_write_combining())
+}
+
+fn map(physical: PhysAddr, length: u64, flags: PteFlags) -> Option<*mut u8> {
     let page = PAGE_SIZE as u64;
     let first = physical.page_floor().0;
     let end = physical.0.checked_add(length)?.checked_next_multiple_of(page)?;
@@ -75,7 +84,6 @@ pub fn map_device(physical: PhysAddr, length: u64) -> Option<*mut u8> {
     let pool = Pool(Cell::new(used.tables));
     // SAFETY: boot is over, and the window's part of the tables is changed here only, under the lock.
     let tables = unsafe { KernelTables::of_root(kernel_root(), &pool) };
-    let flags = PteFlags::READ.with_write(true).with_device(true);
     let outcome = tables.map(DEVICE_WINDOW + start, first, end - first, flags);
     used.tables = pool.0.get();
     used.bytes = after;

@@ -47,7 +47,7 @@ pub mod user_copy;
 pub use apic::{Controller, controller};
 pub use boot::is_ram;
 pub use cpu::Cpu;
-pub use device_map::map_device;
+pub use device_map::{map_device, map_write_combining};
 pub use fp::FpState;
 pub use interrupt_frame::UserContext;
 pub use paging::{PageTable, PteFlags};

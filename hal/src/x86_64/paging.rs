@@ -39,9 +39,18 @@ const FLAGS: u64 = PRESENT | WRITE | USER | WRITE_THROUGH | CACHE_DISABLE | NO_A
 /// What every intermediate entry says: the leaf alone decides.
 const TABLE: u64 = PRESENT | WRITE | USER;
 
+/// `IA32_PAT` of every CPU: what it is after a reset (SDM volume 3, table 12-12), but entry 1, write-through, which nothing here
+/// uses, is write-combining.
+pub(super) const PAT: u64 = 0x0007_0406_0007_0106;
+
 impl PteFlags {
     const fn with(self, bits: u64, on: bool) -> Self {
         Self(if on { self.0 | bits } else { self.0 & !bits })
+    }
+
+    /// Writes may be gathered, and nothing is cached: entry 1 of the page attribute table, which [`PAT`] makes that.
+    pub(super) const fn with_write_combining(self) -> Self {
+        self.with(CACHE_DISABLE, false).with(WRITE_THROUGH, true)
     }
 }
 
