@@ -74,7 +74,7 @@ fn start_secondaries(cpus: u32) {
 
 /// Root file system, console, `/init`.
 async fn bring_up(machine: &'static Machine) {
-    let tty = match console() {
+    let tty = match console(machine) {
         Ok(tty) => tty,
         Err(error) => panic!("no console: {error:?}"),
     };
@@ -94,12 +94,21 @@ async fn bring_up(machine: &'static Machine) {
     }
 }
 
-fn console() -> crate::errno::Result<Arc<Tty>> {
+fn console(machine: &'static Machine) -> crate::errno::Result<Arc<Tty>> {
     let tty = Tty::console()?;
     let driven = Arc::clone(&tty);
+    let screen = machine.framebuffer.as_ref().and_then(drivers::screen::start);
+    if let Some(screen) = &screen {
+        tty.set_first_size(screen.size());
+    }
     rt::spawn(SpawnOptions::new(Class::Driver, "uart"), async move {
-        if let Err(error) = drivers::uart::run(serial::port(), driven).await {
+        if let Err(error) = drivers::uart::run(serial::port(), Arc::clone(&driven), screen.clone()).await {
             log::error!("the console has no interrupt: {error:?}");
+            if let Some(screen) = screen {
+                klog::attach_driver();
+                screen.write_log().await;
+                screen.serve(&driven).await;
+            }
         }
     })?;
     Ok(tty)

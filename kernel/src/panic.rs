@@ -12,7 +12,7 @@ use hal::{
     trap::KernelFault,
 };
 
-use crate::{build_id::BuildId, cpu, klog::Polled, symbols, trace};
+use crate::{build_id::BuildId, command_line, cpu, drivers::screen, klog, symbols, trace};
 
 /// The machine's exit status after a panic.
 pub const EXIT_STATUS: u8 = 101;
@@ -21,6 +21,17 @@ const NOBODY: u32 = u32::MAX;
 
 /// The CPU that panicked first.
 static PANICKING: AtomicU32 = AtomicU32::new(NOBODY);
+
+/// Where the report goes: to the serial port, and to the screen where there is one.
+struct Report;
+
+impl Write for Report {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        klog::Polled.write_str(text)?;
+        screen::panic::write(text);
+        Ok(())
+    }
+}
 
 /// Prints one return address with its symbol.
 struct Address(u64);
@@ -68,13 +79,13 @@ pub fn from_fault(fault: &KernelFault) -> ! {
     })
 }
 
-fn report(frame_pointer: u64, what: impl FnOnce(&mut Polled) -> fmt::Result) -> ! {
+fn report(frame_pointer: u64, what: impl FnOnce(&mut Report) -> fmt::Result) -> ! {
     Cpu::mask_interrupts();
     let this = PerCpu::cpu_id();
     if let Err(first) = PANICKING.compare_exchange(NOBODY, this, Ordering::AcqRel, Ordering::Relaxed) {
         if first == this {
             // A panic while reporting one: say so and leave.
-            let _ = writeln!(Polled, "\nkernel panic while panicking");
+            let _ = writeln!(Report, "\nkernel panic while panicking");
             Cpu::shutdown(Shutdown::PowerOff(EXIT_STATUS));
         }
         halt();
@@ -84,11 +95,15 @@ fn report(frame_pointer: u64, what: impl FnOnce(&mut Polled) -> fmt::Result) -> 
         controller().send_ipi(other);
     }
     let _ = print(frame_pointer, this, what);
+    // Somebody has to read it before it is gone, unless somebody waits for the status.
+    if screen::panic::is_seen() && command_line::value("exit").is_none() {
+        halt();
+    }
     Cpu::shutdown(Shutdown::PowerOff(EXIT_STATUS))
 }
 
-fn print(frame_pointer: u64, this: u32, what: impl FnOnce(&mut Polled) -> fmt::Result) -> fmt::Result {
-    let mut out = Polled;
+fn print(frame_pointer: u64, this: u32, what: impl FnOnce(&mut Report) -> fmt::Result) -> fmt::Result {
+    let mut out = Report;
     writeln!(out)?;
     what(&mut out)?;
     writeln!(out, "build {}, CPU {this}; backtrace:", BuildId)?;
@@ -100,7 +115,7 @@ fn print(frame_pointer: u64, this: u32, what: impl FnOnce(&mut Polled) -> fmt::R
             print_repeats(same);
             (last, same) = (address, 0);
             // A return address may be the next function's start; the call lies before it.
-            let _ = writeln!(Polled, "  {depth:2}: {}", Address(address.saturating_sub(1)));
+            let _ = writeln!(Report, "  {depth:2}: {}", Address(address.saturating_sub(1)));
         }
         depth += 1;
     });
@@ -114,6 +129,6 @@ fn print(frame_pointer: u64, this: u32, what: impl FnOnce(&mut Polled) -> fmt::R
 /// Says that the frame printed last stands on the stack so many times more: a stack overflow has hundreds of them.
 fn print_repeats(times: u32) {
     if times > 0 {
-        let _ = writeln!(Polled, "      the same {times} times more");
+        let _ = writeln!(Report, "      the same {times} times more");
     }
 }

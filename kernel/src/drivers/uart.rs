@@ -13,6 +13,7 @@ use core::{
 use futures_util::future::select;
 use hal::{serial::SerialPort, traits::Trigger};
 
+use super::screen::Screen;
 use crate::{command_line, errno::Result, irq::Line, klog, rt, sync::WaitQueue, tty::Tty};
 
 /// Bytes sent in one helping.
@@ -63,11 +64,12 @@ impl Notice {
     }
 }
 
-/// Serves `port` for ever. Spawned as a driver task on the CPU that is to take the interrupt.
+/// Serves `port` for ever, and shows on `screen`, where there is one, what it sends. Spawned as a driver task on the CPU that is
+/// to take the interrupt.
 ///
 /// # Errors
 /// What [`Line::claim`] returns, if the port's line cannot be had.
-pub async fn run(port: &'static impl SerialPort, tty: Arc<Tty>) -> Result<()> {
+pub async fn run(port: &'static impl SerialPort, tty: Arc<Tty>, screen: Option<Arc<Screen>>) -> Result<()> {
     let line = port.line().filter(|_| command_line::value("console") != Some("poll"));
     let mut notice = match line {
         Some(line) => Notice::Interrupt(Line::claim(line, Trigger::Level)?),
@@ -82,6 +84,10 @@ pub async fn run(port: &'static impl SerialPort, tty: Arc<Tty>) -> Result<()> {
     let mut transmit = Transmit::default();
     let mut meter = Meter::default();
     klog::attach_driver();
+    if let Some(screen) = &screen {
+        screen.write_log().await;
+    }
+    transmit.screen = screen;
     loop {
         let room = meter.room(rt::now());
         meter.taken += receive(port, &tty, room);
@@ -163,6 +169,8 @@ struct Transmit {
     end: usize,
     /// The number of this helping.
     helping: u64,
+    /// Where what is sent is seen as well.
+    screen: Option<Arc<Screen>>,
 }
 
 impl Default for Transmit {
@@ -172,6 +180,7 @@ impl Default for Transmit {
             start: 0,
             end: 0,
             helping: 0,
+            screen: None,
         }
     }
 }
@@ -201,6 +210,9 @@ impl Transmit {
             self.helping += 1;
             TAKEN.store(self.helping, Ordering::Release);
             (self.start, self.end) = (0, self.refill(tty));
+            if let Some(screen) = &self.screen {
+                screen.write(&self.bytes[..self.end]);
+            }
         }
     }
 

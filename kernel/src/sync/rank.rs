@@ -47,6 +47,8 @@ pub enum Rank {
     Interrupt,
     /// A device's registers.
     Device,
+    /// The cells of the screen.
+    Screen,
     /// A wait queue.
     WaitQueue,
     /// The executor's slab.

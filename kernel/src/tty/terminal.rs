@@ -163,6 +163,12 @@ impl Tty {
         self.state.lock().window
     }
 
+    /// Sets the window's size, rows and columns, before any program has asked for it.
+    pub fn set_first_size(&self, (rows, columns): (u16, u16)) {
+        let mut state = self.state.lock();
+        (state.window.ws_row, state.window.ws_col) = (rows, columns);
+    }
+
     /// Wakes readers whose `VTIME` is over, for ever. One task per terminal runs it.
     pub async fn run_timer(self: Arc<Self>) {
         loop {

@@ -7,14 +7,16 @@
 use crate::arch::GuestExit;
 use crate::hang;
 use crate::machine::{Boot, Console as Wiring, Machine};
+use crate::monitor::Monitor;
 use crate::session::{Guest, MonitorPath};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -176,6 +178,18 @@ impl Console {
         let replies = std::mem::take(&mut self.terminal.callbacks_mut().0);
         // A guest that has gone is noticed by the next look at its output.
         let _ = self.keyboard.write_all(&replies);
+        Ok(())
+    }
+
+    /// Writes what the guest's screen shows to a file, as a PPM.
+    ///
+    /// # Errors
+    /// The guest has no screen, or has gone.
+    pub fn screendump(&self, path: &Path) -> Result<()> {
+        // What was there before is not to be taken for the answer.
+        let _ = std::fs::remove_file(path);
+        let said = Monitor::connect(self.monitor.path())?.command(&format!("screendump {}", path.display()))?;
+        ensure!(said.trim().is_empty(), "no picture of the screen: {said}");
         Ok(())
     }
 

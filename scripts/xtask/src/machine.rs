@@ -98,6 +98,8 @@ pub struct Machine {
     pub gic: u32,
     /// QEMU's name of the CPU under emulation; the one with everything if there is none.
     pub processor: Option<&'static str>,
+    /// Whether there is a screen, which firmware sets up. Nobody sees it but by the monitor.
+    pub screen: bool,
     /// The disk that firmware boots from; QEMU loads the kernel itself if there is none.
     pub uefi: Option<UefiDisk>,
 }
@@ -137,6 +139,7 @@ impl Default for Machine {
             messages: Messages::Shown,
             gic: 2,
             processor: None,
+            screen: false,
             uefi: None,
         }
     }
@@ -176,6 +179,12 @@ impl Machine {
         }
         qemu.args(["-smp", &self.cpus.to_string(), "-m", &self.memory]);
         qemu.args(["-display", "none", "-nodefaults", "-no-reboot"]);
+        if self.screen {
+            match boot.arch {
+                Arch::Aarch64 => qemu.args(["-device", "ramfb"]),
+                Arch::X86_64 => qemu.args(["-vga", "std"]),
+            };
+        }
         match self.console {
             Console::Terminal => {
                 qemu.args(["-chardev", "stdio,id=console,mux=on,signal=off"]);

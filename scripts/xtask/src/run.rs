@@ -128,6 +128,7 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
         messages: Messages::Shown,
         gic: options.gic,
         processor: None,
+        screen: false,
         uefi: None,
     };
     let uefi = options.uefi.then_some(options.disk);

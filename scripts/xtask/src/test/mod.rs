@@ -9,6 +9,7 @@ mod guest;
 mod host;
 mod loader;
 mod platforms;
+mod screen;
 mod terminal;
 mod trace;
 
@@ -144,6 +145,7 @@ impl Test {
                     format!("{}: release boot", arch.name()),
                     Box::new(move || guest::release(arch)),
                 ));
+                suites.push((format!("{}: screen", arch.name()), Box::new(move || screen::all(arch))));
                 let full = self.full;
                 suites.push((
                     format!("{}: platforms", arch.name()),
