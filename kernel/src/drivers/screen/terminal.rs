@@ -172,13 +172,13 @@ impl State {
         self.cursor.wraps = false;
     }
 
-    fn to_column(&mut self, column: usize) {
+    fn move_to_column(&mut self, column: usize) {
         self.cursor.column = column.min(self.columns() - 1);
         self.cursor.wraps = false;
     }
 
     /// To a row as programs say it, from 0.
-    fn to_row(&mut self, row: usize) {
+    fn move_to_row(&mut self, row: usize) {
         let (top, bottom) = if self.cursor.origin {
             self.region
         } else {
@@ -228,14 +228,14 @@ impl State {
     fn tab(&mut self, count: usize) {
         for _ in 0..count.min(self.columns()) {
             let next = (self.cursor.column + 1..self.columns()).find(|column| self.stops[*column]);
-            self.to_column(next.unwrap_or(usize::MAX));
+            self.move_to_column(next.unwrap_or(usize::MAX));
         }
     }
 
     fn tab_back(&mut self, count: usize) {
         for _ in 0..count.min(self.columns()) {
             let stop = (0..self.cursor.column).rev().find(|column| self.stops[*column]);
-            self.to_column(stop.unwrap_or(0));
+            self.move_to_column(stop.unwrap_or(0));
         }
     }
 
@@ -281,8 +281,8 @@ impl State {
         let bottom = bottom.min(self.rows());
         if top + 1 < bottom {
             self.region = (top, bottom);
-            self.to_row(0);
-            self.to_column(0);
+            self.move_to_row(0);
+            self.move_to_column(0);
         }
     }
 
@@ -306,8 +306,8 @@ impl State {
         match mode {
             6 => {
                 self.cursor.origin = on;
-                self.to_row(0);
-                self.to_column(0);
+                self.move_to_row(0);
+                self.move_to_column(0);
             }
             7 => self.wrapping = on,
             25 => self.cursor_shown = on,
@@ -388,15 +388,15 @@ impl Perform for State {
 
     fn execute(&mut self, byte: u8) {
         match byte {
-            0x08 => self.to_column(self.cursor.column.saturating_sub(1)),
+            0x08 => self.move_to_column(self.cursor.column.saturating_sub(1)),
             b'\t' => self.tab(1),
             b'\n' | 0x0b | 0x0c => {
                 self.line_feed();
                 if self.returning {
-                    self.to_column(0);
+                    self.move_to_column(0);
                 }
             }
-            b'\r' => self.to_column(0),
+            b'\r' => self.move_to_column(0),
             0x0e => self.cursor.set = 1,
             0x0f => self.cursor.set = 0,
             _ => {}
@@ -411,7 +411,7 @@ impl Perform for State {
             ([], b'D') => self.line_feed(),
             ([], b'E') => {
                 self.line_feed();
-                self.to_column(0);
+                self.move_to_column(0);
             }
             ([], b'H') => self.stops[self.cursor.column] = true,
             ([], b'M') => self.reverse_line_feed(),
@@ -452,21 +452,21 @@ impl Perform for State {
             }
             ([], 'A') => self.up(count(0)),
             ([], 'B' | 'e') => self.down(count(0)),
-            ([], 'C' | 'a') => self.to_column(self.cursor.column + count(0)),
-            ([], 'D') => self.to_column(self.cursor.column.saturating_sub(count(0))),
+            ([], 'C' | 'a') => self.move_to_column(self.cursor.column + count(0)),
+            ([], 'D') => self.move_to_column(self.cursor.column.saturating_sub(count(0))),
             ([], 'E' | 'F') => {
                 if action == 'E' {
                     self.down(count(0));
                 } else {
                     self.up(count(0));
                 }
-                self.to_column(0);
+                self.move_to_column(0);
             }
-            ([], 'G' | '`') => self.to_column(count(0) - 1),
-            ([], 'd') => self.to_row(count(0) - 1),
+            ([], 'G' | '`') => self.move_to_column(count(0) - 1),
+            ([], 'd') => self.move_to_row(count(0) - 1),
             ([], 'H' | 'f') => {
-                self.to_row(count(0) - 1);
-                self.to_column(count(1) - 1);
+                self.move_to_row(count(0) - 1);
+                self.move_to_column(count(1) - 1);
             }
             ([], 'I') => self.tab(count(0)),
             ([], 'Z') => self.tab_back(count(0)),

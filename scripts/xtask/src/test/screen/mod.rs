@@ -43,6 +43,8 @@ const PANIC: Colours = Colours {
     paper: [0x70, 0, 0],
 };
 
+type Check = fn(&mut Guest) -> Result<()>;
+
 /// One boot with a screen: the kernel's messages, a program's text, a panic.
 pub fn all(arch: Arch) -> Result<Tally> {
     let boot = Boot::build(arch, Profile::Debug)?;
@@ -53,7 +55,7 @@ pub fn all(arch: Arch) -> Result<Tally> {
         pictures: directory()?,
         arch,
     };
-    let tests: [(&str, fn(&mut Guest) -> Result<()>); 3] = [
+    let tests: [(&str, Check); 3] = [
         ("messages", the_log_is_shown_from_its_beginning),
         ("text", text_is_where_it_was_put),
         ("panic", a_panic_is_shown_and_stays),
