@@ -1,8 +1,9 @@
 //! The user class's queue of one CPU: real-time tasks by priority, and the fair ones behind them.
 //!
-//! It stands under the CPU's user lock. What waits in it, `waits`, stands beside the lock, for others to look at: whoever changes
-//! the real-time ones writes it, so that the fair ones cost nothing for it. A task in it bears the queue's mark ([`Task::mark`]), written under that lock, so that
-//! whoever changes a task's share finds out where it stands ([`UserQueue::holds`]).
+//! It stands under the CPU's user lock. The highest priority that waits in it, `waits`, stands beside the lock, for others to look
+//! at: whoever changes the real-time ones writes it, so that the fair ones cost nothing for it. A task in it bears the queue's
+//! mark ([`Task::mark`]), written under that lock, so that whoever changes a task's share finds out where it stands
+//! ([`UserQueue::holds`]).
 
 use crate::{
     fair::FairQueue,
@@ -319,20 +320,17 @@ mod tests {
     /// Only what may run there, and what is above what runs there, is taken.
     #[test]
     fn steals_by_mask_and_priority() {
-        let (slab, mut queue) = (Slab::new(), queue());
+        let (slab, mut queue, waits) = (Slab::new(), queue(), AtomicU32::new(0));
         let [high, low, fair] = [RealTime::fifo(50), RealTime::fifo(20), RealTime::NONE].map(|how| task(&slab, how));
         high.affinity.set(0b01);
         for task in [high, low, fair] {
-            queue.push(&slab, &AtomicU32::new(0), task, End::Back);
+            queue.push(&slab, &waits, task, End::Back);
         }
         let slot = |task: Option<Task<'_>>| task.map(|task| task.slot);
-        assert_eq!(slot(queue.steal_real_time(&slab, &AtomicU32::new(0), 0b10, 20)), None);
+        assert_eq!(slot(queue.steal_real_time(&slab, &waits, 0b10, 20)), None);
         assert_eq!(slot(queue.find(&slab, 0b01)), Some(high.slot));
-        assert_eq!(
-            slot(queue.steal_real_time(&slab, &AtomicU32::new(0), 0b10, 19)),
-            Some(low.slot)
-        );
-        assert_eq!(slot(queue.steal(&slab, &AtomicU32::new(0), 0b10)), Some(fair.slot));
-        assert_eq!((queue.top, queue.len()), (50, 1));
+        assert_eq!(slot(queue.steal_real_time(&slab, &waits, 0b10, 19)), Some(low.slot));
+        assert_eq!(slot(queue.steal(&slab, &waits, 0b10)), Some(fair.slot));
+        assert_eq!((waits.load(Relaxed), queue.len()), (50, 1));
     }
 }
