@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
 use vte::{Params, Parser, Perform};
 
 use super::{
@@ -16,6 +17,8 @@ const TAB: usize = 8;
 /// A terminal of a fixed size.
 pub struct Terminal {
     parser: Parser,
+    /// The first bytes of a character.
+    begun: ArrayVec<u8, 4>,
     state: State,
 }
 
@@ -77,6 +80,7 @@ impl Terminal {
         stops.extend((0..columns).map(|column| column.is_multiple_of(TAB)));
         Ok(Self {
             parser: Parser::new(),
+            begun: ArrayVec::new(),
             state: State {
                 grid: Grid::new(rows, columns, blank)?,
                 other: Grid::new(rows, columns, blank)?,
@@ -97,8 +101,32 @@ impl Terminal {
     pub fn write(&mut self, bytes: &[u8]) {
         // The cursor is part of what is seen.
         self.state.touch_cursor();
-        self.parser.advance(&mut self.state, bytes);
+        let mut rest = bytes;
+        while let Some((&first, others)) = rest.split_first().filter(|_| !self.begun.is_empty()) {
+            // A character that the last piece ended in; four bytes are one, or none.
+            self.begun.push(first);
+            rest = others;
+            let begun = core::mem::take(&mut self.begun);
+            self.take(&begun);
+        }
+        self.take(rest);
         self.state.touch_cursor();
+    }
+
+    /// Hands whole characters to the parser, which takes those that come in pieces for others than the same at once. What is no
+    /// character is a replacement for one.
+    fn take(&mut self, mut bytes: &[u8]) {
+        while let Err(error) = core::str::from_utf8(bytes) {
+            let (whole, rest) = bytes.split_at(error.valid_up_to());
+            self.parser.advance(&mut self.state, whole);
+            let Some(wrong) = error.error_len() else {
+                self.begun = rest.iter().copied().collect();
+                return;
+            };
+            self.parser.advance(&mut self.state, "\u{fffd}".as_bytes());
+            bytes = &rest[wrong..];
+        }
+        self.parser.advance(&mut self.state, bytes);
     }
 
     /// Copies the next row from `from` on that has changed since it was copied last, as it is seen, and says which it is.
@@ -379,7 +407,8 @@ const fn drawing(letter: char) -> char {
 
 impl Perform for State {
     fn print(&mut self, character: char) {
-        if has_no_place(character) {
+        // Control characters above 0x7f come here or to `execute`, as their bytes come together or apart.
+        if has_no_place(character) || character.is_control() {
             return;
         }
         let drawn = self.cursor.drawings[self.cursor.set];

@@ -265,18 +265,18 @@ proptest! {
         prop_assert!(*picture.pixels.borrow() == *fresh.pixels.borrow());
     }
 
-    /// Text, moves and erasing come out as in another's terminal.
+    /// Text, moves and erasing come out as in another's terminal; without regions, about which terminals differ.
     #[test]
     fn cells_are_those_of_another_terminal(
         pieces in prop::collection::vec(prop_oneof![
-            4 => "[ -~]{1,12}",
+            // With a return: at the margin the other one stands behind the last column, we and Linux's console on it.
+            4 => "[ -~]{1,12}\r",
             2 => "[\r\n\x08]{1,3}",
             3 => (0u16..9, "[ABCDGdJKXLMP@]").prop_map(|(count, action)| {
                 let count = if matches!(action.as_str(), "J" | "K") { count % 3 } else { count };
                 format!("\x1b[{count}{action}")
             }),
             2 => (0u16..9, 0u16..14).prop_map(|(row, column)| format!("\x1b[{row};{column}H")),
-            1 => (1u16..5, 1u16..8).prop_map(|(top, bottom)| format!("\x1b[{top};{bottom}r\x1b[H")),
             1 => Just("\x1bM".to_owned()),
         ], 0..40),
     ) {
@@ -289,4 +289,20 @@ proptest! {
         let rows: Vec<String> = theirs.screen().rows(0, 13.try_into().unwrap()).map(|row| row.trim_end().to_owned()).collect();
         prop_assert_eq!(text(&ours, ROWS, COLUMNS), rows);
     }
+}
+
+/// As on Linux's console (`drivers/tty/vt/vt.c`, `ri`): above the region nothing scrolls, at its top it does.
+#[test]
+fn a_reverse_line_feed_scrolls_the_region_from_its_top() {
+    let above = after(4, 4, b"a\r\nb\r\nc\x1b[2;3r\x1b[H\x1bM");
+    assert_eq!(
+        (text(&above, 4, 4), above.cursor()),
+        (rows(&["a", "b", "c", ""]), (0, 0))
+    );
+    let top = after(4, 4, b"a\r\nb\r\nc\x1b[2;3r\x1b[2H\x1bM");
+    assert_eq!((text(&top, 4, 4), top.cursor()), (rows(&["a", "", "b", ""]), (1, 0)));
+}
+
+fn rows(rows: &[&str]) -> Vec<String> {
+    rows.iter().map(|row| (*row).to_owned()).collect()
 }
