@@ -393,10 +393,12 @@ fn an_equal_waits_for_a_yield() {
     end(&[equal]);
 }
 
-/// A child that counts without end.
-fn spinner(policy: i32, priority: i32, count: &'static AtomicU64) -> i32 {
+/// A child that says when it has its policy, and counts without end from a byte in a pipe on.
+fn spinner(policy: i32, ready: &'static AtomicU64, go: i32, count: &'static AtomicU64) -> i32 {
     fork(move || {
-        set(0, policy, priority).expect("its policy");
+        set(0, policy, 7).expect("its policy");
+        ready.fetch_add(1, SeqCst);
+        sys::read(go, &mut [0]).expect("a byte");
         loop {
             count.fetch_add(1, SeqCst);
         }
@@ -404,18 +406,27 @@ fn spinner(policy: i32, priority: i32, count: &'static AtomicU64) -> i32 {
 }
 
 fn turns_are_taken_by_round_robin_alone() {
-    let counts = sys::shared_counters(4);
     sys::pin(&sys::cpus()[..1]);
     set(0, libc::SCHED_FIFO, 50).expect("a policy");
-    for (policy, counts, both) in [
-        (libc::SCHED_FIFO, &counts[..2], false),
-        (libc::SCHED_RR, &counts[2..], true),
-    ] {
-        let children = [0, 1].map(|n| spinner(policy, 7, &counts[n]));
-        sys::sleep_ms(1000);
+    for policy in [libc::SCHED_FIFO, libc::SCHED_RR] {
+        let counts = sys::shared_counters(3);
+        let (go, start) = sys::pipe(0);
+        let children = [0, 1].map(|n| spinner(policy, &counts[2], go, &counts[n]));
+        while counts[2].load(SeqCst) < 2 {
+            sys::sleep_ms(1);
+        }
+        sys::write(start, &[1, 1]).expect("two bytes");
+        let counted = || [0, 1].map(|n| counts[n].load(SeqCst) > 0);
+        if policy == libc::SCHED_RR {
+            // However slow the machine, each has its turn.
+            while counted() != [true, true] {
+                sys::sleep_ms(10);
+            }
+        } else {
+            sys::sleep_ms(1000);
+            assert_ne!(counted(), [true, true]);
+        }
         end(&children);
-        let counts = [counts[0].load(SeqCst), counts[1].load(SeqCst)];
-        assert_eq!(counts.iter().all(|count| *count > 0), both, "{counts:?}");
     }
 }
 
