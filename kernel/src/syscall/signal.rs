@@ -50,7 +50,9 @@ pub fn rt_sigaction(t: &Thread, signo: i32, new: u64, old: u64, size: u64) -> At
         t.process().with_actions(|actions| tell(actions.get(signo)))?;
         return Ok(0);
     }
-    let mut action: SigAction = user::read(new)?;
+    // In place: a value that comes with a fault's place is copied once more.
+    let mut action = SigAction::default();
+    user::copy_in(action.as_mut_bytes(), new)?;
     action.mask = action.mask.without(SignalSet::UNBLOCKABLE);
     send::set_action(t.process(), signo, action, tell)?;
     Ok(0)
