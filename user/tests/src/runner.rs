@@ -76,10 +76,17 @@ fn run_one(test: &Test, breenix: bool) -> Result<String, String> {
     let meter = Meter::new();
     // Once for what is made the first time and stays.
     one_process(test)?;
-    let before = meter.settled();
-    let notes = one_process(test)?;
-    meter.check(before)?;
-    Ok(notes)
+    // Some of that is made on each CPU, which a run may be the first to come to. What leaks does so every time.
+    let mut difference = String::new();
+    for _ in 0..=sys::cpus().len() {
+        let before = meter.settled();
+        let notes = one_process(test)?;
+        match meter.check(before) {
+            Ok(()) => return Ok(notes),
+            Err(seen) => difference = seen,
+        }
+    }
+    Err(difference)
 }
 
 fn one_process(test: &Test) -> Result<String, String> {
