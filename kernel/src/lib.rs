@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod block;
 pub mod boot;
 pub mod build_id;
 pub mod command_line;
