@@ -14,6 +14,7 @@ extern crate alloc;
 pub mod abi;
 pub mod addr;
 pub mod boot_info;
+pub mod dma;
 pub mod firmware;
 pub mod framebuffer;
 pub mod image;

@@ -279,7 +279,19 @@ pub struct Interrupt {
     pub raw: u32,
 }
 
-/// The interrupt controller. Every call is safe in interrupt context and from any CPU.
+/// Most messages of one device.
+pub const MAX_EVENTS: u32 = 32;
+
+/// A write to memory by which a device interrupts (PCI Local Bus 3.0, 6.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where to, as the device says it.
+    pub address: u64,
+    /// What.
+    pub data: u32,
+}
+
+/// The interrupt controller. Every call is safe from any CPU and, but for those that allocate and free, in interrupt context.
 pub trait InterruptController: Sync {
     /// Claims the interrupt that was signalled; `None` if it was spurious.
     fn acknowledge(&self, token: InterruptToken) -> Option<Interrupt>;
@@ -291,6 +303,12 @@ pub trait InterruptController: Sync {
     fn mask(&self, line: u32);
     /// Lets a line be signalled.
     fn unmask(&self, line: u32);
+    /// A line of its own for a device's message, edge-triggered, routed to `cpu` and unmasked. `requester` is the device as the
+    /// bus names it (a PCI function's bus, device and function number), `event` the number of the message among its own, below
+    /// [`MAX_EVENTS`]. `None` where the controller takes no messages, or no more.
+    fn allocate_message(&self, requester: u32, event: u32, cpu: u32) -> Option<(u32, Message)>;
+    /// Gives a line of [`InterruptController::allocate_message`] back, whose device does not send any more.
+    fn free_message(&self, line: u32);
     /// Signals an edge-triggered line by software, as its device would, to the calling CPU: for measuring and testing.
     /// False if there is no such line.
     fn raise(&self, line: u32) -> bool;

@@ -13,7 +13,7 @@ use core::{
 use futures_util::task::AtomicWaker;
 use hal::{
     arch::{PerCpu, controller},
-    traits::{InterruptController, InterruptSource, PerCpuOps, Trigger},
+    traits::{InterruptController, InterruptSource, Message, PerCpuOps, Trigger},
     trap::InterruptToken,
 };
 
@@ -23,8 +23,8 @@ use crate::{
     panic, rt, trace,
 };
 
-/// Lines the kernel can own: a GIC has at most 1020, an x86 machine a few hundred.
-const LINES: usize = 1024;
+/// Lines the kernel can own: a GIC has at most 1020, and 256 messages; an x86 machine has fewer.
+const LINES: usize = 1280;
 
 struct LineState {
     claimed: AtomicBool,
@@ -95,6 +95,17 @@ fn dispatch_from(controller: &impl InterruptController, token: InterruptToken, b
 #[derive(Debug)]
 pub struct Line {
     number: u32,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Masked when it comes, until the next wait.
+    Level,
+    /// Masked until the first wait, which has been or not.
+    Edge { unmasked: bool },
+    /// A device's message: never masked.
+    Message,
 }
 
 impl Line {
@@ -108,7 +119,32 @@ impl Line {
             return Err(Errno::EBUSY);
         }
         controller().configure(number, trigger, PerCpu::cpu_id());
-        Ok(Self { number })
+        let kind = match trigger {
+            Trigger::Level => Kind::Level,
+            Trigger::Edge => Kind::Edge { unmasked: false },
+        };
+        Ok(Self { number, kind })
+    }
+
+    /// Takes a line for a message of a device's, to the calling CPU: the device is to be told to write [`Message::data`] to
+    /// [`Message::address`], and to stop before the line is dropped. `requester` and `event` are those of
+    /// [`InterruptController::allocate_message`].
+    ///
+    /// # Errors
+    /// `ENXIO` where the machine takes no messages, or no more.
+    pub fn claim_message(requester: u32, event: u32) -> Result<(Self, Message)> {
+        let allocated = controller().allocate_message(requester, event, PerCpu::cpu_id());
+        let (number, message) = allocated.ok_or(Errno::ENXIO)?;
+        match STATES.get(number as usize) {
+            Some(state) if !state.claimed.swap(true, Ordering::AcqRel) => {
+                let kind = Kind::Message;
+                Ok((Self { number, kind }, message))
+            }
+            _ => {
+                controller().free_message(number);
+                Err(Errno::ENXIO)
+            }
+        }
     }
 
     /// The line's number.
@@ -121,12 +157,19 @@ impl Line {
     /// Dropping the future loses nothing: the interrupt stays counted, and the line stays unmasked until it comes.
     pub async fn wait(&mut self) -> u32 {
         let state = &STATES[self.number as usize];
-        let mut unmasked = false;
+        let mut masked = match self.kind {
+            Kind::Level => true,
+            Kind::Edge { unmasked } => !unmasked,
+            Kind::Message => false,
+        };
         poll_fn(|context| {
             state.waker.register(context.waker());
             match state.pending.swap(0, Ordering::Acquire) {
                 0 => {
-                    if !core::mem::replace(&mut unmasked, true) {
+                    if core::mem::take(&mut masked) {
+                        if let Kind::Edge { unmasked } = &mut self.kind {
+                            *unmasked = true;
+                        }
                         controller().unmask(self.number);
                     }
                     Poll::Pending
@@ -140,7 +183,10 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        controller().mask(self.number);
+        match self.kind {
+            Kind::Message => controller().free_message(self.number),
+            Kind::Level | Kind::Edge { .. } => controller().mask(self.number),
+        }
         let state = &STATES[self.number as usize];
         state.pending.store(0, Ordering::Relaxed);
         state.claimed.store(false, Ordering::Release);

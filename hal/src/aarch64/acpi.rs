@@ -62,6 +62,8 @@ pub(super) fn describe(rsdp: u64, layout: &MemoryLayout) -> Description {
     if let Some(gic) = &tables.gic {
         found.cpus = gic.cpus.iter().map(|cpu| affinity(cpu.mpidr)).collect();
         found.gic = controller(gic);
+        found.msi_frames = gic.msi_frames.clone();
+        found.its = gic.its.iter().map(|its| its.registers).collect();
     }
     found
 }

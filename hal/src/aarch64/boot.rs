@@ -35,6 +35,7 @@ use crate::traits::{FpOps, PerCpuOps};
 use crate::upcall;
 
 pub(super) use assembly::secondary_entry;
+pub(super) use memory::take as take_memory;
 
 static BOOT_INFO: Once<BootInfo> = Once::new();
 static LAYOUT: Once<MemoryLayout> = Once::new();
@@ -81,7 +82,7 @@ extern "C" fn hal_boot_primary(given: u64, image: u64) -> ! {
     }
     timer::init(platform.found.timer_frequency);
     timer::init_cpu();
-    gic::init(platform);
+    gic::init(platform, &mut layout);
     gic::init_cpu(0);
     memory::reserve_stacks(&mut layout, platform.cpus.len() as u32);
     let layout = LAYOUT.call_once(|| layout);

@@ -13,7 +13,7 @@ use dtoolkit::{Node, Property};
 use super::platform::{Description, Device, GicDescription, affinity};
 use crate::addr::PhysAddr;
 use crate::boot_info::{PciHost, PciWindow, PhysRange};
-use crate::firmware::{Conduit, Ecam};
+use crate::firmware::{Conduit, Ecam, MsiFrame};
 
 /// Most register blocks of a node.
 const MAX_RANGES: usize = 32;
@@ -168,6 +168,33 @@ impl Description {
         }
     }
 
+    /// A GIC's children: where devices' messages come in.
+    fn add_message_frames(&mut self, gic: &FdtNode<'_>) {
+        let bus = translations(*gic);
+        for child in gic.children().filter(is_okay) {
+            let Some(registers) = registers(&child, &bus).next() else {
+                continue;
+            };
+            if child.is_compatible("arm,gic-v2m-frame") {
+                let stated = (number(&child, "arm,msi-base-spi"), number(&child, "arm,msi-num-spis"));
+                let (first_line, lines) = match stated {
+                    (Some(first), Some(lines)) => (first as u32, lines as u32),
+                    _ => (0, 0),
+                };
+                let frame = MsiFrame {
+                    id: self.msi_frames.len() as u32,
+                    registers: registers.start.0,
+                    first_line,
+                    lines,
+                    from_register: lines == 0,
+                };
+                let _ = self.msi_frames.try_push(frame);
+            } else if child.is_compatible("arm,gic-v3-its") {
+                let _ = self.its.try_push(registers.start.0);
+            }
+        }
+    }
+
     fn device(&mut self, node: &FdtNode<'_>, bus: &[Translation]) {
         let is = |names: &[&str]| names.iter().any(|name| node.is_compatible(name));
         let mut blocks = registers(node, bus);
@@ -183,6 +210,7 @@ impl Description {
                     cpu_interface,
                 });
             }
+            self.add_message_frames(node);
         } else if is(&["arm,gic-v3"]) {
             let regions = number(node, "#redistributor-regions").unwrap_or(1) as usize;
             if let Some(distributor) = blocks.next() {
@@ -192,6 +220,7 @@ impl Description {
                     redistributors,
                 });
             }
+            self.add_message_frames(node);
         } else if is(&["arm,armv8-timer", "arm,armv7-timer"]) {
             // Secure, non-secure, virtual, hypervisor.
             self.timer_line = line(node, 2);

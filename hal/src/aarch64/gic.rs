@@ -2,20 +2,31 @@
 //!
 //! The distributor is common to both (Arm IHI 0048B.b, IHI 0069H); what differs is how a CPU talks to it. Interrupt 0
 //! of the software-generated ones is the IPI. All lines have the same priority: an interrupt is never interrupted.
+//!
+//! Messages of devices come by GICv2m frames ([`v2m`]), as shared lines, or by a translation service ([`its`]), as LPIs. The
+//! kernel's number of LPI `8192 + n` is [`FIRST_MESSAGE`]` + n`.
 
+mod its;
 mod v2;
+mod v2m;
 mod v3;
 
+use arrayvec::ArrayVec;
 use spin::{Mutex, Once};
 
+use its::Its;
+
 use super::Cpu;
+use super::boot::take_memory;
 use super::kernel_map::map_device;
 use super::platform::{GicDescription, Platform};
 use super::probe;
 use super::sysreg::instruction;
 use super::timer::Timer;
+use crate::addr::PhysAddr;
 use crate::boot_info::PhysRange;
-use crate::traits::{CpuOps, Interrupt, InterruptController, InterruptSource, TimerOps, Trigger};
+use crate::memory_layout::MemoryLayout;
+use crate::traits::{CpuOps, Interrupt, InterruptController, InterruptSource, Message, TimerOps, Trigger};
 use crate::trap::InterruptToken;
 
 /// Distributor registers (IHI 0048B.b table 4-1).
@@ -41,6 +52,8 @@ const VIRTUAL_TIMER: u32 = 27;
 const FIRST_SHARED: u32 = 32;
 /// The first number that is no line (1020 to 1023: spurious and the like).
 const FIRST_SPECIAL: u32 = 1020;
+/// The line of the first LPI: behind the distributor's, without what is between.
+const FIRST_MESSAGE: u32 = 1024;
 /// The priority of every line; the CPU interface lets everything above 0xf0 pass.
 const PRIORITY: u8 = 0xa0;
 const PRIORITY_MASK: u8 = 0xf0;
@@ -79,11 +92,20 @@ impl Registers {
         unsafe { self.0.add(offset).cast::<u64>().write_volatile(value) }
     }
 
-    /// Reads a register of two words, which may not be there.
-    fn probe_u64(self, offset: usize) -> Option<u64> {
+    fn read_u64(self, offset: usize) -> u64 {
+        // SAFETY: as in `read`.
+        unsafe { self.0.add(offset).cast::<u64>().read_volatile() }
+    }
+
+    /// Reads a register that may not be there.
+    fn probe(self, offset: usize) -> Option<u32> {
         // SAFETY: mapped, as in `read`; the registers read so have no side effects.
-        let word = |offset| unsafe { probe::read(self.0.add(offset).cast()) };
-        Some(u64::from(word(offset + 4)?) << 32 | u64::from(word(offset)?))
+        unsafe { probe::read(self.0.add(offset).cast()) }
+    }
+
+    /// As [`Registers::probe`], two words.
+    fn probe_u64(self, offset: usize) -> Option<u64> {
+        Some(u64::from(self.probe(offset + 4)?) << 32 | u64::from(self.probe(offset)?))
     }
 
     /// Writes the bit of `line` in a register bank with one bit a line, where zeroes have no effect.
@@ -146,6 +168,9 @@ pub struct Controller {
     timer: u32,
     /// Held for read-modify-write sequences on the configuration registers, with interrupts masked.
     configuration: Mutex<()>,
+    /// Where messages come in, where anywhere.
+    frames: ArrayVec<v2m::Frame, 4>,
+    its: Option<Its>,
 }
 
 static CONTROLLER: Once<Controller> = Once::new();
@@ -160,10 +185,10 @@ pub fn controller() -> &'static Controller {
         .expect("the interrupt controller is set up before the kernel runs")
 }
 
-/// Sets the distributor up, everything masked. Once, on the boot CPU.
-pub(super) fn init(platform: &Platform) {
+/// Sets the distributor up, everything masked. Once, on the boot CPU. What memory is needed is taken from `layout`.
+pub(super) fn init(platform: &Platform, layout: &mut MemoryLayout) {
     let unusable = || -> ! { panic!("the interrupt controller's registers cannot be mapped") };
-    let (version, distributor) = match &platform.found.gic {
+    let (mut version, distributor) = match &platform.found.gic {
         None => panic!("firmware describes no GICv2 or GICv3"),
         Some(GicDescription::V2 {
             distributor,
@@ -185,13 +210,44 @@ pub(super) fn init(platform: &Platform) {
         }
     };
     let lines = distributor.lines();
+    let frames = platform.found.msi_frames.iter().filter_map(|frame| {
+        let registers = Registers::map(block(frame.registers, v2m::FRAME))?;
+        v2m::Frame::new(frame, registers, lines)
+    });
+    let frames = frames.collect();
+    let its = match &mut version {
+        Version::V3(gic) => translation(platform, gic, layout),
+        Version::V2(_) => None,
+    };
     CONTROLLER.call_once(|| Controller {
         version,
         distributor,
         lines,
         timer: platform.found.timer_line.unwrap_or(VIRTUAL_TIMER),
         configuration: Mutex::new(()),
+        frames,
+        its,
     });
+}
+
+const fn block(start: u64, length: u64) -> PhysRange {
+    PhysRange {
+        start: PhysAddr(start),
+        end: PhysAddr(start.saturating_add(length)),
+    }
+}
+
+/// The first translation service, where there is one and memory for it.
+fn translation(platform: &Platform, gic: &mut v3::Gic, layout: &mut MemoryLayout) -> Option<Its> {
+    let place = PhysAddr(*platform.found.its.first()?);
+    let registers = Registers::map(block(place.0, its::FRAMES))?;
+    let cpus = platform.cpus.len() as u32;
+    let memory = take_memory(layout, its::Memory::bytes(cpus), its::Memory::ALIGN)?;
+    // SAFETY: just taken from what is free, for ever.
+    let memory = unsafe { its::Memory::new(memory, cpus) };
+    let its = Its::new(registers, place, memory)?;
+    gic.take_lpis(memory);
+    Some(its)
 }
 
 /// Sets the calling CPU's own part up: IPI and timer unmasked. On each CPU, once.
@@ -226,7 +282,7 @@ impl InterruptController for Controller {
             Version::V2(_) => raw & 0x3ff,
             Version::V3(_) => raw & 0xff_ffff,
         };
-        if (FIRST_SPECIAL..1024).contains(&line) {
+        if (FIRST_SPECIAL..its::FIRST_LPI).contains(&line) {
             return None;
         }
         let source = if line < 16 {
@@ -236,6 +292,8 @@ impl InterruptController for Controller {
         } else if line == self.timer {
             Timer::disarm();
             InterruptSource::Timer
+        } else if line >= its::FIRST_LPI {
+            InterruptSource::Line(line - its::FIRST_LPI + FIRST_MESSAGE, Trigger::Edge)
         } else {
             InterruptSource::Line(line, self.bank(line).trigger(line))
         };
@@ -276,6 +334,31 @@ impl InterruptController for Controller {
     fn unmask(&self, line: u32) {
         if line < self.lines {
             self.bank(line).write_bit(distributor::SET_ENABLE, line);
+        }
+    }
+
+    fn allocate_message(&self, requester: u32, event: u32, cpu: u32) -> Option<(u32, Message)> {
+        if let (Some(its), Version::V3(gic)) = (&self.its, &self.version) {
+            let target = gic.lpi_target(cpu)?;
+            let interrupts = Cpu::mask_interrupts();
+            let outcome = its.allocate(requester, event, cpu, target);
+            Cpu::restore_interrupts(interrupts);
+            return outcome.map(|(lpi, message)| (FIRST_MESSAGE + lpi, message));
+        }
+        let (line, message) = self.frames.iter().find_map(v2m::Frame::allocate)?;
+        self.configure(line, Trigger::Edge, cpu);
+        self.unmask(line);
+        Some((line, message))
+    }
+
+    fn free_message(&self, line: u32) {
+        if let (Some(its), Some(lpi)) = (&self.its, line.checked_sub(FIRST_MESSAGE)) {
+            let interrupts = Cpu::mask_interrupts();
+            its.free(lpi);
+            Cpu::restore_interrupts(interrupts);
+        } else {
+            self.mask(line);
+            self.frames.iter().any(|frame| frame.free(line));
         }
     }
 

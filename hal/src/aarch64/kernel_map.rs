@@ -181,22 +181,15 @@ pub(super) const fn stack_bytes() -> u64 {
 }
 
 /// Maps a device's registers, `length` bytes from `physical` on, for good and returns where they are. Asking again for
-/// what is mapped is harmless. `None` above 64 TiB, or where nothing is asked for. Not for interrupt context.
-///
-/// # Panics
-/// When the kernel's page tables are used up.
+/// what is mapped is harmless. `None` above 64 TiB, where nothing is asked for, or where there are not enough page tables left.
+/// Not for interrupt context.
 pub fn map_device(physical: PhysAddr, length: u64) -> Option<*mut u8> {
     map_window(physical, length, PteFlags::WRITE | PteFlags::DEVICE)
 }
 
-/// As [`map_device`] for memory whose writes may be gathered and come late, and that is never cached: a screen's. `None` also where
-/// there are not enough page tables left. Must not be what is mapped as a device.
+/// As [`map_device`] for memory whose writes may be gathered and come late, and that is never cached: a screen's. Must
+/// not be what is mapped as a device.
 pub fn map_write_combining(physical: PhysAddr, length: u64) -> Option<*mut u8> {
-    let tables = (length >> 21) as usize + 4;
-    let left = POOL.saturating_sub(TABLES_USED.load(Ordering::Relaxed));
-    if tables > left {
-        return None;
-    }
     map_window(physical, length, PteFlags::WRITE | PteFlags::UNCACHED)
 }
 
@@ -206,6 +199,11 @@ fn map_window(physical: PhysAddr, length: u64, flags: PteFlags) -> Option<*mut u
         return None;
     }
     let changes = CHANGES.lock();
+    // As many as there can be missing: one for each 2 MiB begun, and what is above.
+    let tables = (length >> 21) as usize + 4;
+    if tables > POOL.saturating_sub(TABLES_USED.load(Ordering::Relaxed)) {
+        return None;
+    }
     for page in (physical.page_floor().0..end).step_by(PAGE_SIZE) {
         map_one(DEVICE_WINDOW + page, page, 3, flags);
     }

@@ -8,7 +8,7 @@ use spin::Once;
 use super::sysreg::read_sysreg;
 use crate::MAX_CPUS;
 use crate::boot_info::{MAX_PCI_HOSTS, PciHost, PhysRange};
-use crate::firmware::{Conduit, Fault};
+use crate::firmware::{Conduit, Fault, MsiFrame};
 use crate::traits::Shutdown;
 
 /// The interrupt controller.
@@ -39,6 +39,9 @@ pub(super) struct Description {
     /// `MPIDR_EL1` affinities in firmware's order.
     pub(super) cpus: ArrayVec<u64, MAX_CPUS>,
     pub(super) gic: Option<GicDescription>,
+    /// Where devices' messages come in: GICv2m frames, and the registers of translation services.
+    pub(super) msi_frames: ArrayVec<MsiFrame, 4>,
+    pub(super) its: ArrayVec<u64, 4>,
     pub(super) timer_line: Option<u32>,
     pub(super) timer_frequency: Option<u32>,
     pub(super) uart: Option<Device>,

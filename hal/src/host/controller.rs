@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use super::machine::{self, lock};
 use crate::{
-    traits::{Interrupt, InterruptController, InterruptSource, Trigger},
+    traits::{Interrupt, InterruptController, InterruptSource, MAX_EVENTS, Message, Trigger},
     trap::InterruptToken,
 };
 
+/// Lines of messages, for as many devices as have numbers below 8.
+const FIRST_MESSAGE: u32 = 512;
+const MESSAGES: u32 = 8 * MAX_EVENTS;
 const RAW_IPI: u32 = u32::MAX;
 const RAW_TIMER: u32 = u32::MAX - 1;
 
@@ -116,6 +119,23 @@ impl InterruptController for Controller {
             lock(&machine.lines).line(line).masked = false;
             machine.notify();
         });
+    }
+
+    fn allocate_message(&self, requester: u32, event: u32, cpu: u32) -> Option<(u32, Message)> {
+        let line = FIRST_MESSAGE + requester * MAX_EVENTS + event;
+        (event < MAX_EVENTS && line < FIRST_MESSAGE + MESSAGES).then(|| {
+            self.configure(line, Trigger::Edge, cpu);
+            self.unmask(line);
+            let message = Message {
+                address: 0xfee0_0000,
+                data: line,
+            };
+            (line, message)
+        })
+    }
+
+    fn free_message(&self, line: u32) {
+        self.mask(line);
     }
 
     fn raise(&self, line: u32) -> bool {

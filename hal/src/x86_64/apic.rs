@@ -3,7 +3,8 @@
 //! Registers are memory in xAPIC mode and MSRs in x2APIC mode, at numbers that follow from each other. Which mode is
 //! taken is decided at run time: x2APIC where the CPU has it.
 //!
-//! A vector is all that the CPU tells of an interrupt. Global system interrupt `n` has vector `LINE_VECTOR + n`.
+//! A vector is all that the CPU tells of an interrupt. Global system interrupt `n` has vector `LINE_VECTOR + n`; those above
+//! the last one are for devices' messages.
 
 use core::{
     arch::asm,
@@ -20,7 +21,7 @@ use super::{
     timer,
 };
 use crate::{
-    traits::{CpuOps, Interrupt, InterruptController, InterruptSource, Trigger},
+    traits::{CpuOps, Interrupt, InterruptController, InterruptSource, MAX_EVENTS, Message, Trigger},
     trap::InterruptToken,
 };
 
@@ -146,6 +147,8 @@ pub(super) const COMMAND_INIT: u32 = 5 << 8 | 1 << 14;
 /// Interrupt command: start at the page in the low byte.
 pub(super) const COMMAND_STARTUP: u32 = 6 << 8 | 1 << 14;
 const COMMAND_FIXED: u32 = 1 << 14;
+/// Where devices write their messages: fixed delivery, to one CPU (SDM volume 3, 11.11.1).
+const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
 
 /// Local and I/O APICs together.
 pub struct Controller;
@@ -190,6 +193,21 @@ impl InterruptController for Controller {
 
     fn unmask(&self, line: u32) {
         io_apic::set_masked(line, false);
+    }
+
+    fn allocate_message(&self, _requester: u32, event: u32, cpu: u32) -> Option<(u32, Message)> {
+        // Eight bits name the CPU (SDM volume 3, 11.11.1).
+        let id = u8::try_from(CpuData::of(cpu)?.apic_id.load(Relaxed)).ok()?;
+        let line = (event < MAX_EVENTS).then(io_apic::take_message_line)??;
+        let message = Message {
+            address: MESSAGE_ADDRESS | u64::from(id) << 12,
+            data: LINE_VECTOR + line,
+        };
+        Some((line, message))
+    }
+
+    fn free_message(&self, line: u32) {
+        io_apic::free_message_line(line);
     }
 
     fn raise(&self, line: u32) -> bool {

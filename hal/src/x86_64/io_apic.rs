@@ -3,7 +3,7 @@
 //! Lines are ACPI's global system interrupts. An ISA interrupt is the global one of the same number unless the MADT
 //! overrides it; [`isa_line`] says which.
 
-use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use super::{
     constants::{DIRECT_MAP, LINE_VECTOR, LINES},
@@ -24,7 +24,7 @@ const FIRST_ENTRY: u32 = 0x10;
 /// Guards every I/O APIC's index register.
 static REGISTERS: DeviceLock<()> = DeviceLock::new(());
 
-/// Per line: 0 not configured, 1 edge, 2 level.
+/// Per line: 0 not configured, 1 edge, 2 level. Those of messages are configured when they are taken.
 static TRIGGERS: [AtomicU8; LINES as usize] = [const { AtomicU8::new(0) }; LINES as usize];
 
 fn window(apic: &IoApic) -> *mut u32 {
@@ -49,16 +49,39 @@ fn write(apic: &IoApic, index: u32, value: u32) {
     }
 }
 
+/// The first line that is no I/O APIC's, thus free for messages.
+static FIRST_MESSAGE: AtomicU32 = AtomicU32::new(LINES);
+
 /// Masks every entry of every I/O APIC.
 pub(super) fn init() {
     REGISTERS.with(|()| {
+        // ISA's interrupts have lines whether an I/O APIC is described or not.
+        let mut lines = 16;
         for apic in &platform::get().io_apics {
             let last = read(apic, VERSION) >> 16 & 0xff;
             for entry in 0..=last {
                 write(apic, FIRST_ENTRY + 2 * entry, MASKED);
             }
+            lines = lines.max(apic.first_line.saturating_add(last + 1));
         }
+        FIRST_MESSAGE.store(lines, Relaxed);
     });
+}
+
+/// Takes a line that no I/O APIC has, edge-triggered; `None` where all are taken.
+pub(super) fn take_message_line() -> Option<u32> {
+    let first = FIRST_MESSAGE.load(Relaxed);
+    (first..LINES).find(|line| {
+        let state = &TRIGGERS[*line as usize];
+        state.compare_exchange(0, 1, Relaxed, Relaxed).is_ok()
+    })
+}
+
+/// Gives one back.
+pub(super) fn free_message_line(line: u32) {
+    if (FIRST_MESSAGE.load(Relaxed)..LINES).contains(&line) {
+        TRIGGERS[line as usize].store(0, Relaxed);
+    }
 }
 
 /// The I/O APIC of a line and its register for the entry's low word; the caller holds [`REGISTERS`].

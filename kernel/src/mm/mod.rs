@@ -8,6 +8,7 @@
 //! - [`shortage`]: waiting for frames where there are none.
 //! - [`user`]: attempts to copy from and to the active address space.
 
+pub mod dma;
 pub mod fallible;
 pub mod frame;
 pub mod heap;

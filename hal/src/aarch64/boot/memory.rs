@@ -76,21 +76,28 @@ pub(super) fn taken(info: &BootInfo) -> [PhysRange; 3] {
     [image, info.initramfs, info.device_tree].map(PhysRange::from)
 }
 
-/// Takes the stacks of `cpus` CPUs from the end of the largest free range and maps them.
+/// Takes `bytes`, aligned to `align`, both powers of two or multiples of pages, from the end of the largest free range,
+/// for ever. What is left over behind them for the sake of the alignment is nobody's.
+pub(in crate::aarch64) fn take(layout: &mut MemoryLayout, bytes: u64, align: u64) -> Option<PhysAddr> {
+    let largest = layout.free.iter_mut().max_by_key(|range| range.len())?;
+    let start = largest.end.0.checked_sub(bytes)? & !(align - 1);
+    if start <= largest.start.0 {
+        return None;
+    }
+    largest.end.0 = start;
+    Some(PhysAddr(start))
+}
+
+/// Takes the stacks of `cpus` CPUs and maps them.
+///
+/// # Panics
+/// When there is no memory for them.
 pub(super) fn reserve_stacks(layout: &mut MemoryLayout, cpus: u32) {
     let bytes = stack_bytes() * u64::from(cpus);
-    let Some(largest) = layout
-        .free
-        .iter_mut()
-        .max_by_key(|range| range.len())
-        .filter(|range| range.len() > bytes)
-    else {
+    let Some(start) = take(layout, bytes, PAGE_SIZE as u64) else {
         panic!("there is not enough memory for the CPUs' stacks");
     };
-    largest.end.0 -= bytes;
-    debug_assert!(largest.end.0.is_multiple_of(PAGE_SIZE as u64));
-    let start = largest.end.0;
     for cpu in 0..cpus {
-        kernel_map::map_stacks(cpu, PhysAddr(start + stack_bytes() * u64::from(cpu)));
+        kernel_map::map_stacks(cpu, PhysAddr(start.0 + stack_bytes() * u64::from(cpu)));
     }
 }

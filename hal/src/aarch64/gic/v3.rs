@@ -5,10 +5,12 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 
+use super::super::constants::DEVICE_WINDOW;
 use super::super::percpu::PerCpu;
 use super::super::sysreg::{instruction, read_sysreg, write_sysreg};
-use super::{FIRST_SHARED, PRIORITY_MASK, Registers, distributor};
+use super::{FIRST_SHARED, PRIORITY_MASK, Registers, distributor, its};
 use crate::MAX_CPUS;
+use crate::addr::PhysAddr;
 use crate::boot_info::PhysRange;
 use crate::traits::PerCpuOps;
 
@@ -34,6 +36,10 @@ pub(super) struct Gic {
     redistributors: [AtomicPtr<u8>; MAX_CPUS],
     /// Each CPU's affinity as `MPIDR_EL1` has it.
     affinities: [AtomicU64; MAX_CPUS],
+    /// The memory for LPIs, where there is anything that sends them.
+    lpis: Option<its::Memory>,
+    /// CPUs that take LPIs.
+    takes_lpis: AtomicU64,
 }
 
 impl Gic {
@@ -59,7 +65,21 @@ impl Gic {
             regions,
             redistributors: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],
             affinities: [const { AtomicU64::new(0) }; MAX_CPUS],
+            lpis: None,
+            takes_lpis: AtomicU64::new(0),
         }
+    }
+
+    /// Has every CPU that is set up from now on take LPIs.
+    pub(super) fn take_lpis(&mut self, memory: its::Memory) {
+        self.lpis = Some(memory);
+    }
+
+    /// A CPU that takes LPIs, for the translation service.
+    pub(super) fn lpi_target(&self, cpu: u32) -> Option<its::Target> {
+        let redistributor = self.redistributors.get(cpu as usize)?.load(Ordering::Acquire);
+        let takes = !redistributor.is_null() && self.takes_lpis.load(Ordering::Relaxed) >> cpu & 1 != 0;
+        takes.then(|| its::Target::new(Registers(redistributor), PhysAddr(redistributor as u64 - DEVICE_WINDOW)))
     }
 
     /// The redistributor whose `GICR_TYPER` names this affinity.
@@ -98,6 +118,11 @@ impl Gic {
         );
         while redistributor.read(REDISTRIBUTOR_WAKER) & CHILDREN_ASLEEP != 0 {
             core::hint::spin_loop();
+        }
+        if let Some(memory) = self.lpis
+            && its::init_redistributor(memory, redistributor, cpu)
+        {
+            self.takes_lpis.fetch_or(1 << cpu, Ordering::Relaxed);
         }
         self.affinities[cpu as usize].store(affinity, Ordering::Relaxed);
         self.redistributors[cpu as usize].store(redistributor.0, Ordering::Release);

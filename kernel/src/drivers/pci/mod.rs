@@ -7,6 +7,7 @@
 
 mod assign;
 mod bar;
+mod device;
 mod function;
 #[cfg(test)]
 mod tests;
@@ -17,9 +18,14 @@ use hal::{boot_info::PciHost, pci::BusConfig};
 use spin::Once;
 
 pub use bar::{Bar, BarKind};
+pub use device::Device;
 pub use function::{Address, Capability, Function};
 
-use crate::{errno::Result, mm::fallible::TryRoom};
+use crate::{
+    errno::Result,
+    mm::fallible::TryRoom,
+    sync::{Rank, SpinLock},
+};
 
 /// Configuration space of one bus.
 pub trait Config {
@@ -40,16 +46,18 @@ impl Config for BusConfig {
 }
 
 static FUNCTIONS: Once<Vec<Function>> = Once::new();
+static HOSTS: Once<&'static [PciHost]> = Once::new();
 
 /// Walks the machine's hosts. Once, at boot.
 ///
 /// # Errors
 /// `ENOMEM`.
-pub fn init(hosts: &[PciHost]) -> Result<()> {
+pub fn init(hosts: &'static [PciHost]) -> Result<()> {
+    HOSTS.call_once(|| hosts);
     let mut all = Vec::new();
     for host in hosts {
-        let mut found = scan(host, |bus| BusConfig::map(host, bus))?;
-        assign::assign(host, &mut found, |bus| BusConfig::map(host, bus));
+        let mut found = scan(host, |bus| config(host, bus))?;
+        assign::assign(host, &mut found, |bus| config(host, bus));
         all.try_room(found.len())?;
         all.append(&mut found);
     }
@@ -58,6 +66,24 @@ pub fn init(hosts: &[PciHost]) -> Result<()> {
     }
     FUNCTIONS.call_once(|| all);
     Ok(())
+}
+
+/// Configuration space of one bus, mapped once.
+fn config(host: &PciHost, bus: u8) -> Option<BusConfig> {
+    static MAPPED: SpinLock<Vec<(u16, u8, BusConfig)>> = SpinLock::new(Rank::Device, Vec::new());
+    let segment = host.ecam.segment;
+    let mut mapped = MAPPED.lock();
+    if let Some((_, _, config)) = mapped.iter().find(|known| (known.0, known.1) == (segment, bus)) {
+        return Some(*config);
+    }
+    mapped.try_room(1).ok()?;
+    let config = BusConfig::map(host, bus)?;
+    mapped.push((segment, bus, config));
+    Some(config)
+}
+
+fn hosts() -> &'static [PciHost] {
+    HOSTS.get().copied().unwrap_or_default()
 }
 
 /// Every function found, by host and bus.

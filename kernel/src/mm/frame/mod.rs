@@ -308,7 +308,8 @@ impl Drop for Frame {
     }
 }
 
-/// Contiguous frames, the block aligned to its size; given back when dropped. They are the heap's: nobody else takes blocks.
+/// Contiguous frames, the block aligned to its size; given back when dropped. The heap's, and what
+/// devices share with their drivers.
 #[derive(Debug)]
 pub struct FrameBlock {
     start: PhysAddr,
