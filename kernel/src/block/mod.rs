@@ -1,14 +1,15 @@
 //! Block devices: requests, the queue that they wait in, and the task that completes them.
 //!
-//! A [`Disk`] is a queue of requests over a [`Hardware`], which is what a driver implements: it takes commands by tag and
-//! reports which tags have ended. Everything else is here, once for all drivers: tags, the backlog when all are in use,
-//! deadlines, and what becomes of requests when a device has to be reset ([`serve()`]).
+//! A [`Queue`] stands over a [`Hardware`], which is what a driver implements: it takes commands by tag and reports which tags
+//! have ended. Everything else is here, once for all drivers: tags, the backlog when all are in use, deadlines, and what
+//! becomes of requests when a device has to be reset ([`serve()`]). A [`Disk`] has a queue to itself, or a share in one.
 //!
 //! A request owns its memory until it ends: the frames go in with [`Request::pages`] and come back with the outcome. So
 //! nobody who loses interest in a request can take memory away that a device still writes to.
 
 mod disk;
 mod name;
+mod queue;
 mod serve;
 
 use alloc::{sync::Arc, vec::Vec};
@@ -18,6 +19,7 @@ use arrayvec::ArrayVec;
 
 pub use disk::Disk;
 pub use name::{Name, letters};
+pub use queue::Queue;
 pub use serve::serve;
 
 use crate::{
@@ -84,6 +86,8 @@ pub trait Completion: Send + Sync {
 /// What the hardware is told of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Command<'a> {
+    /// Which of the disks that share the device.
+    pub unit: u32,
     /// What to do.
     pub operation: Operation,
     /// The first sector.
@@ -172,4 +176,9 @@ pub fn register(disk: Arc<Disk>) -> Result<()> {
 /// All disks known, in the order in which they were found.
 pub fn disks() -> Vec<Arc<Disk>> {
     DISKS.lock().clone()
+}
+
+/// How many pages so many sectors are.
+const fn pages_of(sectors: u32) -> usize {
+    (sectors as u64 * SECTOR).div_ceil(hal::PAGE_SIZE as u64) as usize
 }

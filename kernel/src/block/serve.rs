@@ -1,33 +1,45 @@
-//! The task of a disk: completes requests when the device says so, and resets it when it says nothing.
+//! The tasks of a device: one completes requests when the device says so, one resets it when it says nothing.
 
-use alloc::sync::Arc;
-use core::pin::pin;
+use alloc::{sync::Arc, vec::Vec};
 
-use futures_util::future::{Either, select};
+use executor::{Class, SpawnOptions};
 
-use super::Disk;
-use crate::{irq::Line, rt};
+use super::Queue;
+use crate::{errno::Result, irq::Line, rt};
 
-/// Serves `disk` for ever: `line` is the device's. Run as a driver task on the CPU that takes the interrupt.
-pub async fn serve(disk: Arc<Disk>, mut line: Line) {
-    loop {
-        // Kept over many interrupts: looking for the oldest request is a walk over all.
-        let mut overdue = pin!(disk.overdue());
+/// Serves the queues whose devices share `line`, for ever, on the calling CPU, and watches over each.
+///
+/// # Errors
+/// `ENOMEM`, `EAGAIN` as [`rt::spawn`]: nothing is served then.
+pub fn serve(name: &str, queues: Vec<Arc<Queue>>, mut line: Line) -> Result<()> {
+    for queue in &queues {
+        rt::spawn(
+            SpawnOptions::new(Class::Service, "disk watch"),
+            watch(Arc::clone(queue)),
+        )?;
+    }
+    rt::spawn(SpawnOptions::new(Class::Driver, name), async move {
         loop {
-            while disk.reap() {
-                rt::yield_now().await;
+            for queue in &queues {
+                while queue.reap() {
+                    rt::yield_now().await;
+                }
             }
-            match select(pin!(line.wait()), &mut overdue).await {
-                Either::Left(_) => {}
-                Either::Right(_) => break,
-            }
+            line.wait().await;
         }
+    })
+}
+
+/// Resets the device of `queue` whenever a request gets no answer.
+async fn watch(queue: Arc<Queue>) {
+    loop {
+        queue.overdue().await;
         // Its interrupt may be what is missing.
-        while disk.reap() {
+        while queue.reap() {
             rt::yield_now().await;
         }
-        if disk.is_overdue() {
-            disk.recover().await;
+        if queue.is_overdue() {
+            queue.recover().await;
         }
     }
 }
