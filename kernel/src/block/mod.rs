@@ -120,7 +120,16 @@ pub trait Hardware: Send {
     /// One command that has ended, and how; `None` when there are no more. What it says is not believed beyond what was
     /// started.
     fn reap(&mut self) -> Option<(u16, Result<()>)>;
-    /// Begins to reset the device, which has not answered, or goes on with it.
+    /// Whether the device has stopped at an error, so that nothing that it was told of goes on. The request at fault is then not
+    /// known: all are tried again, one by one. Asked after [`Hardware::reap`].
+    fn stalled(&self) -> bool {
+        false
+    }
+    /// Whether a flush must be the only request that the device has.
+    fn flushes_alone(&self) -> bool {
+        false
+    }
+    /// Begins to reset the device, which has stopped or has not answered, or goes on with it.
     fn reset(&mut self, now: u64) -> Reset;
 }
 

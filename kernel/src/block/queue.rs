@@ -1,7 +1,12 @@
 //! The queue of a device: tags, those that wait for one, deadlines.
 
 use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
-use core::{future::poll_fn, mem, task::Poll};
+use core::{
+    future::{Future, poll_fn},
+    mem,
+    pin::pin,
+    task::Poll,
+};
 
 use arrayvec::ArrayVec;
 use futures_util::task::AtomicWaker;
@@ -35,6 +40,10 @@ struct State {
     free: Vec<u16>,
     /// Those that have no tag yet, in order.
     backlog: VecDeque<Waiting>,
+    /// How many at the front of the backlog the device had when it failed. Each is tried by itself.
+    again: usize,
+    /// The one request that is with the device is to stay alone.
+    alone: bool,
     life: Life,
     /// The watching task knows that there is something to watch over.
     watched: bool,
@@ -43,9 +52,12 @@ struct State {
 struct Waiting {
     unit: u32,
     request: Request,
+    /// Until when, for one that the device had before.
+    deadline: Option<u64>,
 }
 
 struct Active {
+    unit: u32,
     request: Request,
     deadline: u64,
 }
@@ -53,6 +65,8 @@ struct Active {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Works,
+    /// The device has stopped and says so.
+    Stalled,
     Resetting,
     Lost,
 }
@@ -88,6 +102,8 @@ impl Queue {
             active,
             free,
             backlog: VecDeque::new(),
+            again: 0,
+            alone: false,
             life: Life::Works,
             watched: false,
         };
@@ -111,12 +127,16 @@ impl Queue {
             return Err(Errno::EIO);
         }
         // In front of nobody: those that wait have come before.
-        if state.life == Life::Works && state.backlog.is_empty() && !state.free.is_empty() {
+        if state.life == Life::Works && state.backlog.is_empty() && state.may_start(request.operation) {
             state.start(unit, request, rt::now() + self.timeout);
             state.hardware.ring();
         } else {
             state.backlog.try_room(1)?;
-            state.backlog.push_back(Waiting { unit, request });
+            state.backlog.push_back(Waiting {
+                unit,
+                request,
+                deadline: None,
+            });
         }
         let watched = mem::replace(&mut state.watched, true);
         drop(state);
@@ -132,9 +152,17 @@ impl Queue {
         let mut state = self.state.lock();
         if state.life == Life::Works {
             state.collect(&mut ended);
-            state.start_waiting(rt::now() + self.timeout);
+            if state.hardware.stalled() {
+                state.life = Life::Stalled;
+            } else {
+                state.start_waiting(rt::now() + self.timeout);
+            }
         }
+        let stalled = state.life == Life::Stalled;
         drop(state);
+        if stalled {
+            self.watcher.wake();
+        }
         let more = ended.is_full();
         for (request, result) in ended {
             let Request { pages, done, token, .. } = request;
@@ -143,32 +171,53 @@ impl Queue {
         more
     }
 
-    /// Waits until a request has been with the device for too long. For one watcher.
-    pub(super) async fn overdue(&self) {
-        loop {
-            let deadline = poll_fn(|context| {
-                self.watcher.register(context.waker());
-                let mut state = self.state.lock();
-                let oldest = state.oldest();
-                state.watched = oldest.is_some();
-                oldest.map_or(Poll::Pending, Poll::Ready)
-            })
-            .await;
-            if deadline <= rt::now() {
-                return;
+    /// Waits until the device has stopped, or a request has been with it for too long. For one watcher.
+    pub(super) async fn failure(&self) {
+        let mut sleep = pin!(None);
+        poll_fn(|context| {
+            self.watcher.register(context.waker());
+            let mut state = self.state.lock();
+            let oldest = state.oldest();
+            state.watched = oldest.is_some();
+            if state.needs_recovery(rt::now()) {
+                return Poll::Ready(());
             }
-            rt::sleep_until(deadline).await;
-        }
+            drop(state);
+            // The oldest of all only gets younger: it is looked at again when its time has come.
+            while let Some(deadline) = oldest {
+                if sleep.is_none() {
+                    sleep.set(Some(rt::sleep_until(deadline)));
+                }
+                let Some(running) = sleep.as_mut().as_pin_mut() else {
+                    break;
+                };
+                if running.poll(context).is_pending() {
+                    break;
+                }
+                sleep.set(None);
+                if deadline <= rt::now() {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
-    /// Whether one has been for too long.
-    pub(super) fn is_overdue(&self) -> bool {
-        self.state.lock().oldest().is_some_and(|deadline| deadline <= rt::now())
+    /// Whether there is something that only a reset helps against.
+    pub(super) fn needs_recovery(&self) -> bool {
+        self.state.lock().needs_recovery(rt::now())
     }
 
-    /// Resets the device and fails every request that was with it. Requests that come meanwhile wait.
+    /// Resets the device. Of the requests that were with it, those whose time is up fail, and the one that was alone when the
+    /// device stopped; the others are tried again, each by itself. Requests that come meanwhile wait.
     pub(super) async fn recover(&self) {
-        log::error!("{}: a request got no answer: the device is reset", self.name);
+        let stalled = self.state.lock().life == Life::Stalled;
+        if stalled {
+            log::warn!("{}: the device has stopped at an error, and is reset", self.name);
+        } else {
+            log::error!("{}: a request got no answer: the device is reset", self.name);
+        }
         let lost = loop {
             match self.reset_step() {
                 Reset::Until(when) => rt::sleep_until(when).await,
@@ -178,8 +227,10 @@ impl Queue {
         };
         if lost {
             log::error!("{}: it does not come back, and is not used any more", self.name);
+            self.give_up();
+        } else {
+            self.resume(stalled);
         }
-        self.fail(lost);
     }
 
     fn reset_step(&self) -> Reset {
@@ -188,31 +239,63 @@ impl Queue {
         state.hardware.reset(rt::now())
     }
 
-    /// Fails the requests that the device had, and where it is `lost`, all others as well.
-    fn fail(&self, lost: bool) {
+    /// Fails every request: the device is lost.
+    fn give_up(&self) {
         let mut state = self.state.lock();
-        state.life = if lost { Life::Lost } else { Life::Works };
+        state.life = Life::Lost;
         for tag in 0..state.active.len() {
             let Some(active) = state.finish(tag as u16) else {
                 continue;
             };
             drop(state);
             let Request { pages, done, token, .. } = active.request;
-            if lost {
-                // The device may still write to them.
-                mem::forget(pages);
-            }
+            // The device may still write to them.
+            mem::forget(pages);
             done.complete(token, Err(Errno::EIO));
             state = self.state.lock();
         }
-        while lost && let Some(Waiting { request, .. }) = state.backlog.pop_front() {
+        while let Some(Waiting { request, .. }) = state.backlog.pop_front() {
             drop(state);
             request.done.complete(request.token, Err(Errno::EIO));
             state = self.state.lock();
         }
-        if !lost {
-            state.start_waiting(rt::now() + self.timeout);
+    }
+
+    /// Goes on after a reset, by which the device has forgotten every request.
+    fn resume(&self, stalled: bool) {
+        let now = rt::now();
+        let mut state = self.state.lock();
+        let at_fault = stalled && state.alone;
+        // Those that were to be tried again and have not been, while their time went by.
+        while let Some(late) = state.take_late(now) {
+            drop(state);
+            late.done.complete(late.token, Err(Errno::EIO));
+            state = self.state.lock();
         }
+        for tag in (0..state.active.len()).rev() {
+            let Some(active) = state.finish(tag as u16) else {
+                continue;
+            };
+            let Active {
+                unit,
+                request,
+                deadline,
+            } = active;
+            if at_fault || deadline <= now || state.backlog.try_room(1).is_err() {
+                drop(state);
+                request.done.complete(request.token, Err(Errno::EIO));
+                state = self.state.lock();
+            } else {
+                state.backlog.push_front(Waiting {
+                    unit,
+                    request,
+                    deadline: Some(deadline),
+                });
+                state.again += 1;
+            }
+        }
+        state.life = Life::Works;
+        state.start_waiting(rt::now() + self.timeout);
     }
 }
 
@@ -222,11 +305,29 @@ impl State {
         self.active.iter().flatten().map(|active| active.deadline).min()
     }
 
-    /// Gives a request to the hardware; there is a free tag.
+    fn needs_recovery(&self, now: u64) -> bool {
+        match self.life {
+            Life::Stalled => true,
+            Life::Works => self.oldest().is_some_and(|deadline| deadline <= now),
+            Life::Resetting | Life::Lost => false,
+        }
+    }
+
+    /// Whether the device may be given a request like this one now.
+    fn may_start(&self, operation: Operation) -> bool {
+        let idle = self.free.len() == self.active.len();
+        let wants_to_be_alone = self.again > 0 || operation == Operation::Flush && self.hardware.flushes_alone();
+        idle || !self.alone && !wants_to_be_alone && !self.free.is_empty()
+    }
+
+    /// Gives a request to the hardware, which may have it.
     fn start(&mut self, unit: u32, request: Request, deadline: u64) {
         let Some(tag) = self.free.pop() else {
             unreachable!("asked for only where a tag is free")
         };
+        let again = self.again > 0;
+        self.again -= usize::from(again);
+        self.alone = again || request.operation == Operation::Flush && self.hardware.flushes_alone();
         let pages = match request.operation {
             Operation::Flush => 0,
             Operation::Read | Operation::Write => pages_of(request.sectors),
@@ -239,20 +340,33 @@ impl State {
             pages: &request.pages[..pages],
         };
         self.hardware.start(tag, &command);
-        self.active[usize::from(tag)] = Some(Active { request, deadline });
+        self.active[usize::from(tag)] = Some(Active {
+            unit,
+            request,
+            deadline,
+        });
     }
 
     fn start_waiting(&mut self, deadline: u64) {
         let mut started = false;
-        while !self.free.is_empty()
-            && let Some(Waiting { unit, request }) = self.backlog.pop_front()
+        while let Some(first) = self.backlog.front()
+            && self.may_start(first.request.operation)
+            && let Some(next) = self.backlog.pop_front()
         {
-            self.start(unit, request, deadline);
+            self.start(next.unit, next.request, next.deadline.unwrap_or(deadline));
             started = true;
         }
         if started {
             self.hardware.ring();
         }
+    }
+
+    /// Takes a request that is to be tried again and whose time is up.
+    fn take_late(&mut self, now: u64) -> Option<Request> {
+        let mut again = self.backlog.iter().take(self.again);
+        let late = again.position(|waiting| waiting.deadline.is_some_and(|deadline| deadline <= now))?;
+        self.again -= 1;
+        self.backlog.remove(late).map(|waiting| waiting.request)
     }
 
     fn collect(&mut self, ended: &mut Ended) {
@@ -269,6 +383,7 @@ impl State {
     /// Takes a tag's request, and the tag back.
     fn finish(&mut self, tag: u16) -> Option<Active> {
         let active = self.active.get_mut(usize::from(tag))?.take()?;
+        self.alone = false;
         // There is room: as many as there are tags.
         self.free.push(tag);
         Some(active)

@@ -1,4 +1,5 @@
-//! The tasks of a device: one completes requests when the device says so, one resets it when it says nothing.
+//! The tasks of a device: one completes requests when the device says so, one resets it when it
+//! stops or says nothing.
 
 use alloc::{sync::Arc, vec::Vec};
 
@@ -30,15 +31,15 @@ pub fn serve(name: &str, queues: Vec<Arc<Queue>>, mut line: Line) -> Result<()> 
     })
 }
 
-/// Resets the device of `queue` whenever a request gets no answer.
+/// Resets the device of `queue` whenever it has stopped, or a request gets no answer.
 async fn watch(queue: Arc<Queue>) {
     loop {
-        queue.overdue().await;
+        queue.failure().await;
         // Its interrupt may be what is missing.
         while queue.reap() {
             rt::yield_now().await;
         }
-        if queue.is_overdue() {
+        if queue.needs_recovery() {
             queue.recover().await;
         }
     }
