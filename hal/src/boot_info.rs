@@ -54,6 +54,18 @@ pub struct PciHost {
     pub windows: ArrayVec<PciWindow, 4>,
 }
 
+/// A device that is on no bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlatformDevice {
+    /// Its registers.
+    pub registers: PhysRange,
+    /// Its interrupt.
+    pub line: u32,
+}
+
+/// Most devices of one kind that are on no bus.
+pub const MAX_PLATFORM_DEVICES: usize = 2;
+
 /// Most PCI hosts of a machine.
 pub const MAX_PCI_HOSTS: usize = 8;
 
@@ -91,6 +103,8 @@ pub struct Machine {
     pub faults: &'static [Fault],
     /// The PCI hosts.
     pub pci: &'static [PciHost],
+    /// AHCI controllers that are on no bus. Their interrupts are levels.
+    pub ahci: &'static [PlatformDevice],
     /// The screen that firmware set up, by its physical address; `None` where there is none.
     pub framebuffer: Option<Framebuffer>,
 }

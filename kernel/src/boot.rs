@@ -81,7 +81,7 @@ async fn bring_up(machine: &'static Machine) {
     if let Err(error) = drivers::pci::init(machine.pci) {
         log::error!("no PCI: {error:?}");
     }
-    drivers::start();
+    drivers::start(machine);
     let root = match fs::boot::mount_root(machine.initramfs) {
         Ok(root) => root,
         Err(error) => panic!("no root file system: {error:?}"),

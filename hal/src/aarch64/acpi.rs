@@ -48,6 +48,7 @@ pub(super) fn describe(rsdp: u64, layout: &MemoryLayout) -> Description {
         psci: tables.psci,
         faults: tables.faults,
         pci: assigned_hosts(&tables.ecam),
+        ahci: tables.ahci,
         ..Description::default()
     };
     if let Some(serial) = tables.serial

@@ -136,6 +136,7 @@ fn machine(info: &'static BootInfo, platform: &'static Platform, layout: &'stati
         name: &platform.found.name,
         faults: &platform.found.faults,
         pci: &platform.found.pci,
+        ahci: &platform.found.ahci,
         framebuffer: (info.framebuffer.address != 0).then_some(info.framebuffer),
     }
 }

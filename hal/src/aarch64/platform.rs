@@ -7,7 +7,7 @@ use spin::Once;
 
 use super::sysreg::read_sysreg;
 use crate::MAX_CPUS;
-use crate::boot_info::{MAX_PCI_HOSTS, PciHost, PhysRange};
+use crate::boot_info::{MAX_PCI_HOSTS, MAX_PLATFORM_DEVICES, PciHost, PhysRange, PlatformDevice};
 use crate::firmware::{Conduit, Fault, MsiFrame};
 use crate::traits::Shutdown;
 
@@ -50,6 +50,8 @@ pub(super) struct Description {
     pub(super) psci: Option<Conduit>,
     /// The PCI hosts.
     pub(super) pci: ArrayVec<PciHost, MAX_PCI_HOSTS>,
+    /// AHCI controllers that are on no bus.
+    pub(super) ahci: ArrayVec<PlatformDevice, MAX_PLATFORM_DEVICES>,
     /// What is wrong with firmware's tables.
     pub(super) faults: ArrayVec<Fault, 8>,
 }

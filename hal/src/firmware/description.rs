@@ -3,7 +3,10 @@
 use arrayvec::{ArrayString, ArrayVec};
 
 use super::Fault;
-use crate::{MAX_CPUS, boot_info::PhysRange};
+use crate::{
+    MAX_CPUS,
+    boot_info::{MAX_PLATFORM_DEVICES, PhysRange, PlatformDevice},
+};
 
 /// One machine in the words of its tables. What they do not say is `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct Description {
     pub hardware_reduced: bool,
     /// PCI's memory-mapped configuration space.
     pub ecam: ArrayVec<Ecam, 8>,
+    /// AHCI controllers that are on no bus.
+    pub ahci: ArrayVec<PlatformDevice, MAX_PLATFORM_DEVICES>,
     /// The HPET's registers.
     pub hpet: Option<u64>,
     /// What is wrong with the tables.

@@ -30,6 +30,8 @@ pub use description::{
     Serial, SerialKind, SoftOff,
 };
 
+use crate::boot_info::{MAX_PLATFORM_DEVICES, PlatformDevice};
+
 /// Physical memory as firmware left it.
 pub trait PhysMemory {
     /// The bytes; `None` where there are none to be read: not RAM, over the end, or around it.
@@ -150,6 +152,7 @@ pub fn read(memory: &impl PhysMemory, rsdp: u64) -> Result<Description, Error> {
         }
     }
     name_serial_line(memory, &root, &mut found);
+    find_devices(memory, &root, &mut found);
     Ok(found)
 }
 
@@ -171,6 +174,30 @@ fn name_serial_line<M: PhysMemory>(memory: &M, root: &root::Root<'_, M>, found: 
         .find_map(|dsdt| resources::line_of(dsdt.0, range.start.0));
     if let Some(serial) = &mut found.serial {
         serial.line = line;
+    }
+}
+
+/// Looks for devices that no table and no bus names.
+fn find_devices<M: PhysMemory>(memory: &M, root: &root::Root<'_, M>, found: &mut Description) {
+    /// AHCI controllers: Parallels', and any that says so by its class.
+    const AHCI: [resources::Identity; 2] = [
+        resources::Identity::Hardware(*b"PRL4010"),
+        resources::Identity::Class([0x01, 0x06, 0x01]),
+    ];
+    let Some(fadt) = root.table(*b"FACP", found) else {
+        return;
+    };
+    for dsdt in fadt::dsdts(memory, fadt).flatten() {
+        for identity in AHCI {
+            for nth in 0..MAX_PLATFORM_DEVICES {
+                let Some((registers, line)) = resources::device(dsdt.0, identity, nth) else {
+                    break;
+                };
+                let device = PlatformDevice { registers, line };
+                // One that says both is found twice.
+                let _ = add(&mut found.ahci, device, PartialEq::eq);
+            }
+        }
     }
 }
 

@@ -458,6 +458,7 @@ extern "C" fn boot_on_own_stack() -> ! {
         name: &machine.name,
         faults: &machine.faults,
         pci: &machine.pci,
+        ahci: &machine.ahci,
         framebuffer: (info.framebuffer.address != 0).then_some(info.framebuffer),
     }))
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     MAX_CPUS,
-    boot_info::{MAX_PCI_HOSTS, PciHost, assigned_hosts},
+    boot_info::{MAX_PCI_HOSTS, MAX_PLATFORM_DEVICES, PciHost, PlatformDevice, assigned_hosts},
     firmware::{self, Description, Fault, PhysMemory, Register},
     traits::Shutdown,
 };
@@ -50,6 +50,8 @@ pub struct Platform {
     pub name: ArrayString<64>,
     /// The PCI hosts, whose devices firmware has given their addresses.
     pub pci: ArrayVec<PciHost, MAX_PCI_HOSTS>,
+    /// AHCI controllers that are on no bus.
+    pub ahci: ArrayVec<PlatformDevice, MAX_PLATFORM_DEVICES>,
     /// What is wrong with the tables.
     pub faults: ArrayVec<Fault, 8>,
 }
@@ -101,6 +103,7 @@ impl Platform {
         self.hpet = description.hpet;
         self.faults = description.faults;
         self.pci = assigned_hosts(&description.ecam);
+        self.ahci = description.ahci;
         self.pm_timer = description.pm_timer.and_then(Register::port);
         self.century_register = description.century_register;
         let reset = description.reset;

@@ -1,5 +1,6 @@
 //! Device drivers: each a task that owns its device and loops over its interrupt.
 
+pub mod ahci;
 mod mmio;
 pub mod nvme;
 pub mod pci;
@@ -8,11 +9,19 @@ pub mod uart;
 
 pub use mmio::Mmio;
 
-/// Starts the drivers of what there is on PCI. They go on by themselves; whoever needs a disk waits for
+use hal::boot_info::Machine;
+
+/// Starts the drivers of what there is on PCI, and beside it. They go on by themselves; whoever needs a disk waits for
 /// [`block::probed`](crate::block::probed).
-pub fn start() {
+pub fn start(machine: &Machine) {
+    for device in machine.ahci {
+        if let Err(error) = ahci::start_platform(*device) {
+            log::error!("the driver of an AHCI controller does not start: {error:?}");
+        }
+    }
     for function in pci::functions() {
         let outcome = match function.class {
+            ahci::CLASS => ahci::start(function),
             nvme::CLASS => nvme::start(function),
             _ => Ok(()),
         };

@@ -66,6 +66,11 @@ fn live_zone() -> &'static Zone {
     }
 }
 
+/// One past the highest frame.
+pub fn end() -> PhysAddr {
+    zone().map_or(PhysAddr(0), Zone::end)
+}
+
 /// One reference to a 4 KiB frame of RAM. Cloning counts up and never fails; the frame goes back to the allocator with its
 /// last reference.
 ///

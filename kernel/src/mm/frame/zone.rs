@@ -144,6 +144,11 @@ impl Zone {
         PhysAddr(self.base + index as u64 * PAGE_SIZE as u64)
     }
 
+    /// One past the last frame, whether that is RAM or not.
+    pub const fn end(&self) -> PhysAddr {
+        self.address(self.info.len() as u32)
+    }
+
     /// The number of the frame at `address`.
     pub fn index(&self, address: PhysAddr) -> u32 {
         ((address.0 - self.base) / PAGE_SIZE as u64) as u32
