@@ -1,13 +1,11 @@
 //! Device drivers: each a task that owns its device and loops over its interrupt.
 
 pub mod ahci;
-mod mmio;
 pub mod nvme;
 pub mod pci;
+pub mod registers;
 pub mod screen;
 pub mod uart;
-
-pub use mmio::Mmio;
 
 use hal::boot_info::Machine;
 

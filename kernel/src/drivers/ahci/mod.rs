@@ -13,10 +13,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use executor::{Class, SpawnOptions};
 use hal::{boot_info::PlatformDevice, mmio::Registers, traits::Trigger};
 
-use super::{
-    Mmio,
-    pci::{Device, Function},
-};
+use super::pci::{Device, Function};
 use crate::{
     block::{self, Command, Disk, Hardware, Probing, Queue, Reset, letters},
     errno::{Errno, Result},
@@ -111,13 +108,13 @@ async fn probe(
         return Err(Errno::ENXIO);
     }
     take_over(&registers).await?;
-    let capabilities = registers.read(register::CAPABILITIES);
+    let capabilities = registers.read_u32(register::CAPABILITIES);
     if capabilities & WIDE == 0 && frame::end().0 > 1 << 32 {
         log::warn!("the AHCI controller does not reach memory above 4 GiB: it is left alone");
         return Err(Errno::ENXIO);
     }
     let (slots, queued) = ((capabilities >> 8 & 0x1f) as u16 + 1, capabilities & QUEUED != 0);
-    let implemented = registers.read(register::PORTS);
+    let implemented = registers.read_u32(register::PORTS);
     let mut ports = Vec::new();
     for number in (0..32).filter(|number| implemented >> number & 1 != 0) {
         if Port::<Registers>::span(number) <= registers.len() {
@@ -147,7 +144,7 @@ async fn probe(
         queues.push(Arc::clone(&queue));
         disks.push(Disk::on(queue, 0, name, identity.geometry)?);
     }
-    registers.write(register::CONTROL, AHCI | INTERRUPTS);
+    registers.write_u32(register::CONTROL, AHCI | INTERRUPTS);
     block::serve("ahci", queues, line)?;
     disks.into_iter().try_for_each(block::register)
 }
@@ -157,20 +154,20 @@ static DISKS: AtomicU32 = AtomicU32::new(0);
 
 /// Has firmware let go of the controller, and resets it.
 async fn take_over(registers: &Registers) -> Result<()> {
-    if registers.read(register::MORE_CAPABILITIES) & CAN_HAND_OVER != 0 {
-        registers.write(register::HANDOFF, registers.read(register::HANDOFF) | OURS);
-        let gone = || registers.read(register::HANDOFF) & FIRMWARE_S == 0;
+    if registers.read_u32(register::MORE_CAPABILITIES) & CAN_HAND_OVER != 0 {
+        registers.write_u32(register::HANDOFF, registers.read_u32(register::HANDOFF) | OURS);
+        let gone = || registers.read_u32(register::HANDOFF) & FIRMWARE_S == 0;
         if !wait(HAND_OVER, gone).await {
             log::warn!("firmware does not let go of the AHCI controller: it is taken");
         }
     }
-    registers.write(register::CONTROL, AHCI);
-    registers.write(register::CONTROL, AHCI | RESET);
-    let done = || registers.read(register::CONTROL) & RESET == 0;
+    registers.write_u32(register::CONTROL, AHCI);
+    registers.write_u32(register::CONTROL, AHCI | RESET);
+    let done = || registers.read_u32(register::CONTROL) & RESET == 0;
     if !wait(RESET_TIME, done).await {
         return Err(Errno::EIO);
     }
-    registers.write(register::CONTROL, AHCI);
+    registers.write_u32(register::CONTROL, AHCI);
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 use super::command::{Commands, SLOTS, Transfer};
 use crate::{
     block::{Command, Hardware, Operation, Reset, SECTOR},
-    drivers::Mmio,
+    drivers::registers::RegisterBlock,
     errno::Result,
 };
 
@@ -100,7 +100,7 @@ pub struct Port<M> {
     stopped: bool,
 }
 
-impl<M: Mmio> Port<M> {
+impl<M: RegisterBlock> Port<M> {
     /// Port `number` of the controller behind `registers`, which takes `slots` commands a port. `coherent`: it looks into caches.
     ///
     /// # Errors
@@ -164,11 +164,11 @@ impl<M: Mmio> Port<M> {
     }
 
     fn read(&self, register: usize) -> u32 {
-        self.registers.read(self.base + register)
+        self.registers.read_u32(self.base + register)
     }
 
     fn write(&self, register: usize, value: u32) {
-        self.registers.write(self.base + register, value);
+        self.registers.write_u32(self.base + register, value);
     }
 
     fn command(&self, clear: u32, set: u32) {
@@ -274,7 +274,7 @@ impl<M: Mmio> Port<M> {
     fn go_up(&mut self) {
         self.commands.received(0);
         self.write(register::INTERRUPTS, u32::MAX);
-        self.registers.write(CONTROLLER_INTERRUPTS, 1 << self.number);
+        self.registers.write_u32(CONTROLLER_INTERRUPTS, 1 << self.number);
         self.write(register::INTERRUPT_ENABLE, ENDS | ERRORS);
         self.stage = Stage::Up;
     }
@@ -287,7 +287,7 @@ impl<M: Mmio> Port<M> {
             return;
         }
         self.write(register::INTERRUPTS, interrupts);
-        self.registers.write(CONTROLLER_INTERRUPTS, 1 << self.number);
+        self.registers.write_u32(CONTROLLER_INTERRUPTS, 1 << self.number);
         let busy = self.read(register::ISSUED) | self.read(register::QUEUED);
         self.stopped |= interrupts & ERRORS != 0;
         let ended = self.active & !self.fresh & !busy;
@@ -299,7 +299,7 @@ impl<M: Mmio> Port<M> {
     }
 }
 
-impl<M: Mmio> Hardware for Port<M> {
+impl<M: RegisterBlock> Hardware for Port<M> {
     fn depth(&self) -> u16 {
         self.depth
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     block::{Command, Hardware, MOST_PAGES, Operation, Reset, SECTOR},
-    drivers::Mmio,
+    drivers::registers::RegisterBlock,
     errno::{Errno, Result},
     mm::{dma::DmaMemory, frame::Frame},
 };
@@ -75,13 +75,13 @@ pub const MOST_NAMESPACES: usize = 16;
 /// Bytes of registers that every controller has.
 pub const LEAST_SPAN: usize = register::DOORBELLS;
 
-impl<M: Mmio> Controller<M> {
+impl<M: RegisterBlock> Controller<M> {
     /// A controller behind `registers`, not yet brought up.
     ///
     /// # Errors
     /// `ENXIO` for one that cannot do with pages of 4096 bytes or has no NVM command set; `ENOMEM`.
     pub fn new(registers: M) -> Result<Self> {
-        let capabilities = registers.read_wide(register::CAPABILITIES);
+        let capabilities = registers.read_pair(register::CAPABILITIES);
         let smallest_page = capabilities >> 48 & 0xf;
         let knows_nvm = capabilities >> 37 & 1 != 0;
         if smallest_page > 0 || !knows_nvm || capabilities == u64::MAX {
@@ -110,14 +110,14 @@ impl<M: Mmio> Controller<M> {
     /// Begins to bring the controller up, from whatever it was, or goes on with it.
     pub fn bring_up(&mut self, now: u64) -> Reset {
         loop {
-            let (from, status) = (self.stage, self.registers.read(register::STATUS));
+            let (from, status) = (self.stage, self.registers.read_u32(register::STATUS));
             // All ones: nothing is there any more.
             if status == u32::MAX {
                 self.stage = Stage::Failed;
             }
             match self.stage {
                 Stage::Down | Stage::Up => {
-                    self.registers.write(register::CONFIGURATION, 0);
+                    self.registers.write_u32(register::CONFIGURATION, 0);
                     self.stage = Stage::Disabling;
                     self.deadline = now + self.patience;
                 }
@@ -151,11 +151,11 @@ impl<M: Mmio> Controller<M> {
         self.taken = false;
         let (submission, completion) = self.admin.addresses();
         let size = u32::from(ADMIN_ENTRIES - 1);
-        self.registers.write(register::ADMIN_SIZES, size << 16 | size);
-        self.registers.write_wide(register::ADMIN_SUBMISSION, submission);
-        self.registers.write_wide(register::ADMIN_COMPLETION, completion);
+        self.registers.write_u32(register::ADMIN_SIZES, size << 16 | size);
+        self.registers.write_pair(register::ADMIN_SUBMISSION, submission);
+        self.registers.write_pair(register::ADMIN_COMPLETION, completion);
         dma::before_device();
-        self.registers.write(register::CONFIGURATION, ENABLE);
+        self.registers.write_u32(register::CONFIGURATION, ENABLE);
         self.stage = Stage::Enabling;
         self.deadline = now + self.patience;
     }
@@ -214,7 +214,7 @@ impl<M: Mmio> Controller<M> {
     fn doorbell(&self, queue: u16, completions: bool, value: u16) {
         let number = 2 * usize::from(queue) + usize::from(completions);
         self.registers
-            .write(register::DOORBELLS + number * self.stride, value.into());
+            .write_u32(register::DOORBELLS + number * self.stride, value.into());
     }
 
     /// The two pointers of a command to its memory (4.1.1): the second page, or a list of all but the first.
@@ -235,7 +235,7 @@ impl<M: Mmio> Controller<M> {
     }
 }
 
-impl<M: Mmio> Hardware for Controller<M> {
+impl<M: RegisterBlock> Hardware for Controller<M> {
     fn depth(&self) -> u16 {
         self.transfers.entries() - 1
     }
