@@ -7,6 +7,8 @@
 
 use core::ptr;
 
+pub use hal::dma::{after_device, before_device, both_ways};
+
 use hal::{PAGE_SIZE, arch::Cpu, traits::CpuOps};
 
 use super::frame::{self, FrameBlock, MAX_ORDER, Purpose};

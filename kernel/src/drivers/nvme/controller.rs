@@ -1,6 +1,6 @@
 //! An NVMe controller: how it is brought up, at first and after it has failed, and its commands (NVM Express Base 2.0c).
 
-use hal::dma;
+use crate::mm::dma;
 
 use super::{
     command::{self, Blocks, Entry},

@@ -1,6 +1,6 @@
 //! A pair of queues in memory (NVM Express Base 2.0c, 3.3.1).
 
-use hal::dma;
+use crate::mm::dma;
 
 use super::command::{Completion, Entry};
 use crate::{errno::Result, mm::dma::DmaMemory};
