@@ -6,6 +6,7 @@ pub mod pci;
 pub mod registers;
 pub mod screen;
 pub mod uart;
+pub mod virtio;
 
 use hal::boot_info::Machine;
 
