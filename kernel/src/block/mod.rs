@@ -11,6 +11,8 @@ mod disk;
 mod name;
 mod queue;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -209,10 +209,15 @@ impl Queue {
         self.state.lock().needs_recovery(rt::now())
     }
 
+    /// Whether the device has stopped at an error.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.state.lock().life == Life::Stalled
+    }
+
     /// Resets the device. Of the requests that were with it, those whose time is up fail, and the one that was alone when the
     /// device stopped; the others are tried again, each by itself. Requests that come meanwhile wait.
     pub(super) async fn recover(&self) {
-        let stalled = self.state.lock().life == Life::Stalled;
+        let stalled = self.is_stalled();
         if stalled {
             log::warn!("{}: the device has stopped at an error, and is reset", self.name);
         } else {
@@ -233,14 +238,14 @@ impl Queue {
         }
     }
 
-    fn reset_step(&self) -> Reset {
+    pub(super) fn reset_step(&self) -> Reset {
         let mut state = self.state.lock();
         state.life = Life::Resetting;
         state.hardware.reset(rt::now())
     }
 
     /// Fails every request: the device is lost.
-    fn give_up(&self) {
+    pub(super) fn give_up(&self) {
         let mut state = self.state.lock();
         state.life = Life::Lost;
         for tag in 0..state.active.len() {
@@ -262,7 +267,7 @@ impl Queue {
     }
 
     /// Goes on after a reset, by which the device has forgotten every request.
-    fn resume(&self, stalled: bool) {
+    pub(super) fn resume(&self, stalled: bool) {
         let now = rt::now();
         let mut state = self.state.lock();
         let at_fault = stalled && state.alone;
