@@ -27,7 +27,7 @@ impl From<Range> for PhysRange {
 pub struct MemoryLayout {
     /// All RAM that firmware tells of, in bytes.
     pub total_ram: u64,
-    /// What the direct map shows: RAM but for what is firmware's own.
+    /// What the direct map shows: RAM but for what is firmware's own, and all that the kernel was loaded with.
     pub mapped: Ranges,
     /// What nobody has yet.
     pub free: Ranges,
@@ -39,7 +39,21 @@ impl MemoryLayout {
         let of = |kind| map.of(kind).map(PhysRange::from);
         let mut holes: ArrayVec<PhysRange, { 2 * MOST_RANGES }> = of(MemoryKind::Firmware).collect();
         let shown: Ranges = of(MemoryKind::Usable).chain(of(MemoryKind::Tables)).collect();
-        let mapped = subtract(&united(shown), &holes);
+        let mut mapped = subtract(&united(shown), &holes);
+        // What the kernel was loaded with it has to reach, also where firmware says that the memory is its own: a loader may not
+        // have asked it.
+        let pages = |range: &PhysRange| PhysRange {
+            start: range.start.page_floor(),
+            end: PhysAddr(range.end.0.checked_next_multiple_of(PAGE).unwrap_or(range.end.0)),
+        };
+        mapped.extend(
+            taken
+                .iter()
+                .filter(|range| !range.is_empty())
+                .map(pages)
+                .take(mapped.remaining_capacity()),
+        );
+        let mapped = united(mapped);
         // A map of firmware's has fewer runs than there is room for, and those taken are a handful.
         holes.extend(
             of(MemoryKind::Tables)
@@ -157,6 +171,17 @@ mod tests {
         assert!(layout.shows(range(0x7ff0, 0x8010)));
         assert!(layout.touches(range(0x8ff0, 0x9010)) && !layout.touches(range(0x9000, 0xa000)));
         assert!(!layout.shows(range(0x8ff0, 0x9010)) && !layout.shows(range(0xb000, 0xc001)));
+    }
+
+    #[test]
+    fn what_the_kernel_was_loaded_with_is_shown_wherever_it_is() {
+        let map = map(&[
+            (0x1000, 0x8000, MemoryKind::Usable),
+            (0x8000, 0xa000, MemoryKind::Firmware),
+        ]);
+        let layout = MemoryLayout::new(&map, &[range(0x6800, 0x8123), range(0, 0)]);
+        assert_eq!(pairs(&layout.mapped), [(0x1000, 0x9000)]);
+        assert_eq!(pairs(&layout.free), [(0x1000, 0x6000)]);
     }
 
     #[test]

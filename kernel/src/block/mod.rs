@@ -60,6 +60,8 @@ pub struct Geometry {
     pub most_pages: usize,
     /// Nothing can be written.
     pub read_only: bool,
+    /// What has been written may be lost until it is flushed; without, flushes have nothing to do.
+    pub write_cache: bool,
 }
 
 /// A request that a disk is to carry out.

@@ -135,6 +135,7 @@ impl Bench {
             block: 1024,
             most_pages: 2,
             read_only: false,
+            write_cache: true,
         };
         Self {
             device,

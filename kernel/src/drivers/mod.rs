@@ -2,11 +2,15 @@
 
 pub mod ahci;
 pub mod nvme;
+mod owned;
 pub mod pci;
 pub mod registers;
 pub mod screen;
 pub mod uart;
 pub mod virtio;
+pub mod virtio_blk;
+
+pub use owned::Owned;
 
 use hal::boot_info::Machine;
 
@@ -22,6 +26,7 @@ pub fn start(machine: &Machine) {
         let outcome = match function.class {
             ahci::CLASS => ahci::start(function),
             nvme::CLASS => nvme::start(function),
+            _ if virtio::pci::is(function, virtio_blk::KIND) => virtio_blk::start(function),
             _ => Ok(()),
         };
         if let Err(error) = outcome {

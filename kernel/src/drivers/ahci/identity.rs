@@ -15,6 +15,7 @@ pub struct Identity {
 pub fn read(word: impl Fn(usize) -> u16) -> Option<Identity> {
     const BLOCKS_48: u16 = 1 << 10;
     const QUEUED: u16 = 1 << 8;
+    const WRITE_CACHE: u16 = 1 << 5;
     const LARGE_BLOCKS: u16 = 1 << 12;
     let is_valid = |word: u16| word >> 14 == 1;
     if !is_valid(word(83)) || word(83) & BLOCKS_48 == 0 {
@@ -37,6 +38,7 @@ pub fn read(word: impl Fn(usize) -> u16) -> Option<Identity> {
             block,
             most_pages: MOST_PAGES,
             read_only: false,
+            write_cache: word(85) & WRITE_CACHE != 0,
         },
         queue: if queued { usize::from(word(75) & 0x1f) + 1 } else { 0 },
     })

@@ -13,9 +13,12 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use executor::{Class, SpawnOptions};
 use hal::{boot_info::PlatformDevice, mmio::Registers, traits::Trigger};
 
-use super::pci::{Device, Function};
+use super::{
+    Owned,
+    pci::{Device, Function},
+};
 use crate::{
-    block::{self, Command, Disk, Hardware, Probing, Queue, Reset, letters},
+    block::{self, Disk, Probing, Queue, Reset, letters},
     errno::{Errno, Result},
     irq::Line,
     mm::{fallible::TryRoom, frame},
@@ -122,7 +125,7 @@ async fn probe(
             let port = Port::new(registers, number, slots, coherent)?;
             ports.push(Owned {
                 device: device.clone(),
-                port,
+                hardware: port,
             });
         }
     }
@@ -130,13 +133,13 @@ async fn probe(
     let line = claim()?;
     let mut queues = Vec::new();
     let mut disks = Vec::new();
-    for mut owned in ports.into_iter().filter(|owned| owned.port.is_up()) {
-        let Some(identity) = identity::read(|word| owned.port.identity(word)) else {
+    for mut owned in ports.into_iter().filter(|owned| owned.hardware.is_up()) {
+        let Some(identity) = identity::read(|word| owned.hardware.identity(word)) else {
             log::warn!("a disk of AHCI's is of a kind that is not known");
             continue;
         };
         let queue = if queued { identity.queue } else { 0 };
-        owned.port.set_kind(identity.geometry.block, queue);
+        owned.hardware.set_kind(identity.geometry.block, queue);
         let name = letters("sd", DISKS.fetch_add(1, Relaxed));
         let queue = Queue::new(name, Box::new(owned))?;
         queues.try_room(1)?;
@@ -184,7 +187,7 @@ async fn wait(time: u64, is_so: impl Fn() -> bool) -> bool {
 }
 
 /// Brings the devices of all ports up, at the same time.
-async fn bring_up(ports: &mut [Owned]) {
+async fn bring_up(ports: &mut [Owned<Option<Arc<Device>>, Port<Registers>>]) {
     let mut pending = u32::MAX;
     loop {
         let (now, mut next) = (rt::now(), None);
@@ -192,13 +195,13 @@ async fn bring_up(ports: &mut [Owned]) {
             if pending >> index & 1 == 0 {
                 continue;
             }
-            match owned.port.bring_up(now) {
+            match owned.hardware.bring_up(now) {
                 Reset::Until(when) => next = Some(next.unwrap_or(when).min(when)),
                 Reset::Done => pending &= !(1 << index),
                 Reset::Failed => {
                     pending &= !(1 << index);
-                    if !owned.port.is_empty() {
-                        log::warn!("AHCI's port {}: its device does not get ready", owned.port.number());
+                    if !owned.hardware.is_empty() {
+                        log::warn!("AHCI's port {}: its device does not get ready", owned.hardware.number());
                     }
                 }
             }
@@ -207,48 +210,5 @@ async fn bring_up(ports: &mut [Owned]) {
             Some(when) => rt::sleep_until(when).await,
             None => return,
         }
-    }
-}
-
-/// A port, and the right to be its controller's driver, which goes first: from then on it writes to no memory.
-struct Owned {
-    #[expect(dead_code, reason = "kept for as long as the port is used")]
-    device: Option<Arc<Device>>,
-    port: Port<Registers>,
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        self.port.stop();
-    }
-}
-
-impl Hardware for Owned {
-    fn depth(&self) -> u16 {
-        self.port.depth()
-    }
-
-    fn start(&mut self, tag: u16, command: &Command<'_>) {
-        self.port.start(tag, command);
-    }
-
-    fn ring(&mut self) {
-        self.port.ring();
-    }
-
-    fn reap(&mut self) -> Option<(u16, Result<()>)> {
-        self.port.reap()
-    }
-
-    fn stalled(&self) -> bool {
-        self.port.stalled()
-    }
-
-    fn flushes_alone(&self) -> bool {
-        self.port.flushes_alone()
-    }
-
-    fn reset(&mut self, now: u64) -> Reset {
-        self.port.reset(now)
     }
 }

@@ -81,7 +81,7 @@ enum Stage {
 }
 
 /// A port of a controller, and the right to use it.
-pub struct Port<M> {
+pub struct Port<M: RegisterBlock> {
     registers: M,
     base: usize,
     number: usize,
@@ -150,12 +150,6 @@ impl<M: RegisterBlock> Port<M> {
     /// Whether there is a disk, which works.
     pub fn is_up(&self) -> bool {
         self.stage == Stage::Up
-    }
-
-    /// Has the port neither carry out commands nor write to memory. What it is at it may end.
-    pub fn stop(&mut self) {
-        self.silence();
-        self.command(START | RECEIVE, 0);
     }
 
     /// Whether [`Port::bring_up`] failed because there is no disk.
@@ -296,6 +290,15 @@ impl<M: RegisterBlock> Port<M> {
             self.active &= !ended;
             self.ended |= ended;
         }
+    }
+}
+
+impl<M: RegisterBlock> Drop for Port<M> {
+    /// Has the port neither carry out commands nor write to memory. Where its controller is still master of a bus it is no more by
+    /// now.
+    fn drop(&mut self) {
+        self.silence();
+        self.command(START | RECEIVE, 0);
     }
 }
 

@@ -13,7 +13,12 @@ pub fn most_pages(controller: &DmaMemory) -> usize {
     }
 }
 
-/// A namespace as a disk; `None` for one that cannot be used: of no size, with metadata, or with blocks that are not 512 to 4096
+/// Whether the controller keeps writes in memory for a while (its VWC).
+pub fn has_write_cache(controller: &DmaMemory) -> bool {
+    controller.read_u8(525) & 1 != 0
+}
+
+/// A namespace as a disk without a write cache, which is the controller's; `None` for one that cannot be used: of no size, with metadata, or with blocks that are not 512 to 4096
 /// bytes.
 pub fn geometry(namespace: &DmaMemory, most_pages: usize) -> Option<Geometry> {
     const WRITE_PROTECTED: u8 = 1 << 0;
@@ -31,6 +36,7 @@ pub fn geometry(namespace: &DmaMemory, most_pages: usize) -> Option<Geometry> {
         block,
         most_pages,
         read_only: namespace.read_u8(99) & WRITE_PROTECTED != 0,
+        write_cache: false,
     })
 }
 
@@ -57,6 +63,7 @@ mod tests {
             block: 4096,
             most_pages: 8,
             read_only: true,
+            write_cache: false,
         };
         assert_eq!(geometry(&page, 8), Some(expected));
         // Metadata; blocks of 64 KiB; more blocks than can be counted; none.

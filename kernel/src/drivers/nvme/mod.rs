@@ -14,9 +14,12 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use executor::{Class, SpawnOptions};
 use hal::mmio::Registers;
 
-use super::pci::{Device, Function};
+use super::{
+    Owned,
+    pci::{Device, Function},
+};
 use crate::{
-    block::{self, Disk, Hardware, Name, Probing, Queue, Reset},
+    block::{self, Disk, Name, Probing, Queue, Reset},
     errno::{Errno, Result},
     mm::{dma::DmaMemory, fallible::TryRoom},
     rt,
@@ -53,10 +56,10 @@ async fn probe(function: &'static Function) -> Result<()> {
         return Err(Errno::ENXIO);
     }
     let mut owned = Owned {
-        controller: Controller::new(registers)?,
         device,
+        hardware: Controller::new(registers)?,
     };
-    let controller = &mut owned.controller;
+    let controller = &mut owned.hardware;
     if controller.span() > registers.len() {
         return Err(Errno::ENXIO);
     }
@@ -86,39 +89,11 @@ fn name(text: alloc::string::String) -> Result<Name> {
     Name::from(&text).map_err(|_| Errno::ENXIO)
 }
 
-/// A controller, and the right to be its driver, which goes first: from then on it writes to no memory.
-struct Owned {
-    device: Device,
-    controller: Controller<Registers>,
-}
-
-impl Hardware for Owned {
-    fn depth(&self) -> u16 {
-        self.controller.depth()
-    }
-
-    fn start(&mut self, tag: u16, command: &block::Command<'_>) {
-        self.controller.start(tag, command);
-    }
-
-    fn ring(&mut self) {
-        self.controller.ring();
-    }
-
-    fn reap(&mut self) -> Option<(u16, Result<()>)> {
-        self.controller.reap()
-    }
-
-    fn reset(&mut self, now: u64) -> Reset {
-        self.controller.reset(now)
-    }
-}
-
 /// The namespaces that can be used, with their numbers.
 async fn find(controller: &mut Controller<Registers>, page: &DmaMemory) -> Result<Vec<(u32, block::Geometry)>> {
     let mut found = Vec::new();
     admin(controller, &command::identify(Subject::Controller, 0, page.address())).await?;
-    let most_pages = identify::most_pages(page);
+    let (most_pages, write_cache) = (identify::most_pages(page), identify::has_write_cache(page));
     admin(controller, &command::identify(Subject::Namespaces, 0, page.address())).await?;
     let numbers: arrayvec::ArrayVec<u32, MOST_NAMESPACES> = identify::namespaces(page)
         .filter(|number| *number <= MOST_NAMESPACES as u32)
@@ -132,6 +107,10 @@ async fn find(controller: &mut Controller<Registers>, page: &DmaMemory) -> Resul
         .await?;
         match identify::geometry(page, most_pages) {
             Some(geometry) => {
+                let geometry = block::Geometry {
+                    write_cache,
+                    ..geometry
+                };
                 controller.set_block(number, geometry.block);
                 found.try_room(1)?;
                 found.push((number, geometry));

@@ -18,8 +18,11 @@ pub mod transport;
 #[cfg(test)]
 mod tests;
 
-pub use queue::{Buffer, Queue, Used};
+pub use queue::{Buffer, Queue, Table, Used};
 pub use transport::Transport;
+
+/// The feature that chains may stand in a [`Table`] (6).
+pub const INDIRECT: u64 = 1 << 28;
 
 /// PCI's vendor of all virtio devices (4.1.2).
 pub const VENDOR: u16 = 0x1af4;

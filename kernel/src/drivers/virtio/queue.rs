@@ -1,4 +1,4 @@
-//! The split virtqueue (virtio 1.2, 2.7), without event indices and indirect descriptors.
+//! The split virtqueue (virtio 1.2, 2.7), without event indices.
 //!
 //! What the device can write is never relied upon: which descriptors are free, how chains go on and how much of each the
 //! device may have written is kept in the kernel's own memory. A device that gives back what it has not got ends its queue.
@@ -22,9 +22,10 @@ const DESCRIPTOR: usize = 16;
 const USED_ENTRY: usize = 8;
 const HEAD: usize = 4;
 
-/// Flags of a descriptor (2.7.5): the chain goes on, the device writes.
+/// Flags of a descriptor (2.7.5): the chain goes on, the device writes, the chain stands elsewhere.
 const NEXT: u16 = 1 << 0;
 const WRITE: u16 = 1 << 1;
+const INDIRECT: u16 = 1 << 2;
 /// Of the available ring (2.7.6): no interrupt, please. Of the used ring (2.7.8): no notification, please.
 const NO_INTERRUPT: u16 = 1 << 0;
 const NO_NOTIFY: u16 = 1 << 0;
@@ -88,6 +89,53 @@ impl Layout {
             available,
             used,
             bytes: used + HEAD + size * USED_ENTRY + 2,
+        }
+    }
+}
+
+/// Puts a descriptor into memory; what flag follows from the buffer is added.
+fn write_descriptor(memory: &DmaMemory, at: usize, buffer: Buffer, flags: u16, next: u16) {
+    let flags = flags | if buffer.write { WRITE } else { 0 };
+    memory.write_u64(at, buffer.address);
+    memory.write_u32(at + 8, buffer.length);
+    memory.write_u16(at + 12, flags);
+    memory.write_u16(at + 14, next);
+}
+
+/// A chain of descriptors in memory of the driver's (2.7.5.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    address: u64,
+    descriptors: u16,
+    /// Bytes that the device may write.
+    writable: u32,
+}
+
+impl Table {
+    /// Bytes of a table of so many descriptors.
+    pub const fn bytes(descriptors: usize) -> usize {
+        descriptors * DESCRIPTOR
+    }
+
+    /// Puts a chain of buffers into `memory`, from `offset` on, a multiple of 16: those that the device reads come first, 4 GiB are
+    /// not to be written.
+    ///
+    /// # Panics
+    /// When there is no room, or for no buffers.
+    pub fn write(memory: &DmaMemory, offset: usize, buffers: impl ExactSizeIterator<Item = Buffer>) -> Self {
+        let count = buffers.len();
+        assert!(count > 0 && count <= usize::from(MOST), "a chain of {count} buffers");
+        let mut writable = 0;
+        for (index, buffer) in buffers.enumerate() {
+            let is_last = index + 1 == count;
+            let (flags, next) = if is_last { (0, 0) } else { (NEXT, index as u16 + 1) };
+            write_descriptor(memory, offset + index * DESCRIPTOR, buffer, flags, next);
+            writable += if buffer.write { buffer.length } else { 0 };
+        }
+        Self {
+            address: memory.address() + offset as u64,
+            descriptors: count as u16,
+            writable,
         }
     }
 }
@@ -157,6 +205,10 @@ impl<R: RegisterBlock> Queue<R> {
         self.layout
     }
 
+    pub(super) const fn number(&self) -> u16 {
+        self.number
+    }
+
     /// How many descriptors there are. Tokens are below.
     pub const fn size(&self) -> u16 {
         self.size
@@ -205,20 +257,60 @@ impl<R: RegisterBlock> Queue<R> {
             }
         }
         self.free_count -= count;
+        self.offer(head, writable);
+        Ok(head)
+    }
+
+    /// As [`Queue::add`], for a chain that stands in a [`Table`] of the driver's: it takes one descriptor. The device has agreed to
+    /// such chains ([`super::INDIRECT`]).
+    ///
+    /// # Errors
+    /// `EAGAIN` while there is no free descriptor, `EIO` if the queue is broken.
+    pub fn add_table(&mut self, table: &Table) -> Result<u16> {
+        if self.broken {
+            return Err(Errno::EIO);
+        }
+        let head = self.free.ok_or(Errno::EAGAIN)?;
+        let chain = Buffer::readable(table.address, u32::from(table.descriptors) * DESCRIPTOR as u32);
+        write_descriptor(&self.memory, usize::from(head) * DESCRIPTOR, chain, INDIRECT, 0);
+        self.free = self.descriptors[usize::from(head)].next.take();
+        self.free_count -= 1;
+        self.offer(head, table.writable);
+        Ok(head)
+    }
+
+    /// Puts a chain's head into the available ring.
+    fn offer(&mut self, head: u16, writable: u32) {
         self.descriptors[usize::from(head)].writable = Some(writable);
         let slot = usize::from(self.added & (self.size - 1));
         self.memory.write_u16(self.layout.available + HEAD + slot * 2, head);
         self.added = self.added.wrapping_add(1);
-        Ok(head)
     }
 
     fn write_descriptor(&self, index: u16, buffer: Buffer, next: Option<u16>) {
-        let at = usize::from(index) * DESCRIPTOR;
-        let flags = if buffer.write { WRITE } else { 0 } | if next.is_some() { NEXT } else { 0 };
-        self.memory.write_u64(at, buffer.address);
-        self.memory.write_u32(at + 8, buffer.length);
-        self.memory.write_u16(at + 12, flags);
-        self.memory.write_u16(at + 14, next.unwrap_or(0));
+        let flags = if next.is_some() { NEXT } else { 0 };
+        write_descriptor(
+            &self.memory,
+            usize::from(index) * DESCRIPTOR,
+            buffer,
+            flags,
+            next.unwrap_or(0),
+        );
+    }
+
+    /// Forgets everything: the device has been reset.
+    pub(super) fn clear(&mut self) {
+        for (next, descriptor) in (1..=self.size).zip(&mut self.descriptors) {
+            *descriptor = Descriptor {
+                next: (next < self.size).then_some(next),
+                writable: None,
+            };
+        }
+        (self.free, self.free_count) = (Some(0), self.size);
+        (self.added, self.published, self.taken, self.broken) = (0, 0, 0, false);
+        for offset in [self.layout.available, self.layout.used] {
+            self.memory.write_u32(offset, 0);
+        }
     }
 
     /// Shows the device what has been added since the last call, and tells it unless it has asked not to be told.

@@ -29,9 +29,9 @@ const FAILED: u8 = 128;
 const NO_VECTOR: u16 = 0xffff;
 
 /// A device that takes longer (ns) to reset is left alone.
-const RESET: u64 = 500_000_000;
-/// From one look at it to the next.
-const LOOK: u64 = 1_000_000;
+pub const RESET: u64 = 500_000_000;
+/// From one look at it to the next (ns).
+pub const LOOK: u64 = 1_000_000;
 /// How often its configuration is read again because it has changed meanwhile.
 const ATTEMPTS: usize = 16;
 
@@ -89,33 +89,47 @@ impl<P: Parts> Transport<P> {
             features: 0,
             memory: Vec::new(),
         };
-        transport.reset().await?;
-        transport.add_status(ACKNOWLEDGE);
-        transport.add_status(DRIVER);
-        let features = transport.offered() & (wanted | VERSION_1 | ACCESS_PLATFORM | ORDER_PLATFORM);
-        transport.accept(features);
-        if features & VERSION_1 != 0 {
-            transport.add_status(FEATURES_OK);
-            if transport.status() & FEATURES_OK != 0 {
-                transport.features = features;
-                transport.write_u16(common::CONFIG_VECTOR, NO_VECTOR);
-                return Ok(transport);
-            }
-        }
-        transport.fail();
-        Err(Errno::ENXIO)
-    }
-
-    async fn reset(&self) -> Result<()> {
-        self.common().write_u8(common::STATUS, 0);
+        transport.begin_reset();
         let until = rt::now() + RESET;
-        while self.status() != 0 {
+        while !transport.is_reset() {
             if rt::now() > until {
                 return Err(Errno::EIO);
             }
             rt::sleep_until(rt::now() + LOOK).await;
         }
-        Ok(())
+        transport.agree(wanted)?;
+        Ok(transport)
+    }
+
+    /// Resets the device, which may take [`RESET`]: see [`Transport::is_reset`].
+    pub fn begin_reset(&self) {
+        self.common().write_u8(common::STATUS, 0);
+    }
+
+    /// Whether the device has come out of its reset.
+    pub fn is_reset(&self) -> bool {
+        self.status() == 0
+    }
+
+    /// Agrees on features with a device that has been reset, as [`Transport::negotiate`]. Its queues are to be attached anew.
+    ///
+    /// # Errors
+    /// `ENXIO` if it is of an old version or refuses its features.
+    pub fn agree(&mut self, wanted: u64) -> Result<()> {
+        self.add_status(ACKNOWLEDGE);
+        self.add_status(DRIVER);
+        let features = self.offered() & (wanted | VERSION_1 | ACCESS_PLATFORM | ORDER_PLATFORM);
+        self.accept(features);
+        if features & VERSION_1 != 0 {
+            self.add_status(FEATURES_OK);
+            if self.status() & FEATURES_OK != 0 {
+                self.features = features;
+                self.write_u16(common::CONFIG_VECTOR, NO_VECTOR);
+                return Ok(());
+            }
+        }
+        self.fail();
+        Err(Errno::ENXIO)
     }
 
     fn common(&self) -> &P::Block {
@@ -184,7 +198,24 @@ impl<P: Parts> Transport<P> {
         let doorbell = self.parts.doorbell(doorbell).ok_or(Errno::EIO)?;
         let queue = Queue::new(number, size, doorbell)?;
         self.memory.try_room(1)?;
-        self.write_u16(common::QUEUE_SIZE, size);
+        self.memory.push(Arc::clone(queue.memory()));
+        self.attach(&queue, vector)?;
+        Ok(queue)
+    }
+
+    /// Tells a device that has been reset of a queue that it had before.
+    ///
+    /// # Errors
+    /// `ENXIO` if the device has no room for its message.
+    pub fn reattach(&self, queue: &mut Queue<P::Block>, vector: u16) -> Result<()> {
+        queue.clear();
+        self.write_u16(common::QUEUE_SELECT, queue.number());
+        self.attach(queue, vector)
+    }
+
+    /// Tells the device of a queue, which is selected.
+    fn attach(&self, queue: &Queue<P::Block>, vector: u16) -> Result<()> {
+        self.write_u16(common::QUEUE_SIZE, queue.size());
         self.write_u16(common::QUEUE_VECTOR, vector);
         if self.common().read_u16(common::QUEUE_VECTOR) != vector {
             return Err(Errno::ENXIO);
@@ -195,8 +226,7 @@ impl<P: Parts> Transport<P> {
         common.write_pair(common::QUEUE_DRIVER, address + layout.available as u64);
         common.write_pair(common::QUEUE_DEVICE, address + layout.used as u64);
         self.write_u16(common::QUEUE_ENABLE, 1);
-        self.memory.push(Arc::clone(queue.memory()));
-        Ok(queue)
+        Ok(())
     }
 
     /// Lets the device work.
