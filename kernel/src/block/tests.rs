@@ -228,10 +228,7 @@ fn geometries_that_cannot_be_are_refused() {
         Geometry { block: 8192, ..good },
         Geometry { block: 1536, ..good },
         Geometry { sectors: 999, ..good },
-        Geometry {
-            sectors: u64::MAX & !1,
-            ..good
-        },
+        Geometry { sectors: !1, ..good },
         Geometry { most_pages: 0, ..good },
         Geometry {
             most_pages: MOST_PAGES + 1,
