@@ -192,7 +192,7 @@ fn no_wake_is_lost() {
                         drop(pool);
                         drop(freed);
                     }
-                    State::Quiet => {}
+                    State::Quiet | State::Ebb => {}
                 }
             }
         });

@@ -205,7 +205,7 @@ impl Queue {
     }
 
     /// Whether there is something that only a reset helps against.
-    pub(super) fn needs_recovery(&self) -> bool {
+    pub fn needs_recovery(&self) -> bool {
         self.state.lock().needs_recovery(rt::now())
     }
 
@@ -216,7 +216,7 @@ impl Queue {
 
     /// Resets the device. Of the requests that were with it, those whose time is up fail, and the one that was alone when the
     /// device stopped; the others are tried again, each by itself. Requests that come meanwhile wait.
-    pub(super) async fn recover(&self) {
+    pub async fn recover(&self) {
         let stalled = self.is_stalled();
         if stalled {
             log::warn!("{}: the device has stopped at an error, and is reset", self.name);

@@ -89,7 +89,17 @@ pub fn root() -> Result<Arc<dyn Inode>> {
 }
 
 fn make_node(directory: &Arc<TmpInode>, name: &[u8], number: DeviceNumber, permissions: u16) -> Result<()> {
-    let mut new = NewFile::new(FileKind::CharDevice, permissions, 0, 0);
+    make_node_of(FileKind::CharDevice, directory, name, number, permissions)
+}
+
+fn make_node_of(
+    kind: FileKind,
+    directory: &Arc<TmpInode>,
+    name: &[u8],
+    number: DeviceNumber,
+    permissions: u16,
+) -> Result<()> {
+    let mut new = NewFile::new(kind, permissions, 0, 0);
     new.rdev = number;
     match directory.create(name, &new) {
         Ok(_) | Err(Errno::EEXIST) => Ok(()),
@@ -118,6 +128,16 @@ pub fn register_char_with_mode(name: &str, number: DeviceNumber, permissions: u1
     drop(drivers);
     let root = ROOT.lock().clone().ok_or(Errno::ENOMEM)?;
     make_node(&root, name.as_bytes(), number, permissions)
+}
+
+/// Puts a node for the block device `number` into `/dev`, with mode 0600.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn add_block(name: &[u8], number: DeviceNumber) -> Result<()> {
+    root()?;
+    let root = ROOT.lock().clone().ok_or(Errno::ENOMEM)?;
+    make_node_of(FileKind::BlockDevice, &root, name, number, 0o600)
 }
 
 /// Opens the character device `number`.

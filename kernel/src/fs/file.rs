@@ -245,6 +245,13 @@ pub trait File: Send + Sync {
         None
     }
 
+    /// As [`File::wait_queue`], for who knows the offset at which it would read or write: a queue that fewer have in common. It is
+    /// woken for that offset: who has moved on asks anew.
+    fn wait_queue_at(&self, direction: Direction, at: Option<u64>) -> Option<&WaitQueue> {
+        let _ = at;
+        self.wait_queue(direction)
+    }
+
     /// Where pollers wait: all are woken whenever [`File::readiness`] may have gained a bit. `None` for a file whose
     /// readiness never changes. Between registering and looking a poller makes a fence (`SeqCst`), since the readiness may be a
     /// word that is written without a lock.
@@ -316,6 +323,11 @@ pub trait File: Send + Sync {
 
     /// The pipe behind it, for `splice`, `F_GETPIPE_SZ` and the like.
     fn as_pipe(&self) -> Option<&super::pipe::PipeEnd> {
+        None
+    }
+
+    /// The block device, for transfers past the cache (`O_DIRECT`) and for making them durable.
+    fn as_block(&self) -> Option<&super::block_device::BlockFile> {
         None
     }
 

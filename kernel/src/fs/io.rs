@@ -152,6 +152,17 @@ impl<'a, K> Buffer<'a, K> {
         Self::new(Memory::One([slice]), slice.len)
     }
 
+    /// Whether the memory is a program's.
+    pub const fn is_user(&self) -> bool {
+        !matches!(self.memory, Memory::Kernel(_))
+    }
+
+    /// Whether every run of user memory begins at a multiple of `unit` and has a multiple of it.
+    pub fn is_aligned(&self, unit: usize) -> bool {
+        let aligned = |slice: &UserSlice| slice.address.is_multiple_of(unit as u64) && slice.len.is_multiple_of(unit);
+        self.memory.slices().iter().all(aligned)
+    }
+
     /// Bytes moved so far, by all attempts.
     pub const fn done(&self) -> usize {
         self.cursor.done

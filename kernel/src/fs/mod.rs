@@ -10,6 +10,7 @@
 //!   the like are `File`s without an inode.
 
 pub mod attributes;
+pub mod block_device;
 pub mod boot;
 pub mod context;
 pub mod devfs;
@@ -22,6 +23,7 @@ pub mod io;
 pub mod locks;
 pub mod mount;
 pub mod open_file;
+pub mod page_cache;
 pub mod page_map;
 pub mod path;
 pub mod pipe;

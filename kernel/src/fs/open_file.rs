@@ -1,6 +1,6 @@
 //! An open file description (`open(2)`): what all descriptors that came from one `open` share, across `dup` and `fork`.
 
-use alloc::sync::Arc;
+use alloc::{boxed::Box, sync::Arc};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use hal::PAGE_SIZE;
@@ -8,7 +8,7 @@ use linux_raw_sys::general as linux;
 
 use super::{
     attributes::Attributes,
-    file::{Attempt, File, Positioning, Transfer, Whence, WriteAt},
+    file::{Attempt, Direction, File, Positioning, Stop, Transfer, Whence, WriteAt},
     inode::Inode,
     io::{Sink, Source},
     mount::Location,
@@ -101,6 +101,24 @@ impl OpenFile {
     /// Whether an operation that cannot go on returns `EAGAIN` instead of waiting.
     pub fn is_nonblocking(&self) -> bool {
         self.flags() & linux::O_NONBLOCK != 0
+    }
+
+    /// Whether operations return `EAGAIN` rather than wait: what has offsets is waited for whatever the flag says, as on Linux.
+    pub fn never_waits(&self) -> bool {
+        self.is_nonblocking() && !self.has_offsets()
+    }
+
+    /// Whether every byte of it has an offset.
+    pub fn has_offsets(&self) -> bool {
+        self.positioning == Positioning::Offsets
+    }
+
+    /// The block device, if it is one that is read and written past the cache.
+    pub fn direct(&self) -> Option<&super::block_device::BlockFile> {
+        if self.flags() & linux::O_DIRECT == 0 {
+            return None;
+        }
+        self.file.as_block()
     }
 
     /// Whether it was opened by `O_PATH`: it then stands for a place and cannot be read or written.
@@ -224,23 +242,40 @@ impl OpenFile {
         }
     }
 
-    /// Reads at `offset` into kernel memory until it is full or the file ends, without waiting; the bytes read.
+    /// Reads at `offset` into kernel memory until it is full or the file ends; the bytes read. Waits for a disk.
     ///
     /// # Errors
-    /// The file's; `EAGAIN` if it would block.
-    pub fn read_kernel(&self, mut offset: u64, buffer: &mut [u8]) -> Result<usize> {
+    /// The file's; `EAGAIN` if it would block for anything else.
+    pub async fn read_kernel(&self, mut offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let mut sink = Sink::kernel(buffer);
-        loop {
-            let before = sink.done();
-            sink.open_window();
-            match self.read(None, Some(&mut offset), &mut sink) {
-                Ok(()) if sink.done() == before || sink.is_complete() => return Ok(sink.done()),
-                Ok(()) => {}
-                Err(super::file::Stop::Errno(errno)) => return Err(errno),
-                Err(super::file::Stop::WouldBlock) => return Err(Errno::EAGAIN),
-                Err(super::file::Stop::Fault(_)) => return Err(Errno::EFAULT),
+        let mut attempt = || {
+            loop {
+                let before = sink.done();
+                sink.open_window();
+                match self.read(None, Some(&mut offset), &mut sink) {
+                    Ok(()) if sink.done() == before || sink.is_complete() => return Ok(sink.done()),
+                    Ok(()) => {}
+                    Err(stop) => return Err(stop),
+                }
             }
+        };
+        let mut result = attempt();
+        if result == Err(Stop::WouldBlock)
+            && self.has_offsets()
+            && let Some(queue) = self.file.wait_queue(Direction::Read)
+        {
+            let again = queue.wait_again_until(|| match attempt() {
+                Err(Stop::WouldBlock) => None,
+                made => Some(made),
+            });
+            // Boxed: it is for who starts a program, not for every thread's future.
+            result = Box::pin(again).await;
         }
+        result.map_err(|stop| match stop {
+            Stop::Errno(errno) => errno,
+            Stop::WouldBlock => Errno::EAGAIN,
+            Stop::Fault(_) => Errno::EFAULT,
+        })
     }
 }
 

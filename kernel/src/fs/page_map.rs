@@ -3,6 +3,8 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
+use arrayvec::ArrayVec;
+
 use crate::{
     errno::Result,
     mm::{fallible::TryRoomExact, frame::Frame},
@@ -233,6 +235,42 @@ impl PageMap {
         removed
     }
 
+    /// Looks at up to `visits` pages from `from` on and takes those out that `goes` says, as long as there is room in `into`.
+    /// Where to go on; `None` at the end. Takes no memory.
+    pub fn sweep<const ROOM: usize>(
+        &mut self,
+        from: u64,
+        visits: usize,
+        mut goes: impl FnMut(&Frame) -> bool,
+        into: &mut ArrayVec<Frame, ROOM>,
+    ) -> Option<u64> {
+        let mut at = from;
+        for _ in 0..visits {
+            at = self.next_page(at)?;
+            if into.is_full() {
+                break;
+            }
+            if self.get(at).is_some_and(&mut goes) {
+                into.extend(self.take(at));
+            }
+            at += 1;
+        }
+        Some(at)
+    }
+
+    /// Takes one page out.
+    fn take(&mut self, index: u64) -> Option<Frame> {
+        if !self.fits(index) {
+            return None;
+        }
+        let frame = take(&mut self.root, self.height, index)?;
+        self.pages -= 1;
+        if self.pages == 0 {
+            self.height = 0;
+        }
+        Some(frame)
+    }
+
     /// The first page at `index` or after.
     pub fn next_page(&self, index: u64) -> Option<u64> {
         next(&self.root, self.height, 0, index)
@@ -292,6 +330,22 @@ fn cut(slot: &mut Slot, level: u32, base: u64, first: u64, end: u64, removed: &m
     }
 }
 
+/// Takes the page at `index` out below a slot, and nodes that are left empty.
+fn take(slot: &mut Slot, level: u32, index: u64) -> Option<Frame> {
+    let Slot::Node(node) = slot else {
+        return match core::mem::replace(slot, Slot::Empty) {
+            Slot::Page(frame) => Some(frame),
+            _ => None,
+        };
+    };
+    let frame = take(&mut node.ways[way(index, level - 1)], level - 1, index)?;
+    node.pages -= 1;
+    if node.pages == 0 {
+        *slot = Slot::Empty;
+    }
+    Some(frame)
+}
+
 fn next(slot: &Slot, level: u32, base: u64, index: u64) -> Option<u64> {
     if base.saturating_add(span(level) - 1) < index {
         return None;
@@ -335,6 +389,40 @@ mod tests {
         assert!(parts > 2);
         drop(map);
         assert_eq!(frame.count(), 1);
+    }
+
+    #[test]
+    fn a_sweep_takes_what_goes_and_leaves_the_rest() {
+        let mut map = PageMap::new();
+        let (goes, stays) = (
+            crate::mm::frame::allocate().unwrap(),
+            crate::mm::frame::allocate().unwrap(),
+        );
+        let indices = [0, 1, 63, 64, 70, 5000, 1 << 30];
+        for (number, &index) in indices.iter().enumerate() {
+            let frame = if number % 2 == 0 { &goes } else { &stays };
+            map.insert(index, frame.clone()).unwrap();
+        }
+        let mut taken = ArrayVec::<Frame, 3>::new();
+        let is_going = |frame: &Frame| frame.address() == goes.address();
+        assert_eq!(
+            map.sweep(0, 4, is_going, &mut taken),
+            Some(65),
+            "four pages were looked at"
+        );
+        assert_eq!((taken.len(), map.len(), count(&map.root)), (2, 5, 5));
+        let next = map.sweep(65, 100, is_going, &mut taken);
+        assert_eq!((next, taken.len()), (Some(5000), 3), "there is no more room");
+        taken.clear();
+        assert_eq!(map.sweep(5000, 100, is_going, &mut taken), None);
+        assert_eq!((taken.len(), map.len(), count(&map.root)), (1, 3, 3));
+        taken.clear();
+        assert_eq!(goes.count(), 1);
+        assert_eq!(map.sweep(0, 100, |_| true, &mut taken), None);
+        assert!(map.is_empty() && matches!(map.root, Slot::Empty));
+        assert_eq!(map.next_page(0), None);
+        map.insert(3, stays.clone()).unwrap();
+        assert_eq!(map.len(), 1);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! - [`heap`]: the kernel's own small and large allocations, on frames.
 //! - [`space`]: what a process sees; page faults, mapping calls, fork, TLB shootdown.
 //! - [`pager`]: where pages of files and shared memory come from.
+//! - [`reclaim`]: caches, which give back frames when they run short.
 //! - [`shortage`]: waiting for frames where there are none.
 //! - [`user`]: attempts to copy from and to the active address space.
 
@@ -13,6 +14,7 @@ pub mod fallible;
 pub mod frame;
 pub mod heap;
 pub mod pager;
+pub mod reclaim;
 pub mod shortage;
 pub mod space;
 pub mod user;

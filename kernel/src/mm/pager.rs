@@ -7,7 +7,6 @@ use alloc::{
 use core::{
     ops::Range,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
-    task::{Context, Poll},
 };
 
 use super::{
@@ -17,7 +16,7 @@ use super::{
 use crate::{
     errno::Result,
     rt,
-    sync::{Rank, SpinLock},
+    sync::{Rank, SpinLock, WaitQueue},
 };
 
 /// A source of pages: an inode's page cache, or a shared memory object. Page `index` is bytes `index * 4096..` of it.
@@ -29,7 +28,7 @@ pub trait Pager: Send + Sync {
     ///
     /// # Errors
     /// `ENXIO` past the last page of the file (the program gets SIGBUS), `ENOMEM`, `EIO`; `EAGAIN` if the page is on its
-    /// way: [`Pager::poll_ready`] tells when to ask again.
+    /// way: [`Pager::arrivals`] is woken when it is worth asking again.
     fn page(&self, index: u64) -> Result<Frame>;
 
     /// As [`Pager::page`], for a page that a shared mapping is about to write: the place to mark it dirty.
@@ -44,9 +43,10 @@ pub trait Pager: Send + Sync {
     /// read fault maps what it finds there as well. Never a page that [`Pager::page`] would refuse. By default none.
     fn pages_in_memory(&self, _first: u64, _into: &mut [Option<Frame>]) {}
 
-    /// Ready when [`Pager::page`] is worth calling again after `EAGAIN`. Pagers that never say `EAGAIN` need not have it.
-    fn poll_ready(&self, _index: u64, _cx: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
+    /// The queue, all of which is woken whenever [`Pager::page`] is worth calling again for page `index` after `EAGAIN`: whoever
+    /// waits registers, asks again, and only then awaits. Pagers that never say `EAGAIN` need not have one.
+    fn arrivals(&self, _index: u64) -> Option<&WaitQueue> {
+        None
     }
 
     /// Writes the bytes of a shared mapping of pages `first..last` back, for `msync`. Memory-only pagers have nothing to do.

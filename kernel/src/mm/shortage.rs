@@ -38,6 +38,9 @@ static DESPERATE: AtomicBool = AtomicBool::new(false);
 /// How often the line has been told that nothing can be done.
 static REFUSALS: AtomicUsize = AtomicUsize::new(0);
 
+/// Whether caches are to be asked when little is free: not again while they have nothing to give.
+static CACHES_GIVE: AtomicBool = AtomicBool::new(false);
+
 static NUDGED: AtomicBool = AtomicBool::new(false);
 static KEEPER: AtomicWaker = AtomicWaker::new();
 static KEPT: AtomicBool = AtomicBool::new(false);
@@ -116,6 +119,18 @@ pub fn nudge() {
     KEEPER.wake();
 }
 
+/// Little is free: caches are to become smaller. Called with any lock held but those of the frame allocator.
+pub(super) fn ebb() {
+    if KEPT.load(Relaxed) && CACHES_GIVE.load(Relaxed) {
+        nudge();
+    }
+}
+
+/// Says whether caches may have something to give back.
+pub(super) fn set_caches_give(give: bool) {
+    CACHES_GIVE.store(give, Relaxed);
+}
+
 /// A frame has come back. Called with any lock held but those of the frame allocator.
 pub(super) fn freed() {
     // Relaxed: it cannot go ahead of taking the lock under which the frame was given back.
@@ -134,6 +149,8 @@ pub fn is_over() -> bool {
 pub enum State {
     /// Nobody waits.
     Quiet,
+    /// Nobody waits, but little is free.
+    Ebb,
     /// The mark is reached, and that ought to do for those who wait.
     Over,
     /// Room has to be made.
@@ -163,7 +180,11 @@ impl Keeper {
         .await;
         if COUNT.load(SeqCst) == 0 {
             DESPERATE.store(false, SeqCst);
-            return State::Quiet;
+            return if frame::stats().free < frame::ebb() {
+                State::Ebb
+            } else {
+                State::Quiet
+            };
         }
         frame::meet_givers();
         if is_over() && !DESPERATE.load(SeqCst) {

@@ -35,6 +35,10 @@ pub enum Rank {
     FileLocks,
     /// One address space's list of areas.
     AddressSpace,
+    /// The list of caches.
+    Caches,
+    /// One cache of pages.
+    PageCache,
     /// One memory object's pages.
     MemoryObject,
     /// One address space's page table.

@@ -336,12 +336,12 @@ calls! {
     fchmodat2, 452, 452, call(fs::fchmodat2; 4);
     fchown, 93, 55, now(fs::fchown; 3);
     fchownat, 260, 54, call(fs::fchownat; 5);
-    fdatasync, 75, 83, now(fs::fdatasync; 1);
-    fsync, 74, 82, now(fs::fsync; 1);
+    fdatasync, 75, 83, ready(fs::fsync, fs::fsync_at_once; 1);
+    fsync, 74, 82, ready(fs::fsync, fs::fsync_at_once; 1);
     ftruncate, 77, 46, call(fs::ftruncate; 2);
     futimesat, 261, -, call(fs::futimesat; 3);
     lchown, 94, -, call(fs::lchown; 3);
-    sync, 162, 81, now(fs::sync; 0);
+    sync, 162, 81, large(fs::sync; 0);
     syncfs, 306, 267, now(fs::syncfs; 1);
     truncate, 76, 45, call(fs::truncate; 2);
     utime, 132, -, call(fs::utime; 2);

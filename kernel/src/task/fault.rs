@@ -14,6 +14,7 @@ use crate::mm::{AddressSpace, FaultError};
 pub(super) async fn page_fault(thread: &Arc<Thread>, mm: &Arc<AddressSpace>, address: u64, access: Access) {
     let info = match mm.fault_in(address, access).await {
         Ok(()) => return,
+        Err(FaultError::Ending) => return,
         Err(FaultError::Oom) if thread.must_exit() => return,
         // Only init is left: it cannot be served, and the machine cannot go on without it.
         Err(FaultError::Oom) => SigInfo::kernel(SIGBUS),

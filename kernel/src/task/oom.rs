@@ -5,6 +5,8 @@
 //! init excepted, and with it every process that shares its memory. One victim at a time: while one is on its way out,
 //! nobody else is chosen. Its memory coming back nudges the keeper, which lets the line try again.
 //!
+//! Before that, caches give back what they hold and nobody uses ([`reclaim`]); as long as they have something, nobody goes.
+//!
 //! The victim itself does not wait: a thread that has to end may use the reserve (Linux's `TIF_MEMDIE`), because what it
 //! still does, such as clearing its futexes, leads to its memory coming back.
 
@@ -19,13 +21,17 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     mm::{
-        AddressSpace, fallible, frame,
+        AddressSpace, fallible, frame, reclaim,
         shortage::{self, Keeper, Need, State, Verdict},
     },
+    rt,
 };
 
 /// After so many tries in vain a wait asks for a victim even if the mark is reached.
 const TRIES: u32 = 4;
+
+/// Frames that caches give back at a time.
+const AT_ONCE: usize = 256;
 
 /// One fault's waits for memory; it has not waited yet by default.
 #[derive(Default)]
@@ -88,11 +94,22 @@ pub async fn run(mut keeper: Keeper) {
     loop {
         match keeper.look().await {
             State::Quiet => continue,
+            State::Ebb => {
+                reclaim::make_way(AT_ONCE);
+                continue;
+            }
             State::Over => {
                 keeper.let_go();
                 continue;
             }
             State::Short => {}
+        }
+        // What can be had again goes before anybody.
+        if reclaim::reclaim(AT_ONCE) > 0 {
+            keeper.acts();
+            keeper.let_go();
+            rt::yield_now().await;
+            continue;
         }
         if let Some(space) = victim.take().filter(|space| space.users() != 0) {
             // It goes, and its end is a nudge. Who came to share its memory meanwhile goes with it.

@@ -388,7 +388,24 @@ impl Thread {
     /// # Errors
     /// [`Interrupted`] by a signal, stop or exit.
     pub fn interruptible<F: Future>(&self, future: F) -> Interruptible<'_, F> {
-        Interruptible { thread: self, future }
+        Interruptible {
+            thread: self,
+            ends_at: u32::MAX,
+            future,
+        }
+    }
+
+    /// As [`Thread::interruptible`], for waits that no signal interrupts but one that ends the thread (Linux's
+    /// `TASK_KILLABLE`): those for a disk.
+    ///
+    /// # Errors
+    /// [`Interrupted`]: the thread has to end.
+    pub fn killable<F: Future>(&self, future: F) -> Interruptible<'_, F> {
+        Interruptible {
+            thread: self,
+            ends_at: attention::EXIT,
+            future,
+        }
     }
 
     /// The CPU it last ran on.
@@ -414,6 +431,7 @@ pin_project! {
     #[must_use = "futures do nothing unless awaited"]
     pub struct Interruptible<'a, F> {
         thread: &'a Thread,
+        ends_at: u32,
         #[pin]
         future: F,
     }
@@ -428,7 +446,7 @@ impl<F: Future> Future for Interruptible<'_, F> {
             return Poll::Ready(Ok(value));
         }
         this.thread.store_waker(cx.waker());
-        if this.thread.is_interrupted() {
+        if this.thread.attention() & *this.ends_at != 0 {
             Poll::Ready(Err(Interrupted))
         } else {
             Poll::Pending

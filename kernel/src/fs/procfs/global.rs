@@ -96,7 +96,7 @@ pub(super) fn memory_info(out: &mut String) -> Result {
         ("MemFree", kib(stats.free)),
         ("MemAvailable", kib(stats.free.saturating_sub(stats.reserve))),
         ("Buffers", 0),
-        ("Cached", 0),
+        ("Cached", kib(mm::reclaim::cached_pages())),
         ("SwapCached", 0),
         ("Active", 0),
         ("Inactive", 0),
@@ -190,7 +190,7 @@ pub(super) fn dropped_caches(out: &mut String) -> Result {
     writeln!(out, "{}", DROPPED.load(Ordering::Relaxed))
 }
 
-/// 1 is the page cache, of which there is none that could be read again from anywhere; 2 is what the futex table, the heap and
+/// 1 is the page cache of disks, as far as nobody uses it; 2 is what the futex table, the heap and
 /// the CPUs' magazines hold without using it, and the page tables that sleeping CPUs keep of programs that have ended (they
 /// go soon after); 3 is both.
 pub(super) fn drop_caches(line: &[u8]) -> errno::Result<()> {
@@ -200,6 +200,9 @@ pub(super) fn drop_caches(line: &[u8]) -> errno::Result<()> {
         b"3" => 3,
         _ => return Err(Errno::EINVAL),
     };
+    if what & 1 != 0 {
+        mm::reclaim::reclaim(usize::MAX);
+    }
     if what & 2 != 0 {
         task::futex::trim();
         mm::AddressSpace::release_unused();

@@ -7,6 +7,7 @@ use crate::{
     errno::{Errno, Result},
     fs::{
         attributes::{Attributes, FileKind},
+        block_device,
         file::{Attempt, DirectoryEntry, File, Positioning, Whence},
         inode::Inode,
     },
@@ -30,6 +31,7 @@ const ROOT: &[(&str, Kind)] = &[
     ("loadavg", text(global::load_average)),
     ("meminfo", text(global::memory_info)),
     ("mounts", Kind::Link("self/mounts")),
+    ("partitions", text(block_device::list)),
     ("stat", text(global::stat)),
     ("sysrq-trigger", Kind::Command(global::sysrq)),
     ("sys", Kind::Directory(SYS)),

@@ -23,6 +23,8 @@ pub struct FrameInfo {
     pub of_file: AtomicBool,
     /// Whether instruction fetch sees what it holds.
     pub code: AtomicBool,
+    /// Whether it was used since a cache last looked.
+    pub used: AtomicBool,
     // The order of the free block that the frame heads, or TAKEN.
     state: AtomicU32,
     next: AtomicU32,
@@ -36,6 +38,7 @@ impl FrameInfo {
             count: AtomicU32::new(0),
             of_file: AtomicBool::new(false),
             code: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             state: AtomicU32::new(TAKEN),
             next: AtomicU32::new(NONE),
             previous: AtomicU32::new(NONE),

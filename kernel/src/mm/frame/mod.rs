@@ -128,6 +128,9 @@ fn take(purpose: Purpose) -> Option<Frame> {
     info.of_file.store(false, Relaxed);
     info.code.store(false, Relaxed);
     tally::frames_taken();
+    if zone.takes_notice_of_ebb() {
+        super::shortage::ebb();
+    }
     Some(Frame(address))
 }
 
@@ -151,6 +154,16 @@ impl Frame {
     /// Whether it is, or was until it was taken out of the file.
     pub fn is_of_file(&self) -> bool {
         live_zone().info(self.0).of_file.load(Relaxed)
+    }
+
+    /// Notes whether the frame, a page of a cache, has been used: it then outlives the cache's next look at it.
+    pub fn set_used(&self, used: bool) {
+        live_zone().info(self.0).used.store(used, Relaxed);
+    }
+
+    /// What was last noted by [`Frame::set_used`].
+    pub fn is_used(&self) -> bool {
+        live_zone().info(self.0).used.load(Relaxed)
     }
 
     /// Makes what the frame holds visible to instruction fetch, unless that was done since the kernel last wrote to it. As on
@@ -442,6 +455,11 @@ fn is_entitled() -> bool {
 /// Whether less is free than what is kept for the kernel's allocations that cannot fail.
 pub fn is_low() -> bool {
     zone().is_some_and(Zone::is_low)
+}
+
+/// Frames that have to be free before caches may be left alone; see [`reclaim`](super::reclaim).
+pub fn ebb() -> usize {
+    zone().map_or(0, Zone::ebb)
 }
 
 /// Frames for page tables: zeroed, and counted as the user's, so that a program cannot eat the reserve by spreading its pages.

@@ -55,6 +55,8 @@ pub struct Zone {
     cached: AtomicUsize,
     /// Set when less than half of the reserve stands in the buddy allocator; cleared by whoever finds that it is over.
     low: AtomicBool,
+    /// Set when less than [`Zone::ebb`] stands in the buddy allocator; taken back by who acts upon it.
+    ebbs: AtomicBool,
 }
 
 impl Zone {
@@ -100,6 +102,7 @@ impl Zone {
             reserve: (total / 64).clamp(64, 4096),
             cached: AtomicUsize::new(0),
             low: AtomicBool::new(false),
+            ebbs: AtomicBool::new(false),
         }
     }
 
@@ -138,6 +141,19 @@ impl Zone {
         if buddy.free_frames() < self.half() {
             self.low.store(true, Relaxed);
         }
+        if buddy.free_frames() < self.ebb() {
+            self.ebbs.store(true, Relaxed);
+        }
+    }
+
+    /// Free frames below which caches give some of theirs back.
+    pub const fn ebb(&self) -> usize {
+        2 * self.reserve
+    }
+
+    /// Whether that was reached since this was last asked.
+    pub fn takes_notice_of_ebb(&self) -> bool {
+        self.ebbs.load(Relaxed) && self.ebbs.swap(false, Relaxed)
     }
 
     pub const fn address(&self, index: u32) -> PhysAddr {

@@ -28,6 +28,7 @@ impl From<FaultError> for Errno {
     fn from(error: FaultError) -> Self {
         match error {
             FaultError::Oom => Self::ENOMEM,
+            FaultError::Ending => Self::EINTR,
             FaultError::MapErr | FaultError::AccErr | FaultError::Bus => Self::EFAULT,
         }
     }

@@ -1,7 +1,6 @@
 //! Page faults: the one place where pages come into being.
 
-use alloc::sync::Arc;
-use core::future::poll_fn;
+use alloc::{boxed::Box, sync::Arc};
 
 use hal::{
     arch::{PageTable, PteFlags},
@@ -22,6 +21,7 @@ use crate::{
         frame::{self, Frame},
         pager::{Mappings, Pager},
     },
+    task::{current, table},
 };
 
 /// Why an access cannot be made to work, and with which signal the program hears of it.
@@ -35,6 +35,8 @@ pub enum FaultError {
     Bus,
     /// Memory is exhausted: the OOM killer's turn.
     Oom,
+    /// The thread that wants the page has been told to end, and does not wait for it.
+    Ending,
 }
 
 /// What one look at the fault came to.
@@ -127,18 +129,38 @@ impl AddressSpace {
 
 impl Question {
     async fn ask(&self) -> Result<Frame, FaultError> {
-        loop {
-            let page = if self.write {
-                self.pager.page_for_write(self.index)
-            } else {
-                self.pager.page(self.index)
-            };
-            match page {
-                Ok(frame) => return Ok(frame),
-                Err(Errno::EAGAIN) => poll_fn(|cx| self.pager.poll_ready(self.index, cx)).await,
-                Err(Errno::ENOMEM) => return Err(FaultError::Oom),
-                Err(_) => return Err(FaultError::Bus),
-            }
+        match self.attempt() {
+            // Boxed, because every thread's future has room for every wait.
+            None => Box::pin(self.wait()).await,
+            Some(answer) => answer,
+        }
+    }
+
+    /// The pager's answer; `None` if the page is on its way.
+    fn attempt(&self) -> Option<Result<Frame, FaultError>> {
+        let page = if self.write {
+            self.pager.page_for_write(self.index)
+        } else {
+            self.pager.page(self.index)
+        };
+        match page {
+            Ok(frame) => Some(Ok(frame)),
+            Err(Errno::EAGAIN) => None,
+            Err(Errno::ENOMEM) => Some(Err(FaultError::Oom)),
+            Err(_) => Some(Err(FaultError::Bus)),
+        }
+    }
+
+    /// Waits for the answer. Dropping it is safe: the page comes for whoever else wants it.
+    async fn wait(&self) -> Result<Frame, FaultError> {
+        let Some(arrivals) = self.pager.arrivals(self.index) else {
+            // It has broken its word: nobody would wake us.
+            return Err(FaultError::Bus);
+        };
+        let arrived = arrivals.wait_again_until(|| self.attempt());
+        match current::tid().and_then(table::thread) {
+            Some(thread) => thread.killable(arrived).await.unwrap_or(Err(FaultError::Ending)),
+            None => arrived.await,
         }
     }
 

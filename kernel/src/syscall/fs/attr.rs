@@ -14,6 +14,8 @@ use crate::{
     fs::{
         FileKind, Inode, Permission, Timestamp,
         attributes::{S_ISGID, S_ISUID, SetAttributes, Shrunk, owns, permit},
+        block_device,
+        file::{Attempt, Stop},
         path::LastLink,
     },
     mm::{
@@ -335,22 +337,42 @@ pub async fn fallocate(t: &Thread, fd: i32, mode: u32, offset: i64, length: i64)
 }
 
 /// `fsync(2)`.
-pub fn fsync(t: &Thread, fd: i32) -> Result<u64> {
-    t.files().get_usable(fd)?.file().sync()?;
+pub async fn fsync(t: &Thread, fd: i32) -> Result<u64> {
+    let file = t.files().get_usable(fd)?;
+    file.file().sync()?;
+    if let Some(block) = file.file().as_block() {
+        let flush = block.device().volume().extent().flush();
+        // Boxed, because every thread's future has room for every wait.
+        Box::pin(t.killable(flush)).await??;
+    }
     Ok(0)
 }
 
-/// `fdatasync(2)`.
-pub fn fdatasync(t: &Thread, fd: i32) -> Result<u64> {
-    fsync(t, fd)
-}
-
-/// `sync(2)`: every file system here lives in memory.
-pub fn sync(_t: &Thread) -> Result<u64> {
+/// [`fsync`] of what is durable without a wait, or never will be.
+pub fn fsync_at_once(t: &Thread, fd: i32) -> Attempt<u64> {
+    let file = t.files().get_usable(fd)?;
+    if file.file().as_block().is_some() {
+        return Err(Stop::WouldBlock);
+    }
+    file.file().sync()?;
     Ok(0)
 }
 
-/// `syncfs(2)`.
+/// `sync(2)`: file systems have nothing to write, but disks may hold what was written past the cache. Whether that succeeded
+/// nobody asks.
+pub async fn sync(t: &Thread) -> Result<u64> {
+    for device in block_device::all() {
+        if device.partition().is_none() {
+            let flushed = t.killable(device.volume().extent().flush()).await?;
+            if let Err(errno) = flushed {
+                log::error!("{}: {errno:?} while its cache was written", device.name());
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// `syncfs(2)`: no file system here has anything to write.
 pub fn syncfs(t: &Thread, fd: i32) -> Result<u64> {
     t.files().get_usable(fd)?;
     Ok(0)

@@ -9,6 +9,7 @@ mod at;
 mod attr;
 mod copy;
 mod descriptors;
+mod direct;
 mod mounts;
 mod names;
 mod open;
@@ -19,7 +20,7 @@ mod transfer;
 pub mod user;
 
 pub use attr::{
-    chmod, chown, fallocate, fchmod, fchmodat, fchmodat2, fchown, fchownat, fdatasync, fsync, ftruncate, futimesat,
+    chmod, chown, fallocate, fchmod, fchmodat, fchmodat2, fchown, fchownat, fsync, fsync_at_once, ftruncate, futimesat,
     lchown, sync, syncfs, truncate, utime, utimensat, utimes,
 };
 pub use copy::{copy_file_range, sendfile};

@@ -13,7 +13,7 @@ use crate::{
     fs::{
         FileKind, Location, OnExec, OpenFile, Permission, Stop,
         attributes::{SetAttributes, owns, permit},
-        devfs,
+        block_device, devfs,
         file::{Attempt, File},
         inode::{NewFile, OpenRequest},
         open_file::PathFile,
@@ -169,6 +169,12 @@ fn open_now(t: &Thread, location: &Location, flags: u32) -> Result<Option<Arc<dy
                 return Err(Errno::EACCES);
             }
             devfs::open_char(location.inode.attributes().rdev, &request).map(Some)
+        }
+        Err(Errno::ENXIO) if kind == FileKind::BlockDevice => {
+            if location.mount.flags() & linux::MS_NODEV != 0 {
+                return Err(Errno::EACCES);
+            }
+            block_device::open(location.inode.attributes().rdev, &request).map(Some)
         }
         other => other.map(Some),
     }

@@ -3,13 +3,13 @@
 //! The wait queue is entered *before* the attempt that decides to sleep, so no wake is lost; nothing is polled and nothing
 //! times out. A transfer that has moved bytes returns them rather than wait, fail or be interrupted.
 
-use alloc::sync::Arc;
+use alloc::{boxed::Box, sync::Arc};
 use core::future::Future;
 
 use hal::PAGE_SIZE;
 use linux_raw_sys::general as linux;
 
-use super::user::vectors;
+use super::{direct, user::vectors};
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -40,7 +40,7 @@ enum Waiting {
 impl Waiting {
     /// As the file says, for a transfer that has been `attempted` at once or not.
     fn of(file: &OpenFile, attempted: bool) -> Self {
-        match (file.is_nonblocking(), attempted) {
+        match (file.never_waits(), attempted) {
             (true, _) => Self::Never,
             (false, true) => Self::Needed,
             (false, false) => Self::IfNeeded,
@@ -51,7 +51,8 @@ impl Waiting {
 /// Windows moved between two looks at what else is ready to run.
 const WINDOWS_PER_TURN: u32 = 16;
 
-/// Repeats `attempt` until it is through. `progress` tells bytes moved and whether the window was used up.
+/// Repeats `attempt` until it is through. `at` tells the offset of the next byte, if it is not the shared position; `moved`
+/// tells bytes moved and whether the window was used up.
 async fn complete<S>(
     t: &Thread,
     file: &OpenFile,
@@ -59,22 +60,28 @@ async fn complete<S>(
     waiting: Waiting,
     state: &mut S,
     mut attempt: impl FnMut(&mut S) -> Attempt<()>,
-    moved: impl Fn(&S) -> (usize, Next),
+    (at, moved): (impl Fn(&S) -> Option<u64>, impl Fn(&S) -> (usize, Next)),
 ) -> Result<u64> {
-    let queue = file.file().wait_queue(direction);
-    // A read that has something returns it.
-    let returns = |state: &S| direction == Direction::Read && moved(state).0 > 0;
+    // A read that has something returns it; but what has offsets is read to the end of what was asked for.
+    let returns = |state: &S| direction == Direction::Read && !file.has_offsets() && moved(state).0 > 0;
     let mut waits = waiting == Waiting::Needed;
     let mut windows = 0;
     loop {
+        let queue = file.file().wait_queue_at(direction, at(state));
         let result = match queue.filter(|_| waits) {
             None => attempt(state),
             Some(queue) => {
+                let place = at(state);
                 let wait = queue.wait_again_until(|| match attempt(state) {
-                    Err(Stop::WouldBlock) if !returns(state) => None,
+                    // Who has come to another place waits there.
+                    Err(Stop::WouldBlock) if !returns(state) && at(state) == place => None,
                     result => Some(result),
                 });
-                let made = t.interruptible(wait).await;
+                let made = if file.has_offsets() {
+                    t.killable(wait).await
+                } else {
+                    t.interruptible(wait).await
+                };
                 made.unwrap_or_else(|interrupted| Err(Stop::Errno(interrupted.into())))
             }
         };
@@ -146,6 +153,9 @@ async fn read_waiting(
     sink: &mut Sink<'_>,
     waiting: Waiting,
 ) -> Result<u64> {
+    if let Some(block) = file.direct().filter(|_| sink.is_user()) {
+        return Box::pin(direct::read(t, file, block, at, sink)).await;
+    }
     in_range(at, sink.total())?;
     let mut state = (at, sink);
     complete(
@@ -158,16 +168,13 @@ async fn read_waiting(
             sink.open_window();
             file.read(Some(t), at.as_mut(), sink)
         },
-        |(_, sink)| {
-            (
-                sink.done(),
-                if sink.remaining() == 0 && !sink.is_complete() {
-                    Next::Again
-                } else {
-                    Next::Return
-                },
-            )
-        },
+        (
+            |(at, _)| *at,
+            |(_, sink)| {
+                let again = sink.remaining() == 0 && !sink.is_complete();
+                (sink.done(), if again { Next::Again } else { Next::Return })
+            },
+        ),
     )
     .await
 }
@@ -194,6 +201,9 @@ async fn write_waiting(
     write_at: WriteAt,
     waiting: Waiting,
 ) -> Result<u64> {
+    if let Some(block) = file.direct().filter(|_| source.is_user()) {
+        return Box::pin(direct::write(t, file, block, at, source)).await;
+    }
     in_range(at, source.total())?;
     let mut state = (at, source);
     let result = complete(
@@ -206,10 +216,13 @@ async fn write_waiting(
             source.open_window();
             file.write(Some(t), at.as_mut(), source, write_at)
         },
-        |(_, source)| {
-            let again = source.remaining() == 0 && !source.is_complete();
-            (source.done(), if again { Next::Again } else { Next::Return })
-        },
+        (
+            |(at, _)| *at,
+            |(_, source)| {
+                let again = source.remaining() == 0 && !source.is_complete();
+                (source.done(), if again { Next::Again } else { Next::Return })
+            },
+        ),
     )
     .await;
     if result == Err(Errno::EPIPE) {
@@ -248,6 +261,9 @@ pub(super) fn offset(file: &OpenFile, offset: i64) -> Result<Option<u64>> {
 /// [`read`] and [`pread64`] where they need not wait.
 fn read_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, count: u64) -> Attempt<u64> {
     let mut sink = Sink::user_slice(slice_now(buffer, count)?);
+    if file.direct().is_some() {
+        return Err(Stop::WouldBlock);
+    }
     in_range(at, sink.total())?;
     sink.open_window();
     let result = file.read(Some(t), at.as_mut(), &mut sink);
@@ -257,7 +273,7 @@ fn read_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, count
 /// [`write`] and [`pwrite64`] where they need not wait.
 fn write_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, count: u64) -> Attempt<u64> {
     let mut source = Source::user_slice(slice_now(buffer, count)?);
-    if !file.writes_pages_whole() {
+    if !file.writes_pages_whole() || file.direct().is_some() {
         return Err(Stop::WouldBlock);
     }
     in_range(at, source.total())?;
@@ -283,7 +299,7 @@ fn slice_now(buffer: u64, count: u64) -> Attempt<UserSlice> {
 /// What a single attempt comes to. Where bytes have been moved there is no way back.
 fn moved_now(file: &OpenFile, result: Attempt<()>, done: usize) -> Attempt<u64> {
     match result {
-        Err(Stop::WouldBlock) if done == 0 && file.is_nonblocking() => Err(Errno::EAGAIN.into()),
+        Err(Stop::WouldBlock) if done == 0 && file.never_waits() => Err(Errno::EAGAIN.into()),
         Err(stop) if done == 0 => Err(stop),
         Ok(()) | Err(_) => Ok(done as u64),
     }

@@ -17,14 +17,14 @@ const PAGE: u64 = PAGE_SIZE as u64;
 ///
 /// # Errors
 /// `ENOEXEC`, `EINVAL`, `ENOMEM`, `EIO`.
-pub(super) fn read_program(file: &OpenFile) -> Result<Program> {
+pub(super) async fn read_program(file: &OpenFile) -> Result<Program> {
     let mut start = [0; elf::HEADER_SIZE];
-    let length = file.read_kernel(0, &mut start)?;
+    let length = file.read_kernel(0, &mut start).await?;
     let header = elf::header(&start[..length])?;
     let mut table = Vec::new();
     table.try_room_exact(header.table.1)?;
     table.resize(header.table.1, 0);
-    if file.read_kernel(header.table.0, &mut table)? != table.len() {
+    if file.read_kernel(header.table.0, &mut table).await? != table.len() {
         return Err(Errno::ENOEXEC);
     }
     elf::program(header, &table, file.attributes().size)

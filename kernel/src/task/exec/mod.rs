@@ -108,7 +108,7 @@ pub(super) async fn prepare(thread: &Thread, mut request: Request) -> Result<Pre
     let original = request.path.clone();
     for _ in 0..=MAX_NESTING {
         let mut start = [0; script::LINE_SIZE];
-        let length = request.file.read_kernel(0, &mut start)?;
+        let length = request.file.read_kernel(0, &mut start).await?;
         let Some(found) = script::parse(&start[..length])? else {
             return build(thread, request, &original).await;
         };
@@ -128,9 +128,9 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
     if request.arguments.size() + request.environment.size() > argument_limit(process) {
         return Err(Errno::E2BIG);
     }
-    let program = load::read_program(&request.file)?;
+    let program = load::read_program(&request.file).await?;
     let interpreter = match program.interpreter {
-        Some(place) => Some(open_interpreter(thread, &request.file, place)?),
+        Some(place) => Some(open_interpreter(thread, &request.file, place).await?),
         None => None,
     };
     let mm = AddressSpace::new()?;
@@ -216,17 +216,17 @@ fn random_bits(bits: u32) -> u64 {
     u64::from_ne_bytes(bytes) & ((1 << bits) - 1)
 }
 
-fn open_interpreter(
+async fn open_interpreter(
     thread: &Thread,
     file: &OpenFile,
     (offset, length): (u64, usize),
 ) -> Result<(Arc<OpenFile>, Program)> {
     let mut path = alloc::vec![0; length];
-    if file.read_kernel(offset, &mut path)? != length || path.pop() != Some(0) || path.contains(&0) {
+    if file.read_kernel(offset, &mut path).await? != length || path.pop() != Some(0) || path.contains(&0) {
         return Err(Errno::ENOEXEC);
     }
     let linker = open(thread, &path)?;
-    let program = load::read_program(&linker).map_err(|error| match error {
+    let program = load::read_program(&linker).await.map_err(|error| match error {
         Errno::ENOEXEC => Errno::ELIBBAD,
         other => other,
     })?;
