@@ -82,9 +82,13 @@ async fn bring_up(machine: &'static Machine) {
         log::error!("no PCI: {error:?}");
     }
     drivers::start(machine);
-    let root = match fs::boot::mount_root(machine.initramfs) {
-        Ok(root) => root,
-        Err(error) => panic!("no root file system: {error:?}"),
+    let root = match fs::boot::mount_named_root().await {
+        Ok(Some(root)) => root,
+        Ok(None) => match fs::boot::mount_root(machine.initramfs) {
+            Ok(root) => root,
+            Err(error) => panic!("no root file system: {error:?}"),
+        },
+        Err(reason) => panic!("no root file system: {reason}"),
     };
     if command_line::value("measure") == Some("wakeups") {
         return wakeups::run().await;

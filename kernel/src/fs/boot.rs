@@ -1,15 +1,17 @@
 //! The root file system at boot.
 
-use alloc::sync::Arc;
+use alloc::{format, string::String, sync::Arc};
 
 use super::{
-    FsContext, Inode, initramfs, mount,
+    FsContext, Inode,
+    archive::{self, KIND},
+    block_device, initramfs, mount,
     tmpfs::{Limits, TmpFs},
 };
-use crate::errno::Result;
+use crate::{command_line, errno::Result};
 
-/// Makes the root file system and unpacks the initramfs into it. A damaged archive is logged; what it holds before the
-/// damage is there.
+/// Makes a root file system of memory and unpacks the initramfs into it. A damaged archive is logged; what it holds before
+/// the damage is there.
 ///
 /// # Errors
 /// `ENOMEM`.
@@ -21,5 +23,46 @@ pub fn mount_root(archive: Option<&[u8]>) -> Result<FsContext> {
         Some(Err(error)) => log::error!("initramfs: {}; {} files are there", error.reason, error.unpacked.files),
     }
     let mount = mount::mount(root, None, "rootfs", "tmpfs", 0)?;
+    Ok(FsContext::new(mount.root()))
+}
+
+/// Mounts the root file system that the command line names (`root=`, `rootfstype=`), read-only; `None` if it names none. Waits
+/// for the disks in any case, so that the first program finds them in `/dev`.
+///
+/// # Errors
+/// What is wrong, in words.
+pub async fn mount_named_root() -> core::result::Result<Option<FsContext>, String> {
+    block_device::scan().await;
+    let Some(description) = command_line::value("root") else {
+        return Ok(None);
+    };
+    mount_disk(description, command_line::value("rootfstype"))
+        .await
+        .map(Some)
+}
+
+/// Mounts the device that `description` names as the root.
+///
+/// # Errors
+/// What is wrong, in words.
+pub async fn mount_disk(description: &str, kind: Option<&str>) -> core::result::Result<FsContext, String> {
+    if let Some(other) = kind.filter(|kind| !kind.split(',').any(|kind| kind == KIND)) {
+        return Err(format!("rootfstype={other}: only {KIND} is known"));
+    }
+    let device = block_device::by_description(description).map_err(|error| {
+        let names = block_device::names();
+        format!("root={description}: {error:?}; there are:{names}")
+    })?;
+    let extent = device.volume().extent();
+    let root = archive::open(extent).await.map_err(|fault| match fault {
+        archive::Fault::NoArchive => format!("{} holds no {KIND} archive", device.name()),
+        archive::Fault::Damaged(reason) => format!("the archive on {} is damaged: {reason}", device.name()),
+        archive::Fault::Errno(errno) => format!("{errno:?} while {} was read", device.name()),
+    })?;
+    let files = root.status().files;
+    log::info!("root: {files} files on {}, read-only", device.name());
+    let source = format!("/dev/{}", device.name());
+    let mounted = mount::mount(root, None, &source, KIND, linux_raw_sys::general::MS_RDONLY);
+    let mount = mounted.map_err(|errno| format!("{errno:?} while the root was mounted"))?;
     Ok(FsContext::new(mount.root()))
 }

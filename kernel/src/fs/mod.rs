@@ -9,6 +9,7 @@
 //! - The file systems: [`tmpfs`] (the root, and `/dev` with its device nodes) and [`procfs`]. Pipes, event counters and
 //!   the like are `File`s without an inode.
 
+pub mod archive;
 pub mod attributes;
 pub mod block_device;
 pub mod boot;

@@ -111,7 +111,10 @@ fn strings<'a>(path: &str, words: impl Iterator<Item = Word<'a>>) -> Result<(Str
 
 /// Whether the kernel itself reads the word with this name.
 fn is_for_the_kernel(name: &str) -> bool {
-    matches!(name, "quiet" | "init" | "exit" | "norandmaps")
+    matches!(
+        name,
+        "quiet" | "init" | "exit" | "norandmaps" | "root" | "rootfstype" | "ro" | "rw"
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Files on disks, over a simulated disk: the page cache, partitions, block devices, a root file system. A process of its own,
 //! because it counts frames and takes them away.
 
+mod archive;
 mod cache;
 #[path = "../common/mod.rs"]
 mod common;

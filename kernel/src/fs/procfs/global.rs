@@ -30,7 +30,8 @@ pub(super) fn cpu_info(out: &mut String) -> Result {
 pub(super) fn file_systems(out: &mut String) -> Result {
     ["tmpfs", "proc", "devtmpfs"]
         .iter()
-        .try_for_each(|name| writeln!(out, "nodev\t{name}"))
+        .try_for_each(|name| writeln!(out, "nodev\t{name}"))?;
+    writeln!(out, "\t{}", crate::fs::archive::KIND)
 }
 
 pub(super) fn interrupts(out: &mut String) -> Result {

@@ -1,5 +1,7 @@
 //! `mount`, `umount2`.
 
+use alloc::{boxed::Box, sync::Arc};
+
 use linux_raw_sys::general as linux;
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     fs::{
-        Inode, devfs,
+        FileKind, Inode, archive, block_device, devfs,
         mount::{self, Unmount},
         path::LastLink,
         procfs,
@@ -48,7 +50,7 @@ fn parse_size(text: &str) -> Result<u64> {
     number(digits)?.checked_mul(1 << shift).ok_or(Errno::EINVAL)
 }
 
-fn new_tmpfs(options: &[u8]) -> Result<alloc::sync::Arc<dyn Inode>> {
+fn new_tmpfs(options: &[u8]) -> Result<Arc<dyn Inode>> {
     let options = core::str::from_utf8(options).map_err(|_| Errno::EINVAL)?;
     let mut limits = tmpfs::Limits::half_of_memory();
     let mut permissions = 0o1777;
@@ -67,7 +69,31 @@ fn new_tmpfs(options: &[u8]) -> Result<alloc::sync::Arc<dyn Inode>> {
     Ok(TmpFs::create(limits, permissions)?)
 }
 
-/// `mount(2)`: new tmpfs, devtmpfs, proc; remounting with other flags.
+/// The root of the archive on the block device at `source`, which is mounted read-only or not at all.
+async fn open_archive(t: &Thread, source: &[u8], flags: u32) -> Result<Arc<dyn Inode>> {
+    let node = find(t, AT_FDCWD, source, LastLink::Follow)?;
+    if node.inode.kind() != FileKind::BlockDevice {
+        return Err(Errno::ENOTBLK);
+    }
+    if node.mount.flags() & linux::MS_NODEV != 0 {
+        return Err(Errno::EACCES);
+    }
+    if flags & linux::MS_RDONLY == 0 {
+        return Err(Errno::EROFS);
+    }
+    let device = block_device::by_number(node.inode.attributes().rdev).ok_or(Errno::ENXIO)?;
+    let opened = t.killable(archive::open(device.volume().extent())).await?;
+    opened.map_err(|fault| match fault {
+        archive::Fault::Errno(errno) => errno,
+        archive::Fault::NoArchive => Errno::EINVAL,
+        archive::Fault::Damaged(reason) => {
+            log::error!("the archive on {} is damaged: {reason}", device.name());
+            Errno::EINVAL
+        }
+    })
+}
+
+/// `mount(2)`: new tmpfs, devtmpfs, proc, an archive on a disk; remounting with other flags.
 pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, data: u64) -> Result<u64> {
     if !t.credentials().is_privileged() {
         return Err(Errno::EPERM);
@@ -92,6 +118,10 @@ pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, 
         if !place.is_mount_root() {
             return Err(Errno::EINVAL);
         }
+        let read_only = place.mount.kind() == archive::KIND;
+        if read_only && flags & linux::MS_RDONLY == 0 {
+            return Err(Errno::EROFS);
+        }
         place.mount.set_flags(flags & KEPT);
         return Ok(0);
     }
@@ -102,10 +132,11 @@ pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, 
     if flags & (linux::MS_BIND | linux::MS_MOVE) != 0 {
         return Err(Errno::EINVAL);
     }
-    let (root, kind): (alloc::sync::Arc<dyn Inode>, _) = match &kind[..] {
+    let (root, kind): (Arc<dyn Inode>, _) = match &kind[..] {
         b"tmpfs" | b"ramfs" => (new_tmpfs(&data)?, "tmpfs"),
         b"devtmpfs" => (devfs::root()?, "devtmpfs"),
         b"proc" => (procfs::new(), "proc"),
+        b"cpio" => (Box::pin(open_archive(t, &source, flags)).await?, archive::KIND),
         _ => return Err(Errno::ENODEV),
     };
     let source = alloc::string::String::from_utf8_lossy(&source).into_owned();
