@@ -100,6 +100,8 @@ pub struct Machine {
     pub processor: Option<&'static str>,
     /// Whether there is a screen, which firmware sets up. Nobody sees it but by the monitor.
     pub screen: bool,
+    /// QEMU's arguments for further devices.
+    pub devices: Vec<String>,
     /// The disk that firmware boots from; QEMU loads the kernel itself if there is none.
     pub uefi: Option<UefiDisk>,
 }
@@ -140,6 +142,7 @@ impl Default for Machine {
             gic: 2,
             processor: None,
             screen: false,
+            devices: Vec::new(),
             uefi: None,
         }
     }
@@ -213,6 +216,7 @@ impl Machine {
                 qemu.args(["-gdb", "chardev:debugger", "-S"]);
             }
         }
+        qemu.args(&self.devices);
         match &self.uefi {
             Some(disk) => _ = qemu.args(disk.arguments()),
             None => {

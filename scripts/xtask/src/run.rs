@@ -46,6 +46,9 @@ pub struct Options {
     /// What that disk is connected to
     #[arg(long, value_name = "CONTROLLER", default_value = "virtio", requires = "uefi")]
     disk: Controller,
+    /// More arguments for QEMU, as one word: --qemu '-device qemu-xhci -device usb-kbd'
+    #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
+    qemu: Vec<String>,
     /// Without a terminal: show the boot's log as well
     #[arg(long, short)]
     verbose: bool,
@@ -129,6 +132,11 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
         gic: options.gic,
         processor: None,
         screen: false,
+        devices: options
+            .qemu
+            .iter()
+            .flat_map(|words| words.split_whitespace().map(str::to_owned))
+            .collect(),
         uefi: None,
     };
     let uefi = options.uefi.then_some(options.disk);

@@ -8,6 +8,7 @@
 mod boot;
 mod calls;
 mod cyclictest;
+mod disk;
 mod flood;
 mod latency;
 mod lmbench;
@@ -22,7 +23,7 @@ use std::{env, process::ExitCode};
 
 use row::{Group, Suite};
 
-const SUITES: [Suite; 4] = [
+const SUITES: [Suite; 5] = [
     Suite {
         name: "latency",
         groups: &[
@@ -38,6 +39,14 @@ const SUITES: [Suite; 4] = [
                 rounds: 1,
             },
         ],
+    },
+    Suite {
+        name: "disk",
+        groups: &[Group {
+            rows: disk::ROWS,
+            warm_up: 1,
+            rounds: 3,
+        }],
     },
     Suite {
         name: "memory",

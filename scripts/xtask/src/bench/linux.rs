@@ -20,6 +20,9 @@ use std::time::Duration;
 const LINUX: &str = "linux";
 /// Of the slowest suite on the slowest host.
 const LIMIT: Duration = Duration::from_secs(3600);
+/// The suite whose machine has disks, and how large each is.
+pub const DISK: &str = "disk";
+const DISK_BYTES: u64 = 1 << 30;
 /// The machine's memory.
 const MEBIBYTES: u32 = 1024;
 
@@ -149,6 +152,12 @@ fn from_entry(text: &str, entry: Result<u64>) -> String {
 /// A build failed.
 pub fn ours(arch: Arch, suite: &str) -> Result<Boot> {
     let mut boot = Boot::build(arch, Profile::Release)?;
+    if suite == DISK
+        && let Some(modules) = cached(arch, "modules", true)?
+    {
+        // Linux's drivers; ours takes no notice of them.
+        boot.initramfs = initramfs::build_with(arch, &boot.elf, &modules)?;
+    }
     if ["latency", "throughput", "wakeup"].contains(&suite)
         && let Some(programs) = cached(arch, "programs", true)?
     {
@@ -217,8 +226,27 @@ fn machine(plan: &Plan, arch: Arch) -> Machine {
         memory: format!("{MEBIBYTES}M"),
         counted: plan.mode == Mode::Counted,
         words,
+        devices: if plan.suite == DISK { disks() } else { Vec::new() },
         ..Machine::default()
     }
+}
+
+/// A disk of each kind, of which every read brings zeroes, at once.
+fn disks() -> Vec<String> {
+    let disk = |name: &str, devices: &[&str]| {
+        let backend = format!("driver=null-co,node-name={name},size={DISK_BYTES},read-zeroes=on");
+        let devices = devices
+            .iter()
+            .flat_map(|device| ["-device".to_owned(), (*device).to_owned()]);
+        let backend = ["-blockdev".to_owned(), backend];
+        backend.into_iter().chain(devices).collect::<Vec<_>>()
+    };
+    [
+        disk("nvme", &["nvme,drive=nvme,serial=bench"]),
+        disk("sata", &["ahci,id=ahci", "ide-hd,bus=ahci.0,drive=sata"]),
+        disk("virtio", &["virtio-blk-pci,drive=virtio"]),
+    ]
+    .concat()
 }
 
 /// What `scripts/setup --linux` keeps for an architecture, fetched if it is not there; where that fails, nothing if it is `optional`.
@@ -270,6 +298,15 @@ mod tests {
         );
         assert!(from_entry(said, Err(anyhow!("why"))).contains("failed why"));
         assert!(from_entry("", Ok(1)).contains("failed the guest does not say"));
+    }
+
+    #[test]
+    fn disks_are_there_where_they_are_measured() {
+        let devices = |suite| machine(&Plan { suite, ..PLAN }, Arch::X86_64).devices.join(" ");
+        let all = devices(DISK);
+        assert!(all.contains("-blockdev driver=null-co,node-name=sata,size=1073741824,read-zeroes=on -device ahci"));
+        assert!(all.contains("-device nvme,drive=nvme,") && all.contains("-device virtio-blk-pci,drive=virtio"));
+        assert_eq!(devices("latency"), "");
     }
 
     #[test]
