@@ -13,13 +13,14 @@ use futures_util::task::AtomicWaker;
 
 use super::{Command, Hardware, Name, Operation, Request, Reset, pages_of};
 use crate::{
+    command_line,
     errno::{Errno, Result},
     mm::fallible::{TryRoom, TryRoomExact},
     rt,
     sync::{Rank, SpinLock},
 };
 
-/// How long a request may take (ns), unless the queue is told otherwise: Linux's 30 s.
+/// How long a request may take (ns), unless the command line says `disk_timeout=SECONDS`: Linux's 30 s.
 const TIMEOUT: u64 = 30_000_000_000;
 /// Requests completed before others are let run.
 const BATCH: usize = 16;
@@ -80,7 +81,9 @@ impl Queue {
     /// # Errors
     /// `ENOMEM`; `EINVAL` for hardware that takes no command.
     pub fn new(name: Name, hardware: Box<dyn Hardware>) -> Result<Arc<Self>> {
-        Self::with_timeout(name, hardware, TIMEOUT)
+        let stated = command_line::value("disk_timeout").and_then(|seconds| seconds.parse::<u32>().ok());
+        let timeout = stated.map_or(TIMEOUT, |seconds| u64::from(seconds) * 1_000_000_000);
+        Self::with_timeout(name, hardware, timeout.max(1))
     }
 
     /// As [`Queue::new`]; requests may take `timeout` ns.

@@ -5,6 +5,7 @@
 //! `, N skipped` if anything was.
 
 mod crash;
+mod disks;
 mod guest;
 mod host;
 mod loader;
@@ -151,6 +152,7 @@ impl Test {
                     format!("{}: platforms", arch.name()),
                     Box::new(move || platforms::all(arch, full)),
                 ));
+                suites.push((format!("{}: disks", arch.name()), Box::new(move || disks::all(arch))));
                 suites.push((format!("{}: loader", arch.name()), Box::new(move || loader::all(arch))));
                 suites.push((
                     format!("{}: target file", arch.name()),
