@@ -14,6 +14,9 @@ use crate::{
     build_id::BuildId, command_line, cpu, drivers, fs, klog, mm, random, rt, symbols, task, trace, tty::Tty, wakeups,
 };
 
+/// How long CPUs may take until they run (ns).
+const SECONDARIES: u64 = 1_000_000_000;
+
 /// The boot CPU's whole life.
 pub fn main(machine: &'static Machine) -> ! {
     klog::init();
@@ -81,6 +84,8 @@ async fn bring_up(machine: &'static Machine) {
     if let Err(error) = drivers::pci::init(machine.pci) {
         log::error!("no PCI: {error:?}");
     }
+    // Interrupts go to CPUs that are there.
+    cpu::wait_online(machine.cpus, rt::now() + SECONDARIES).await;
     drivers::start(machine);
     let root = match fs::boot::mount_named_root().await {
         Ok(Some(root)) => root,

@@ -2,10 +2,14 @@
 
 use core::{
     fmt,
+    pin::pin,
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use futures_util::future::select;
 use hal::{MAX_CPUS, arch::PerCpu, traits::PerCpuOps};
+
+use crate::{rt, sync::WaitQueue};
 
 /// A set of CPUs, one bit each.
 static ONLINE: AtomicU64 = AtomicU64::new(0);
@@ -45,9 +49,20 @@ static INTERRUPTS: [InterruptCounts; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
+/// Who waits for CPUs to run.
+static COMING: WaitQueue = WaitQueue::new();
+
 /// Marks the calling CPU as running.
 pub fn set_online() {
     ONLINE.fetch_or(1 << PerCpu::cpu_id(), Ordering::AcqRel);
+    COMING.wake_all();
+}
+
+/// Waits until so many CPUs run, no longer than until `deadline` (ns since boot): one that firmware says it has started may never
+/// come. Dropping it changes nothing.
+pub async fn wait_online(count: u32, deadline: u64) {
+    let all = COMING.wait_until(|| (online_count() >= count).then_some(()));
+    select(pin!(all), pin!(rt::sleep_until(deadline))).await;
 }
 
 /// The CPUs that run, as a bit set.

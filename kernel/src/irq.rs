@@ -126,14 +126,14 @@ impl Line {
         Ok(Self { number, kind })
     }
 
-    /// Takes a line for a message of a device's, to the calling CPU: the device is to be told to write [`Message::data`] to
+    /// Takes a line for a message of a device's, to `cpu`: the device is to be told to write [`Message::data`] to
     /// [`Message::address`], and to stop before the line is dropped. `requester` and `event` are those of
     /// [`InterruptController::allocate_message`].
     ///
     /// # Errors
     /// `ENXIO` where the machine takes no messages, or no more.
-    pub fn claim_message(requester: u32, event: u32) -> Result<(Self, Message)> {
-        let allocated = controller().allocate_message(requester, event, PerCpu::cpu_id());
+    pub fn claim_message(requester: u32, event: u32, cpu: u32) -> Result<(Self, Message)> {
+        let allocated = controller().allocate_message(requester, event, cpu);
         let (number, message) = allocated.ok_or(Errno::ENXIO)?;
         match STATES.get(number as usize) {
             Some(state) if !state.claimed.swap(true, Ordering::AcqRel) => {

@@ -22,7 +22,7 @@ use arrayvec::ArrayVec;
 pub use disk::Disk;
 pub use name::{Name, letters};
 pub use queue::Queue;
-pub use serve::serve;
+pub use serve::{serve, serve_sources};
 
 use crate::{
     errno::Result,
@@ -113,7 +113,7 @@ pub enum Reset {
     Failed,
 }
 
-/// A device, as the queue sees it. Called with the queue's lock held: nothing here waits, or allocates.
+/// A device, as the queue sees it. Called with the queue's lock held and interrupts masked: nothing here waits, or allocates.
 pub trait Hardware: Send {
     /// Commands it takes at once; tags are below. At least 1, never changes.
     fn depth(&self) -> u16;
@@ -121,9 +121,13 @@ pub trait Hardware: Send {
     fn start(&mut self, tag: u16, command: &Command<'_>);
     /// Tells the device of what [`Hardware::start`] took.
     fn ring(&mut self);
-    /// One command that has ended, and how; `None` when there are no more. What it says is not believed beyond what was
-    /// started.
-    fn reap(&mut self) -> Option<(u16, Result<()>)>;
+    /// How many interrupts tell that commands have ended, each for a part of them. Never changes.
+    fn sources(&self) -> usize {
+        1
+    }
+    /// One command that has ended, of those that interrupt `source` tells of, and how; `None` when there are no more. What it says
+    /// is not believed beyond what was started.
+    fn reap(&mut self, source: usize) -> Option<(u16, Result<()>)>;
     /// Whether the device has stopped at an error, so that nothing that it was told of goes on. The request at fault is then not
     /// known: all are tried again, one by one. Asked after [`Hardware::reap`].
     fn stalled(&self) -> bool {

@@ -149,12 +149,23 @@ impl Queue {
         Ok(())
     }
 
-    /// Completes what has ended, and starts what waits for a tag. One helping; true where there may be more.
-    pub fn reap(&self) -> bool {
+    /// As [`Hardware::sources`].
+    pub(super) fn sources(&self) -> usize {
+        self.state.lock().hardware.sources()
+    }
+
+    /// Completes all that has ended, whatever interrupt tells of it. One helping; true where there may be more.
+    pub(super) fn reap_all(&self) -> bool {
+        (0..self.sources()).fold(false, |more, source| self.reap(source) || more)
+    }
+
+    /// Completes what has ended, of that which interrupt `source` tells of, and starts what waits for a tag. One helping; true where
+    /// there may be more.
+    pub fn reap(&self, source: usize) -> bool {
         let mut ended = Ended::new();
         let mut state = self.state.lock();
         if state.life == Life::Works {
-            state.collect(&mut ended);
+            state.collect(source, &mut ended);
             if state.hardware.stalled() {
                 state.life = Life::Stalled;
             } else {
@@ -377,9 +388,9 @@ impl State {
         self.backlog.remove(late).map(|waiting| waiting.request)
     }
 
-    fn collect(&mut self, ended: &mut Ended) {
+    fn collect(&mut self, source: usize, ended: &mut Ended) {
         while !ended.is_full()
-            && let Some((tag, result)) = self.hardware.reap()
+            && let Some((tag, result)) = self.hardware.reap(source)
         {
             // A device may name what nobody asked for.
             if let Some(active) = self.finish(tag) {

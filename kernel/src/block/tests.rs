@@ -70,7 +70,7 @@ impl Hardware for Handle {
         self.device().untold = 0;
     }
 
-    fn reap(&mut self) -> Option<(u16, Result<()>)> {
+    fn reap(&mut self, _: usize) -> Option<(u16, Result<()>)> {
         let mut device = self.device();
         (!device.ended.is_empty()).then(|| device.ended.remove(0))
     }
@@ -184,11 +184,11 @@ fn requests_wait_for_tags_in_order() {
     }
     assert_eq!(bench.device.has(), [0, 2]);
     bench.device.end(2, Ok(()));
-    bench.queue().reap();
+    bench.queue().reap(0);
     assert_eq!((bench.device.has(), bench.told.take()), (vec![0, 4], vec![(2, Ok(1))]));
     bench.device.end(4, Err(Errno::EIO));
     bench.device.end(0, Ok(()));
-    bench.queue().reap();
+    bench.queue().reap(0);
     assert_eq!(bench.told.take(), [(4, Err(Errno::EIO)), (0, Ok(1))]);
     assert_eq!(bench.device.device().started, [0, 2, 4, 6, 8]);
 }
@@ -250,7 +250,7 @@ fn a_device_that_ends_what_it_has_not_is_not_believed() {
     bench.device.device().ended = vec![(7, Ok(())), (u16::MAX, Ok(())), (0, Ok(()))];
     // Whichever tag the request has, the other one is nobody's.
     bench.device.device().ended.push((1, Ok(())));
-    bench.queue().reap();
+    bench.queue().reap(0);
     assert_eq!(bench.told.take(), [(0, Ok(1))]);
 }
 
@@ -262,11 +262,11 @@ fn a_flush_that_wants_to_be_alone_is() {
     bench.read(2);
     assert_eq!(bench.device.has(), [0]);
     bench.device.end(0, Ok(()));
-    bench.queue().reap();
+    bench.queue().reap(0);
     assert_eq!(bench.device.has(), [500]);
     bench.read(4);
     bench.device.end(500, Ok(()));
-    bench.queue().reap();
+    bench.queue().reap(0);
     assert_eq!(bench.device.has(), [2, 4]);
     assert_eq!(bench.told.take(), [(0, Ok(1)), (500, Ok(0))]);
 }
@@ -279,7 +279,7 @@ fn of_a_device_that_stops_only_the_request_at_fault_fails() {
     }
     bench.device.end(0, Ok(()));
     bench.device.device().stalled = true;
-    bench.queue().reap();
+    bench.queue().reap(0);
     // Nothing new goes to a device that has stopped.
     assert_eq!(
         (bench.device.has(), bench.told.take()),
@@ -292,11 +292,11 @@ fn of_a_device_that_stops_only_the_request_at_fault_fails() {
         assert_eq!(has.len(), 1, "each is tried by itself");
         if has[0] == 4 {
             bench.device.device().stalled = true;
-            bench.queue().reap();
+            bench.queue().reap(0);
             bench.recover();
         } else {
             bench.device.end(has[0], Ok(()));
-            bench.queue().reap();
+            bench.queue().reap(0);
         }
         outcomes.append(&mut bench.told.take());
     }
@@ -324,7 +324,7 @@ fn what_gets_no_answer_fails_when_its_time_is_up() {
     assert_eq!(bench.device.has(), [4]);
     assert!(!bench.queue().needs_recovery());
     bench.device.end(4, Ok(()));
-    bench.queue().reap();
+    bench.queue().reap(0);
     assert_eq!(bench.told.take(), [(4, Ok(1))]);
 }
 
@@ -355,7 +355,7 @@ fn a_lost_device_fails_everything_at_once() {
     assert!(!bench.queue().needs_recovery());
     // What the device may still write to belongs to nobody else, ever; an end that comes late is nobody's.
     bench.device.device().ended.push((0, Ok(())));
-    bench.queue().reap();
+    bench.queue().reap(0);
     assert_eq!(bench.told.take(), []);
 }
 
@@ -368,7 +368,7 @@ fn a_transfer_gives_its_memory_back() {
     let mut context = Context::from_waker(Waker::noop());
     assert!(transfer.as_mut().poll(&mut context).is_pending());
     bench.device.end(4, Ok(()));
-    bench.queue().reap();
+    bench.queue().reap(0);
     match transfer.as_mut().poll(&mut context) {
         Poll::Ready(Ok(pages)) => assert_eq!(pages[0].address(), address),
         other => panic!("{other:?}"),
@@ -387,7 +387,7 @@ fn memory_of_a_dropped_transfer_stays_the_device_s_until_the_end() {
     }
     assert_eq!(page.count(), 2);
     bench.device.end(4, Ok(()));
-    bench.queue().reap();
+    bench.queue().reap(0);
     assert_eq!(page.count(), 1);
 }
 
@@ -436,10 +436,10 @@ proptest! {
                         bench.device.end(has[which % has.len()], result);
                     }
                 }
-                Step::Reap => _ = bench.queue().reap(),
+                Step::Reap => _ = bench.queue().reap(0),
                 Step::Stall => {
                     bench.device.device().stalled = true;
-                    bench.queue().reap();
+                    bench.queue().reap(0);
                 }
                 Step::Wait(time) => bench.wait(time),
             }
@@ -452,7 +452,7 @@ proptest! {
             for sector in bench.device.has() {
                 bench.device.end(sector, Ok(()));
             }
-            while bench.queue().reap() {}
+            while bench.queue().reap(0) {}
             if bench.queue().needs_recovery() {
                 bench.recover();
             }

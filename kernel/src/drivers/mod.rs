@@ -25,7 +25,7 @@ pub fn start(machine: &Machine) {
     for function in pci::functions() {
         let outcome = match function.class {
             ahci::CLASS => ahci::start(function),
-            nvme::CLASS => nvme::start(function),
+            nvme::CLASS => nvme::start(function, machine.cpus),
             _ if virtio::pci::is(function, virtio_blk::KIND) => virtio_blk::start(function),
             _ => Ok(()),
         };

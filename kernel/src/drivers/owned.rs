@@ -27,8 +27,12 @@ impl<D: Send, H: Hardware> Hardware for Owned<D, H> {
         self.hardware.ring();
     }
 
-    fn reap(&mut self) -> Option<(u16, Result<()>)> {
-        self.hardware.reap()
+    fn sources(&self) -> usize {
+        self.hardware.sources()
+    }
+
+    fn reap(&mut self, source: usize) -> Option<(u16, Result<()>)> {
+        self.hardware.reap(source)
     }
 
     fn stalled(&self) -> bool {

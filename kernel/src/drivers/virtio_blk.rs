@@ -235,7 +235,7 @@ impl<P: Parts> Hardware for Requests<P> {
         self.queue.publish();
     }
 
-    fn reap(&mut self) -> Option<(u16, Result<()>)> {
+    fn reap(&mut self, _: usize) -> Option<(u16, Result<()>)> {
         match self.queue.take() {
             Ok(used) => {
                 let tag = self.tags[usize::from(used?.token)];

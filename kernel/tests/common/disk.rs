@@ -75,7 +75,7 @@ impl Hardware for Simulated {
 
     fn ring(&mut self) {}
 
-    fn reap(&mut self) -> Option<(u16, Result<()>)> {
+    fn reap(&mut self, _: usize) -> Option<(u16, Result<()>)> {
         self.state.lock().unwrap().ended.pop_front()
     }
 
@@ -200,7 +200,7 @@ impl Drive {
             .ended
             .push_back((command.tag, if fails { Err(Errno::EIO) } else { Ok(()) }));
         drop(state);
-        while self.disk().queue().reap() {}
+        while self.disk().queue().reap(0) {}
         true
     }
 

@@ -282,7 +282,7 @@ fn copies_are_given_back_and_made_anew_under_many_hands() {
     let waits = |index| {
         let pager = pager.clone();
         let wait: Pin<Box<dyn Future<Output = _>>> = Box::pin(async move {
-            let mut attempt = || match pager.page(index) {
+            let attempt = || match pager.page(index) {
                 Err(Errno::EAGAIN) => None,
                 made => Some(made.unwrap()),
             };

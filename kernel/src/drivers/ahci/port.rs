@@ -334,7 +334,7 @@ impl<M: RegisterBlock> Hardware for Port<M> {
         self.write(register::ISSUED, fresh);
     }
 
-    fn reap(&mut self) -> Option<(u16, Result<()>)> {
+    fn reap(&mut self, _: usize) -> Option<(u16, Result<()>)> {
         if self.ended == 0 {
             self.look();
         }

@@ -36,13 +36,15 @@ pub enum Subject {
     Namespaces = 2,
 }
 
-/// A completion queue entry's last two words (figure 89).
+/// A completion queue entry (figure 89).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
     /// The command's identifier.
     pub id: u16,
     /// Status code and its type; 0 is success.
     pub status: u16,
+    /// What the command returns.
+    pub result: u32,
 }
 
 fn entry(opcode: u32, id: u16, namespace: u32, data: [u64; 2], specific: [u32; 3]) -> Entry {
@@ -62,9 +64,15 @@ pub fn identify(subject: Subject, namespace: u32, buffer: u64) -> Entry {
     entry(IDENTIFY, 0, namespace, [buffer, 0], [subject as u32, 0, 0])
 }
 
-/// Asks for one queue of each kind.
-pub fn ask_for_queues() -> Entry {
-    entry(SET_FEATURES, 0, 0, [0; 2], [NUMBER_OF_QUEUES, 0, 0])
+/// Asks for so many queues of each kind, at least 1.
+pub fn ask_for_queues(count: u16) -> Entry {
+    let count = u32::from(count - 1);
+    entry(SET_FEATURES, 0, 0, [0; 2], [NUMBER_OF_QUEUES, count << 16 | count, 0])
+}
+
+/// How many pairs of queues there may be, by what [`ask_for_queues`] returns.
+pub fn queues_given(result: u32) -> u16 {
+    (result as u16).min((result >> 16) as u16).saturating_add(1)
 }
 
 /// Makes the completion queue `queue`, of so many entries at `memory`, that interrupts by `vector`.
@@ -140,6 +148,11 @@ mod tests {
 
     #[test]
     fn queues_are_counted_from_zero() {
+        assert_eq!(ask_for_queues(4)[10..12], [7, 0x0003_0003]);
+        assert_eq!(
+            (queues_given(0x0007_0003), queues_given(0), queues_given(u32::MAX)),
+            (4, 1, u16::MAX)
+        );
         assert_eq!(create_completion(1, 256, 0x5000, 3)[10..12], [0x00ff_0001, 0x0003_0003]);
         assert_eq!(create_submission(1, 256, 0x5000)[10..12], [0x00ff_0001, 0x0001_0001]);
     }

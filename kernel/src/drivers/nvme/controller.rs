@@ -1,6 +1,8 @@
 //! An NVMe controller: how it is brought up, at first and after it has failed, and its commands (NVM Express Base 2.0c).
 
-use crate::mm::dma;
+use alloc::vec::Vec;
+
+use hal::{arch::PerCpu, traits::PerCpuOps};
 
 use super::{
     command::{self, Blocks, Entry},
@@ -10,7 +12,11 @@ use crate::{
     block::{Command, Hardware, MOST_PAGES, Operation, Reset, SECTOR},
     drivers::registers::RegisterBlock,
     errno::{Errno, Result},
-    mm::{dma::DmaMemory, frame::Frame},
+    mm::{
+        dma::{self, DmaMemory},
+        fallible::TryRoomExact,
+        frame::Frame,
+    },
 };
 
 /// Registers (figure 33).
@@ -30,10 +36,12 @@ const READY: u32 = 1 << 0;
 const FATAL: u32 = 1 << 1;
 
 const ADMIN_ENTRIES: u16 = 16;
-/// Most entries of the queue for transfers.
-const MOST_ENTRIES: u16 = 256;
+/// Most entries of a queue for transfers: as many as there are commands, and one, so that all can be in one.
+const MOST_ENTRIES: u16 = 128;
+/// Most queues for transfers.
+pub const MOST_QUEUES: usize = 16;
+/// The queue of admin commands; those for transfers follow.
 const ADMIN: u16 = 0;
-const TRANSFERS: u16 = 1;
 /// Bytes of a command's list of pages.
 const LIST: usize = 8 * MOST_PAGES;
 /// How often what has no interrupt is looked at (ns).
@@ -45,13 +53,13 @@ enum Stage {
     Down,
     Disabling,
     Enabling,
-    /// The command of this number of [`Controller::setup`] is under way.
-    Setup(u8),
+    /// The command of this number of [`Controller::set_up`] is under way.
+    Setup(u16),
     Up,
     Failed,
 }
 
-/// A controller with one queue for transfers, which interrupts by vector 0.
+/// A controller with a queue for transfers for each CPU, or for several; queue `i` interrupts by vector `i`.
 pub struct Controller<M> {
     registers: M,
     /// Bytes from doorbell to doorbell.
@@ -59,13 +67,14 @@ pub struct Controller<M> {
     /// How long it may take to become ready, or not ready (ns); commands that set it up get as long.
     patience: u64,
     admin: Ring,
-    transfers: Ring,
+    transfers: Vec<Ring>,
     /// A list of pages for each command.
     lists: DmaMemory,
     stage: Stage,
     deadline: u64,
-    /// Completions have been taken that the controller has not been told of.
-    taken: bool,
+    /// By queue: commands that the controller has not been told of, and completions that it has not been told are taken.
+    fresh: u32,
+    taken: u32,
     /// By namespace number less one: the logarithm of the sectors of a block.
     shifts: [u8; MOST_NAMESPACES],
 }
@@ -76,11 +85,11 @@ pub const MOST_NAMESPACES: usize = 16;
 pub const LEAST_SPAN: usize = register::DOORBELLS;
 
 impl<M: RegisterBlock> Controller<M> {
-    /// A controller behind `registers`, not yet brought up.
+    /// A controller behind `registers`, not yet brought up, with 1 to [`MOST_QUEUES`] queues for transfers, or as many as it has.
     ///
     /// # Errors
     /// `ENXIO` for one that cannot do with pages of 4096 bytes or has no NVM command set; `ENOMEM`.
-    pub fn new(registers: M) -> Result<Self> {
+    pub fn new(registers: M, queues: usize) -> Result<Self> {
         let capabilities = registers.read_pair(register::CAPABILITIES);
         let smallest_page = capabilities >> 48 & 0xf;
         let knows_nvm = capabilities >> 37 & 1 != 0;
@@ -88,23 +97,29 @@ impl<M: RegisterBlock> Controller<M> {
             return Err(Errno::ENXIO);
         }
         let entries = (capabilities as u16).saturating_add(1).clamp(2, MOST_ENTRIES);
+        let mut transfers = Vec::new();
+        transfers.try_room_exact(queues)?;
+        for _ in 0..queues.clamp(1, MOST_QUEUES) {
+            transfers.push(Ring::new(entries)?);
+        }
         Ok(Self {
             registers,
             stride: 4 << (capabilities >> 32 & 0xf),
             patience: (capabilities >> 24 & 0xff).max(1) * 500_000_000,
             admin: Ring::new(ADMIN_ENTRIES)?,
-            transfers: Ring::new(entries)?,
+            transfers,
             lists: DmaMemory::new(usize::from(entries) * LIST)?,
             stage: Stage::Down,
             deadline: 0,
-            taken: false,
+            fresh: 0,
+            taken: 0,
             shifts: [0; MOST_NAMESPACES],
         })
     }
 
     /// Bytes of registers that it has, up to the last doorbell that is used.
     pub const fn span(&self) -> usize {
-        register::DOORBELLS + 4 * self.stride
+        register::DOORBELLS + 2 * (MOST_QUEUES + 1) * self.stride
     }
 
     /// Begins to bring the controller up, from whatever it was, or goes on with it.
@@ -125,7 +140,14 @@ impl<M: RegisterBlock> Controller<M> {
                 Stage::Enabling if status & FATAL != 0 => self.stage = Stage::Failed,
                 Stage::Enabling if status & READY != 0 => self.set_up(0, now),
                 Stage::Setup(step) => match self.admin_outcome() {
-                    Some(Ok(())) => self.set_up(step + 1, now),
+                    Some(Ok(result)) => {
+                        if step == 0 {
+                            // After a reset it may give fewer than before: the interrupts of the others then stay away.
+                            let given = command::queues_given(result).into();
+                            self.transfers.truncate(given);
+                        }
+                        self.set_up(step + 1, now);
+                    }
                     Some(Err(_)) => self.stage = Stage::Failed,
                     None => {}
                 },
@@ -147,8 +169,8 @@ impl<M: RegisterBlock> Controller<M> {
 
     fn enable(&mut self, now: u64) {
         self.admin.clear();
-        self.transfers.clear();
-        self.taken = false;
+        self.transfers.iter_mut().for_each(Ring::clear);
+        (self.fresh, self.taken) = (0, 0);
         let (submission, completion) = self.admin.addresses();
         let size = u32::from(ADMIN_ENTRIES - 1);
         self.registers.write_u32(register::ADMIN_SIZES, size << 16 | size);
@@ -160,16 +182,21 @@ impl<M: RegisterBlock> Controller<M> {
         self.deadline = now + self.patience;
     }
 
-    fn set_up(&mut self, step: u8, now: u64) {
-        let entries = self.transfers.entries();
-        let (submission, completion) = self.transfers.addresses();
-        let entry = match step {
-            0 => command::ask_for_queues(),
-            1 => command::create_completion(TRANSFERS, entries, completion, 0),
-            2 => command::create_submission(TRANSFERS, entries, submission),
-            _ => {
+    /// Asks for queues, then makes each: what becomes of commands, then the commands.
+    fn set_up(&mut self, step: u16, now: u64) {
+        let entry = if step == 0 {
+            command::ask_for_queues(self.transfers.len() as u16)
+        } else {
+            let (index, is_second) = ((step - 1) / 2, (step - 1) % 2 == 1);
+            let Some(ring) = self.transfers.get(usize::from(index)) else {
                 self.stage = Stage::Up;
                 return;
+            };
+            let (submission, completion) = ring.addresses();
+            if is_second {
+                command::create_submission(index + 1, ring.entries(), submission)
+            } else {
+                command::create_completion(index + 1, ring.entries(), completion, index)
             }
         };
         self.admin_start(&entry);
@@ -184,15 +211,15 @@ impl<M: RegisterBlock> Controller<M> {
         self.doorbell(ADMIN, false, self.admin.tail());
     }
 
-    /// What became of the admin command; `None` before it has ended.
+    /// What the admin command returned; `None` before it has ended.
     ///
     /// # Errors
     /// `EIO`.
-    pub fn admin_outcome(&mut self) -> Option<Result<()>> {
+    pub fn admin_outcome(&mut self) -> Option<Result<u32>> {
         let completion = self.admin.pop()?;
         self.doorbell(ADMIN, true, self.admin.head());
         Some(if completion.status == 0 {
-            Ok(())
+            Ok(completion.result)
         } else {
             Err(Errno::EIO)
         })
@@ -237,7 +264,11 @@ impl<M: RegisterBlock> Controller<M> {
 
 impl<M: RegisterBlock> Hardware for Controller<M> {
     fn depth(&self) -> u16 {
-        self.transfers.entries() - 1
+        self.transfers[0].entries() - 1
+    }
+
+    fn sources(&self) -> usize {
+        self.transfers.len()
     }
 
     fn start(&mut self, tag: u16, command: &Command<'_>) {
@@ -254,18 +285,26 @@ impl<M: RegisterBlock> Hardware for Controller<M> {
                 command::transfer(operation == Operation::Write, tag, blocks, pointers)
             }
         };
-        self.transfers.push(&entry);
+        // Where it is asked for it is told of, so that nobody is woken from afar.
+        let queue = PerCpu::cpu_id() as usize % self.transfers.len();
+        self.transfers[queue].push(&entry);
+        self.fresh |= 1 << queue;
     }
 
     fn ring(&mut self) {
         dma::before_device();
-        self.doorbell(TRANSFERS, false, self.transfers.tail());
+        while self.fresh != 0 {
+            let queue = self.fresh.trailing_zeros() as u16;
+            self.fresh &= self.fresh - 1;
+            self.doorbell(queue + 1, false, self.transfers[usize::from(queue)].tail());
+        }
     }
 
-    fn reap(&mut self) -> Option<(u16, Result<()>)> {
-        match self.transfers.pop() {
+    fn reap(&mut self, source: usize) -> Option<(u16, Result<()>)> {
+        let ring = self.transfers.get_mut(source)?;
+        match ring.pop() {
             Some(completion) => {
-                self.taken = true;
+                self.taken |= 1 << source;
                 let result = if completion.status == 0 {
                     Ok(())
                 } else {
@@ -274,8 +313,10 @@ impl<M: RegisterBlock> Hardware for Controller<M> {
                 Some((completion.id, result))
             }
             None => {
-                if core::mem::take(&mut self.taken) {
-                    self.doorbell(TRANSFERS, true, self.transfers.head());
+                if self.taken >> source & 1 != 0 {
+                    self.taken &= !(1 << source);
+                    let head = ring.head();
+                    self.doorbell(source as u16 + 1, true, head);
                 }
                 None
             }

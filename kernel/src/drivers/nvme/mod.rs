@@ -1,7 +1,8 @@
 //! NVMe: disks on PCI that take commands from queues in memory (NVM Express Base 2.0c).
 //!
-//! Each controller has one queue for transfers, of up to 255 commands at once. Its namespaces are disks that share it. A
-//! controller without an answer is reset as it was brought up, by the same steps ([`Controller::bring_up`]).
+//! Each CPU has a queue of the controller's for transfers, with an interrupt of its own, so that what a CPU asks for it is told
+//! of. Up to 127 commands are under way at once; the controller's namespaces are disks that share them. A controller without an
+//! answer is reset as it was brought up, by the same steps ([`Controller::bring_up`]).
 
 mod command;
 mod controller;
@@ -25,19 +26,19 @@ use crate::{
     rt,
 };
 use command::{Entry, Subject};
-use controller::{Controller, MOST_NAMESPACES};
+use controller::{Controller, MOST_NAMESPACES, MOST_QUEUES};
 
 /// Class, subclass and interface of NVMe controllers.
 pub const CLASS: u32 = 0x01_08_02;
 
-/// Starts the driver of one controller.
+/// Starts the driver of one controller, on a machine of so many CPUs.
 ///
 /// # Errors
 /// `ENOMEM`, `EAGAIN` as [`rt::spawn`].
-pub fn start(function: &'static Function) -> Result<()> {
+pub fn start(function: &'static Function, cpus: u32) -> Result<()> {
     let probing = Probing::begin();
     rt::spawn(SpawnOptions::new(Class::Service, "nvme probe"), async move {
-        if let Err(error) = probe(function).await {
+        if let Err(error) = probe(function, cpus as usize).await {
             log::error!("NVMe at {}: {error:?}", function.address);
         }
         drop(probing);
@@ -45,7 +46,7 @@ pub fn start(function: &'static Function) -> Result<()> {
 }
 
 /// Brings a controller up, finds its namespaces and serves them.
-async fn probe(function: &'static Function) -> Result<()> {
+async fn probe(function: &'static Function, cpus: usize) -> Result<()> {
     static CONTROLLERS: AtomicU32 = AtomicU32::new(0);
     // Outlives the controller's right to write to it.
     let page = DmaMemory::new(4096)?;
@@ -55,15 +56,17 @@ async fn probe(function: &'static Function) -> Result<()> {
     if registers.len() < controller::LEAST_SPAN {
         return Err(Errno::ENXIO);
     }
+    // Queue by queue, to the CPU of its number.
+    let wanted = cpus.min(MOST_QUEUES).min(device.most_messages());
+    let lines = device.messages_to(wanted, |vector| vector as u32)?;
     let mut owned = Owned {
         device,
-        hardware: Controller::new(registers)?,
+        hardware: Controller::new(registers, lines.len())?,
     };
     let controller = &mut owned.hardware;
     if controller.span() > registers.len() {
         return Err(Errno::ENXIO);
     }
-    let line = owned.device.messages(1)?.pop().ok_or(Errno::ENXIO)?;
     loop {
         match controller.bring_up(rt::now()) {
             Reset::Until(when) => rt::sleep_until(when).await,
@@ -74,10 +77,7 @@ async fn probe(function: &'static Function) -> Result<()> {
     let found = find(controller, &page).await?;
     let name = name(format!("nvme{}", CONTROLLERS.fetch_add(1, Relaxed)))?;
     let queue = Queue::new(name, Box::new(owned))?;
-    let mut queues = Vec::new();
-    queues.try_room(1)?;
-    queues.push(Arc::clone(&queue));
-    block::serve(&name, queues, line)?;
+    block::serve_sources(&name, &queue, (0..).zip(lines).collect())?;
     for (namespace, geometry) in found {
         let name = self::name(format!("{name}n{namespace}"))?;
         block::register(Disk::on(Arc::clone(&queue), namespace, name, geometry)?)?;
@@ -128,7 +128,7 @@ async fn admin(controller: &mut Controller<Registers>, entry: &Entry) -> Result<
     controller.admin_start(entry);
     loop {
         if let Some(outcome) = controller.admin_outcome() {
-            return outcome;
+            return outcome.map(|_| ());
         }
         if rt::now() > deadline {
             return Err(Errno::EIO);

@@ -82,6 +82,7 @@ impl Ring {
             return None;
         }
         dma::after_device();
+        let start = usize::from(self.head) * COMPLETION;
         self.head = self.after(self.head);
         if self.head == 0 {
             self.phase = !self.phase;
@@ -90,6 +91,7 @@ impl Ring {
             id: last as u16,
             // Without "more" and "do not retry".
             status: (last >> 17) as u16 & 0x7ff,
+            result: self.completion.read_u32(start),
         })
     }
 
@@ -110,7 +112,13 @@ mod tests {
             let (slot, phase) = (usize::from(turn % 4), turn / 4 % 2 == 0);
             let word = u32::from(turn) | if phase { PHASE } else { 0 } | 5 << 17;
             ring.completion.write_u32(slot * COMPLETION + 12, word);
-            assert_eq!(ring.pop(), Some(Completion { id: turn, status: 5 }));
+            ring.completion.write_u32(slot * COMPLETION, 77);
+            let expected = Completion {
+                id: turn,
+                status: 5,
+                result: 77,
+            };
+            assert_eq!(ring.pop(), Some(expected));
             assert_eq!((ring.pop(), ring.head()), (None, (turn + 1) % 4));
         }
         ring.clear();

@@ -5,10 +5,11 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hal::{
     addr::PhysAddr,
+    arch::PerCpu,
     boot_info::{PciHost, PhysRange},
     mmio::Registers,
     pci::BusConfig,
-    traits::MAX_EVENTS,
+    traits::{MAX_EVENTS, PerCpuOps},
 };
 
 use super::{Address, Bar, BarKind, Function, function::register, hosts};
@@ -142,24 +143,42 @@ impl Device {
         u32::from(bus) << 8 | u32::from(device) << 3 | u32::from(function)
     }
 
+    /// How many messages it has; 0 where it knows none.
+    pub fn most_messages(&self) -> usize {
+        if let Some(capability) = self.function.capability(MSI_X) {
+            let size = (self.read(capability.offset.into()) >> 16 & MSI_X_SIZE) as usize + 1;
+            return size.min(MAX_EVENTS as usize);
+        }
+        usize::from(self.function.capability(MSI).is_some())
+    }
+
     /// Has it interrupt by messages: 1 to `most` lines to the calling CPU. Line `i` is the device's vector `i`. With MSI alone there
     /// is one.
     ///
     /// # Errors
     /// `ENXIO` where the device or the machine knows no messages; `ENOMEM`.
     pub fn messages(&self, most: usize) -> Result<Vec<Line>> {
+        let here = PerCpu::cpu_id();
+        self.messages_to(most, |_| here)
+    }
+
+    /// As [`Device::messages`], with line `i` to the CPU that `cpu` says for it.
+    ///
+    /// # Errors
+    /// As [`Device::messages`].
+    pub fn messages_to(&self, most: usize, cpu: impl Fn(usize) -> u32) -> Result<Vec<Line>> {
         if let Some(capability) = self.function.capability(MSI_X) {
-            return self.messages_from_table(capability.offset.into(), most);
+            return self.messages_from_table(capability.offset.into(), most, cpu);
         }
         let capability = self.function.capability(MSI).ok_or(Errno::ENXIO)?;
         let mut lines = Vec::new();
         lines.try_room(1)?;
-        lines.push(self.one_message(capability.offset.into())?);
+        lines.push(self.one_message(capability.offset.into(), cpu(0))?);
         Ok(lines)
     }
 
-    fn one_message(&self, at: u16) -> Result<Line> {
-        let (line, message) = Line::claim_message(self.requester(), 0)?;
+    fn one_message(&self, at: u16, cpu: u32) -> Result<Line> {
+        let (line, message) = Line::claim_message(self.requester(), 0, cpu)?;
         let control = self.read(at);
         let wide = control & MSI_WIDE != 0;
         let (high, data) = ((message.address >> 32) as u32, if wide { at + 12 } else { at + 8 });
@@ -175,11 +194,10 @@ impl Device {
         Ok(line)
     }
 
-    fn messages_from_table(&self, at: u16, most: usize) -> Result<Vec<Line>> {
+    fn messages_from_table(&self, at: u16, most: usize, cpu: impl Fn(usize) -> u32) -> Result<Vec<Line>> {
         let control = self.read(at);
         let place = self.read(at + 4);
-        let size = (control >> 16 & MSI_X_SIZE) as usize + 1;
-        let wanted = size.min(most).min(MAX_EVENTS as usize);
+        let wanted = self.most_messages().min(most);
         let registers = self.registers((place & 7) as usize)?;
         let table = registers
             .part((place & !7) as usize, wanted * ENTRY)
@@ -189,7 +207,7 @@ impl Device {
         let mut lines = Vec::new();
         lines.try_room(wanted)?;
         for index in 0..wanted {
-            let (line, message) = match Line::claim_message(self.requester(), index as u32) {
+            let (line, message) = match Line::claim_message(self.requester(), index as u32, cpu(index)) {
                 Ok(claimed) => claimed,
                 // Fewer will do.
                 Err(_) if index > 0 => break,
