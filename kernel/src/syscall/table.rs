@@ -441,8 +441,29 @@ mod tests {
             let (x86_64, aarch64) = (number(entry.x86_64), number(entry.aarch64));
             writeln!(text, "| {} | {x86_64} | {aarch64} | {} |", entry.name, entry.arguments).unwrap();
         }
+        text.push_str(NOTES);
         text
     }
+
+    /// What the table cannot say.
+    const NOTES: &str = "
+## Block devices
+
+`/dev/nvme0n1`, `/dev/sda`, `/dev/vda` and their partitions, with Linux's numbers (8 and 254 with 16 minors a disk, else 259 in
+order), mode 0600; all are in `/proc/partitions`.
+
+- Reads go through the page cache, or past it with `O_DIRECT`. Then offset, lengths and addresses are multiples of the logical
+  block's size (`BLKSSZGET`), else EINVAL. `O_NONBLOCK` means nothing. A read waits for the disk until a deadly signal comes.
+- Writes go past the cache: without `O_DIRECT` they are EROFS, and a shared mapping that is written raises SIGBUS. A write at the end
+  is ENOSPC. What the cache has of what was written is forgotten. `fsync`, `fdatasync` and `sync` flush the disk.
+- Opening a disk that is read-only for writing is EACCES.
+- `ioctl`: BLKGETSIZE64, BLKGETSIZE, BLKSSZGET, BLKPBSZGET, BLKBSZGET (4096), BLKROGET, BLKFLSBUF; others are ENOTTY.
+- `mmap` of a partition that does not begin at a page is ENODEV; of its last page, if another partition has a part of that,
+  SIGBUS.
+- A page that could not be read is EIO for a second, then it is read anew.
+
+`mount -t cpio -r` mounts a newc archive on a block device; without `MS_RDONLY`, and remounted without, it is EROFS.
+";
 
     #[test]
     fn the_documentation_is_current() {

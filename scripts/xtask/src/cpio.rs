@@ -1,6 +1,7 @@
 //! A writer of `newc` cpio archives, the format of an initramfs (Linux: Documentation/driver-api/early-userspace/buffer-format.rst).
 //!
-//! The same tree gives the same bytes: entries are sorted by path, inode numbers count up, owner and times are zero.
+//! The same tree gives the same bytes: entries are sorted by path, inode numbers count up, owner and times are zero. Where it is to
+//! be read from a disk, the contents of files that have a page or more begin at a page: zeroes behind their names see to that.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,20 @@ const SYMLINK: u32 = 0o120_000;
 struct Entry {
     mode: u32,
     data: Vec<u8>,
+}
+
+/// Bytes of a page.
+const PAGE: usize = 4096;
+/// Bytes of a header.
+const HEADER: usize = 110;
+
+/// Where contents begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alignment {
+    /// At the format's next multiple of four.
+    Format,
+    /// At a page, where there is a page of them or more.
+    Pages,
 }
 
 /// An archive in the making. Paths are relative to the root, without a leading `/`.
@@ -76,9 +91,18 @@ impl Archive {
 
     /// The archive's bytes, trailer included, padded to 512.
     pub fn into_bytes(self) -> Vec<u8> {
+        self.write(Alignment::Format)
+    }
+
+    /// The same for a disk, from a page's beginning on.
+    pub fn into_disk_bytes(self) -> Vec<u8> {
+        self.write(Alignment::Pages)
+    }
+
+    fn write(self, alignment: Alignment) -> Vec<u8> {
         let mut out = Vec::new();
         for (index, (path, entry)) in self.entries.iter().enumerate() {
-            write_entry(&mut out, index + 1, path, entry);
+            write_entry(&mut out, index + 1, path, entry, alignment);
         }
         write_entry(
             &mut out,
@@ -88,13 +112,19 @@ impl Archive {
                 mode: 0,
                 data: Vec::new(),
             },
+            Alignment::Format,
         );
         pad(&mut out, 512);
         out
     }
 }
 
-fn write_entry(out: &mut Vec<u8>, inode: usize, path: &str, entry: &Entry) {
+fn write_entry(out: &mut Vec<u8>, inode: usize, path: &str, entry: &Entry, alignment: Alignment) {
+    let mut name_size = path.len() + 1;
+    if alignment == Alignment::Pages && entry.mode & REGULAR == REGULAR && entry.data.len() >= PAGE {
+        let name_at = out.len() + HEADER;
+        name_size = (name_at + name_size).next_multiple_of(PAGE) - name_at;
+    }
     let links = if entry.mode & DIRECTORY == DIRECTORY { 2 } else { 1 };
     // Magic, then 13 fields of 8 hexadecimal digits.
     out.extend_from_slice(b"070701");
@@ -110,14 +140,14 @@ fn write_entry(out: &mut Vec<u8>, inode: usize, path: &str, entry: &Entry) {
         0,
         0,
         0,
-        path.len() + 1,
+        name_size,
         0,
     ];
     for field in fields {
         out.extend_from_slice(format!("{field:08x}").as_bytes());
     }
     out.extend_from_slice(path.as_bytes());
-    out.push(0);
+    out.resize(out.len() + name_size - path.len(), 0);
     pad(out, 4);
     out.extend_from_slice(&entry.data);
     pad(out, 4);
@@ -153,6 +183,27 @@ mod tests {
     }
 
     #[test]
+    fn large_contents_begin_at_pages_of_a_disk() {
+        let tree = || {
+            let mut archive = Archive::default();
+            archive.file("small", 0o644, [1; 4095]);
+            archive.file("large", 0o644, [2; 5000]);
+            archive.file("larger", 0o644, [3; 8192]);
+            archive
+        };
+        let bytes = tree().into_disk_bytes();
+        for (value, length) in [(2, 5000), (3, 8192)] {
+            let at = bytes.iter().position(|byte| *byte == value).unwrap();
+            assert_eq!(at % PAGE, 0);
+            assert!(bytes[at..at + length].iter().all(|byte| *byte == value));
+        }
+        let plain = tree().into_bytes();
+        assert!(plain.len() < bytes.len() && bytes.len() < plain.len() + 3 * PAGE);
+        assert_eq!(bytes, tree().into_disk_bytes());
+        system_cpio(&bytes, "larger");
+    }
+
+    #[test]
     fn header_has_the_documented_layout() {
         let bytes = sample();
         assert_eq!(&bytes[..6], b"070701");
@@ -163,17 +214,18 @@ mod tests {
 
     #[test]
     fn the_system_s_cpio_reads_it() {
-        let Ok(mut cpio) = Command::new("cpio")
-            .arg("-itv")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-        else {
-            return; // no cpio here; the layout is checked above
-        };
-        cpio.stdin.take().unwrap().write_all(&sample()).unwrap();
-        let listing = String::from_utf8(cpio.wait_with_output().unwrap().stdout).unwrap();
-        assert!(listing.contains("bin/sh -> busybox"), "{listing}");
-        assert!(listing.contains("drwxrwxrwt"), "{listing}");
+        system_cpio(&sample(), "bin/sh -> busybox");
+        system_cpio(&sample(), "drwxrwxrwt");
+    }
+
+    /// Has the system's `cpio` list an archive, if there is one; the layout is checked without it, too.
+    fn system_cpio(archive: &[u8], expected: &str) {
+        let mut command = Command::new("cpio");
+        command.arg("-itv").stdin(Stdio::piped()).stdout(Stdio::piped());
+        if let Ok(mut cpio) = command.spawn() {
+            cpio.stdin.take().unwrap().write_all(archive).unwrap();
+            let listing = String::from_utf8(cpio.wait_with_output().unwrap().stdout).unwrap();
+            assert!(listing.contains(expected), "{listing}");
+        }
     }
 }

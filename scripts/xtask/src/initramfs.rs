@@ -49,6 +49,21 @@ pub fn build(arch: Arch, kernel: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The same files as a root file system for a disk, and the little that a kernel with such a root wants in its initramfs: its
+/// symbol table, which it needs before there are disks. Returns the paths of both.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_for_disk(arch: Arch, kernel: &Path) -> Result<(PathBuf, PathBuf)> {
+    let root = kernel.with_file_name("root.cpio");
+    write_atomically(&root, &tree(arch, kernel)?.into_disk_bytes())?;
+    let mut archive = Archive::default();
+    add_symbols(&mut archive, kernel)?;
+    let symbols = kernel.with_file_name("symbols.cpio");
+    write_atomically(&symbols, &archive.into_bytes())?;
+    Ok((root, symbols))
+}
+
 /// The same with the files of a directory besides, at their places; what is there already stays.
 ///
 /// # Errors
@@ -70,9 +85,14 @@ fn tree(arch: Arch, kernel: &Path) -> Result<Archive> {
         archive.file(&place(program), 0o755, data);
     }
     add_busybox(&mut archive, busybox::binary(arch)?);
+    add_symbols(&mut archive, kernel)?;
+    Ok(archive)
+}
+
+fn add_symbols(archive: &mut Archive, kernel: &Path) -> Result<()> {
     let elf = fs::read(kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
     archive.file("boot/kernel.sym", 0o644, symbols::table(&symbols::functions(&elf)?));
-    Ok(archive)
+    Ok(())
 }
 
 /// Adds what is in a directory below `place`: files as programs, links as they are.

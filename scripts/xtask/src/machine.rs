@@ -71,6 +71,15 @@ impl Boot {
     }
 }
 
+/// Where a guest that boots from a disk has its root file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// In memory, unpacked from the initramfs.
+    Initramfs,
+    /// On the disk's second partition.
+    Partition,
+}
+
 /// A machine to boot on.
 #[derive(Clone, Debug)]
 pub struct Machine {

@@ -6,7 +6,7 @@
 
 use crate::accelerator::Accelerator;
 use crate::arch::Arch;
-use crate::machine::{Boot, Console, Debugger, Machine, Messages};
+use crate::machine::{Boot, Console, Debugger, Machine, Messages, Root};
 use crate::project::{self, Profile};
 use crate::session::{self, Input, READY};
 use crate::uefi::{Controller, UefiDisk};
@@ -49,6 +49,9 @@ pub struct Options {
     /// More arguments for QEMU, as one word: --qemu '-device qemu-xhci -device usb-kbd'
     #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
     qemu: Vec<String>,
+    /// Have the root file system on that disk's second partition, and not in memory
+    #[arg(long, requires = "uefi")]
+    disk_root: bool,
     /// Without a terminal: show the boot's log as well
     #[arg(long, short)]
     verbose: bool,
@@ -139,7 +142,12 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
             .collect(),
         uefi: None,
     };
-    let uefi = options.uefi.then_some(options.disk);
+    let root = if options.disk_root {
+        Root::Partition
+    } else {
+        Root::Initramfs
+    };
+    let uefi = options.uefi.then_some((options.disk, root));
     if options.gdb {
         eprintln!("waiting for: gdb {} -ex 'target remote :1234'", boot.elf.display());
     }
@@ -152,18 +160,18 @@ fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
 }
 
 /// Makes the disk for a machine whose command line is complete.
-fn insert_disk(machine: &mut Machine, boot: &Boot, controller: Option<Controller>) -> Result<()> {
-    if let Some(controller) = controller {
+fn insert_disk(machine: &mut Machine, boot: &Boot, disk: Option<(Controller, Root)>) -> Result<()> {
+    if let Some((controller, root)) = disk {
         let image = project::target_dir()
             .join("image")
             .join(format!("{}-run.img", boot.arch.name()));
         let line = machine.command_line(boot.arch);
-        machine.uefi = Some(UefiDisk::make(boot, &line, controller, image)?);
+        machine.uefi = Some(UefiDisk::make(boot, &line, root, controller, image)?);
     }
     Ok(())
 }
 
-fn interactive(mut machine: Machine, boot: &Boot, uefi: Option<Controller>) -> Result<ExitCode> {
+fn interactive(mut machine: Machine, boot: &Boot, uefi: Option<(Controller, Root)>) -> Result<ExitCode> {
     // A serial line carries no size. Before the caller's words, which so have the last say.
     if let Ok(size) = tcgetwinsize(stdin())
         && size.ws_row != 0
@@ -189,7 +197,7 @@ fn interactive(mut machine: Machine, boot: &Boot, uefi: Option<Controller>) -> R
 fn piped(
     mut machine: Machine,
     boot: &Boot,
-    uefi: Option<Controller>,
+    uefi: Option<(Controller, Root)>,
     verbose: bool,
     limit: Duration,
 ) -> Result<ExitCode> {

@@ -3,7 +3,7 @@
 use crate::arch::Arch;
 use crate::disk::{EspFile, entry};
 use crate::firmware::Firmware;
-use crate::machine::Boot;
+use crate::machine::{Boot, Root};
 use crate::project;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -36,23 +36,29 @@ impl UefiDisk {
     ///
     /// # Errors
     /// There is no firmware, the loader does not build, or the image cannot be written.
-    pub fn make(boot: &Boot, command_line: &str, controller: Controller, image: PathBuf) -> Result<Self> {
+    pub fn make(boot: &Boot, command_line: &str, root: Root, controller: Controller, image: PathBuf) -> Result<Self> {
         let loader = project::build_loader(boot.arch, &boot.build_id)?;
-        let files = entry::files(boot, &loader, command_line)?;
-        Self::holding(boot.arch, files, controller, image)
+        let (files, root) = entry::files(boot, &loader, command_line, root)?;
+        Self::holding(boot.arch, files, root.as_deref(), controller, image)
     }
 
-    /// Makes a disk with these files.
+    /// Makes a disk with these files, and this root file system.
     ///
     /// # Errors
     /// There is no firmware, none that knows the controller, or the image cannot be written.
-    pub fn holding(arch: Arch, files: Vec<EspFile>, controller: Controller, image: PathBuf) -> Result<Self> {
+    pub fn holding(
+        arch: Arch,
+        files: Vec<EspFile>,
+        root: Option<&Path>,
+        controller: Controller,
+        image: PathBuf,
+    ) -> Result<Self> {
         ensure!(
             (arch, controller) != (Arch::Aarch64, Controller::Ahci),
             "aarch64's firmware for QEMU knows no AHCI: take --disk virtio or nvme"
         );
         let firmware = Firmware::find(arch)?;
-        entry::write(files, None, &image)?;
+        entry::write(files, root, &image)?;
         Ok(Self {
             firmware,
             image,

@@ -24,6 +24,9 @@ pub fn prepare() {
     mount("proc", "/proc", secure);
     mount("sysfs", "/sys", secure);
     mount("tmpfs", "/tmp", MountFlags::NOSUID | MountFlags::NODEV);
+    if is_read_only("/") {
+        mount("tmpfs", "/run", MountFlags::NOSUID | MountFlags::NODEV);
+    }
     mount("devpts", "/dev/pts", MountFlags::NOSUID | MountFlags::NOEXEC);
     for (link, target) in [
         ("fd", "/proc/self/fd"),
@@ -62,6 +65,10 @@ fn mount(kind: &str, at: &str, flags: MountFlags) {
         Ok(()) | Err(Errno::BUSY | Errno::NODEV | Errno::NOENT) => {}
         Err(error) => eprintln!("init: cannot mount {kind} on {at}: {error}"),
     }
+}
+
+fn is_read_only(path: &str) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|status| status.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 fn is_mount_point(path: &str) -> bool {

@@ -1,11 +1,12 @@
 //! `scripts/image`: makes one image that boots wherever UEFI does.
 
 use super::config::{self, Config};
+use super::gpt::ROOT_LABEL;
 use super::{Contents, EspFile, Layout, hdd, read};
 use crate::arch::Arch;
-use crate::image;
-use crate::machine::Boot;
+use crate::machine::{Boot, Root};
 use crate::project::{self, Profile};
+use crate::{image, initramfs};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::fs::{self, File, OpenOptions};
@@ -21,6 +22,9 @@ pub struct Options {
     /// A second partition with this root file system, read-only
     #[arg(long, value_name = "FILE")]
     pub root: Option<PathBuf>,
+    /// A second partition with the files that the initramfs would have: the kernel's root, read-only
+    #[arg(long, conflicts_with = "root")]
+    pub disk_root: bool,
     /// This UEFI program in the place of our own loader
     #[arg(long, value_name = "FILE")]
     pub loader: Option<PathBuf>,
@@ -98,8 +102,13 @@ pub fn make(arch: Arch, options: &Options, out: &Path) -> Result<Made> {
         Some(loader) => loader.clone(),
         None => project::build_loader(arch, &boot.build_id)?,
     };
-    let files = files(&boot, &loader, &options.words.join(" "))?;
-    let layout = write(files, options.root.as_deref(), out)?;
+    let root = if options.disk_root {
+        Root::Partition
+    } else {
+        Root::Initramfs
+    };
+    let (files, made) = files(&boot, &loader, &options.words.join(" "), root)?;
+    let layout = write(files, options.root.as_deref().or(made.as_deref()), out)?;
     let written = read::build_id(out)?;
     ensure!(
         written == boot.build_id,
@@ -113,14 +122,22 @@ pub fn make(arch: Arch, options: &Options, out: &Path) -> Result<Made> {
     })
 }
 
-/// The EFI System Partition's files.
+/// The EFI System Partition's files, and the archive for the second one, if that is to be the `root`.
 ///
 /// # Errors
 /// One cannot be read, or the command line has more than one line.
-pub fn files(boot: &Boot, loader: &Path, command_line: &str) -> Result<Vec<EspFile>> {
+pub fn files(boot: &Boot, loader: &Path, command_line: &str, root: Root) -> Result<(Vec<EspFile>, Option<PathBuf>)> {
+    let (archive, initramfs, cmdline) = match root {
+        Root::Initramfs => (None, boot.initramfs.clone(), command_line.to_owned()),
+        Root::Partition => {
+            let (archive, symbols) = initramfs::build_for_disk(boot.arch, &boot.elf)?;
+            let named = format!("root=PARTLABEL={ROOT_LABEL} {command_line}");
+            (Some(archive), symbols, named.trim_end().to_owned())
+        }
+    };
     let config = Config {
         build: boot.build_id.clone(),
-        cmdline: command_line.to_owned(),
+        cmdline,
     };
     let file = |path: &str, from: &Path| -> Result<EspFile> {
         Ok(EspFile {
@@ -128,7 +145,7 @@ pub fn files(boot: &Boot, loader: &Path, command_line: &str) -> Result<Vec<EspFi
             data: fs::read(from).with_context(|| format!("cannot read {}", from.display()))?,
         })
     };
-    Ok(vec![
+    let files = vec![
         file(boot.arch.uefi_path(), loader)?,
         EspFile {
             path: config::PATH.to_owned(),
@@ -138,8 +155,9 @@ pub fn files(boot: &Boot, loader: &Path, command_line: &str) -> Result<Vec<EspFi
             path: config::KERNEL.to_owned(),
             data: image::strip(&fs::read(&boot.elf)?)?,
         },
-        file(config::INITRAMFS, &boot.initramfs)?,
-    ])
+        file(config::INITRAMFS, &initramfs)?,
+    ];
+    Ok((files, archive))
 }
 
 /// Writes an image beside `out` and renames it, so that `out` is whole or as it was.

@@ -14,6 +14,9 @@ use std::ops::Range;
 /// Discoverable Partitions Specification has it for this type).
 const READ_ONLY: u64 = 1 << 60;
 
+/// What the root file system's partition is called: the kernel finds it by `root=PARTLABEL=root`.
+pub const ROOT_LABEL: &str = "root";
+
 /// Writes the tables to a device of `layout`'s size.
 ///
 /// # Errors
@@ -23,7 +26,7 @@ pub fn write<D: DiskDevice>(device: &mut D, layout: &Layout) -> Result<()> {
     ProtectiveMBR::with_lb_size(protected).overwrite_lba0(device)?;
     let mut partitions = BTreeMap::from([(1, partition(layout, EFI, "EFI System", &layout.esp, 0))]);
     if let Some(root) = &layout.root {
-        partitions.insert(2, partition(layout, LINUX_FS, "Breenix root", root, READ_ONLY));
+        partitions.insert(2, partition(layout, LINUX_FS, ROOT_LABEL, root, READ_ONLY));
     }
     const { assert!(SECTOR == 512) };
     let mut disk = GptConfig::new()

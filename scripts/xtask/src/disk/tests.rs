@@ -131,7 +131,7 @@ fn identifiers_differ_and_follow_the_contents() {
             root: root.map(Cursor::new),
         };
         let layout = plan(&mut contents).unwrap();
-        ["disk", "EFI System", "Breenix root"].map(|of| layout.identifier(of))
+        ["disk", "EFI System", "root"].map(|of| layout.identifier(of))
     };
     let one = identifiers("abcd", None);
     assert_eq!(one, identifiers("abcd", None));

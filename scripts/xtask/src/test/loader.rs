@@ -4,7 +4,7 @@ use super::Tally;
 use crate::arch::Arch;
 use crate::console::Console;
 use crate::disk::{EspFile, config, entry};
-use crate::machine::{Boot, Machine};
+use crate::machine::{Boot, Machine, Root};
 use crate::project::{self, Profile};
 use crate::uefi::{Controller, UefiDisk};
 use anyhow::{Context, Result};
@@ -103,7 +103,7 @@ pub fn all(arch: Arch) -> Result<Tally> {
     let loader = project::build_loader(arch, &boot.build_id)?;
     let mut tally = Tally::default();
     for fault in &FAULTS {
-        let mut files = entry::files(&boot, &loader, "quiet")?;
+        let (mut files, _) = entry::files(&boot, &loader, "quiet", Root::Initramfs)?;
         (fault.damage)(&mut files)?;
         let image = project::target_dir()
             .join("test")
@@ -112,7 +112,7 @@ pub fn all(arch: Arch) -> Result<Tally> {
         let machine = Machine {
             cpus: 1,
             memory: "256M".to_owned(),
-            uefi: Some(UefiDisk::holding(arch, files, controller, image)?),
+            uefi: Some(UefiDisk::holding(arch, files, None, controller, image)?),
             ..Machine::default()
         };
         let result = watch(&machine, &boot, fault);

@@ -6,7 +6,7 @@
 use super::Tally;
 use super::guest::{programs_on, report};
 use crate::arch::Arch;
-use crate::machine::{Boot, Machine};
+use crate::machine::{Boot, Machine, Root};
 use crate::project::{self, Profile};
 use crate::session::{self, Input};
 use crate::uefi::{Controller, UefiDisk};
@@ -35,6 +35,8 @@ struct Platform {
     machine: Machine,
     /// Booted by firmware from a disk at this; else by QEMU itself.
     disk: Option<Controller>,
+    /// Where its root is.
+    root: Root,
 }
 
 impl Platform {
@@ -46,11 +48,17 @@ impl Platform {
             everyday,
             machine,
             disk: None,
+            root: Root::Initramfs,
         }
     }
 
     fn uefi(mut self, controller: Controller) -> Self {
         self.disk = Some(controller);
+        self
+    }
+
+    fn disk_root(mut self) -> Self {
+        self.root = Root::Partition;
         self
     }
 }
@@ -71,12 +79,23 @@ fn platforms(arch: Arch) -> Vec<Platform> {
             Platform::new("UEFI, GICv2", Shell, plain).uefi(Virtio),
             Platform::new("UEFI, GICv3", Programs, gic3).uefi(Virtio),
             Platform::new("UEFI, GICv3, disk on NVMe", No, gic3).uefi(Nvme),
+            Platform::new("UEFI, GICv3, root on virtio", Shell, gic3)
+                .uefi(Virtio)
+                .disk_root(),
+            Platform::new("UEFI, GICv3, root on NVMe", Shell, gic3)
+                .uefi(Nvme)
+                .disk_root(),
             Platform::new("cortex-a57", Shell, |machine| machine.processor = Some("cortex-a57")),
             Platform::new("cortex-a72", No, |machine| machine.processor = Some("cortex-a72")),
         ],
         Arch::X86_64 => vec![
             Platform::new("UEFI, disk on NVMe", Programs, plain).uefi(Nvme),
             Platform::new("UEFI, disk on AHCI", Shell, plain).uefi(Ahci),
+            Platform::new("UEFI, root on virtio", Programs, plain)
+                .uefi(Virtio)
+                .disk_root(),
+            Platform::new("UEFI, root on NVMe", Shell, plain).uefi(Nvme).disk_root(),
+            Platform::new("UEFI, root on AHCI", Shell, plain).uefi(Ahci).disk_root(),
             Platform::new("qemu64", Shell, |machine| machine.processor = Some("qemu64")),
             Platform::new("Skylake-Client", No, |machine| {
                 machine.processor = Some("Skylake-Client")
@@ -137,14 +156,24 @@ fn try_one(boot: &Boot, platform: &Platform, how_far: Everyday) -> Result<Tally>
     if let Some(controller) = platform.disk {
         let image = project::target_dir().join("test").join(format!("{name}.img"));
         let line = machine.command_line(boot.arch);
-        machine.uefi = Some(UefiDisk::make(boot, &line, controller, image)?);
+        machine.uefi = Some(UefiDisk::make(boot, &line, platform.root, controller, image)?);
     }
     if how_far == Everyday::Programs {
         return programs_on(&machine, boot, &name);
     }
-    let script = b"grep -c processor /proc/cpuinfo; echo booted\n".to_vec();
-    let outcome = session::run(&machine, boot, Input::Bytes(script), SHELL_LIMIT, |_| {})?;
-    let expected = format!("{}\nbooted\n", machine.cpus);
+    let cpus = "grep -c processor /proc/cpuinfo";
+    let (script, expected) = match platform.root {
+        Root::Initramfs => (format!("{cpus}; echo booted\n"), format!("{}\nbooted\n", machine.cpus)),
+        // The root is what it says, and all of the shell is read by its way, in memory or not.
+        Root::Partition => (
+            format!(
+                "{cpus}; grep -c '^/dev/.* / cpio ro' /proc/mounts; echo 3 >/proc/sys/vm/drop_caches\n\
+                 cmp /bin/busybox /proc/self/exe && touch /new 2>&1 | grep -o 'Read-only file system'; echo booted\n"
+            ),
+            format!("{}\n1\nRead-only file system\nbooted\n", machine.cpus),
+        ),
+    };
+    let outcome = session::run(&machine, boot, Input::Bytes(script.into_bytes()), SHELL_LIMIT, |_| {})?;
     let result =
         verdict::check_success(&outcome, &boot.build_id).and_then(|()| super::guest::compare(&outcome, &expected));
     if let Err(error) = &result {

@@ -6,7 +6,7 @@ use self::picture::{Colours, Picture};
 use super::Tally;
 use crate::arch::Arch;
 use crate::console::{Console, LIMIT};
-use crate::machine::{Boot, Machine};
+use crate::machine::{Boot, Machine, Root};
 use crate::project::{self, Profile};
 use crate::uefi::{Controller, UefiDisk};
 use anyhow::{Context, Result, bail, ensure};
@@ -88,7 +88,7 @@ fn machine(boot: &Boot) -> Result<Machine> {
         Arch::X86_64 => Controller::Nvme,
     };
     let image = directory()?.join(format!("{}-screen.img", boot.arch.name()));
-    machine.uefi = Some(UefiDisk::make(boot, "", disk, image)?);
+    machine.uefi = Some(UefiDisk::make(boot, "", Root::Initramfs, disk, image)?);
     Ok(machine)
 }
 
