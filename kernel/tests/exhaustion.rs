@@ -4,6 +4,9 @@
 #![expect(unsafe_code, reason = "an allocator that refuses")]
 
 mod common;
+#[path = "common/disk.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod disk;
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -13,9 +16,12 @@ use std::{
 };
 
 use common::{now, turn};
+use disk::{Drive, Kind};
 use kernel::{
     errno::{Errno, Result},
-    fs::{FsContext, boot::mount_root},
+    fs::{
+        FsContext, OpenFile, archive, block_device::Extent, boot::mount_root, inode::OpenRequest, page_cache::PageCache,
+    },
     mm::{
         AddressSpace, Frame, Map, Prot,
         fallible::{self, POLL_BOUND},
@@ -294,6 +300,119 @@ fn every_allocation_that_can_be_refused_may_be() {
             refused > 0 || matches!(name, "eventfd2"),
             "{name}: nothing was ever refused"
         );
+    }
+}
+
+/// An archive with a directory, a link and a file of three pages and a bit.
+fn archive() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let files: [(&str, u32, &[u8]); 4] = [
+        ("d", 0o040_755, b""),
+        ("d/link", 0o120_777, b"file"),
+        ("d/file", 0o100_644, &[7; 13_000]),
+        ("TRAILER!!!", 0, b""),
+    ];
+    for (name, mode, data) in files {
+        let fields = [
+            1,
+            mode,
+            0,
+            0,
+            1,
+            0,
+            data.len() as u32,
+            0,
+            0,
+            0,
+            0,
+            name.len() as u32 + 1,
+            0,
+        ];
+        bytes.extend_from_slice(b"070701");
+        bytes.extend(fields.iter().flat_map(|field| format!("{field:08x}").into_bytes()));
+        for part in [name.as_bytes(), b"\0"] {
+            bytes.extend_from_slice(part);
+        }
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend_from_slice(data);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+/// Mounts an archive that is on a disk, reads a file of it and has a page of it mapped.
+fn read_archive(drive: &Drive) -> Result<u64> {
+    let cache = PageCache::new(drive.disk().clone())?;
+    let size = drive.disk().geometry().sectors * 512;
+    let extent = Extent::new(cache, 0..size)?;
+    let root = drive.wait(archive::open(&extent)).map_err(|fault| match fault {
+        archive::Fault::Errno(errno) => errno,
+        fault => panic!("{fault:?}"),
+    })?;
+    let file = root.lookup(b"d")?.lookup(b"file")?;
+    let request = OpenRequest { flags: 0, caller: None };
+    let open = OpenFile::anonymous(file.clone().open(&request)?, 0);
+    let mut bytes = vec![0; 13_000];
+    let read = drive.wait(open.read_kernel(0, &mut bytes))?;
+    assert!(read == 13_000 && bytes.iter().all(|byte| *byte == 7));
+    file.pager().unwrap().page(3)?;
+    Ok(0)
+}
+
+#[test]
+fn a_disk_s_files_need_memory_that_may_be_missing() {
+    let _turn = turn();
+    let drive = Drive::new(Kind::default(), archive());
+    let attempt = || {
+        let result = read_archive(&drive);
+        // What is on its way belongs to the cache that is gone.
+        let budget = LEFT.replace(u64::MAX);
+        drive.answer_all();
+        drop(drive.take_reads());
+        LEFT.set(budget);
+        result
+    };
+    attempt().unwrap();
+    attempt().unwrap();
+    let mut refused = 0;
+    for allowed in 0.. {
+        let (live, free) = (LIVE.get(), free_frames());
+        LEFT.set(allowed);
+        let result = attempt();
+        let left = LEFT.replace(u64::MAX);
+        assert_eq!(
+            LIVE.get() - live,
+            0,
+            "bytes lost after {allowed} allocations: {result:?}"
+        );
+        assert_eq!(
+            free_frames(),
+            free,
+            "frames lost after {allowed} allocations: {result:?}"
+        );
+        match result {
+            Ok(_) if left > 0 => break,
+            Ok(_) => {}
+            Err(Errno::ENOMEM) => refused += 1,
+            Err(errno) => panic!("{errno:?} after {allowed} allocations"),
+        }
+    }
+    assert!(refused > 3);
+    for spare in 0.. {
+        let free = free_frames();
+        let mut taken = take_all();
+        let keep = taken.len() - (frame::stats().reserve + spare);
+        taken.truncate(keep);
+        frame::trim();
+        let result = attempt();
+        drop(taken);
+        assert_eq!(free_frames(), free, "frames lost with {spare} left: {result:?}");
+        match result {
+            Ok(_) => break,
+            Err(Errno::ENOMEM) => {}
+            Err(errno) => panic!("{errno:?} with {spare} frames left"),
+        }
     }
 }
 

@@ -49,7 +49,7 @@ use crate::{
 /// What its type is called.
 pub const KIND: &str = "cpio";
 /// What `statfs` says it is: the digits that every header begins with. Linux has no number for it.
-pub const MAGIC: u32 = 0x0707_01;
+pub const MAGIC: u32 = 0x0007_0701;
 /// Most files.
 const MOST_FILES: u64 = 1 << 20;
 /// Most directories in one another.

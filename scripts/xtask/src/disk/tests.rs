@@ -114,6 +114,7 @@ fn both_partition_tables_are_right() {
     assert_eq!(entries[128..144], linux);
     let partition = le(&entries, 128 + 32, 8)..le(&entries, 128 + 40, 8) + 1;
     assert_eq!(Some(&partition), layout.root.as_ref());
+    assert_eq!(partition.start % 8, 0, "its pages are the disk's");
     let bytes = (partition.start * SECTOR) as usize..(partition.end * SECTOR) as usize;
     assert!(image[bytes] == root[..]);
     assert!(entries[256..].iter().all(|byte| *byte == 0));
