@@ -1,6 +1,7 @@
 //! Device drivers: each a task that owns its device and loops over its interrupt.
 
 pub mod ahci;
+pub mod keyboard;
 pub mod nvme;
 mod owned;
 pub mod pci;
