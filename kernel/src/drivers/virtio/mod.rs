@@ -16,7 +16,7 @@ pub mod queue;
 pub mod transport;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use queue::{Buffer, Queue, Table, Used};
 pub use transport::Transport;

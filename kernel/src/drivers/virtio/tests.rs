@@ -24,10 +24,10 @@ use crate::{
 
 /// What a device has been told by its doorbell.
 #[derive(Clone, Debug, Default)]
-struct Bell(Arc<Mutex<Vec<u16>>>);
+pub struct Bell(Arc<Mutex<Vec<u16>>>);
 
 impl Bell {
-    fn rings(&self) -> Vec<u16> {
+    pub fn rings(&self) -> Vec<u16> {
         core::mem::take(&mut self.0.lock().unwrap())
     }
 }
@@ -60,7 +60,7 @@ impl RegisterBlock for Bell {
 }
 
 /// The device's side of a queue, by the standard alone.
-struct DeviceSide {
+pub struct DeviceSide {
     memory: Arc<DmaMemory>,
     size: u16,
     available: usize,
@@ -83,7 +83,7 @@ impl DeviceSide {
         }
     }
 
-    fn next(&mut self) -> Option<(u16, Vec<Buffer>)> {
+    pub fn next(&mut self) -> Option<(u16, Vec<Buffer>)> {
         if self.memory.read_u16(self.available + 2) == self.seen {
             return None;
         }
@@ -107,7 +107,7 @@ impl DeviceSide {
         }
     }
 
-    fn give(&mut self, id: u32, length: u32) {
+    pub fn give(&mut self, id: u32, length: u32) {
         let at = self.used + 4 + 8 * usize::from(self.given % self.size);
         self.memory.write_u32(at, id);
         self.memory.write_u32(at + 4, length);
@@ -116,7 +116,7 @@ impl DeviceSide {
     }
 }
 
-fn queue(size: u16) -> (Queue<Bell>, DeviceSide, Bell) {
+pub fn queue(size: u16) -> (Queue<Bell>, DeviceSide, Bell) {
     let bell = Bell::default();
     let queue = Queue::new(3, size, bell.clone()).unwrap();
     let device = DeviceSide::of(&queue);
@@ -328,7 +328,7 @@ proptest! {
 
 /// A device's common registers, and what it makes of them.
 #[derive(Debug, Default)]
-struct Machine {
+pub struct Machine {
     bytes: Vec<u8>,
     offered: u64,
     accepted: u64,
@@ -340,7 +340,7 @@ struct Machine {
 }
 
 #[derive(Clone, Debug)]
-struct Registers(Arc<Mutex<Machine>>);
+pub struct Registers(Arc<Mutex<Machine>>);
 
 impl Machine {
     fn get(&self, offset: usize, size: usize) -> u64 {
@@ -409,6 +409,15 @@ macro_rules! sized {
 
 sized!(read_u8 write_u8 u8, read_u16 write_u16 u16, read_u32 write_u32 u32);
 
+impl Registers {
+    /// Makes the own configuration that of an input device which shows these bytes, whatever it is asked for.
+    pub fn configure(&self, size: u8, shown: &[u8; 8]) {
+        let bytes = &mut self.0.lock().unwrap().bytes;
+        bytes[2] = size;
+        bytes[8..16].copy_from_slice(shown);
+    }
+}
+
 impl Parts for Registers {
     type Block = Self;
 
@@ -420,7 +429,7 @@ impl Parts for Registers {
         (offset < 7).then(|| self.clone())
     }
 
-    /// The status and what is around it, as any bytes.
+    /// The first of them once more.
     fn own(&self) -> Option<(&Self, usize)> {
         Some((self, common::QUEUE_SELECT))
     }
@@ -428,7 +437,7 @@ impl Parts for Registers {
 
 const VERSION_1: u64 = 1 << 32;
 
-fn machine(change: impl FnOnce(&mut Machine)) -> Registers {
+pub fn machine(change: impl FnOnce(&mut Machine)) -> Registers {
     let mut machine = Machine {
         bytes: vec![0; 64],
         offered: VERSION_1 | 1 << 5 | 1 << 7,
@@ -440,7 +449,7 @@ fn machine(change: impl FnOnce(&mut Machine)) -> Registers {
     Registers(Arc::new(Mutex::new(machine)))
 }
 
-fn negotiate(registers: &Registers, wanted: u64) -> Result<Transport<Registers>, Errno> {
+pub fn negotiate(registers: &Registers, wanted: u64) -> Result<Transport<Registers>, Errno> {
     match pin!(Transport::negotiate(registers.clone(), wanted)).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
         Poll::Pending => panic!("it has been reset"),
