@@ -8,6 +8,7 @@ pub mod pci;
 pub mod registers;
 pub mod screen;
 pub mod uart;
+pub mod usb;
 pub mod virtio;
 pub mod virtio_blk;
 
