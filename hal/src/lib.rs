@@ -23,6 +23,7 @@ mod memory_layout;
 pub mod mmio;
 pub mod pci;
 mod prefetch;
+pub mod ps2;
 pub mod serial;
 pub mod signal;
 #[cfg(any(target_os = "none", test))]

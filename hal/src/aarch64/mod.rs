@@ -56,3 +56,8 @@ pub use timer::Timer;
 
 /// The system-call ABI of this machine.
 pub const ABI: Abi = Abi::Aarch64;
+
+/// There is no PC's keyboard controller.
+pub fn keyboard_controller() -> Option<&'static dyn crate::ps2::KeyboardController> {
+    None
+}

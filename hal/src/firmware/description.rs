@@ -37,6 +37,8 @@ pub struct Description {
     pub pm_timer: Option<Register>,
     /// The CMOS register of the century, or 0.
     pub century_register: u8,
+    /// There may be a PC's keyboard controller.
+    pub has_keyboard_controller: bool,
     /// The machine has none of a PC's fixed hardware.
     pub hardware_reduced: bool,
     /// PCI's memory-mapped configuration space.

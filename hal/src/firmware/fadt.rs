@@ -12,12 +12,19 @@ const MAX_DSDT: usize = 16 << 20;
 pub(super) fn read(memory: &impl PhysMemory, table: Bytes<'_>, found: &mut Description) -> Result<(), Reason> {
     const RESET_SUPPORTED: u32 = 1 << 10;
     const HARDWARE_REDUCED: u32 = 1 << 20;
+    /// Of the PC's boot architecture (5.2.9.3).
+    const KEYBOARD_CONTROLLER: u16 = 1 << 1;
+    /// Bytes of ACPI 2.0's table.
+    const LENGTH_2: usize = 244;
     const PSCI_COMPLIANT: u16 = 1 << 0;
     const PSCI_BY_HVC: u16 = 1 << 1;
 
     let flags = table.u32(112)?;
     found.hardware_reduced = flags & HARDWARE_REDUCED != 0;
     found.century_register = table.u8(108)?;
+    // Tables of before ACPI 2.0 say nothing of it, and are PCs'.
+    let says = table.u8(LENGTH_2 - 1).is_ok();
+    found.has_keyboard_controller = !says || table.u16(109)? & KEYBOARD_CONTROLLER != 0;
     let arm = table.u16(129).unwrap_or(0);
     if arm & PSCI_COMPLIANT != 0 {
         let by_hvc = arm & PSCI_BY_HVC != 0;

@@ -61,3 +61,8 @@ pub fn map_write_combining(_physical: crate::addr::PhysAddr, _length: u64) -> Op
 
 /// The host speaks the x86_64 system-call ABI, whatever it runs on.
 pub const ABI: Abi = Abi::X86_64;
+
+/// There is no PC's keyboard controller.
+pub fn keyboard_controller() -> Option<&'static dyn crate::ps2::KeyboardController> {
+    None
+}

@@ -33,6 +33,7 @@ pub mod paging;
 pub mod percpu;
 pub mod platform;
 pub mod privilege;
+mod ps2;
 pub mod reference_clock;
 pub mod registers;
 pub mod segments;
@@ -53,6 +54,7 @@ pub use interrupt_frame::UserContext;
 pub use paging::{PageTable, PteFlags};
 pub use percpu::PerCpu;
 pub use privilege::Privilege;
+pub use ps2::keyboard_controller;
 pub use timer::Timer;
 
 /// The system-call ABI of this machine.

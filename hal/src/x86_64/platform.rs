@@ -46,6 +46,8 @@ pub struct Platform {
     pub reset: Option<(u16, u8)>,
     /// The CMOS register of the century, or 0.
     pub century_register: u8,
+    /// There may be a keyboard controller.
+    pub has_keyboard_controller: bool,
     /// The machine in words.
     pub name: ArrayString<64>,
     /// The PCI hosts, whose devices firmware has given their addresses.
@@ -106,6 +108,7 @@ impl Platform {
         self.ahci = description.ahci;
         self.pm_timer = description.pm_timer.and_then(Register::port);
         self.century_register = description.century_register;
+        self.has_keyboard_controller = description.has_keyboard_controller;
         let reset = description.reset;
         self.reset = reset.and_then(|(register, value)| Some((register.port()?, value)));
         self.soft_off = match description.soft_off {

@@ -111,6 +111,7 @@ pub fn q35() -> Machine {
             (76, &0x608_u32.to_le_bytes()),
             (91, &[4]),
             (108, &[0x32]),
+            (109, &[2, 0]),
             (112, &flags),
             (116, &gas(1, 8, 0, 0xcf9)),
             (128, &[0xf]),
@@ -245,7 +246,7 @@ fn parallels_on_apple_silicon() {
     };
     assert_eq!(found.ecam.as_slice(), [ecam]);
     assert_eq!(found.psci, Some(Conduit::Hvc));
-    assert!(found.hardware_reduced);
+    assert!(found.hardware_reduced && !found.has_keyboard_controller);
     assert_eq!((found.hpet, found.reset, found.soft_off), (None, None, None));
 }
 
@@ -281,5 +282,6 @@ fn q35_through_an_rsdt() {
     assert_eq!((found.century_register, found.hpet), (0x32, Some(0xfed0_0000)));
     assert_eq!(found.ecam[0].registers, range(0xb000_0000, 0x1000_0000));
     assert!(!found.hardware_reduced && found.gic.is_none() && found.timer.is_none());
+    assert!(found.has_keyboard_controller);
     assert_eq!((found.psci, found.serial), (None, None));
 }

@@ -126,6 +126,7 @@ fn fadts_of_every_age_are_read() {
         let found = machine.read();
         assert_eq!(machine.faults(), [], "{length}");
         assert_eq!(found.century_register, 0x32);
+        assert_eq!(found.has_keyboard_controller, length < 244, "{length}");
         assert_eq!(found.reset, (length >= 129).then_some((port(0xcf9, 1), 6)), "{length}");
         assert_eq!(found.psci, (length >= 131).then_some(Conduit::Smc), "{length}");
         let a = if length >= 184 { port(0x1804, 2) } else { port(0x604, 2) };

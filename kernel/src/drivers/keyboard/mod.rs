@@ -10,6 +10,7 @@
 pub mod evdev;
 pub mod hid;
 pub mod keymap;
+pub mod ps2;
 pub mod virtio;
 
 use alloc::sync::Arc;
