@@ -86,7 +86,7 @@ async fn bring_up(machine: &'static Machine) {
     }
     // Interrupts go to CPUs that are there.
     cpu::wait_online(machine.cpus, rt::now() + SECONDARIES).await;
-    drivers::start(machine);
+    drivers::start(machine, &tty);
     let root = match fs::boot::mount_named_root().await {
         Ok(Some(root)) => root,
         Ok(None) => match fs::boot::mount_root(machine.initramfs) {

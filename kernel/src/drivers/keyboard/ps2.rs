@@ -3,6 +3,7 @@
 
 use alloc::sync::Arc;
 
+use executor::{Class, SpawnOptions};
 use hal::{ps2::KeyboardController, traits::Trigger};
 use pc_keyboard::{KeyEvent, ScancodeSet, ScancodeSet1};
 
@@ -48,11 +49,25 @@ const LOOK: u64 = 1_000_000;
 /// Bytes that are taken without a pause.
 const BUDGET: usize = 64;
 
+/// Starts the driver of the controller.
+///
+/// # Errors
+/// `ENOMEM`, `EAGAIN` as [`rt::spawn`].
+pub fn start(ports: &'static dyn KeyboardController, tty: &Arc<Tty>) -> Result<()> {
+    let served = run(ports, Arc::clone(tty));
+    rt::spawn(SpawnOptions::new(Class::Driver, "ps2"), async {
+        match served.await {
+            Ok(()) | Err(Errno::ENODEV) => {}
+            Err(error) => log::error!("the PS/2 keyboard is not served: {error:?}"),
+        }
+    })
+}
+
 /// Serves the keyboard for ever.
 ///
 /// # Errors
 /// `ENODEV` if there is no controller, `EIO` if it does not answer, else what [`Line::claim`] returns.
-pub async fn run(ports: &'static dyn KeyboardController, tty: Arc<Tty>) -> Result<()> {
+async fn run(ports: &'static dyn KeyboardController, tty: Arc<Tty>) -> Result<()> {
     if ports.status() == NOTHING {
         return Err(Errno::ENODEV);
     }

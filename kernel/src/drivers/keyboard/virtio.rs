@@ -3,12 +3,13 @@
 use alloc::sync::Arc;
 use core::pin::pin;
 
+use executor::{Class, SpawnOptions};
 use futures_util::future::select;
 
 use super::{KeyEvent, KeyState, Keyboard, evdev};
 use crate::{
     drivers::{
-        pci::Device,
+        pci::{Device, Function},
         registers::RegisterBlock,
         virtio::{self, Buffer, Queue, Transport, transport::Parts},
     },
@@ -40,12 +41,28 @@ const ROOM: u16 = 64;
 /// Events that are taken without a pause.
 const BUDGET: usize = 64;
 
-/// Serves an opened function for as long as it keeps to the standard.
+/// Starts the driver of an input device.
 ///
 /// # Errors
-/// `ENODEV` if it is no keyboard, `ENXIO` if there are no messages on this machine, else as [`virtio::pci::open`] and
-/// [`Queue::take`]. The device has been reset then.
-pub async fn run(device: Device, tty: Arc<Tty>) -> Result<()> {
+/// `ENOMEM`, `EAGAIN` as [`rt::spawn`].
+pub fn start(function: &'static Function, tty: &Arc<Tty>) -> Result<()> {
+    let served = serve(function, Arc::clone(tty));
+    rt::spawn(SpawnOptions::new(Class::Driver, "virtio keyboard"), async {
+        match served.await {
+            Ok(()) => {}
+            Err(Errno::ENODEV) => log::info!("{}: a virtio input device, but no keyboard", function.address),
+            Err(error) => log::error!("{}: the virtio keyboard is not served: {error:?}", function.address),
+        }
+    })
+}
+
+/// Serves a function for as long as it keeps to the standard.
+///
+/// # Errors
+/// `ENODEV` if it is no keyboard, `ENXIO` if there are no messages on this machine, else as [`Device::open`],
+/// [`virtio::pci::open`] and [`Queue::take`]. The device has been reset then.
+async fn serve(function: &'static Function, tty: Arc<Tty>) -> Result<()> {
+    let device = Device::open(function)?;
     let mut transport = virtio::pci::open(&device, 0).await?;
     if !is_keyboard(&transport)? {
         return Err(Errno::ENODEV);
@@ -58,7 +75,7 @@ pub async fn run(device: Device, tty: Arc<Tty>) -> Result<()> {
     };
     input.transport.start();
     input.events.queue.publish();
-    log::info!("{}: a virtio keyboard", device.function().address);
+    log::info!("{}: a virtio keyboard", function.address);
     let mut keyboard = Keyboard::new(tty, false);
     loop {
         let more = input.events.serve(|event| keyboard.key(event, rt::now()))?;

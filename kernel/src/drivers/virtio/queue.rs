@@ -322,8 +322,7 @@ impl<R: RegisterBlock> Queue<R> {
         dma::before_device();
         self.memory.write_u16(self.layout.available + 2, self.added);
         self.published = self.added;
-        dma::before_device();
-        dma::after_device();
+        dma::both_ways();
         if self.memory.read_u16(self.layout.used) & NO_NOTIFY == 0 {
             self.doorbell.write_u16(0, self.number);
         }
@@ -376,8 +375,7 @@ impl<R: RegisterBlock> Queue<R> {
         let flags = if on { 0 } else { NO_INTERRUPT };
         self.memory.write_u16(self.layout.available, flags);
         // The flag before the index is read: what comes later interrupts.
-        dma::before_device();
-        dma::after_device();
+        dma::both_ways();
         self.memory.read_u16(self.layout.used + 2) != self.taken
     }
 }

@@ -69,7 +69,7 @@ pub trait Bus: Send + Sync + 'static {
 /// The machine.
 struct Machine {
     /// Ours for as long as the controller is.
-    device: pci::Device,
+    _device: pci::Device,
     registers: Registers,
 }
 
@@ -97,17 +97,35 @@ impl Bus for Machine {
     }
 }
 
-/// Serves an opened controller and the keyboards at its ports for as long as it works.
+/// Starts the driver of a controller, whose keyboards type at `tty`.
 ///
 /// # Errors
-/// As [`Controller::start`] and [`Controller::serve`]; `ENXIO` also where the machine has no messages.
-pub async fn run(device: pci::Device, tty: Arc<Tty>) -> Result<()> {
+/// `ENOMEM`, `EAGAIN` as [`rt::spawn`].
+pub fn start(function: &'static pci::Function, tty: &Arc<Tty>) -> Result<()> {
+    let served = run(function, Arc::clone(tty));
+    rt::spawn(SpawnOptions::new(Class::Driver, "xhci"), async {
+        if let Err(error) = served.await {
+            log::error!("{}: the USB controller is not served: {error:?}", function.address);
+        }
+    })
+}
+
+/// Serves a controller and the keyboards at its ports for as long as it works.
+///
+/// # Errors
+/// As [`pci::Device::open`], [`Controller::start`] and [`Controller::serve`]; `ENXIO` also where the machine has no messages.
+async fn run(function: &'static pci::Function, tty: Arc<Tty>) -> Result<()> {
+    let device = pci::Device::open(function)?;
     device.enable();
     let registers = device.registers(0)?;
     let mut line = device.messages(1)?.pop().ok_or(Errno::ENXIO)?;
-    let controller = Controller::start(Machine { device, registers }).await?;
+    let controller = Controller::start(Machine {
+        _device: device,
+        registers,
+    })
+    .await?;
     let layout = controller.layout();
-    let address = controller.bus().device.function().address;
+    let address = function.address;
     log::info!("{address}: USB with {} ports, {} devices", layout.ports, layout.slots);
     let serve_port = |port| {
         let task = device::serve_port(Arc::clone(&controller), port, Arc::clone(&tty));
