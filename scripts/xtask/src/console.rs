@@ -188,9 +188,17 @@ impl Console {
     pub fn screendump(&self, path: &Path) -> Result<()> {
         // What was there before is not to be taken for the answer.
         let _ = std::fs::remove_file(path);
-        let said = Monitor::connect(self.monitor.path())?.command(&format!("screendump {}", path.display()))?;
+        let said = self.monitor()?.command(&format!("screendump {}", path.display()))?;
         ensure!(said.trim().is_empty(), "no picture of the screen: {said}");
         Ok(())
+    }
+
+    /// A connection to the monitor, whose keys are those of the guest's keyboard.
+    ///
+    /// # Errors
+    /// The guest has gone.
+    pub fn monitor(&self) -> Result<Monitor> {
+        Monitor::connect(self.monitor.path())
     }
 
     /// The build id that the guest must print.

@@ -5,7 +5,11 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
+
+/// How long a key is held.
+const HOLD_MS: u64 = 20;
 
 /// A connection that speaks QMP (docs/interop/qmp-spec.txt in QEMU's sources): a JSON object a line.
 pub struct Monitor {
@@ -45,6 +49,29 @@ impl Monitor {
     pub fn memory(&mut self, address: u64, length: usize) -> Result<Vec<u8>> {
         let dump = self.command(&format!("x /{}xb {address:#x}", length))?;
         Ok(bytes(&dump))
+    }
+
+    /// Presses and releases keys of the guest's keyboard together, by QEMU's names for them.
+    ///
+    /// # Errors
+    /// As [`Monitor::command`].
+    pub fn press(&mut self, keys: &[&str]) -> Result<()> {
+        let keys: Vec<_> = keys.iter().map(|key| json!({"type": "qcode", "data": key})).collect();
+        let arguments = json!({"keys": keys, "hold-time": HOLD_MS});
+        self.execute(&json!({"execute": "send-key", "arguments": arguments}))?;
+        // The next one comes after.
+        thread::sleep(Duration::from_millis(2 * HOLD_MS));
+        Ok(())
+    }
+
+    /// Presses a key, or releases it.
+    ///
+    /// # Errors
+    /// As [`Monitor::command`].
+    pub fn hold(&mut self, key: &str, down: bool) -> Result<()> {
+        let key = json!({"type": "key", "data": {"down": down, "key": {"type": "qcode", "data": key}}});
+        self.execute(&json!({"execute": "input-send-event", "arguments": {"events": [key]}}))?;
+        Ok(())
     }
 
     fn execute(&mut self, request: &Value) -> Result<Value> {

@@ -1,7 +1,10 @@
-//! The suite of a guest with a screen: firmware sets it up, and what the console says must stand on it, pixel by pixel.
+//! The suite of a guest with a screen: firmware sets it up, and what the console says must stand on it, pixel by pixel. What is
+//! typed at its keyboards, of every kind, must come to the same console.
 
+mod keyboard;
 mod picture;
 
+use self::keyboard::Keyboard;
 use self::picture::{Colours, Picture};
 use super::Tally;
 use crate::arch::Arch;
@@ -45,40 +48,62 @@ const PANIC: Colours = Colours {
 
 type Check = fn(&mut Guest) -> Result<()>;
 
-/// One boot with a screen: the kernel's messages, a program's text, a panic.
+/// A boot with a screen and a USB keyboard: the kernel's messages, a program's text, keys, a panic. And one for each other keyboard.
 pub fn all(arch: Arch) -> Result<Tally> {
     let boot = Boot::build(arch, Profile::Debug)?;
     let mut tally = Tally::default();
-    let machine = machine(&boot)?;
-    let mut guest = Guest {
-        console: Console::boot(&machine, &boot)?,
-        pictures: directory()?,
-        arch,
-    };
-    let tests: [(&str, Check); 3] = [
+    let checks: [(&str, Check); 4] = [
         ("messages", the_log_is_shown_from_its_beginning),
         ("text", text_is_where_it_was_put),
+        ("USB keyboard", keyboard::types),
         ("panic", a_panic_is_shown_and_stays),
     ];
-    for (name, test) in tests {
+    let usb = Keyboard {
+        slug: "usb",
+        devices: &["qemu-xhci", "usb-kbd"],
+        repeats: true,
+    };
+    try_all(&boot, usb, &checks, &mut tally)?;
+    for (name, keyboard) in keyboard::others(arch) {
+        let checks: [(&str, Check); 2] = [("prompt", Guest::prompt), (name, keyboard::types)];
+        try_all(&boot, keyboard, &checks, &mut tally)?;
+    }
+    Ok(tally)
+}
+
+/// Boots a guest with this keyboard and makes the checks, until one fails.
+fn try_all(boot: &Boot, keyboard: Keyboard, checks: &[(&str, Check)], tally: &mut Tally) -> Result<()> {
+    let machine = machine(boot, &keyboard)?;
+    let mut guest = Guest {
+        console: Console::boot(&machine, boot)?,
+        pictures: directory()?,
+        arch: boot.arch,
+        keyboard,
+    };
+    for (name, check) in checks {
         let started = Instant::now();
-        let result = test(&mut guest);
+        let result = check(&mut guest);
         tally.add(&Tally::of(result.is_ok()));
         match result {
             Ok(()) => println!("{name}: ok ({} ms)", started.elapsed().as_millis()),
             Err(error) => {
                 println!("{}\n---- {name}: FAILED: {error:#}", guest.console.autopsy());
-                return Ok(tally);
+                break;
             }
         }
     }
-    Ok(tally)
+    Ok(())
 }
 
 /// A machine with a screen that firmware finds. Nobody waits for its status, so that a panic stays to be read.
-fn machine(boot: &Boot) -> Result<Machine> {
+fn machine(boot: &Boot, keyboard: &Keyboard) -> Result<Machine> {
     let mut machine = Machine {
         screen: true,
+        devices: keyboard
+            .devices
+            .iter()
+            .flat_map(|device| ["-device".to_owned(), (*device).to_owned()])
+            .collect(),
         cpus: 2,
         gic: 3,
         ..Machine::default()
@@ -88,6 +113,8 @@ fn machine(boot: &Boot) -> Result<Machine> {
         Arch::X86_64 => Controller::Nvme,
     };
     let image = directory()?.join(format!("{}-screen.img", boot.arch.name()));
+    // A guest that was let go still reads it for a moment.
+    let _ = fs::remove_file(&image);
     machine.uefi = Some(UefiDisk::make(boot, "", Root::Initramfs, disk, image)?);
     Ok(machine)
 }
@@ -102,6 +129,7 @@ struct Guest {
     console: Console,
     pictures: PathBuf,
     arch: Arch,
+    keyboard: Keyboard,
 }
 
 impl Guest {
