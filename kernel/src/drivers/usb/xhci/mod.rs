@@ -29,9 +29,10 @@ mod simulated;
 mod tests;
 
 use alloc::sync::Arc;
-use core::future::Future;
+use core::{future::Future, pin::pin};
 
 use executor::{Class, SpawnOptions};
+use futures_util::future::select;
 use hal::mmio::Registers;
 
 use self::controller::Controller;
@@ -138,7 +139,7 @@ async fn run(function: &'static pci::Function, tty: Arc<Tty>) -> Result<()> {
     loop {
         match controller.serve(serve_port) {
             Ok(true) => rt::yield_now().await,
-            Ok(false) => _ = line.wait().await,
+            Ok(false) => _ = select(pin!(line.wait()), pin!(controller.failed())).await,
             Err(error) => {
                 // Its devices' tasks end by themselves; the memory goes with the last of them.
                 controller.halted().await;
