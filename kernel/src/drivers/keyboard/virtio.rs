@@ -172,7 +172,7 @@ mod tests {
     use pc_keyboard::KeyCode;
 
     use super::*;
-    use crate::drivers::virtio::tests::{Bell, DeviceSide, machine, negotiate, queue};
+    use crate::drivers::virtio::simulated::{Bell, DeviceSide, machine, negotiate, queue};
 
     #[test]
     fn events_are_keys_or_nothing() {

@@ -16,7 +16,9 @@ pub mod queue;
 pub mod transport;
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(super) mod simulated;
+#[cfg(test)]
+mod tests;
 
 pub use queue::{Buffer, Queue, Table, Used};
 pub use transport::Transport;

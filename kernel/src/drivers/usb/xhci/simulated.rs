@@ -9,51 +9,13 @@ use std::{
     task::{Context, Poll},
 };
 
+mod words;
+
+pub use self::words::Words;
+
+use self::words::words_only;
 use super::Bus;
 use crate::{drivers::registers::RegisterBlock, errno::Result, mm::dma::DmaMemory};
-
-/// Registers that keep what is written.
-pub struct Words(Mutex<Vec<u32>>);
-
-impl Words {
-    pub fn new(bytes: usize) -> Self {
-        Self(Mutex::new(vec![0; bytes / 4]))
-    }
-}
-
-macro_rules! words_only {
-    () => {
-        fn read_u8(&self, _: usize) -> u8 {
-            unreachable!("words")
-        }
-
-        fn write_u8(&self, _: usize, _: u8) {
-            unreachable!("words")
-        }
-
-        fn read_u16(&self, _: usize) -> u16 {
-            unreachable!("words")
-        }
-
-        fn write_u16(&self, _: usize, _: u16) {
-            unreachable!("words")
-        }
-    };
-}
-
-impl RegisterBlock for Words {
-    words_only!();
-
-    fn read_u32(&self, offset: usize) -> u32 {
-        assert_eq!(offset % 4, 0);
-        self.0.lock().unwrap()[offset / 4]
-    }
-
-    fn write_u32(&self, offset: usize, value: u32) {
-        assert_eq!(offset % 4, 0);
-        self.0.lock().unwrap()[offset / 4] = value;
-    }
-}
 
 const LENGTH: usize = 0x4000;
 const OPERATIONAL: usize = 0x40;

@@ -52,15 +52,16 @@ type Check = fn(&mut Guest) -> Result<()>;
 pub fn all(arch: Arch) -> Result<Tally> {
     let boot = Boot::build(arch, Profile::Debug)?;
     let mut tally = Tally::default();
-    let checks: [(&str, Check); 4] = [
+    let checks: [(&str, Check); 5] = [
         ("messages", the_log_is_shown_from_its_beginning),
         ("text", text_is_where_it_was_put),
         ("USB keyboard", keyboard::types),
+        ("another in its place", keyboard::comes_and_goes),
         ("panic", a_panic_is_shown_and_stays),
     ];
     let usb = Keyboard {
         slug: "usb",
-        devices: &["qemu-xhci", "usb-kbd"],
+        devices: &["qemu-xhci", "usb-kbd,id=keyboard"],
         repeats: true,
     };
     try_all(&boot, usb, &checks, &mut tally)?;
