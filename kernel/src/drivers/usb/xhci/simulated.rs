@@ -3,19 +3,16 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    future::Future,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
-    task::{Context, Poll},
 };
 
+mod machine;
 mod words;
 
 pub use self::words::Words;
 
 use self::words::words_only;
-use super::Bus;
-use crate::{drivers::registers::RegisterBlock, errno::Result, mm::dma::DmaMemory};
+use crate::{drivers::registers::RegisterBlock, mm::dma::DmaMemory};
 
 const LENGTH: usize = 0x4000;
 const OPERATIONAL: usize = 0x40;
@@ -498,46 +495,5 @@ impl RegisterBlock for Simulated {
 
     fn write_u32(&self, offset: usize, value: u32) {
         self.state().write(offset, value);
-    }
-}
-
-/// Waits by the simulated clock.
-pub struct Sleep(Simulated, u64);
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        if self.0.state().now >= self.1 {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-}
-
-impl Bus for Simulated {
-    type Registers = Self;
-
-    fn registers(&self) -> &Self {
-        self
-    }
-
-    fn length(&self) -> usize {
-        LENGTH
-    }
-
-    fn allocate(&self, bytes: usize) -> Result<Arc<DmaMemory>> {
-        let memory = Arc::new(DmaMemory::new(bytes)?);
-        self.state().memory.push(Arc::clone(&memory));
-        Ok(memory)
-    }
-
-    fn now(&self) -> u64 {
-        self.state().now
-    }
-
-    fn sleep_until(&self, deadline: u64) -> impl Future<Output = ()> + Send {
-        Sleep(self.clone(), deadline)
     }
 }
