@@ -62,11 +62,12 @@ pub fn all(arch: Arch) -> Result<Tally> {
     let usb = Keyboard {
         slug: "usb",
         devices: &["qemu-xhci", "usb-kbd,id=keyboard"],
+        message: keyboard::USB,
         repeats: true,
     };
     try_all(&boot, usb, &checks, &mut tally)?;
     for (name, keyboard) in keyboard::others(arch) {
-        let checks: [(&str, Check); 2] = [("prompt", Guest::prompt), (name, keyboard::types)];
+        let checks: [(&str, Check); 2] = [("shell", Guest::ready), (name, keyboard::types)];
         try_all(&boot, keyboard, &checks, &mut tally)?;
     }
     Ok(tally)
@@ -147,6 +148,14 @@ impl Guest {
         }
     }
 
+    /// Waits for the shell and for the keyboard, in whatever order they come; the shell has the last word.
+    fn ready(&mut self) -> Result<()> {
+        self.console.expect(self.keyboard.message)?;
+        self.console.send("echo rea''dy\n")?;
+        self.console.expect("\nready\n")?;
+        self.prompt()
+    }
+
     fn prompt(&mut self) -> Result<()> {
         PROMPT.iter().try_for_each(|text| self.console.expect(text).map(drop))
     }
@@ -158,7 +167,7 @@ impl Guest {
 }
 
 fn the_log_is_shown_from_its_beginning(guest: &mut Guest) -> Result<()> {
-    guest.prompt()?;
+    guest.ready()?;
     let banner = format!(" build {} on ", guest.console.build_id());
     guest.picture("messages", |picture| {
         let rows = picture.rows(Colours::PLAIN);
