@@ -233,7 +233,7 @@ fn programs_read_it_and_cannot_change_it() {
         }
         assert_eq!(now(memory::mmap(t, 0, PAGE, 3, 1, fd, 0)), Err(Errno::EACCES));
     }
-    let directory = caller.open("/bin", 0o200_000).unwrap();
+    let directory = caller.open("/bin", linux_raw_sys::general::O_DIRECTORY).unwrap();
     let length = now(fs::getdents64(t, directory, at, 4096)).unwrap() as usize;
     let listing = String::from_utf8_lossy(&caller.bytes(at, length)).into_owned();
     for name in ["empty", "large", "odd", "sh"] {
@@ -262,7 +262,11 @@ fn programs_read_it_and_cannot_change_it() {
         now(fs::utimensat(t, -100, caller.name("/bin/odd"), 0, 0)),
         Err(Errno::EROFS)
     );
-    assert_eq!(caller.open("/bin/odd", 0o40000), Err(Errno::EINVAL), "O_DIRECT");
+    assert_eq!(
+        caller.open("/bin/odd", linux_raw_sys::general::O_DIRECT),
+        Err(Errno::EINVAL),
+        "O_DIRECT"
+    );
     let name = caller.name("/");
     now(fs::user::with_faults(t, || fs::statfs(t, name, at))).unwrap();
     let status = caller.bytes(at, 88);

@@ -168,9 +168,11 @@ fn try_one(boot: &Boot, platform: &Platform, how_far: Everyday) -> Result<Tally>
         Root::Partition => (
             format!(
                 "{cpus}; grep -c '^/dev/.* / cpio ro' /proc/mounts; echo 3 >/proc/sys/vm/drop_caches\n\
+                 d=$(sed -n 's,^\\(/dev/[^ ]*\\) / .*,\\1,p' /proc/mounts)\n\
+                 dd if=$d bs=64k count=16 iflag=direct 2>/dev/null | cmp -n 1048576 - $d && echo the same\n\
                  cmp /bin/busybox /proc/self/exe && touch /new 2>&1 | grep -o 'Read-only file system'; echo booted\n"
             ),
-            format!("{}\n1\nRead-only file system\nbooted\n", machine.cpus),
+            format!("{}\n1\nthe same\nRead-only file system\nbooted\n", machine.cpus),
         ),
     };
     let outcome = session::run(&machine, boot, Input::Bytes(script.into_bytes()), SHELL_LIMIT, |_| {})?;
