@@ -156,7 +156,11 @@ impl Queue {
 
     /// Completes all that has ended, whatever interrupt tells of it. One helping; true where there may be more.
     pub(super) fn reap_all(&self) -> bool {
-        (0..self.sources()).fold(false, |more, source| self.reap(source) || more)
+        let mut more = false;
+        for source in 0..self.sources() {
+            more |= self.reap(source);
+        }
+        more
     }
 
     /// Completes what has ended, of that which interrupt `source` tells of, and starts what waits for a tag. One helping; true where

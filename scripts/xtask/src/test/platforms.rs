@@ -77,9 +77,9 @@ fn platforms(arch: Arch) -> Vec<Platform> {
         Arch::Aarch64 => vec![
             Platform::new("device tree, GICv3", Shell, gic3),
             Platform::new("UEFI, GICv2", Shell, plain).uefi(Virtio),
-            Platform::new("UEFI, GICv3", Programs, gic3).uefi(Virtio),
+            Platform::new("UEFI, GICv3", No, gic3).uefi(Virtio),
             Platform::new("UEFI, GICv3, disk on NVMe", No, gic3).uefi(Nvme),
-            Platform::new("UEFI, GICv3, root on virtio", Shell, gic3)
+            Platform::new("UEFI, GICv3, root on virtio", Programs, gic3)
                 .uefi(Virtio)
                 .disk_root(),
             Platform::new("UEFI, GICv3, root on NVMe", Shell, gic3)
@@ -89,9 +89,9 @@ fn platforms(arch: Arch) -> Vec<Platform> {
             Platform::new("cortex-a72", No, |machine| machine.processor = Some("cortex-a72")),
         ],
         Arch::X86_64 => vec![
-            Platform::new("UEFI, disk on NVMe", Programs, plain).uefi(Nvme),
+            Platform::new("UEFI, disk on NVMe", No, plain).uefi(Nvme),
             Platform::new("UEFI, disk on AHCI", Shell, plain).uefi(Ahci),
-            Platform::new("UEFI, root on virtio", Programs, plain)
+            Platform::new("UEFI, root on virtio", No, plain)
                 .uefi(Virtio)
                 .disk_root(),
             Platform::new("UEFI, root on NVMe", Shell, plain).uefi(Nvme).disk_root(),
