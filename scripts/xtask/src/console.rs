@@ -133,6 +133,19 @@ impl Console {
         }
     }
 
+    /// Waits until `text` is in what has ever been printed: it may have come before what was expected before.
+    ///
+    /// # Errors
+    /// The time is up or the guest has ended.
+    pub fn expect_ever(&mut self, text: &str) -> Result<()> {
+        let deadline = Instant::now() + self.limit;
+        while !self.log.windows(text.len()).any(|window| window == text.as_bytes()) {
+            self.receive(deadline)
+                .with_context(|| format!("waiting for {text:?} in all output"))?;
+        }
+        Ok(())
+    }
+
     /// Waits until the screen is as `condition` wants it.
     ///
     /// # Errors

@@ -150,7 +150,8 @@ impl Guest {
 
     /// Waits for the shell and for the keyboard, in whatever order they come; the shell has the last word.
     fn ready(&mut self) -> Result<()> {
-        self.console.expect(self.keyboard.message)?;
+        self.prompt()?;
+        self.console.expect_ever(self.keyboard.message)?;
         self.console.send("echo rea''dy\n")?;
         self.console.expect("\nready\n")?;
         self.prompt()
