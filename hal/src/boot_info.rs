@@ -101,6 +101,8 @@ pub struct Machine {
     pub name: &'static str,
     /// What is wrong with firmware's tables, and was left out therefore.
     pub faults: &'static [Fault],
+    /// Blocks of the interrupt controller's registers that firmware names and that do not answer.
+    pub silent_blocks: usize,
     /// The PCI hosts.
     pub pci: &'static [PciHost],
     /// AHCI controllers that are on no bus. Their interrupts are levels.

@@ -38,6 +38,12 @@ pub fn main(machine: &'static Machine) -> ! {
     for fault in machine.faults {
         log::warn!("firmware: {fault}");
     }
+    if machine.silent_blocks > 0 {
+        log::warn!(
+            "firmware: {} blocks of the interrupt controller's registers do not answer",
+            machine.silent_blocks
+        );
+    }
     mm::frame::init(machine.usable);
     random::init(machine.entropy);
     rt::set_wall_clock(i64::try_from(machine.wall_clock_seconds.saturating_mul(1_000_000_000)).unwrap_or(0));

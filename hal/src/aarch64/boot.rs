@@ -135,6 +135,7 @@ fn machine(info: &'static BootInfo, platform: &'static Platform, layout: &'stati
         entropy,
         name: &platform.found.name,
         faults: &platform.found.faults,
+        silent_blocks: gic::silent_blocks(),
         pci: &platform.found.pci,
         ahci: &platform.found.ahci,
         framebuffer: (info.framebuffer.address != 0).then_some(info.framebuffer),

@@ -250,6 +250,14 @@ fn translation(platform: &Platform, gic: &mut v3::Gic, layout: &mut MemoryLayout
     Some(its)
 }
 
+/// How many blocks of registers firmware names that do not answer.
+pub(super) fn silent_blocks() -> usize {
+    match &controller().version {
+        Version::V2(_) => 0,
+        Version::V3(gic) => gic.silent,
+    }
+}
+
 /// Sets the calling CPU's own part up: IPI and timer unmasked. On each CPU, once.
 pub(super) fn init_cpu(cpu: u32) {
     let controller = controller();

@@ -457,6 +457,7 @@ extern "C" fn boot_on_own_stack() -> ! {
         entropy: entropy().or(info.entropy()),
         name: &machine.name,
         faults: &machine.faults,
+        silent_blocks: 0,
         pci: &machine.pci,
         ahci: &machine.ahci,
         framebuffer: (info.framebuffer.address != 0).then_some(info.framebuffer),

@@ -40,6 +40,8 @@ pub(super) struct Gic {
     lpis: Option<its::Memory>,
     /// CPUs that take LPIs.
     takes_lpis: AtomicU64,
+    /// Regions of redistributors that firmware names and that do not answer.
+    pub(super) silent: usize,
 }
 
 impl Gic {
@@ -55,12 +57,15 @@ impl Gic {
         wait_for_writes(registers);
         registers.write(distributor::CONTROL, AFFINITY_ROUTING | ENABLE_GROUP_1);
         wait_for_writes(registers);
-        let regions = regions
+        let named = regions.len();
+        let regions: ArrayVec<(Registers, usize), MAX_CPUS> = regions
             .iter()
             .take(MAX_CPUS)
             .filter_map(|range| Some((Registers::map(*range)?, range.len() as usize)))
+            .filter(|(region, _)| region.probe_u64(REDISTRIBUTOR_TYPE).is_some())
             .collect();
         Self {
+            silent: named - regions.len(),
             distributor: registers,
             regions,
             redistributors: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS],
@@ -90,7 +95,7 @@ impl Gic {
             while offset + 2 * PRIVATE_FRAME <= length {
                 // SAFETY: `offset` stays inside the mapped region.
                 let frame = Registers(unsafe { region.0.add(offset) });
-                // A region that firmware names and that does not answer is none.
+                // Nothing need be behind the last one.
                 let Some(kind) = frame.probe_u64(REDISTRIBUTOR_TYPE) else {
                     break;
                 };
