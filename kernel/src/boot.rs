@@ -93,12 +93,8 @@ async fn bring_up(machine: &'static Machine) {
     // Interrupts go to CPUs that are there.
     cpu::wait_online(machine.cpus, rt::now() + SECONDARIES).await;
     drivers::start(machine, &tty);
-    let root = match fs::boot::mount_named_root().await {
-        Ok(Some(root)) => root,
-        Ok(None) => match fs::boot::mount_root(machine.initramfs) {
-            Ok(root) => root,
-            Err(error) => panic!("no root file system: {error:?}"),
-        },
+    let root = match fs::boot::root(machine.initramfs).await {
+        Ok(root) => root,
         Err(reason) => panic!("no root file system: {reason}"),
     };
     if command_line::value("measure") == Some("wakeups") {

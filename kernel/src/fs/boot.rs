@@ -26,19 +26,20 @@ pub fn mount_root(archive: Option<&[u8]>) -> Result<FsContext> {
     Ok(FsContext::new(mount.root()))
 }
 
-/// Mounts the root file system that the command line names (`root=`, `rootfstype=`), read-only; `None` if it names none. Waits
-/// for the disks in any case, so that the first program finds them in `/dev`.
+/// The root file system: the one that the command line names (`root=`, `rootfstype=`), read-only, else that of the initramfs. In any
+/// case the disks are waited for, so that the first program finds them in `/dev`.
 ///
 /// # Errors
 /// What is wrong, in words.
-pub async fn mount_named_root() -> core::result::Result<Option<FsContext>, String> {
+pub async fn root(archive: Option<&[u8]>) -> core::result::Result<FsContext, String> {
+    if let Some(description) = command_line::value("root") {
+        block_device::scan().await;
+        return mount_disk(description, command_line::value("rootfstype")).await;
+    }
+    // While the disks are looked for.
+    let root = mount_root(archive).map_err(|error| format!("{error:?}"));
     block_device::scan().await;
-    let Some(description) = command_line::value("root") else {
-        return Ok(None);
-    };
-    mount_disk(description, command_line::value("rootfstype"))
-        .await
-        .map(Some)
+    root
 }
 
 /// Mounts the device that `description` names as the root.
