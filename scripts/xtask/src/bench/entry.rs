@@ -7,7 +7,7 @@
 
 use crate::arch::Arch;
 use anyhow::{Context, Result, bail, ensure};
-use object::elf::{FileHeader64, PT_LOAD};
+use object::elf::{FileHeader64, NoteType};
 use object::read::elf::{FileHeader, ProgramHeader};
 use std::fs;
 use std::io::{BufReader, Read, Write};
@@ -105,8 +105,10 @@ fn still([first, second]: [u64; 2]) -> Result<u64> {
     Ok(second)
 }
 
-/// The physical address at which an x86 kernel begins: an ELF file that is entered at its entry, or a bzImage.
+/// The physical address at which QEMU has an x86 kernel begin: an ELF file where its PVH note says (Xen's `public/elfnote.h`), or a
+/// bzImage.
 fn entry(image: &[u8]) -> Result<u64> {
+    const PVH: NoteType = NoteType(18);
     let Ok(header) = FileHeader64::<object::Endianness>::parse(image) else {
         ensure!(
             image.get(0x202..0x206) == Some(b"HdrS"),
@@ -115,14 +117,20 @@ fn entry(image: &[u8]) -> Result<u64> {
         return Ok(BZIMAGE_ENTRY);
     };
     let endian = header.endian()?;
-    let entry = header.e_entry.get(endian);
     for segment in header.program_headers(endian, image)? {
-        let start = segment.p_vaddr(endian);
-        if segment.p_type(endian) == PT_LOAD && (start..start + segment.p_memsz(endian)).contains(&entry) {
-            return Ok(entry - start + segment.p_paddr(endian));
+        let Some(mut notes) = segment.notes(endian, image)? else {
+            continue;
+        };
+        while let Some(note) = notes.next()? {
+            if (note.name(), note.n_type(endian)) == (b"Xen", PVH) {
+                let mut address = [0; 8];
+                let length = note.desc().len().min(8);
+                address[..length].copy_from_slice(&note.desc()[..length]);
+                return Ok(u64::from_le_bytes(address));
+            }
         }
     }
-    bail!("the entry is in no segment")
+    bail!("the kernel has no PVH entry")
 }
 
 /// A stopped guest (the remote protocol: gdb's manual, appendix E).
