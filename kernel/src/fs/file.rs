@@ -166,6 +166,29 @@ pub struct DirectoryEntry<'a> {
     pub next: u64,
 }
 
+/// Lists `.` and `..`, which have the positions 0 and 1, as [`File::read_directory`] lists.
+///
+/// # Errors
+/// What `emit` returned.
+pub fn list_dots(
+    position: &mut u64,
+    (own, above): (u64, u64),
+    emit: &mut dyn FnMut(&DirectoryEntry<'_>) -> Attempt<()>,
+) -> Attempt<()> {
+    for (at, name, inode) in [(0, b".".as_slice(), own), (1, b"..", above)] {
+        if *position == at {
+            emit(&DirectoryEntry {
+                name,
+                inode,
+                kind: FileKind::Directory,
+                next: at + 1,
+            })?;
+            *position = at + 1;
+        }
+    }
+    Ok(())
+}
+
 /// The operations of an open file. The defaults are those of something that cannot do it, with Linux's errno.
 pub trait File: Send + Sync {
     /// Reads at `transfer.position`. `Ok` with nothing put is the end of the file.

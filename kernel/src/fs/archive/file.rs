@@ -8,7 +8,7 @@ use crate::{
     fs::{
         attributes::{Attributes, FileKind},
         block_device::seek_in,
-        file::{Attempt, Direction, DirectoryEntry, File, Positioning, Transfer, Whence},
+        file::{Attempt, Direction, DirectoryEntry, File, Positioning, Transfer, Whence, list_dots},
         inode::{FileSystemStatus, Inode},
         io::{Sink, Source},
         page_cache::ReadAhead,
@@ -71,20 +71,7 @@ impl File for ArchiveFile {
         if !self.is_directory() {
             return Err(Errno::ENOTDIR.into());
         }
-        for (at, name, inode) in [
-            (0, b".".as_slice(), self.node.number()),
-            (1, b"..", self.node.number_above()),
-        ] {
-            if *position == at {
-                emit(&DirectoryEntry {
-                    name,
-                    inode,
-                    kind: FileKind::Directory,
-                    next: at + 1,
-                })?;
-                *position = at + 1;
-            }
-        }
+        list_dots(position, (self.node.number(), self.node.number_above()), emit)?;
         // Names neither come nor go, so that a place among them stays what it is.
         let first = usize::try_from(*position - 2).unwrap_or(usize::MAX);
         self.node.each_child(first, |name, child| {

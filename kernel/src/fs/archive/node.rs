@@ -313,13 +313,7 @@ impl Inode for Node {
         if self.kind != FileKind::Fifo {
             return Err(Errno::ENXIO);
         }
-        let fresh = Arc::new(Pipe::new());
-        let mut state = self.state.lock();
-        if let Some(pipe) = state.fifo.upgrade() {
-            return Ok(pipe);
-        }
-        state.fifo = Arc::downgrade(&fresh);
-        Ok(fresh)
+        Ok(Pipe::shared(&mut self.state.lock().fifo))
     }
 
     fn status(&self) -> FileSystemStatus {

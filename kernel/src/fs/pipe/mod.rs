@@ -16,7 +16,7 @@
 mod bytes;
 mod end;
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
@@ -122,6 +122,15 @@ impl Default for Pipe {
 }
 
 impl Pipe {
+    /// The pipe that all who have a fifo open share: the one that `known` leads to, or a new one from now on.
+    pub fn shared(known: &mut Weak<Self>) -> Arc<Self> {
+        known.upgrade().unwrap_or_else(|| {
+            let fresh = Arc::new(Self::new());
+            *known = Arc::downgrade(&fresh);
+            fresh
+        })
+    }
+
     /// A pipe that nobody has open.
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);

@@ -6,9 +6,9 @@ use super::{GlobalText, Kind, Node, bus, global, process};
 use crate::{
     errno::{Errno, Result},
     fs::{
-        attributes::{Attributes, FileKind},
+        attributes::Attributes,
         block_device,
-        file::{Attempt, DirectoryEntry, File, Positioning, Whence},
+        file::{Attempt, DirectoryEntry, File, Positioning, Whence, list_dots},
         inode::Inode,
     },
     task::{self, Pid},
@@ -209,18 +209,7 @@ impl File for Directory {
         position: &mut u64,
         emit: &mut dyn FnMut(&DirectoryEntry<'_>) -> Attempt<()>,
     ) -> Attempt<()> {
-        for (at, name) in [(0, b".".as_slice()), (1, b"..")] {
-            if *position == at {
-                let entry = DirectoryEntry {
-                    name,
-                    inode: self.node.number,
-                    kind: FileKind::Directory,
-                    next: at + 1,
-                };
-                emit(&entry)?;
-                *position = at + 1;
-            }
-        }
+        list_dots(position, (self.node.number, self.node.number), emit)?;
         for (next, name) in names(&self.node.kind)? {
             if next <= *position {
                 continue;

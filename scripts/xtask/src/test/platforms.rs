@@ -94,7 +94,9 @@ fn platforms(arch: Arch) -> Vec<Platform> {
             Platform::new("UEFI, root on virtio", No, plain)
                 .uefi(Virtio)
                 .disk_root(),
-            Platform::new("UEFI, root on NVMe", Shell, plain).uefi(Nvme).disk_root(),
+            Platform::new("UEFI, root on NVMe", Programs, plain)
+                .uefi(Nvme)
+                .disk_root(),
             Platform::new("UEFI, root on AHCI", Shell, plain).uefi(Ahci).disk_root(),
             Platform::new("qemu64", Shell, |machine| machine.processor = Some("qemu64")),
             Platform::new("Skylake-Client", No, |machine| {

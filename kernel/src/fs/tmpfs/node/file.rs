@@ -10,7 +10,7 @@ use crate::{
     errno::{Errno, Result},
     fs::{
         attributes::{Attributes, FileKind, SetAttributes, Shrunk, Timestamp},
-        file::{Attempt, DirectoryEntry, File, Positioning, Transfer, Whence, WriteAt},
+        file::{Attempt, DirectoryEntry, File, Positioning, Transfer, Whence, WriteAt, list_dots},
         inode::{FileSystemStatus, Inode},
         io::{Sink, Source},
         tmpfs::MAX_FILE_SIZE,
@@ -100,17 +100,7 @@ impl File for TmpInode {
             return Err(Errno::ENOENT.into());
         };
         let above = directory.above.as_ref().map_or(self.number, |(above, _)| *above);
-        for (at, name, inode) in [(0, b".".as_slice(), self.number), (1, b"..", above)] {
-            if *position == at {
-                emit(&DirectoryEntry {
-                    name,
-                    inode,
-                    kind: FileKind::Directory,
-                    next: at + 1,
-                })?;
-                *position = at + 1;
-            }
-        }
+        list_dots(position, (self.number, above), emit)?;
         for (next, entry) in directory.entries_from(*position) {
             emit(&DirectoryEntry {
                 name: &entry.name,
