@@ -7,6 +7,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use core::sync::atomic::compiler_fence;
+#[cfg(not(target_arch = "aarch64"))]
 use core::sync::atomic::{Ordering, fence};
 
 /// Stores made before are seen by a device that is told of them after: goes before the write to its doorbell.
@@ -38,6 +39,8 @@ pub fn after_device() {
 /// Stores made before come before loads made after: for whoever publishes something and then looks whether the device sleeps.
 #[inline]
 pub fn both_ways() {
+    // Arm's fence is for the CPUs alone.
+    #[cfg(not(target_arch = "aarch64"))]
     fence(Ordering::SeqCst);
     // SAFETY: a barrier.
     #[cfg(target_arch = "aarch64")]

@@ -1,20 +1,11 @@
 //! A disk: a part of a device's requests, with bounds.
 
 use alloc::{boxed::Box, sync::Arc};
-use core::{
-    future::poll_fn,
-    task::{Context, Poll},
-};
 
-use futures_util::task::AtomicWaker;
+use super::{Geometry, Hardware, MOST_PAGES, Name, Operation, Queue, Request, SECTOR, pages_of};
+use crate::errno::{Errno, Result};
 
-use super::{Completion, Geometry, Hardware, MOST_PAGES, Name, Operation, Pages, Queue, Request, SECTOR, pages_of};
-use crate::{
-    errno::{Errno, Result},
-    sync::{Rank, SpinLock},
-};
-
-/// A disk: requests go in by [`Disk::submit`], or [`Disk::transfer`] for those who want to await.
+/// A disk: requests go in by [`Disk::submit`].
 pub struct Disk {
     name: Name,
     geometry: Geometry,
@@ -69,7 +60,7 @@ impl Disk {
         &self.queue
     }
 
-    /// Gives a request to the disk, which tells its [`Completion`] in the end, perhaps before this returns. Never waits.
+    /// Gives a request to the disk, which tells its [`Completion`](super::Completion)(super::Completion) in the end, perhaps before this returns. Never waits.
     ///
     /// # Errors
     /// `EINVAL` for sectors that are not in the disk, no whole blocks, or without memory; `EROFS`; `ENOMEM` where too many
@@ -105,46 +96,5 @@ impl Disk {
             && pages <= self.geometry.most_pages
             && pages <= request.pages.len();
         if fits { Ok(()) } else { Err(Errno::EINVAL) }
-    }
-
-    /// Moves `sectors` between the disk and `pages`, and returns these. Dropping it lets the request go on by itself; its
-    /// memory is freed when it ends.
-    ///
-    /// # Errors
-    /// As [`Disk::submit`]; `EIO` where the disk fails, or does not answer in time.
-    pub async fn transfer(&self, operation: Operation, sector: u64, sectors: u32, pages: Pages) -> Result<Pages> {
-        let outcome = Arc::new(Outcome {
-            result: SpinLock::new(Rank::Interrupt, None),
-            waker: AtomicWaker::new(),
-        });
-        self.submit(Request {
-            operation,
-            sector,
-            sectors,
-            pages,
-            done: outcome.clone(),
-            token: 0,
-        })?;
-        poll_fn(|context| outcome.poll(context)).await
-    }
-}
-
-/// The outcome of one request, for the one who awaits it.
-struct Outcome {
-    result: SpinLock<Option<Result<Pages>>>,
-    waker: AtomicWaker,
-}
-
-impl Outcome {
-    fn poll(&self, context: &Context<'_>) -> Poll<Result<Pages>> {
-        self.waker.register(context.waker());
-        self.result.lock().take().map_or(Poll::Pending, Poll::Ready)
-    }
-}
-
-impl Completion for Outcome {
-    fn complete(&self, _: u64, outcome: Result<Pages>) {
-        *self.result.lock() = Some(outcome);
-        self.waker.wake();
     }
 }

@@ -29,6 +29,8 @@ const BATCH: usize = 16;
 pub struct Queue {
     name: Name,
     timeout: u64,
+    /// As [`Hardware::sources`].
+    sources: usize,
     state: SpinLock<State>,
     /// The watching task, while it waits for something to watch over.
     watcher: AtomicWaker,
@@ -91,7 +93,7 @@ impl Queue {
     /// # Errors
     /// As [`Queue::new`].
     pub fn with_timeout(name: Name, hardware: Box<dyn Hardware>, timeout: u64) -> Result<Arc<Self>> {
-        let depth = hardware.depth();
+        let (depth, sources) = (hardware.depth(), hardware.sources());
         if depth == 0 {
             return Err(Errno::EINVAL);
         }
@@ -113,6 +115,7 @@ impl Queue {
         Ok(Arc::new(Self {
             name,
             timeout,
+            sources,
             state: SpinLock::new(Rank::Device, state),
             watcher: AtomicWaker::new(),
         }))
@@ -149,15 +152,10 @@ impl Queue {
         Ok(())
     }
 
-    /// As [`Hardware::sources`].
-    pub(super) fn sources(&self) -> usize {
-        self.state.lock().hardware.sources()
-    }
-
     /// Completes all that has ended, whatever interrupt tells of it. One helping; true where there may be more.
     pub(super) fn reap_all(&self) -> bool {
         let mut more = false;
-        for source in 0..self.sources() {
+        for source in 0..self.sources {
             more |= self.reap(source);
         }
         more

@@ -1,9 +1,6 @@
 use std::{
     collections::BTreeMap,
-    future::Future,
-    pin::pin,
     sync::{Mutex, MutexGuard},
-    task::{Context, Poll, Waker},
 };
 
 use proptest::prelude::*;
@@ -360,35 +357,22 @@ fn a_lost_device_fails_everything_at_once() {
 }
 
 #[test]
-fn a_transfer_gives_its_memory_back() {
-    let bench = Bench::new(1);
-    let pages: Pages = [frame::allocate_zeroed().unwrap()].into_iter().collect();
-    let address = pages[0].address();
-    let mut transfer = pin!(bench.disk.transfer(Operation::Read, 4, 2, pages));
-    let mut context = Context::from_waker(Waker::noop());
-    assert!(transfer.as_mut().poll(&mut context).is_pending());
-    bench.device.end(4, Ok(()));
-    bench.queue().reap(0);
-    match transfer.as_mut().poll(&mut context) {
-        Poll::Ready(Ok(pages)) => assert_eq!(pages[0].address(), address),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn memory_of_a_dropped_transfer_stays_the_device_s_until_the_end() {
+fn memory_is_the_request_s_until_the_end() {
     let bench = Bench::new(1);
     let page = frame::allocate_zeroed().unwrap();
-    let pages: Pages = [page.clone()].into_iter().collect();
-    {
-        let mut transfer = pin!(bench.disk.transfer(Operation::Read, 4, 2, pages));
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(transfer.as_mut().poll(&mut context).is_pending());
-    }
+    let request = Request {
+        operation: Operation::Read,
+        sector: 4,
+        sectors: 2,
+        pages: [page.clone()].into_iter().collect(),
+        done: bench.told.clone(),
+        token: 4,
+    };
+    bench.disk.submit(request).unwrap();
     assert_eq!(page.count(), 2);
     bench.device.end(4, Ok(()));
     bench.queue().reap(0);
-    assert_eq!(page.count(), 1);
+    assert_eq!((page.count(), bench.told.take()), (1, vec![(4, Ok(1))]));
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -290,7 +290,8 @@ impl Its {
         self.registers.read_u64(register::QUEUE_READ) & 0xf_ffe0
     }
 
-    /// Waits until all commands have been carried out; false where they are not.
+    /// Waits until all commands have been carried out; false where they are not. No interrupt tells, and a working service needs
+    /// microseconds; one that does not is given up the first time.
     fn wait(&self, state: &mut State) -> bool {
         let began = Timer::now();
         while !state.broken && self.done() != state.write {
