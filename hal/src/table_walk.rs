@@ -16,41 +16,49 @@ const EIGHTH: usize = 64;
 /// All eighths of a table.
 pub const WHOLE: u8 = u8::MAX;
 
-/// The entries of a table that are not empty, with their indices, from `first` on and below `end`, in those `eighths` that may have
-/// some.
-pub fn used(
-    entries: &[AtomicU64],
+/// Visits the entries of a table that are not empty, from `first` on and below `end`, in those `eighths` that may have some, until
+/// `visit` breaks off: index, entry, value.
+pub fn visit_used<'a>(
+    entries: &'a [AtomicU64],
     eighths: u8,
     first: usize,
     end: usize,
-) -> impl Iterator<Item = (usize, &AtomicU64, u64)> {
-    let mut at = first;
-    let entries = entries.get(..end).unwrap_or(entries);
-    core::iter::from_fn(move || {
-        loop {
-            let entry = entries.get(at)?;
-            let ahead = u32::from(eighths) >> (at / EIGHTH);
-            if ahead & 1 == 0 {
-                if ahead == 0 {
-                    return None;
-                }
-                at = (at / EIGHTH + ahead.trailing_zeros() as usize) * EIGHTH;
-                continue;
-            }
-            if at.is_multiple_of(LINE)
-                && let Some(line) = entries.get(at..at + LINE)
-                && line.iter().fold(0, |all, entry| all | entry.load(Relaxed)) == 0
-            {
-                at += LINE;
-                continue;
-            }
-            let (index, value) = (at, entry.load(Relaxed));
-            at += 1;
-            if value != 0 {
-                return Some((index, entry, value));
+    mut visit: impl FnMut(usize, &'a AtomicU64, u64) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let end = end.min(entries.len());
+    let mut ahead = u32::from(eighths) & u32::MAX.checked_shl((first / EIGHTH) as u32).unwrap_or(0);
+    while ahead != 0 {
+        let eighth = ahead.trailing_zeros() as usize * EIGHTH;
+        ahead &= ahead - 1;
+        let from = eighth.max(first);
+        let Some(part) = entries.get(from..end.min(eighth + EIGHTH)) else {
+            break;
+        };
+        // Lines from where the range begins: most are empty, and passed over at once.
+        let (lines, rest) = part.as_chunks::<LINE>();
+        for (number, line) in lines.iter().enumerate() {
+            if line.iter().fold(0, |all, entry| all | entry.load(Relaxed)) != 0 {
+                visit_line(line, from + number * LINE, &mut visit)?;
             }
         }
-    })
+        visit_line(rest, from + lines.len() * LINE, &mut visit)?;
+    }
+    ControlFlow::Continue(())
+}
+
+#[inline]
+fn visit_line<'a>(
+    line: &'a [AtomicU64],
+    first: usize,
+    visit: &mut impl FnMut(usize, &'a AtomicU64, u64) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    for (index, entry) in (first..).zip(line) {
+        let value = entry.load(Relaxed);
+        if value != 0 {
+            visit(index, entry, value)?;
+        }
+    }
+    ControlFlow::Continue(())
 }
 
 /// A table, as the walk knows it.
@@ -129,15 +137,16 @@ fn visit_below<T: Table>(
 ) -> ControlFlow<()> {
     let first = (start.saturating_sub(base) >> shift(above)) as usize;
     let last = end.saturating_sub(base).div_ceil(1 << shift(above)) as usize;
-    for (index, entry, value) in used(table.entries(), parts, first, last) {
+    visit_used(table.entries(), parts, first, last, |index, entry, value| {
         let address = base + ((index as u64) << shift(above));
         if above == 0 {
-            visit(address, entry, value)?;
+            visit(address, entry, value)
         } else if let Some(below) = T::below(value) {
-            visit_below(below, eighths::<T>(value), above - 1, address, (start, end), visit)?;
+            visit_below(below, eighths::<T>(value), above - 1, address, (start, end), visit)
+        } else {
+            ControlFlow::Continue(())
         }
-    }
-    ControlFlow::Continue(())
+    })
 }
 
 /// Gives `free` every table below `table`, which stands `above` levels above the last, by its first `end` entries; then the table.
@@ -147,11 +156,12 @@ pub fn free_tables<T: Table>(table: T, above: u32, end: usize, free: &mut impl F
 
 fn free_below<T: Table>(table: T, parts: u8, above: u32, end: usize, free: &mut impl FnMut(T)) {
     if above > 0 {
-        for (.., value) in used(table.entries(), parts, 0, end) {
+        let _all = visit_used(table.entries(), parts, 0, end, |_, _, value| {
             if let Some(below) = T::below(value) {
                 free_below(below, eighths::<T>(value), above - 1, usize::MAX, free);
             }
-        }
+            ControlFlow::Continue(())
+        });
     }
     free(table);
 }
@@ -266,9 +276,12 @@ mod tests {
     fn eighths_that_are_not_noted_are_passed_over() {
         let entries: Vec<AtomicU64> = (1..=512).map(AtomicU64::new).collect();
         let indices = |eighths, first, end| {
-            used(&entries, eighths, first, end)
-                .map(|(index, ..)| index)
-                .collect::<Vec<_>>()
+            let mut indices = vec![];
+            let _all = visit_used(&entries, eighths, first, end, |index, _, _| {
+                indices.push(index);
+                ControlFlow::Continue(())
+            });
+            indices
         };
         assert_eq!(indices(0, 0, 512), []);
         assert_eq!(indices(1, 0, 512), (0..64).collect::<Vec<_>>());
@@ -316,10 +329,12 @@ mod tests {
                 .map(|index| AtomicU64::new(if pattern.contains(&index) { index as u64 + 1 } else { 0 }))
                 .collect();
             for (first, end) in [(0, 64), (0, 100), (3, 64), (8, 63), (9, 9), (10, 16)] {
-                let found: std::vec::Vec<usize> = used(&entries, WHOLE, first, end)
-                    .inspect(|(index, _, value)| assert_eq!(*value, *index as u64 + 1))
-                    .map(|(index, ..)| index)
-                    .collect();
+                let mut found = vec![];
+                let _all = visit_used(&entries, WHOLE, first, end, |index, _, value| {
+                    assert_eq!(value, index as u64 + 1);
+                    found.push(index);
+                    ControlFlow::Continue(())
+                });
                 let expected: std::vec::Vec<usize> = pattern
                     .iter()
                     .copied()

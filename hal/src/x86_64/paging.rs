@@ -16,7 +16,7 @@ use super::{
 use crate::{
     PAGE_SIZE,
     addr::{PhysAddr, VirtAddr},
-    table_walk::{self, WHOLE, free_tables, used, visit_pages},
+    table_walk::{self, WHOLE, free_tables, visit_pages, visit_used},
     traits::{FrameSource, OutOfFrames, PageFlags, PageTableOps, Visit},
 };
 
@@ -325,9 +325,10 @@ impl PageTableOps for PageTable {
         let root = frames.allocate_table().ok_or(OutOfFrames)?.0;
         // SAFETY: the one frame is fresh, the other is the kernel's root, which no longer changes.
         let (to, from) = unsafe { (entries(root), entries(kernel_root())) };
-        for (index, _, value) in used(from, WHOLE, 256, 512) {
+        let _all = visit_used(from, WHOLE, 256, 512, |index, _, value| {
             to[index].store(value, Relaxed);
-        }
+            ControlFlow::Continue(())
+        });
         Ok(Self { root })
     }
 

@@ -32,7 +32,8 @@ pub(super) struct Taken {
 pub(super) struct FileLocks {
     /// The file; `None` for a record of none.
     pub key: Option<Key>,
-    held: SmallVec<[Lock; 2]>,
+    /// Room for one and for what [`FileLocks::cut`] may need beside it, without allocation.
+    held: SmallVec<[Lock; 3]>,
     /// In order of arrival.
     waiters: SmallVec<[Waiter; 1]>,
 }
