@@ -151,6 +151,15 @@ pub async fn yield_now() {
     executor::yield_now().await;
 }
 
+/// Lets what goes before the calling task run, if anything does: between the parts of a longer piece of work. Dropping it is as
+/// dropping the work there.
+#[inline]
+pub async fn give_way() {
+    if executor().should_yield() {
+        yield_now().await;
+    }
+}
+
 /// Nanoseconds since 1970. May jump when the clock is set.
 pub fn wall_clock() -> i64 {
     BOOT_WALL_CLOCK.load(Ordering::Relaxed).saturating_add_unsigned(now())

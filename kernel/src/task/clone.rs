@@ -113,6 +113,7 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
     } else {
         copy_process(thread, tid.0, &args).await?
     };
+    rt::give_way().await;
     let space = Space(if args.has(CLONE_THREAD) {
         None
     } else {

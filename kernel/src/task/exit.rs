@@ -23,7 +23,7 @@ use super::{
     table::{Node, TABLE, Table},
     thread::{Thread, attention},
 };
-use crate::{fs::FdTable, mm::shortage, tty};
+use crate::{fs::FdTable, mm::shortage, rt, tty};
 
 /// Ends every thread of the process with `status`; the first such status wins.
 pub(super) fn exit_group(process: &Process, status: WaitStatus) {
@@ -73,6 +73,7 @@ pub(super) async fn end(thread: &Arc<Thread>) {
         process.cancel_timers();
         mm.leave_in_turns().await;
         drop(mm);
+        rt::give_way().await;
         end_process(process);
     }
 }

@@ -18,7 +18,10 @@ use super::{
     table::{Node, TABLE, Table},
     thread::Thread,
 };
-use crate::errno::{Errno, Result};
+use crate::{
+    errno::{Errno, Result},
+    rt,
+};
 
 /// `WNOHANG` and so on (`linux/wait.h`).
 pub mod options {
@@ -89,20 +92,33 @@ impl Report {
 }
 
 /// Waits for a child's change of state. `None` if there is none yet and `WNOHANG` is set. An interrupted or cancelled wait
-/// has taken nothing.
+/// has taken nothing, but for one that is cancelled while it lets go of a child that it has found.
 ///
 /// # Errors
 /// `ECHILD` if there is no such child, `ERESTARTSYS` if interrupted.
 pub async fn wait(thread: &Thread, which: Which, options: u32) -> Result<Option<Report>> {
     let process = thread.process();
-    if options & WNOHANG != 0 {
-        return look(process, which, options);
-    }
+    let (report, reaped) = if options & WNOHANG != 0 {
+        look(process, which, options)?
+    } else {
+        wait_for_change(thread, which, options).await?
+    };
+    // The page tables go with it.
+    rt::give_way().await;
+    drop(reaped);
+    Ok(report)
+}
+
+/// A change of state, and the child if it was taken out of the table.
+type Found = (Option<Report>, Option<Node>);
+
+async fn wait_for_change(thread: &Thread, which: Which, options: u32) -> Result<Found> {
+    let process = thread.process();
     let waited = thread.interruptible(poll_fn(|cx| {
         thread.store_waker(cx.waker());
         thread.waits_for_child.store(true, Ordering::SeqCst);
         match look(process, which, options) {
-            Ok(None) => Poll::Pending,
+            Ok((None, _)) => Poll::Pending,
             found => Poll::Ready(found),
         }
     }));
@@ -112,9 +128,7 @@ pub async fn wait(thread: &Thread, which: Which, options: u32) -> Result<Option<
 }
 
 /// Takes one child's change of state, if there is one.
-fn look(process: &Arc<Process>, which: Which, options: u32) -> Result<Option<Report>> {
-    // Dropped after the lock, which is declared later.
-    let _reaped;
+fn look(process: &Arc<Process>, which: Which, options: u32) -> Result<Found> {
     let mut guard = TABLE.lock();
     let table = &mut *guard;
     let own = table.node(process.pid()).ok_or(Errno::ECHILD)?;
@@ -132,14 +146,14 @@ fn look(process: &Arc<Process>, which: Which, options: u32) -> Result<Option<Rep
         }
     }
     let Some(report) = found else {
-        return if eligible { Ok(None) } else { Err(Errno::ECHILD) };
+        return if eligible { Ok((None, None)) } else { Err(Errno::ECHILD) };
     };
-    _reaped = if options & WNOWAIT == 0 {
+    let reaped = if options & WNOWAIT == 0 {
         consume(table, process, &report)
     } else {
         None
     };
-    Ok(Some(report))
+    Ok((Some(report), reaped))
 }
 
 fn matches(child: &Node, which: Which, options: u32) -> bool {

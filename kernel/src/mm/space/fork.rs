@@ -51,6 +51,7 @@ impl AddressSpace {
             (Forking(self), areas, inner.layout)
         };
         let shared = self.share_pages(&areas, &mut table).await;
+        rt::give_way().await;
         let generation = {
             let inner = self.inner.lock();
             self.tlb.forget(&inner.table, 0, PageTable::USER_END, &mut Batch::new())
@@ -77,14 +78,14 @@ impl AddressSpace {
         for area in areas.iter().filter(private) {
             let mut at = area.start;
             while at < area.end {
-                let step = self.inner.lock().table.share(table, at, area.end);
-                let (next, copied) = step.map_err(|_| Errno::ENOMEM)?;
-                at = next;
-                since += copied;
                 if since >= PAGES_PER_TURN || rt::executor().should_yield() {
                     since = 0;
                     rt::yield_now().await;
                 }
+                let step = self.inner.lock().table.share(table, at, area.end);
+                let (next, copied) = step.map_err(|_| Errno::ENOMEM)?;
+                at = next;
+                since += copied;
             }
         }
         Ok(())

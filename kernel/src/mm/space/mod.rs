@@ -216,10 +216,8 @@ impl AddressSpace {
             self.forget_areas();
             let mut at = 0;
             while at < PageTable::USER_END {
+                rt::give_way().await;
                 at = self.free_pages(at, FEW);
-                if rt::executor().should_yield() {
-                    rt::yield_now().await;
-                }
             }
             self.forget_all();
         }
