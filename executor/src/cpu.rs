@@ -172,6 +172,8 @@ pub struct PerCpu<P: Platform> {
     pub fifos: [Fifo; 2],
     /// The clock as last read: for kernel tasks only while polls are timed.
     pub clock: OwnedU64,
+    /// 1 if `clock` was read a moment ago, at the end of a poll, and nothing has been done since.
+    pub fresh: OwnedU32,
     /// Polls of higher classes, and since when, that a waiting user task has been passed over for.
     pub passed_polls: OwnedU32,
     pub passed_since: OwnedTime,
@@ -220,6 +222,7 @@ impl<P: Platform> PerCpu<P> {
                 inherited: OwnedU32::new(0),
                 fifos: [Fifo::new(), Fifo::new()],
                 clock: OwnedU64::new(0),
+                fresh: OwnedU32::new(0),
                 passed_polls: OwnedU32::new(0),
                 passed_since: OwnedTime::never(),
                 tasks: Cache::new(),

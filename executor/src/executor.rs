@@ -288,29 +288,35 @@ impl<P: Platform> Executor<P> {
 
     /// As [`Executor::link`], for a user task at home in task context: into its queue, without the inbox.
     fn link_user(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>) {
-        self.note_wake(task);
+        let now = P::now();
+        self.note_wake_at(task, || now);
         if cpu.current.get() == task.slot {
             return Self::woken_in_poll(cpu);
         }
         cpu.runnable.fetch_add(1, Relaxed);
         P::checkpoint();
-        self.receive_user(me, cpu, task, P::now());
+        self.receive_user(me, cpu, task, now);
         self.poke_idle(me, cpu);
         cpu.stir();
     }
 
     #[inline]
     fn note_wake(&self, task: Task<'_>) {
+        self.note_wake_at(task, P::now);
+    }
+
+    #[inline]
+    fn note_wake_at(&self, task: Task<'_>, now: impl FnOnce() -> u64) {
         task.set_last_waker(P::cpu());
         let watched = self.watched();
         if watched != 0 {
-            Self::time_wake(task, watched);
+            Self::time_wake(task, watched, now());
         }
     }
 
     #[inline]
-    fn time_wake(task: Task<'_>, watched: u32) {
-        task.woken_at.set(P::now());
+    fn time_wake(task: Task<'_>, watched: u32, now: u64) {
+        task.woken_at.set(now);
         if watched & TRACED != 0 {
             Self::trace_wake(task);
         }
@@ -330,7 +336,7 @@ impl<P: Platform> Executor<P> {
         if let Some(task) = target.any_driver(&self.slab, driver) {
             task.set_last_waker(P::cpu());
             if task.woken_at.get() == 0 {
-                Self::time_wake(task, self.watched());
+                Self::time_wake(task, self.watched(), P::now());
             }
         }
     }

@@ -190,6 +190,18 @@ impl<P: Platform> Executor<P> {
         (since != NEVER).then_some(since)
     }
 
+    /// The time, for the outermost future of a user task at the end of its poll: the executor, which has to know when that was, does
+    /// not look at the clock again then. Task context.
+    #[inline]
+    pub fn poll_ends(&self) -> u64 {
+        let now = P::now();
+        if let Some((_, cpu)) = self.here() {
+            cpu.clock.set(now);
+            cpu.fresh.set(1);
+        }
+        now
+    }
+
     /// Whether something waits for the calling CPU that goes before the running task: for a long piece of kernel work to
     /// await [`yield_now`](crate::yield_now) by. Task context.
     pub fn should_yield(&self) -> bool {

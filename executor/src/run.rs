@@ -106,8 +106,12 @@ impl<P: Platform> Executor<P> {
         if cpu.summoned.get() != 0 && self.answer_summons(me, cpu) {
             return false;
         }
-        if self.is_timed() {
+        let mut fresh = cpu.fresh.get() != 0;
+        if fresh {
+            cpu.fresh.set(0);
+        } else if self.is_timed() {
             cpu.clock.set(P::now());
+            fresh = true;
         }
         let before = cpu.counts.polls.get();
         let bits = self.serve(me, cpu, READY);
@@ -115,7 +119,8 @@ impl<P: Platform> Executor<P> {
             self.turn_lists(me, cpu);
         }
         let polls = cpu.counts.polls.get().wrapping_sub(before);
-        self.turn_user(me, cpu, polls) || polls != 0 || bits != 0 || self.steal(me, cpu)
+        fresh = if polls == 0 { fresh && bits == 0 } else { cpu.fresh.get() != 0 };
+        self.turn_user(me, cpu, polls, fresh) || polls != 0 || bits != 0 || self.steal(me, cpu)
     }
 
     /// The first turn of the calling CPU. False if it has left.
@@ -298,10 +303,10 @@ impl<P: Platform> Executor<P> {
         cpu.stir();
     }
 
-    /// Step 3, after so many polls in this turn.
-    fn turn_user(&self, me: u32, cpu: &PerCpu<P>, polls: u64) -> bool {
+    /// Step 3, after so many polls in this turn. `fresh`: the clock was read and nothing done since.
+    fn turn_user(&self, me: u32, cpu: &PerCpu<P>, polls: u64, fresh: bool) -> bool {
         if cpu.runnable.load(Relaxed) != 0 && cpu.user.with(|queue| queue.len()) != 0 {
-            return self.turn_waiting(me, cpu, polls);
+            return self.turn_waiting(me, cpu, polls, fresh);
         }
         cpu.passed_polls.set(0);
         cpu.passed_since.set(NEVER);
@@ -310,8 +315,8 @@ impl<P: Platform> Executor<P> {
 
     /// As [`Executor::turn_user`], where a user task waits.
     #[inline(never)]
-    fn turn_waiting(&self, me: u32, cpu: &PerCpu<P>, polls: u64) -> bool {
-        let now = P::now();
+    fn turn_waiting(&self, me: u32, cpu: &PerCpu<P>, polls: u64, fresh: bool) -> bool {
+        let now = if fresh { cpu.clock.get() } else { P::now() };
         cpu.clock.set(now);
         let passed_polls = u64::from(cpu.passed_polls.get()).saturating_add(polls);
         cpu.passed_polls.set(u32::try_from(passed_polls).unwrap_or(u32::MAX));
@@ -443,6 +448,7 @@ impl<P: Platform> Executor<P> {
     #[inline(always)]
     fn poll_future(&self, cpu: &PerCpu<P>, task: Task<'_>, number: u64, start: Start) -> Poll<()> {
         cpu.current.set(task.slot);
+        cpu.fresh.set(0);
         let result = if start == Start::Abort && task.holds.load(Relaxed) == 0 {
             // SAFETY: the task was taken from its queue by this CPU, and `start` said that it has not ended.
             unsafe { task.clear() };
@@ -473,9 +479,11 @@ impl<P: Platform> Executor<P> {
     }
 
     fn note_poll(cpu: &PerCpu<P>, task: Task<'_>, began: u64) {
-        let now = P::now();
-        cpu.clock.set(now);
-        let spent = now.saturating_sub(began);
+        if cpu.fresh.get() == 0 {
+            cpu.clock.set(P::now());
+            cpu.fresh.set(1);
+        }
+        let spent = cpu.clock.get().saturating_sub(began);
         task.run_ns.add(spent);
         let user = cpu.user_sum() - cpu.running.user_before.get();
         task.user_ns.add(user);

@@ -98,7 +98,7 @@ impl<F: Future> Future for Scope<F> {
         heap::end_poll();
         frame::entitle(false);
         this.thread.account.book();
-        this.thread.cpu_time.stop(rt::now());
+        this.thread.cpu_time.stop(rt::executor().poll_ends());
         current.store(NOBODY, Ordering::Relaxed);
         if result.is_ready() {
             *this.life = Life::Over;
