@@ -38,4 +38,4 @@ pub use pid::Pid;
 pub use process::{Process, WaitStatus};
 pub use signal::signal_process_group;
 pub use table::{Session, group_members, is_orphaned_group, process, processes, thread};
-pub use thread::{Interrupted, Restart, Thread};
+pub use thread::{Interrupted, Restart, Thread, attention};

@@ -45,6 +45,8 @@ pub mod attention {
     pub const EXIT: u32 = 2;
     /// The process stops.
     pub const STOP: u32 = 4;
+    /// Any of them.
+    pub const ANY: u32 = u32::MAX;
 }
 
 /// A wait that ended because of a signal, a stop or the end of the process.
@@ -388,11 +390,7 @@ impl Thread {
     /// # Errors
     /// [`Interrupted`] by a signal, stop or exit.
     pub fn interruptible<F: Future>(&self, future: F) -> Interruptible<'_, F> {
-        Interruptible {
-            thread: self,
-            ends_at: u32::MAX,
-            future,
-        }
+        self.interruptible_at(attention::ANY, future)
     }
 
     /// As [`Thread::interruptible`], for waits that no signal interrupts but one that ends the thread (Linux's
@@ -401,9 +399,17 @@ impl Thread {
     /// # Errors
     /// [`Interrupted`]: the thread has to end.
     pub fn killable<F: Future>(&self, future: F) -> Interruptible<'_, F> {
+        self.interruptible_at(attention::EXIT, future)
+    }
+
+    /// As [`Thread::interruptible`], for a wait that any of the [`attention`] of `ends_at` interrupts.
+    ///
+    /// # Errors
+    /// [`Interrupted`].
+    pub(crate) fn interruptible_at<F: Future>(&self, ends_at: u32, future: F) -> Interruptible<'_, F> {
         Interruptible {
             thread: self,
-            ends_at: attention::EXIT,
+            ends_at,
             future,
         }
     }

@@ -17,7 +17,7 @@ use crate::{
         file::{Attempt, Direction, WriteAt},
     },
     rt,
-    task::{Thread, signal},
+    task::{Thread, attention, signal},
 };
 
 /// What a failed attempt asks for before the next.
@@ -63,25 +63,24 @@ async fn complete<S>(
     (at, moved): (impl Fn(&S) -> Option<u64>, impl Fn(&S) -> (usize, Next)),
 ) -> Result<u64> {
     // A read that has something returns it; but what has offsets is read to the end of what was asked for.
-    let returns = |state: &S| direction == Direction::Read && !file.has_offsets() && moved(state).0 > 0;
+    let offsets = file.has_offsets();
+    let returns = |state: &S| direction == Direction::Read && !offsets && moved(state).0 > 0;
+    // A disk is waited for whatever signals come.
+    let ends_at = if offsets { attention::EXIT } else { attention::ANY };
     let mut waits = waiting == Waiting::Needed;
     let mut windows = 0;
     loop {
-        let queue = file.file().wait_queue_at(direction, at(state));
+        let place = at(state);
+        let queue = file.file().wait_queue_at(direction, place);
         let result = match queue.filter(|_| waits) {
             None => attempt(state),
             Some(queue) => {
-                let place = at(state);
                 let wait = queue.wait_again_until(|| match attempt(state) {
                     // Who has come to another place waits there.
                     Err(Stop::WouldBlock) if !returns(state) && at(state) == place => None,
                     result => Some(result),
                 });
-                let made = if file.has_offsets() {
-                    t.killable(wait).await
-                } else {
-                    t.interruptible(wait).await
-                };
+                let made = t.interruptible_at(ends_at, wait).await;
                 made.unwrap_or_else(|interrupted| Err(Stop::Errno(interrupted.into())))
             }
         };
@@ -265,7 +264,6 @@ fn read_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, count
         return Err(Stop::WouldBlock);
     }
     in_range(at, sink.total())?;
-    sink.open_window();
     let result = file.read(Some(t), at.as_mut(), &mut sink);
     moved_now(file, result, sink.done())
 }
@@ -277,7 +275,6 @@ fn write_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, coun
         return Err(Stop::WouldBlock);
     }
     in_range(at, source.total())?;
-    source.open_window();
     let result = file.write(Some(t), at.as_mut(), &mut source, WriteAt::Position);
     if result == Err(Stop::Errno(Errno::EPIPE)) {
         broken_pipe(t);
