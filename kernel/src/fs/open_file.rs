@@ -146,6 +146,7 @@ impl OpenFile {
     ///
     /// # Errors
     /// `EBADF` if it is not open for reading; `ESPIPE` for an offset into a stream; otherwise the file's.
+    #[inline]
     pub fn read(&self, caller: Option<&Thread>, at: Option<&mut u64>, sink: &mut Sink<'_>) -> Attempt<()> {
         if !self.is_readable() {
             return Err(Errno::EBADF.into());

@@ -258,6 +258,7 @@ pub(super) fn offset(file: &OpenFile, offset: i64) -> Result<Option<u64>> {
 }
 
 /// [`read`] and [`pread64`] where they need not wait.
+#[inline(always)]
 fn read_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, count: u64) -> Attempt<u64> {
     let mut sink = Sink::user_slice(slice_now(buffer, count)?);
     if file.direct().is_some() {
@@ -269,6 +270,7 @@ fn read_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, count
 }
 
 /// [`write`] and [`pwrite64`] where they need not wait.
+#[inline(always)]
 fn write_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, count: u64) -> Attempt<u64> {
     let mut source = Source::user_slice(slice_now(buffer, count)?);
     if !file.writes_pages_whole() || file.direct().is_some() {
