@@ -2,7 +2,7 @@
 //!
 //! `bench <suite> [row]…` prints, for each round of each figure, a line `BENCH <row>[.<part>] <operations> <amount> <unit>`: so much
 //! for so many. `BENCH <row> failed <why>` where the kernel refuses; and at last `BENCH end`. The clock is the kernel's own,
-//! `CLOCK_MONOTONIC`. `bench forever <suite> <row>` goes on with a row, for a profiler, and says `BENCH forever` once it
+//! `CLOCK_MONOTONIC`. `bench forever <suite> <row> [row]...` goes on with a row, after others, for a profiler, and says `BENCH forever` once it
 //! is warm. For the suite `boot` see there.
 
 mod boot;
@@ -89,7 +89,13 @@ fn main() -> ExitCode {
         ["nothing", ..] => ExitCode::SUCCESS,
         [boot::FIRST] => boot::first(),
         ["boot"] => boot::at_prompt(),
-        ["forever", suite, row] => with(suite, |suite| suite.go_on(row)),
+        ["forever", suite, row, ref after @ ..] => with(suite, |suite| {
+            // What they leave behind in the kernel may be what makes the row what it is.
+            if !after.is_empty() {
+                suite.run(after);
+            }
+            suite.go_on(row)
+        }),
         [suite, ref rows @ ..] => with(suite, |suite| suite.run(rows)),
         [] => usage(),
     }
@@ -101,6 +107,6 @@ fn with(name: &str, run: impl FnOnce(&Suite) -> ExitCode) -> ExitCode {
 
 fn usage() -> ExitCode {
     let names = SUITES.map(|suite| suite.name).join("|");
-    eprintln!("usage: bench {names} [row]... | bench forever {names} <row> | bench boot");
+    eprintln!("usage: bench {names} [row]... | bench forever {names} <row> [row before]... | bench boot");
     ExitCode::from(2)
 }

@@ -41,6 +41,9 @@ pub struct Options {
     /// The suite that the row is of
     #[arg(long, default_value = "latency")]
     suite: String,
+    /// Rows to be run before, separated by commas: what they leave behind may be what is looked for
+    #[arg(long, value_delimiter = ',')]
+    after: Vec<String>,
     /// Architecture; both if left out
     #[arg(long)]
     arch: Option<Arch>,
@@ -66,7 +69,11 @@ impl Options {
             let recording = Recording(path.with_extension("log"));
             record(
                 &boot,
-                &format!("{} {}", self.suite, self.row),
+                &[self.suite.as_str(), &self.row]
+                    .into_iter()
+                    .chain(self.after.iter().map(String::as_str))
+                    .collect::<Vec<_>>()
+                    .join(" "),
                 self.log << 20,
                 &recording.0,
             )?;
