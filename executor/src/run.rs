@@ -119,7 +119,11 @@ impl<P: Platform> Executor<P> {
             self.turn_lists(me, cpu);
         }
         let polls = cpu.counts.polls.get().wrapping_sub(before);
-        fresh = if polls == 0 { fresh && bits == 0 } else { cpu.fresh.get() != 0 };
+        fresh = if polls == 0 {
+            fresh && bits == 0
+        } else {
+            cpu.fresh.get() != 0
+        };
         self.turn_user(me, cpu, polls, fresh) || polls != 0 || bits != 0 || self.steal(me, cpu)
     }
 

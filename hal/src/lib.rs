@@ -48,6 +48,7 @@ pub mod host;
 pub use host as arch;
 
 pub use prefetch::prefetch;
+pub use vdso;
 
 /// The most CPUs one kernel image drives; a machine with more runs on the first this many. One `u64` holds a set of
 /// them.

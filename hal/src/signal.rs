@@ -65,9 +65,8 @@ impl<E> From<E> for FrameError<E> {
 /// Building and reading signal frames. FP/SIMD state is taken from and put into the context's saved copy, which the
 /// caller has made current with [`FpOps::save`](crate::traits::FpOps::save) first.
 pub trait SignalFrames: Sized {
-    /// Code to be mapped, read-only and executable, at the start of a page of each process and used as the restorer by
-    /// programs that give none (aarch64); empty where every C library brings its own.
-    const TRAMPOLINE: &'static [u8];
+    /// What in the vDSO handlers return to in programs that give no restorer (aarch64); `None` where every C library brings its own.
+    const SIGNAL_RETURN: Option<&'static str>;
 
     /// Where the frame begins, which becomes the handler's stack pointer.
     fn frame_address(&self, delivery: &Delivery) -> u64;

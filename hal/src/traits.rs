@@ -16,6 +16,8 @@
 
 #![expect(unsafe_code, reason = "declares copies between a program and raw memory")]
 
+use vdso::Counter;
+
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::trap::{InterruptToken, Trap};
 
@@ -243,6 +245,8 @@ pub trait TimerOps {
     fn now() -> u64;
     /// Ticks per second of the counter behind [`TimerOps::now`].
     fn frequency_hz() -> u64;
+    /// The counter behind [`TimerOps::now`], where programs can read it themselves and so make the same time of it.
+    fn user_counter() -> Option<Counter>;
     /// Raises [`InterruptSource::Timer`] on the calling CPU at `deadline` (the clock of [`TimerOps::now`], in
     /// nanoseconds), never early and at once if it has passed; replaces the deadline armed before.
     fn arm(deadline: u64);

@@ -165,6 +165,11 @@ pub fn wall_clock() -> i64 {
     BOOT_WALL_CLOCK.load(Ordering::Relaxed).saturating_add_unsigned(now())
 }
 
+/// What [`wall_clock`] showed, or would have shown, at boot.
+pub fn wall_clock_at_boot() -> i64 {
+    BOOT_WALL_CLOCK.load(Ordering::Relaxed)
+}
+
 /// Sets the wall clock: nanoseconds since 1970, now.
 pub fn set_wall_clock(nanoseconds: i64) {
     BOOT_WALL_CLOCK.store(nanoseconds.saturating_sub_unsigned(now()), Ordering::Relaxed);

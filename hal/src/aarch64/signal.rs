@@ -153,8 +153,7 @@ impl UserContext {
 }
 
 impl SignalFrames for UserContext {
-    /// `mov x8, #139` (`rt_sigreturn`), `svc #0`.
-    const TRAMPOLINE: &'static [u8] = &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4];
+    const SIGNAL_RETURN: Option<&'static str> = Some("__kernel_rt_sigreturn");
 
     fn frame_address(&self, delivery: &Delivery) -> u64 {
         let record = (delivery.stack_top.wrapping_sub(RECORD as u64)) & !15;

@@ -5,6 +5,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use vdso::Counter;
+
 use super::sysreg::{instruction, read_sysreg, write_sysreg};
 use crate::traits::TimerOps;
 
@@ -70,6 +72,14 @@ impl TimerOps for Timer {
 
     fn frequency_hz() -> u64 {
         FREQUENCY.load(Ordering::Relaxed)
+    }
+
+    fn user_counter() -> Option<Counter> {
+        Some(Counter {
+            origin: ORIGIN.load(Ordering::Relaxed),
+            factor: TO_NANOSECONDS.load(Ordering::Relaxed),
+            shift: SHIFT,
+        })
     }
 
     fn arm(deadline: u64) {

@@ -27,7 +27,7 @@ struct Frame {
 }
 
 impl SignalFrames for UserContext {
-    const TRAMPOLINE: &'static [u8] = &[];
+    const SIGNAL_RETURN: Option<&'static str> = None;
 
     fn frame_address(&self, delivery: &Delivery) -> u64 {
         let red_zone = if delivery.on_alt_stack { 0 } else { RED_ZONE };

@@ -1,6 +1,8 @@
 //! The virtual clock and the simulated CPU's one-shot timer.
 
 use super::machine;
+use vdso::Counter;
+
 use crate::traits::TimerOps;
 
 /// The machine's clock. It stands still but for [`Machine::advance_clock`](super::Machine::advance_clock) and
@@ -14,6 +16,10 @@ impl TimerOps for Timer {
 
     fn frequency_hz() -> u64 {
         1_000_000_000
+    }
+
+    fn user_counter() -> Option<Counter> {
+        None
     }
 
     fn arm(deadline: u64) {

@@ -3,7 +3,7 @@
 //! In 64-bit mode segments say little more than the privilege level. The order of the selectors is Linux's, which
 //! signal frames show to programs and which `syscall` and `sysretq` prescribe in part.
 
-use core::{arch::asm, cell::UnsafeCell, mem::size_of};
+use core::{arch::asm, cell::UnsafeCell, mem::size_of, sync::atomic::Ordering::Relaxed};
 
 use super::{
     constants::{IST_COUNT, KERNEL_CS, KERNEL_DS, TSS_SELECTOR},
@@ -31,7 +31,7 @@ pub const TASK_STATE_RSP0: usize = 4;
 
 /// A CPU's own GDT. `ltr` writes its busy bit, so it is not shared.
 #[repr(C, align(16))]
-pub struct DescriptorTable(UnsafeCell<[u64; 10]>);
+pub struct DescriptorTable(UnsafeCell<[u64; 16]>);
 
 /// Base and limit as `lgdt` and `lidt` take them.
 #[repr(C, packed)]
@@ -49,6 +49,9 @@ const KERNEL_DATA: u64 = 0x00cf_9300_0000_ffff;
 const USER_CODE_32: u64 = 0x00cf_7b00_0000_ffff;
 const USER_DATA: u64 = 0x00cf_f300_0000_ffff;
 const USER_CODE: u64 = 0x00af_fb00_0000_ffff;
+/// Data that programs may read and nobody uses: its limit, bits 15:0, is the CPU's number, for `lsl` (`getcpu` in the vDSO). As on Linux
+/// the last of sixteen.
+const USER_CPU_NUMBER: u64 = 0x0000_f100_0000_0000;
 
 /// Fills in and loads the calling CPU's descriptor table and task state.
 ///
@@ -78,6 +81,12 @@ pub unsafe fn load(cpu: &'static CpuData, ist: [u64; IST_COUNT as usize]) {
             0,
             system,
             base >> 32,
+            0,
+            0,
+            0,
+            0,
+            0,
+            USER_CPU_NUMBER | u64::from(cpu.id.load(Relaxed)),
         ];
         let pointer = TablePointer {
             limit: size_of::<DescriptorTable>() as u16 - 1,

@@ -164,7 +164,7 @@ impl UserContext {
 }
 
 impl SignalFrames for UserContext {
-    const TRAMPOLINE: &'static [u8] = &[];
+    const SIGNAL_RETURN: Option<&'static str> = None;
 
     fn frame_address(&self, delivery: &Delivery) -> u64 {
         Self::fp_address(delivery).wrapping_sub(FP_OFFSET as u64)

@@ -10,6 +10,8 @@ use core::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
+use vdso::Counter;
+
 use super::{
     apic::{self, register},
     constants::{MSR_TSC_DEADLINE, TIMER_VECTOR},
@@ -215,6 +217,14 @@ impl TimerOps for Timer {
         } else {
             TSC.hz.load(Relaxed)
         }
+    }
+
+    fn user_counter() -> Option<Counter> {
+        (!BY_HPET.load(Relaxed)).then(|| Counter {
+            origin: TSC_START.load(Relaxed),
+            factor: TSC.nanos_per_tick.load(Relaxed),
+            shift: 32,
+        })
     }
 
     fn arm(deadline: u64) {

@@ -57,6 +57,8 @@ pub enum Rank {
     WaitQueue,
     /// The executor's slab.
     Executor,
+    /// The page of clocks that programs read.
+    Clocks,
     /// The kernel's random generator.
     Random,
     /// The heap's slabs.

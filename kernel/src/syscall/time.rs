@@ -102,6 +102,7 @@ fn set_wall_clock(t: &Thread, nanoseconds: u64) -> Result<u64> {
         return Err(Errno::EPERM);
     }
     rt::set_wall_clock(i64::try_from(nanoseconds).map_err(|_| Errno::EINVAL)?);
+    task::exec::vdso::clock_was_set();
     Ok(0)
 }
 

@@ -240,8 +240,8 @@ async fn copy_process(thread: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc
         .personality
         .store(process.personality.load(Ordering::Relaxed), Ordering::Relaxed);
     child
-        .trampoline
-        .store(process.trampoline.load(Ordering::Relaxed), Ordering::Relaxed);
+        .signal_return
+        .store(process.signal_return.load(Ordering::Relaxed), Ordering::Relaxed);
     Ok(Arc::new(child))
 }
 

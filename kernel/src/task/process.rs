@@ -115,8 +115,8 @@ pub struct Process {
     pub(super) leader_status: AtomicI32,
     /// Whether the process's end has begun.
     pub(super) ended: AtomicBool,
-    /// Where the signal trampoline is mapped; 0 for nowhere.
-    pub(super) trampoline: AtomicU64,
+    /// Where the vDSO has handlers return to; 0 for nowhere.
+    pub(super) signal_return: AtomicU64,
     /// For init: a fault of its own may end it.
     pub(super) killable: AtomicBool,
     pub(crate) personality: AtomicU32,
@@ -184,7 +184,7 @@ impl Process {
             no_new_privileges: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
             killable: AtomicBool::new(false),
-            trampoline: AtomicU64::new(0),
+            signal_return: AtomicU64::new(0),
             leader_status: AtomicI32::new(0),
             ended: AtomicBool::new(false),
             personality: AtomicU32::new(0),

@@ -21,6 +21,7 @@ rows! {
     "fstat": on_file(FILE, libc::O_RDONLY, fstat);
     "open-close": repeat(2_000, open_and_close);
     "clock-gettime": repeat(10_000, || { sys::now(); Ok(()) });
+    "clock-vdso": repeat(10_000, || { std::hint::black_box(std::time::Instant::now()); Ok(()) });
     "pipe": pipe_round_trip();
     "unix-socket": socket_round_trip();
     "switch-2": ring(2);

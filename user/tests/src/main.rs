@@ -24,6 +24,7 @@ mod sched;
 mod signals;
 mod threads;
 mod usage;
+mod vdso;
 
 use std::process::ExitCode;
 
@@ -100,6 +101,7 @@ fn all() -> impl Iterator<Item = Test> {
         threads::TESTS,
         real_time::TESTS,
         sched::TESTS,
+        vdso::TESTS,
         floating::TESTS,
         hostile::TESTS,
         costs::TESTS,

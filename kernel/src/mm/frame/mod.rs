@@ -12,7 +12,7 @@ mod buddy;
 mod zone;
 
 use core::sync::atomic::{
-    AtomicBool, AtomicUsize,
+    AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -208,6 +208,16 @@ impl Frame {
         );
         // SAFETY: within the frame, as just checked.
         unsafe { Cpu::phys_to_virt(self.0).add(offset) }
+    }
+
+    /// The frame's first words, for what the kernel and others read and write at once.
+    ///
+    /// # Panics
+    /// If there are more than 512.
+    pub fn words<const N: usize>(&self) -> &[AtomicU64; N] {
+        let words = self.bytes(0, N * size_of::<AtomicU64>()).cast::<[AtomicU64; N]>();
+        // SAFETY: a frame is aligned, is RAM, and stays as long as this reference to it.
+        unsafe { &*words }
     }
 
     /// Copies bytes out of the frame. Where a program writes them at the same time, any mixture may be seen.

@@ -43,7 +43,7 @@ pub enum Content {
         /// The page of the object at the area's start.
         first: u64,
     },
-    /// One page of the kernel's (the signal trampoline), at every page of the area.
+    /// One page of the kernel's (the vDSO or what it reads), at every page of the area.
     Special(Frame),
 }
 
@@ -67,8 +67,10 @@ pub enum Role {
     Heap,
     /// Grows down at a fault below it, to no more than this many bytes.
     Stack(u64),
-    /// The kernel's page in the program's space.
+    /// The kernel's code in the program's space.
     Vdso,
+    /// What that code reads.
+    Vvar,
 }
 
 /// One area: `start..end`, page-aligned, not empty.

@@ -248,28 +248,29 @@ impl AddressSpace {
         }
     }
 
-    /// Maps `content` privately as the kernel's page of code or data for the program (the signal trampoline), readable and executable as
-    /// `prot` says, and returns where.
+    /// Maps the kernel's page of data for programs, which they read, and its page of code behind it; returns where that is.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn map_special(&self, content: Frame, prot: Prot) -> Result<u64> {
-        if prot.contains(Prot::EXEC) {
-            PageTable::sync_instruction_cache(content.address());
-        }
+    pub fn map_vdso(&self, data: Frame, code: Frame) -> Result<u64> {
         let mut inner = self.inner.lock();
-        let start = inner.areas.find_gap(PAGE, inner.layout.mmap_top).ok_or(Errno::ENOMEM)?;
-        inner.areas.insert(Area {
-            start,
-            end: start + PAGE,
-            prot,
-            max_prot: prot,
-            sharing: Sharing::Private,
-            content: Content::Special(content),
-            role: Role::Vdso,
-            on_fork: OnFork::Copy,
-        });
-        Ok(start)
+        let top = inner.layout.mmap_top;
+        let start = inner.areas.find_gap(2 * PAGE, top).ok_or(Errno::ENOMEM)?;
+        let mut insert = |start, content, prot, role| {
+            inner.areas.insert(Area {
+                start,
+                end: start + PAGE,
+                prot,
+                max_prot: prot,
+                sharing: Sharing::Private,
+                content: Content::Special(content),
+                role,
+                on_fork: OnFork::Copy,
+            });
+        };
+        insert(start, data, Prot::READ, Role::Vvar);
+        insert(start + PAGE, code, Prot::READ | Prot::EXEC, Role::Vdso);
+        Ok(start + PAGE)
     }
 
     /// Maps a stack that ends at `top` (page-aligned), starts with `size` bytes and grows down to at most `limit`

@@ -29,7 +29,7 @@ pub struct MapEntry {
     pub offset: u64,
     /// The file, if there is one with a name.
     pub backing: Option<Backing>,
-    /// `[heap]`, `[stack]`, `[vdso]`, or nothing.
+    /// `[heap]`, `[stack]`, `[vdso]`, `[vvar]`, or nothing.
     pub name: &'static str,
 }
 
@@ -107,6 +107,7 @@ fn entry(area: &Area) -> MapEntry {
             Role::Heap => "[heap]",
             Role::Stack(_) => "[stack]",
             Role::Vdso => "[vdso]",
+            Role::Vvar => "[vvar]",
         },
     }
 }

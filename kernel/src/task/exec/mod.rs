@@ -72,7 +72,7 @@ pub struct Request {
 /// A program that is ready to take over.
 pub(super) struct Prepared {
     mm: Arc<AddressSpace>,
-    trampoline: u64,
+    signal_return: u64,
     entry: u64,
     stack: u64,
     image: Arc<Image>,
@@ -136,7 +136,7 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
     let mm = AddressSpace::new()?;
     let mut prepared = Prepared {
         mm: mm.clone(),
-        trampoline: 0,
+        signal_return: 0,
         entry: 0,
         stack: 0,
         image: Arc::new(Image::default()),
@@ -167,8 +167,12 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
         }
         None => (base.wrapping_add(program.header.entry), 0),
     };
-    prepared.trampoline = vdso::map(&mm)?;
-    let auxv = auxiliary_vector(&program, base, interpreter_base, &prepared.credentials, process);
+    let vdso = vdso::map(&mm)?;
+    let mut auxv = auxiliary_vector(&program, base, interpreter_base, &prepared.credentials, process);
+    if let Some(vdso) = vdso {
+        prepared.signal_return = vdso.signal_return;
+        auxv.push((stack::at::SYSINFO_EHDR, vdso.base));
+    }
     let mut random = [0; 16];
     random::fill(&mut random);
     let built = stack::build(
@@ -358,7 +362,7 @@ pub(super) fn take_over(thread: &Arc<Thread>, prepared: Prepared) -> UserContext
     thread.robust_list.store(0, Ordering::Relaxed);
     thread.set_comm(&prepared.comm);
     process.has_execed.store(true, Ordering::Relaxed);
-    process.trampoline.store(prepared.trampoline, Ordering::Relaxed);
+    process.signal_return.store(prepared.signal_return, Ordering::Relaxed);
     process.dumpable.store(1, Ordering::Relaxed);
     process.set_credentials(prepared.credentials.clone());
     process.set_image(prepared.image.clone());

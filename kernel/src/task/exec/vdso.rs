@@ -1,38 +1,111 @@
-//! The kernel's page in every program: the signal trampoline, where the C library brings none.
+//! The kernel's part of every program (vdso(7)): a page of code, which reads clocks without a call and is where signal handlers
+//! return to, and before it the page of data that this code reads.
+//!
+//! The code is the shared object of `hal/vdso`, built by this crate's build script.
 
 use core::sync::atomic::Ordering;
 
-use hal::{arch::UserContext, signal::SignalFrames};
+use elf::{ElfBytes, endian::LittleEndian};
+use hal::{
+    PAGE_SIZE,
+    arch::{PageTable, Timer, UserContext},
+    signal::SignalFrames,
+    traits::{PageTableOps, TimerOps},
+    vdso::Page,
+};
 use spin::Once;
 
 use crate::{
-    errno::Result,
+    errno::{Errno, Result},
     mm::{
-        AddressSpace, Prot,
+        AddressSpace,
         frame::{self, Frame},
     },
+    rt,
+    sync::{Rank, SpinLock},
     task::process::Process,
 };
 
-static PAGE: Once<Frame> = Once::new();
+/// The shared object; empty on the host, whose programs are not real.
+static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vdso.so"));
 
-/// Maps the trampoline; its address, or 0 on machines that need none.
+const _: () = assert!(IMAGE.len() <= PAGE_SIZE, "the vDSO is one page");
+
+/// What all programs share.
+struct Pages {
+    data: Frame,
+    code: Frame,
+    /// How far behind the object's beginning signal handlers return to.
+    signal_return: Option<u64>,
+}
+
+static PAGES: Once<Pages> = Once::new();
+/// Held while the page of data is written.
+static WRITING: SpinLock<()> = SpinLock::new(Rank::Clocks, ());
+
+/// Where a program has the vDSO.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vdso {
+    /// The object's beginning (`AT_SYSINFO_EHDR`).
+    pub base: u64,
+    /// Where handlers return to in programs that give no restorer; 0 where all of them do.
+    pub signal_return: u64,
+}
+
+/// Maps it; `None` on machines that have none.
 ///
 /// # Errors
 /// `ENOMEM`.
-pub(super) fn map(mm: &AddressSpace) -> Result<u64> {
-    if UserContext::TRAMPOLINE.is_empty() {
-        return Ok(0);
+pub(super) fn map(mm: &AddressSpace) -> Result<Option<Vdso>> {
+    if IMAGE.is_empty() {
+        return Ok(None);
     }
-    let page = PAGE.try_call_once(|| -> Result<Frame> {
-        let page = frame::allocate_zeroed()?;
-        page.write(0, UserContext::TRAMPOLINE);
-        Ok(page)
-    })?;
-    mm.map_special(page.clone(), Prot::READ | Prot::EXEC)
+    let pages = PAGES.try_call_once(make)?;
+    let base = mm.map_vdso(pages.data.clone(), pages.code.clone())?;
+    Ok(Some(Vdso {
+        base,
+        signal_return: pages.signal_return.map_or(0, |offset| base + offset),
+    }))
 }
 
-/// Where the trampoline is in a process.
-pub fn trampoline(process: &Process) -> u64 {
-    process.trampoline.load(Ordering::Relaxed)
+fn make() -> Result<Pages> {
+    let (data, code) = (frame::allocate_zeroed()?, frame::allocate_zeroed()?);
+    publish(&data);
+    code.write(0, IMAGE);
+    PageTable::sync_instruction_cache(code.address());
+    let signal_return = UserContext::SIGNAL_RETURN.map(|name| symbol(name).ok_or(Errno::ENOEXEC));
+    Ok(Pages {
+        data,
+        code,
+        signal_return: signal_return.transpose()?,
+    })
+}
+
+/// The value of one of the object's symbols.
+fn symbol(name: &str) -> Option<u64> {
+    let object = ElfBytes::<LittleEndian>::minimal_parse(IMAGE).ok()?;
+    let (symbols, names) = object.dynamic_symbol_table().ok()??;
+    let mut symbols = symbols.iter();
+    symbols
+        .find(|symbol| names.get(symbol.st_name as usize).is_ok_and(|found| found == name))
+        .map(|symbol| symbol.st_value)
+}
+
+/// Tells programs of a new wall clock.
+pub fn clock_was_set() {
+    // Whoever makes the pages at this moment sees the new clock.
+    if let Some(pages) = PAGES.get() {
+        publish(&pages.data);
+    }
+}
+
+/// Writes how clocks are read. The last to do so has seen the last change.
+fn publish(data: &Frame) {
+    let _one = WRITING.lock();
+    Page::new(data.words()).publish(Timer::user_counter(), rt::wall_clock_at_boot());
+}
+
+/// Where signal handlers return to in a process whose program gives no restorer.
+pub fn signal_return(process: &Process) -> u64 {
+    process.signal_return.load(Ordering::Relaxed)
 }

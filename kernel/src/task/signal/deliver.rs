@@ -197,10 +197,10 @@ async fn run_handler(
         (false, true) => SS_ONSTACK,
         (false, false) => 0,
     };
-    let restorer = if action.flags & SA_RESTORER != 0 || UserContext::TRAMPOLINE.is_empty() {
+    let restorer = if action.flags & SA_RESTORER != 0 || UserContext::SIGNAL_RETURN.is_none() {
         action.restorer
     } else {
-        vdso::trampoline(thread.process())
+        vdso::signal_return(thread.process())
     };
     let fault = SignalSet::SYNCHRONOUS.contains(signo) && info.code() > 0;
     let delivery = Delivery {

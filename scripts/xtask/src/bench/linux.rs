@@ -92,7 +92,10 @@ pub fn run(plan: &Plan, arch: Arch) -> Result<(Suite, bool)> {
     }
     bar.finish_and_clear();
     if let Some(only) = plan.only {
-        let is_of = |id: &str, only: &str| id.strip_prefix(only).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let is_of = |id: &str, only: &str| {
+            id.strip_prefix(only)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
         rows.retain(|row| only.split(',').any(|only| is_of(&row.id, only)));
     }
     ensure!(!rows.is_empty(), "nothing was measured");
@@ -219,7 +222,10 @@ fn machine(plan: &Plan, arch: Arch) -> Machine {
         );
         words.push(format!("BENCH_MEMORY={}", MEBIBYTES * 1024));
     } else {
-        let only = plan.only.map(|only| format!(" {}", only.replace(',', " "))).unwrap_or_default();
+        let only = plan
+            .only
+            .map(|only| format!(" {}", only.replace(',', " ")))
+            .unwrap_or_default();
         words.push(format!("run=\"/bin/bench {}{only}\"", plan.suite));
     }
     Machine {

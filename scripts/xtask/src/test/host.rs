@@ -58,6 +58,8 @@ pub fn lints() -> Result<Tally> {
             "hal",
             "--package",
             "kernel",
+            "--package",
+            "vdso",
             "--",
             "-D",
             "warnings",
