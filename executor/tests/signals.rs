@@ -188,7 +188,7 @@ impl Platform for Signals {
     }
 
     fn in_interrupt() -> bool {
-        WHERE.get() == Where::InHandler
+        WHERE.get() != Where::Anywhere
     }
 
     fn now() -> u64 {
