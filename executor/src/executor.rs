@@ -226,7 +226,16 @@ impl<P: Platform> Executor<P> {
     pub(crate) fn wake(&self, target: Target) {
         match target {
             Target::Driver { cpu, driver } => self.wake_driver(cpu, driver),
-            Target::Task(id) => self.wake_queued(id),
+            Target::Task(id) => self.wake_queued(id, P::now),
+        }
+    }
+
+    /// As [`Executor::wake`], by who has looked at the clock a moment ago.
+    #[inline]
+    pub(crate) fn wake_at(&self, target: Target, now: u64) {
+        match target {
+            Target::Driver { cpu, driver } => self.wake_driver(cpu, driver),
+            Target::Task(id) => self.wake_queued(id, || now),
         }
     }
 
@@ -252,7 +261,7 @@ impl<P: Platform> Executor<P> {
     }
 
     #[inline]
-    fn wake_queued(&self, id: TaskId) {
+    fn wake_queued(&self, id: TaskId, now: impl FnOnce() -> u64) {
         let Some(task) = self.slab.get(id.slot()) else { return };
         let here = self.task_cpu().filter(|(me, _)| *me == task.home());
         let Some((me, cpu)) = here else {
@@ -274,7 +283,7 @@ impl<P: Platform> Executor<P> {
             }
             None => {
                 if task.state().wake(id.generation()) == Wake::Link {
-                    self.link_user(me, cpu, task);
+                    self.link_user(me, cpu, task, now);
                 }
             }
         }
@@ -287,12 +296,17 @@ impl<P: Platform> Executor<P> {
     }
 
     /// As [`Executor::link`], for a user task at home in task context: into its queue, without the inbox.
-    fn link_user(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>) {
-        let now = P::now();
-        self.note_wake_at(task, || now);
+    fn link_user(&self, me: u32, cpu: &PerCpu<P>, task: Task<'_>, now: impl FnOnce() -> u64) {
         if cpu.current.get() == task.slot {
+            // Since when it waits is known when its poll is over.
+            task.set_last_waker(me);
+            if self.watched() & TRACED != 0 {
+                Self::trace_wake(task);
+            }
             return Self::woken_in_poll(cpu);
         }
+        let now = now();
+        self.note_wake_at(task, || now);
         cpu.runnable.fetch_add(1, Relaxed);
         P::checkpoint();
         self.receive_user(me, cpu, task, now);

@@ -108,6 +108,12 @@ fn meld(slab: &Slab<Head>, a: u32, b: u32) -> u32 {
 
 /// Joins a list of siblings to one heap: pairs from the left, then all from the right.
 fn merge_pairs(slab: &Slab<Head>, mut list: u32) -> u32 {
+    // Mostly it is none or one.
+    match slab.get(list) {
+        None => return NONE,
+        Some(only) if only.sibling.get() == NONE => return detach(slab, list),
+        Some(_) => {}
+    }
     let mut pairs = NONE;
     while let Some(first) = slab.get(list) {
         let second = first.sibling.get();

@@ -358,13 +358,13 @@ impl<P: Platform> Executor<P> {
         let (running, state) = (&cpu.running, &cpu.real_time);
         let share = Share::from_bits(running.share.get());
         let waits = cpu.waits.load(Relaxed);
-        let fair = cpu.user.with(|queue| queue.fair.least(&self.slab));
+        let fair = || cpu.user.with(|queue| queue.fair.least(&self.slab));
         if !share.is_real_time() {
             if waits != 0 && !state.is_throttled(now) {
                 return Err(Preempted);
             }
             let until = if waits == 0 { u64::MAX } else { state.fair_until.get() };
-            return match fair {
+            return match fair() {
                 Some(rival) => Ok(until.min(Self::contend_fairly(cpu, rival, now)?)),
                 None => Ok(until),
             };
@@ -380,7 +380,7 @@ impl<P: Platform> Executor<P> {
             }
             until = running.slice_end.get();
         }
-        if fair.is_some() {
+        if fair().is_some() {
             let used = state.used(now);
             if used >= RUNTIME_NS {
                 state.fair_until.set((now / PERIOD_NS + 1) * PERIOD_NS);
@@ -446,9 +446,12 @@ impl<P: Platform> Executor<P> {
     /// Sends real-time tasks that wait here to CPUs where they can run at once.
     #[cold]
     pub(crate) fn offer(&self, me: u32, cpu: &PerCpu<P>) {
+        let mut others = self.online.load(Relaxed) & !(1 << me);
+        if others == 0 {
+            return;
+        }
         // They have been queued; see the module.
         fence(SeqCst);
-        let mut others = self.online.load(Relaxed) & !(1 << me);
         while others != 0 && cpu.waits.load(Relaxed) != 0 {
             let idle = self.idle.load(Relaxed);
             let easiest = bits(others).min_by_key(|&other| {
@@ -473,9 +476,12 @@ impl<P: Platform> Executor<P> {
     /// Takes the most urgent real-time task that waits elsewhere and would run here at once.
     #[cold]
     pub(crate) fn pull(&self, me: u32, cpu: &PerCpu<P>) {
+        let mut others = self.online.load(Relaxed) & !(1 << me);
+        if others == 0 {
+            return;
+        }
         // What runs here has been written; see the module.
         fence(SeqCst);
-        let mut others = self.online.load(Relaxed) & !(1 << me);
         loop {
             let above = self.level(me);
             let waiting = bits(others).map(|other| (self.cpus[other as usize].waits.load(Relaxed), other));

@@ -408,6 +408,9 @@ impl<P: Platform> Executor<P> {
                 self.release(cpu, task);
             }
         } else if woken {
+            if self.is_timed() && task.woken_at.get() == 0 {
+                task.woken_at.set(cpu.clock.get());
+            }
             self.requeue_user(me, cpu, task);
         } else {
             cpu.runnable.fetch_sub(1, Relaxed);

@@ -48,7 +48,7 @@ impl<P: Platform> Executor<P> {
             let Some(sleeper) = entry.fire(number) else { continue };
             self.entries.free(entry, Some(&cpu.entries));
             match sleeper {
-                Sleeper::Number(number) => self.wake(Target::of(number)),
+                Sleeper::Number(number) => self.wake_at(Target::of(number), now),
                 Sleeper::Foreign(waker) => waker.wake(),
             }
         }
@@ -218,11 +218,11 @@ impl<P: Platform> Sleep<P> {
             return Poll::Pending;
         }
         // Fired is not yet due, if the CPU has left in whose wheel it was or memory was short: then it sleeps on.
-        if was_armed && P::now() >= self.deadline {
-            return Poll::Ready(());
-        }
         let executor = P::executor();
         let (me, cpu) = executor.here().expect("a sleep is polled by a CPU");
+        if was_armed && (cpu.clock.get() >= self.deadline || P::now() >= self.deadline) {
+            return Poll::Ready(());
+        }
         let first = self.deadline < cpu.next_event.get();
         // Without being the first it is not due: the next event would be, and comes first.
         if first && P::now() >= self.deadline {

@@ -213,7 +213,10 @@ impl Wheel {
         let mut number = first;
         while let Some(block) = memory.blocks.get(number) {
             number = block.next.get();
-            if !self.spread(memory, block) {
+            // All due, as the one sleeper of a slot is: the block goes as it is.
+            let now = self.now.get();
+            let mut records = block.records.iter().take(block.count.get() as usize);
+            if records.all(|record| record.deadline.get() <= now) || !self.spread(memory, block) {
                 block.bag.set(DUE);
                 self.due.prepend(block);
             }

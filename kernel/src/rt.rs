@@ -147,8 +147,8 @@ pub const fn sleep_until(deadline: u64) -> executor::Sleep<Machine> {
 }
 
 /// Lets everything else that is ready run first.
-pub async fn yield_now() {
-    executor::yield_now().await;
+pub const fn yield_now() -> executor::YieldNow {
+    executor::yield_now()
 }
 
 /// Lets what goes before the calling task run, if anything does: between the parts of a longer piece of work. Dropping it is as

@@ -69,7 +69,10 @@ impl Rate {
 static TSC: Rate = Rate::new();
 static APIC: Rate = Rate::new();
 static HPET: Rate = Rate::new();
-/// The TSC at nanosecond zero.
+/// Another CPU's TSC may be behind the boot CPU's by less than the check at its start can see, which is less than so many ticks by far:
+/// no CPU comes before nanosecond zero.
+const MARGIN: u64 = 1 << 16;
+/// The TSC at nanosecond zero: [`MARGIN`] before it was read at boot.
 static TSC_START: AtomicU64 = AtomicU64::new(0);
 /// Whether the clock is the HPET; then [`HPET_START`] is its counter at nanosecond zero.
 static BY_HPET: AtomicBool = AtomicBool::new(false);
@@ -133,7 +136,7 @@ pub(super) fn init() {
     let hz = |count: u64| (u128::from(count) * u128::from(clock.hz()) / u128::from(ticks)) as u64;
     TSC.set(hz(last.tsc.wrapping_sub(first.tsc)));
     APIC.set(hz(u64::from(first.apic.wrapping_sub(last.apic))));
-    TSC_START.store(read_tsc(), Relaxed);
+    TSC_START.store(read_tsc().wrapping_sub(MARGIN), Relaxed);
     if let ReferenceClock::Hpet { hz, .. } = clock {
         HPET.set(hz);
         if !FEATURES.steady_tsc.load(Relaxed) {
@@ -207,8 +210,7 @@ impl TimerOps for Timer {
         {
             return HPET.nanos(clock.ticks().wrapping_sub(HPET_START.load(Relaxed)));
         }
-        // Another CPU's TSC may be behind the boot CPU's by less than the check at its start can see.
-        TSC.nanos(read_tsc().saturating_sub(TSC_START.load(Relaxed)))
+        TSC.nanos(read_tsc().wrapping_sub(TSC_START.load(Relaxed)))
     }
 
     fn frequency_hz() -> u64 {
