@@ -75,7 +75,8 @@ fn change(t: &Thread, other: &Thread, wanted: &Attributes) -> Result<u64> {
         // As without `CONFIG_UCLAMP_TASK`.
         return Err(Errno::EOPNOTSUPP);
     }
-    if new == old && (new.is_real_time() || wanted.nice == old_nice) {
+    let has_nice = takes_nice(new.number);
+    if new == old && (!has_nice || wanted.nice == old_nice) {
         return Ok(0);
     }
     if wanted.flags & u64::from(SCHED_FLAG_KEEP_PARAMS) != 0 {
@@ -86,7 +87,7 @@ fn change(t: &Thread, other: &Thread, wanted: &Attributes) -> Result<u64> {
         });
         return Ok(0);
     }
-    if !new.is_real_time() {
+    if has_nice {
         other.nice.store(wanted.nice, Ordering::Relaxed);
     }
     other.policy.set(new);
@@ -94,11 +95,16 @@ fn change(t: &Thread, other: &Thread, wanted: &Attributes) -> Result<u64> {
     Ok(0)
 }
 
+/// Whether the policy goes by the nice value that comes with it (`fair_policy`): `SCHED_IDLE` leaves the thread's as it is.
+const fn takes_nice(policy: u32) -> bool {
+    matches!(policy, SCHED_NORMAL | SCHED_BATCH)
+}
+
 /// Whether the change needs no privilege (`user_check_sched_setscheduler`).
 fn is_allowed(t: &Thread, other: &Thread, new: Policy, nice: i32) -> bool {
     let old = other.policy.get();
     let old_nice = other.nice.load(Ordering::Relaxed);
-    let fits_nice = new.is_real_time() || nice >= old_nice || schedule::allows_nice(other, nice);
+    let fits_nice = !takes_nice(new.number) || nice >= old_nice || schedule::allows_nice(other, nice);
     let limit = other.process().limits().get(Resource::RealtimePriority).soft;
     let fits_priority = !new.is_real_time()
         || ((new.number == old.number || limit != 0)

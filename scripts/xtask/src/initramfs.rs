@@ -76,7 +76,25 @@ pub fn build_with(arch: Arch, kernel: &Path, directory: &Path) -> Result<PathBuf
     Ok(path)
 }
 
+/// The same files, but for what is our kernel's own: for another one. Returns the path.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_without_kernel(arch: Arch) -> Result<PathBuf> {
+    let directory = project::target_dir().join("test");
+    fs::create_dir_all(&directory)?;
+    let path = directory.join(format!("{}-programs.cpio", arch.name()));
+    write_atomically(&path, &programs_tree(arch)?.into_bytes())?;
+    Ok(path)
+}
+
 fn tree(arch: Arch, kernel: &Path) -> Result<Archive> {
+    let mut archive = programs_tree(arch)?;
+    add_symbols(&mut archive, kernel)?;
+    Ok(archive)
+}
+
+fn programs_tree(arch: Arch) -> Result<Archive> {
     let programs = build_programs(arch)?;
     let mut archive = Archive::default();
     skeleton(&mut archive);
@@ -85,7 +103,6 @@ fn tree(arch: Arch, kernel: &Path) -> Result<Archive> {
         archive.file(&place(program), 0o755, data);
     }
     add_busybox(&mut archive, busybox::binary(arch)?);
-    add_symbols(&mut archive, kernel)?;
     Ok(archive)
 }
 

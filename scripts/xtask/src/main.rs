@@ -13,6 +13,7 @@ mod firmware;
 mod hang;
 mod image;
 mod initramfs;
+mod linux;
 mod machine;
 mod monitor;
 mod own_target;

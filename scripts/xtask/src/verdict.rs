@@ -17,6 +17,8 @@ pub struct Counts {
     pub passed: u64,
     /// Tests that failed.
     pub failed: u64,
+    /// Tests that were not tried, each with the reason.
+    pub skipped: u64,
 }
 
 /// The guest's status.
@@ -86,13 +88,48 @@ pub fn check_tests(outcome: &Outcome, build_id: &str) -> Result<Counts> {
     Ok(counts)
 }
 
-/// Reads the result of the guest's tests from its console: `TEST <name> ok (…)` or `TEST <name> FAILED: why` a test, then
-/// `KERNEL_POST_TESTS_COMPLETE build=<id> passed=N failed=M`.
+/// Reads the result of the guest's tests from its console: `TEST <name> ok (…)`, `TEST <name> FAILED: why` or
+/// `TEST <name> skipped: why` a test, then `KERNEL_POST_TESTS_COMPLETE build=<id> passed=N failed=M skipped=K`. Ours skips none.
 ///
 /// # Errors
-/// No end line, another build, or counts and lines that contradict each other.
+/// No end line, another build, a skipped test, or counts and lines that contradict each other.
 pub fn check_test_log(log: &str, build_id: &str) -> Result<Counts> {
     check_build(log, build_id)?;
+    let counts = counts(log, build_id)?;
+    ensure!(counts.skipped == 0, "{} tests were skipped", counts.skipped);
+    Ok(counts)
+}
+
+/// The build that the end line of tests on Linux names.
+const ON_LINUX: &str = "linux";
+
+/// The same for a boot of Linux, which gives no status but names its first process's when it panics at its end.
+///
+/// # Errors
+/// No end line, one of ours, or counts, lines and status that contradict each other.
+pub fn check_tests_on_linux(outcome: &Outcome) -> Result<Counts> {
+    const STATUS: &str = "Attempted to kill init! exitcode=0x";
+    ensure!(
+        outcome.exit.is_some(),
+        "timed out after {} s",
+        outcome.elapsed.as_secs()
+    );
+    let log = outcome.text();
+    let counts = counts(&log, ON_LINUX)?;
+    let status = log
+        .lines()
+        .find_map(|line| line.split_once(STATUS))
+        .context("Linux did not panic at the end of its first process")?;
+    let status = u32::from_str_radix(status.1.split_whitespace().next().unwrap_or_default(), 16)?;
+    ensure!(
+        (status == 0) == (counts.failed == 0),
+        "wait status {status:#x} contradicts {} failed tests",
+        counts.failed
+    );
+    Ok(counts)
+}
+
+fn counts(log: &str, build_id: &str) -> Result<Counts> {
     let end = log
         .lines()
         .rev()
@@ -112,6 +149,7 @@ pub fn check_test_log(log: &str, build_id: &str) -> Result<Counts> {
     let counts = Counts {
         passed: value("passed")?.parse()?,
         failed: value("failed")?.parse()?,
+        skipped: value("skipped")?.parse()?,
     };
     let seen = seen(log);
     ensure!(seen == counts, "the end line counts {counts:?}, the log shows {seen:?}");
@@ -126,6 +164,7 @@ pub fn seen(log: &str) -> Counts {
         match line.split_whitespace().nth(2).map(|word| word.trim_end_matches(':')) {
             Some("ok") => counts.passed += 1,
             Some("FAILED") => counts.failed += 1,
+            Some("skipped") => counts.skipped += 1,
             _ => {}
         }
     }
@@ -152,16 +191,28 @@ mod tests {
 
     #[test]
     fn a_good_run_counts() {
-        let counts = tests("echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=2 failed=0; exit 1").unwrap();
-        assert_eq!(counts, Counts { passed: 2, failed: 0 });
+        let counts = tests("echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=2 failed=0 skipped=0; exit 1").unwrap();
+        assert_eq!(
+            counts,
+            Counts {
+                passed: 2,
+                failed: 0,
+                skipped: 0
+            }
+        );
     }
 
     #[test]
     fn a_failed_test_needs_a_failing_status() {
-        let failing = "echo TEST three FAILED: why; echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=2 failed=1;";
+        let failing =
+            "echo TEST three FAILED: why; echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=2 failed=1 skipped=0;";
         assert_eq!(
             tests(&format!("{failing} exit 3")).unwrap(),
-            Counts { passed: 2, failed: 1 }
+            Counts {
+                passed: 2,
+                failed: 1,
+                skipped: 0
+            }
         );
         assert!(
             tests(&format!("{failing} exit 1"))
@@ -191,7 +242,7 @@ mod tests {
 
     #[test]
     fn another_build_is_no_success() {
-        let end = "echo KERNEL_POST_TESTS_COMPLETE build=beef passed=2 failed=0; exit 1";
+        let end = "echo KERNEL_POST_TESTS_COMPLETE build=beef passed=2 failed=0 skipped=0; exit 1";
         assert!(tests(end).unwrap_err().to_string().contains("beef"));
         assert!(
             check_success(&boot(&format!("{GOOD} exit 1")), "beef")
@@ -204,8 +255,38 @@ mod tests {
 
     #[test]
     fn counts_must_agree_with_the_lines() {
-        let end = "echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=9 failed=0; exit 1";
+        let end = "echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=9 failed=0 skipped=0; exit 1";
         assert!(tests(end).unwrap_err().to_string().contains("the log shows"));
+    }
+
+    #[test]
+    fn ours_skips_nothing() {
+        let end = "echo TEST three skipped: why; echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=2 failed=0 skipped=1; exit 1";
+        assert!(tests(end).unwrap_err().to_string().contains("1 tests were skipped"));
+    }
+
+    #[test]
+    fn linux_names_the_status_in_its_panic() {
+        let of = |failed: u32, status: &str| {
+            let lines = "echo TEST one ok; echo TEST two skipped: why;".to_owned();
+            let failures = "echo TEST three FAILED: why;".repeat(failed as usize);
+            let end = format!("echo KERNEL_POST_TESTS_COMPLETE build=linux passed=1 failed={failed} skipped=1;");
+            let panic = format!("echo '[ 1.0] Kernel panic - not syncing: {status}'; exit 0");
+            check_tests_on_linux(&boot(&[lines, failures, end, panic].concat()))
+        };
+        let counts = |failed| Counts {
+            passed: 1,
+            failed,
+            skipped: 1,
+        };
+        assert_eq!(of(0, "Attempted to kill init! exitcode=0x00000000").unwrap(), counts(0));
+        assert_eq!(of(2, "Attempted to kill init! exitcode=0x00000100").unwrap(), counts(2));
+        let wrong = of(1, "Attempted to kill init! exitcode=0x00000000");
+        assert!(wrong.unwrap_err().to_string().contains("contradicts"));
+        assert!(of(0, "VFS: no root").is_err());
+        let ours =
+            boot("echo TEST one ok; echo KERNEL_POST_TESTS_COMPLETE build=abcd passed=1 failed=0 skipped=0; exit 1");
+        assert!(check_tests_on_linux(&ours).unwrap_err().to_string().contains("abcd"));
     }
 
     #[test]

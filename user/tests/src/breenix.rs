@@ -5,12 +5,12 @@ use std::{fs, sync::Arc, thread};
 use crate::{runner, sys, syscall};
 
 crate::tests! { "breenix":
-    the_kernel_names_its_build [breenix];
-    an_idle_machine_takes_no_periodic_interrupts [breenix];
-    a_blocked_thread_costs_at_most_4_kib (180) [breenix];
-    the_tasks_are_listed [breenix];
-    cpu_time_stands_where_it_was_spent [breenix];
-    load_averages_are_the_same_everywhere [breenix];
+    the_kernel_names_its_build [breenix "a promise of Breenix"];
+    an_idle_machine_takes_no_periodic_interrupts [breenix "a promise of Breenix"];
+    a_blocked_thread_costs_at_most_4_kib (180) [breenix "a promise of Breenix"];
+    the_tasks_are_listed [breenix "a promise of Breenix"];
+    cpu_time_stands_where_it_was_spent [breenix "a promise of Breenix"];
+    load_averages_are_the_same_everywhere [breenix "a promise of Breenix"];
 }
 
 fn the_kernel_names_its_build() {

@@ -17,11 +17,11 @@ use crate::{
 };
 
 crate::tests! { "costs":
-    calls_that_do_not_block_allocate_nothing (60) [breenix];
-    a_return_from_a_handler_allocates_nothing [breenix];
-    calls_that_allocate_are_counted [breenix];
-    interrupts_allocate_free_and_lock_nothing (60) [breenix];
-    a_shell_that_forks_thousands_loses_no_memory (240) [breenix];
+    calls_that_do_not_block_allocate_nothing (60) [breenix "reads what Breenix counts"];
+    a_return_from_a_handler_allocates_nothing [breenix "reads what Breenix counts"];
+    calls_that_allocate_are_counted [breenix "reads what Breenix counts"];
+    interrupts_allocate_free_and_lock_nothing (60) [breenix "reads what Breenix counts"];
+    a_shell_that_forks_thousands_loses_no_memory (240) [breenix "reads what Breenix counts"];
 }
 
 /// What was allocated and freed on behalf of this thread: heap objects taken and given back, frames taken and given back.

@@ -11,8 +11,8 @@ crate::tests! { "hostile":
     a_structure_that_ends_in_nothing_is_efault;
     unknown_calls_are_enosys;
     bad_descriptors_are_ebadf;
-    random_calls (200) [breenix];
-    random_code (120) [breenix];
+    random_calls (200) [breenix "makes calls that no Linux comes out of whole"];
+    random_code (120) [breenix "makes calls that no Linux comes out of whole"];
 }
 
 /// One call: its name, number, and arguments, of which one is the pointer to be bad.

@@ -1,8 +1,8 @@
 //! The tests that run in user mode: ordinary Linux programs, all in one file.
 //!
 //! `tests run [word]…` runs every test (or those whose names contain a word), each in a process of its own with a time limit,
-//! and reports. `tests <name>` runs one here. On Linux everything but what is Breenix's own is to pass as well: that is how the
-//! tests themselves are tested.
+//! and reports. `tests <name>` runs one here. On Linux everything but what is Breenix's own is to pass as well
+//! (`scripts/test --on-linux`): that is how the tests themselves are tested.
 #![expect(unsafe_code, reason = "tests of the machine itself; raw calls are in `user_sys`")]
 
 mod actions;
@@ -15,6 +15,7 @@ mod hostile;
 mod locks;
 mod mappings;
 mod memory;
+mod needs;
 mod pipes;
 mod process;
 mod programs;
@@ -46,12 +47,25 @@ pub struct Test {
 }
 
 /// Where a test means something.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub enum On {
     /// On any Linux.
     Any,
-    /// On Breenix alone.
-    Breenix,
+    /// On Breenix alone, for this reason.
+    Breenix(&'static str),
+    /// On Breenix, and on a Linux that has this.
+    With(&'static needs::Need),
+}
+
+impl Test {
+    /// Why it is not run on a Linux that is not ours, if it is not.
+    fn left_out(&self) -> Option<&'static str> {
+        match self.on {
+            On::Any => None,
+            On::Breenix(why) => Some(why),
+            On::With(need) => (!(need.is_there)()).then_some(need.what),
+        }
+    }
 }
 
 /// What a test must leave as it was.
@@ -63,11 +77,11 @@ pub enum Leaves {
     Memory,
 }
 
-/// A table of tests: each a function's name, its limit in seconds `(60)`, and an option: `[frees]` all memory that it takes, or
-/// makes sense on `[breenix]` alone.
+/// A table of tests: each a function's name, its limit in seconds `(60)`, and options: `[frees]` all memory that it takes,
+/// `[breenix "why"]` makes sense on Breenix alone, `[needs NEED]` which of [`needs`] it takes where the kernel is not ours.
 #[macro_export]
 macro_rules! tests {
-    ($group:literal: $($function:ident $(($limit:literal))? $([$option:ident])?;)*) => {
+    ($group:literal: $($function:ident $(($limit:literal))? $([$option:ident $($value:tt)?])*;)*) => {
         /// The tests of this group.
         pub const TESTS: &[$crate::Test] = &[$({
             let test = $crate::Test {
@@ -78,11 +92,12 @@ macro_rules! tests {
                 leaves: $crate::Leaves::Unchecked,
             };
             $(let test = $crate::Test { limit: $limit, ..test };)?
-            $(let test = $crate::tests!(@option test $option);)?
+            $(let test = $crate::tests!(@option test $option $($value)?);)*
             test
         }),*];
     };
-    (@option $test:ident breenix) => { $crate::Test { on: $crate::On::Breenix, ..$test } };
+    (@option $test:ident breenix $why:literal) => { $crate::Test { on: $crate::On::Breenix($why), ..$test } };
+    (@option $test:ident needs $need:ident) => { $crate::Test { on: $crate::On::With(&$crate::needs::$need), ..$test } };
     (@option $test:ident frees) => { $crate::Test { leaves: $crate::Leaves::Memory, ..$test } };
 }
 

@@ -32,9 +32,9 @@ crate::tests! { "memory":
     faults_tell_the_truth;
     the_stack_grows_and_ends;
     too_large_is_enomem;
-    a_memory_hog_is_killed_and_nobody_else (180) [breenix];
-    a_hog_by_calls_is_killed_and_other_calls_wait (180) [breenix];
-    a_fork_bomb_eats_memory_and_the_kernel_lives (240) [breenix];
+    a_memory_hog_is_killed_and_nobody_else (180) [breenix "the whole machine's memory is used up"];
+    a_hog_by_calls_is_killed_and_other_calls_wait (180) [breenix "the whole machine's memory is used up"];
+    a_fork_bomb_eats_memory_and_the_kernel_lives (240) [breenix "the whole machine's memory is used up"];
 }
 
 fn anonymous_memory_is_zero_and_goes() {

@@ -6,14 +6,13 @@ use super::lines;
 use super::report::{OURS, Suite};
 use crate::arch::Arch;
 use crate::initramfs;
+use crate::linux;
 use crate::machine::{Boot, Debugger, Machine};
-use crate::project::{self, Profile};
+use crate::project::Profile;
 use crate::session::{self, Input, MonitorPath, Outcome};
 use crate::verdict;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use indicatif::ProgressBar;
-use std::path::PathBuf;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -55,11 +54,7 @@ pub struct Plan<'a> {
 /// # Errors
 /// A build failed, a guest is not the build that was meant, or what it said makes no sense.
 pub fn run(plan: &Plan, arch: Arch) -> Result<(Suite, bool)> {
-    let linux = if plan.alone {
-        None
-    } else {
-        cached(arch, "vmlinuz", false)?
-    };
+    let linux = if plan.alone { None } else { Some(linux::kernel(arch)?) };
     let ours = ours(arch, plan.suite)?;
     let mut contenders = vec![(OURS, ours.clone())];
     if let Some(image) = linux {
@@ -157,13 +152,13 @@ fn from_entry(text: &str, entry: Result<u64>) -> String {
 pub fn ours(arch: Arch, suite: &str) -> Result<Boot> {
     let mut boot = Boot::build(arch, Profile::Release)?;
     if suite == DISK
-        && let Some(modules) = cached(arch, "modules", true)?
+        && let Some(modules) = linux::cached(arch, "modules", true)?
     {
         // Linux's drivers; ours takes no notice of them.
         boot.initramfs = initramfs::build_with(arch, &boot.elf, &modules)?;
     }
     if ["latency", "throughput", "wakeup"].contains(&suite)
-        && let Some(programs) = cached(arch, "programs", true)?
+        && let Some(programs) = linux::cached(arch, "programs", true)?
     {
         boot.initramfs = initramfs::build_with(arch, &boot.elf, &programs)?;
     }
@@ -203,12 +198,7 @@ fn complain(what: &str, outcome: &Outcome) {
 }
 
 fn machine(plan: &Plan, arch: Arch) -> Machine {
-    let console = match arch {
-        Arch::Aarch64 => "console=ttyAMA0",
-        Arch::X86_64 => "console=ttyS0",
-    };
-    // Linux panics when its first process ends, and restarts then, which ends QEMU.
-    let mut words: Vec<String> = [console, "quiet", "panic=-1"].map(str::to_owned).into();
+    let mut words = linux::words(arch);
     if plan.suite == "boot" {
         // The one word is for us, the other for Linux; what neither knows goes to the first process. See user/bench/src/boot.rs.
         words.extend(
@@ -254,20 +244,6 @@ fn disks() -> Vec<String> {
         disk("virtio", &["virtio-blk-pci,drive=virtio"]),
     ]
     .concat()
-}
-
-/// What `scripts/setup --linux` keeps for an architecture, fetched if it is not there; where that fails, nothing if it is `optional`.
-fn cached(arch: Arch, name: &str, optional: bool) -> Result<Option<PathBuf>> {
-    let path = project::cache_dir().join("linux").join(arch.name()).join(name);
-    if !path.exists() {
-        let mut setup = Command::new(project::root().join("scripts/setup"));
-        let status = setup.arg("--linux").status().context("cannot start scripts/setup")?;
-        ensure!(
-            status.success() || optional,
-            "no Linux to compare with: see what scripts/setup --linux says"
-        );
-    }
-    Ok(path.exists().then_some(path))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 const FAKE: &str = include_str!("fake");
 const GOOD: &str = "[    0.000000] Breenix 0.1.0 build abcd on Parallels: 4 CPUs\r\nTEST one ok (1 ms)\r\nTEST two ok (2 ms)\r\n\
-    KERNEL_POST_TESTS_COMPLETE build=abcd passed=2 failed=0\r\n";
+    KERNEL_POST_TESTS_COMPLETE build=abcd passed=2 failed=0 skipped=0\r\n";
 
 /// A computer with stand-ins for Parallels' tools, and an image of build `abcd`.
 struct Stage {
@@ -126,7 +126,14 @@ fn a_good_run_takes_these_steps() {
         .host
         .test(&stage.image, Size::default(), false, &mut shown)
         .unwrap();
-    assert_eq!(counts, Counts { passed: 2, failed: 0 });
+    assert_eq!(
+        counts,
+        Counts {
+            passed: 2,
+            failed: 0,
+            skipped: 0
+        }
+    );
     assert_eq!(String::from_utf8(shown).unwrap(), GOOD);
     stage.check_end(GOOD);
     let calls = stage.calls().join("\n");
@@ -162,9 +169,16 @@ prlctl delete NAME";
 fn failed_tests_are_counted() {
     let play = GOOD
         .replace("two ok", "two FAILED: why")
-        .replace("passed=2 failed=0", "passed=1 failed=1");
+        .replace("passed=2 failed=0 skipped=0", "passed=1 failed=1 skipped=0");
     let stage = Stage::new("failed", &play, "");
-    assert_eq!(stage.test().unwrap(), Counts { passed: 1, failed: 1 });
+    assert_eq!(
+        stage.test().unwrap(),
+        Counts {
+            passed: 1,
+            failed: 1,
+            skipped: 0
+        }
+    );
     stage.check_end(&play);
 }
 

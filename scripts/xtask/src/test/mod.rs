@@ -8,6 +8,7 @@ mod crash;
 mod disks;
 mod guest;
 mod host;
+mod linux;
 mod loader;
 mod platforms;
 mod screen;
@@ -36,6 +37,10 @@ pub struct Test {
     /// Only suites whose name contains this
     #[arg(long)]
     only: Option<String>,
+    /// Instead: the test programs on the distribution's Linux, in the same machine; with `--only`, those whose names contain one of
+    /// its words
+    #[arg(long, conflicts_with_all = ["quick", "full"])]
+    on_linux: bool,
 }
 
 /// What a suite came to.
@@ -113,7 +118,26 @@ impl Test {
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
+    fn archs(&self) -> Vec<Arch> {
+        self.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch])
+    }
+
+    /// The test programs, where others run them.
+    fn suites_on_linux(&self) -> Vec<Suite> {
+        let of = |arch: Arch| -> Suite {
+            let only = self.only.clone();
+            (
+                format!("{}: programs on Linux", arch.name()),
+                Box::new(move || linux::programs(arch, only.as_deref())),
+            )
+        };
+        self.archs().into_iter().map(of).collect()
+    }
+
     fn suites(&self) -> Vec<Suite> {
+        if self.on_linux {
+            return self.suites_on_linux();
+        }
         let mut suites: Vec<Suite> = vec![
             ("structure".into(), Box::new(structure)),
             ("format".into(), Box::new(host::format)),
@@ -124,7 +148,7 @@ impl Test {
             ("loom models".into(), Box::new(host::models)),
         ];
         if !self.quick {
-            for arch in self.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]) {
+            for arch in self.archs() {
                 suites.push((
                     format!("{}: test programs", arch.name()),
                     Box::new(move || guest::programs(arch)),
