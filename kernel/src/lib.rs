@@ -16,6 +16,7 @@ pub mod crash;
 pub mod drivers;
 pub mod errno;
 pub mod fs;
+pub mod ipc;
 pub mod irq;
 pub mod klog;
 pub mod mm;

@@ -35,6 +35,12 @@ pub enum Rank {
     FileLocks,
     /// One address space's list of areas.
     AddressSpace,
+    /// The semaphore sets in which a process has something to undo.
+    IpcUndo,
+    /// The System V IPC objects of one kind.
+    Ipc,
+    /// One System V IPC object.
+    IpcObject,
     /// The list of caches.
     Caches,
     /// One cache of pages.

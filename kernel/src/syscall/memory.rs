@@ -30,6 +30,7 @@ pub async fn mmap(t: &Thread, address: u64, length: u64, prot: u32, flags: u32, 
         max_prot: Prot::all(),
         flags,
         object: None,
+        attach: None,
     };
     if !flags.contains(MapFlags::ANONYMOUS) {
         let file = t.files().get_usable(fd)?;

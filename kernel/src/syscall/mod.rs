@@ -10,6 +10,7 @@ pub mod context;
 pub mod fs;
 pub mod futex;
 pub mod identity;
+pub mod ipc;
 pub mod memory;
 pub mod policy;
 pub mod prctl;

@@ -46,6 +46,8 @@ pub mod flags {
     pub const CLONE_PARENT: u64 = 0x8000;
     /// A thread of the same process.
     pub const CLONE_THREAD: u64 = 0x1_0000;
+    /// Share what semaphores get back at the end.
+    pub const CLONE_SYSVSEM: u64 = 0x4_0000;
     /// Set the thread pointer.
     pub const CLONE_SETTLS: u64 = 0x8_0000;
     /// Store the number in the caller's memory.
@@ -250,6 +252,9 @@ fn inherit(thread: &Thread, child: &Thread, args: &CloneArgs) {
         .affinity
         .store(thread.affinity.load(Ordering::Relaxed), Ordering::Relaxed);
     super::schedule::inherit(thread, child);
+    if args.has(CLONE_SYSVSEM) {
+        thread.share_undo_list(child);
+    }
     if args.has(CLONE_CHILD_CLEARTID) {
         child.clear_child_tid.store(args.child_tid, Ordering::Relaxed);
     }

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::{
     future::Future,
     pin::Pin,
-    sync::atomic::{AtomicI32, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll},
 };
 
@@ -21,16 +21,22 @@ use crate::{
     rt, tally,
 };
 
-const NOBODY: Pid = 0;
+const NOBODY: u64 = 0;
 
-static CURRENT: [AtomicI32; MAX_CPUS] = [const { AtomicI32::new(NOBODY) }; MAX_CPUS];
+/// The numbers of each CPU's thread and of its process, as [`Thread::numbers`] gives them.
+static CURRENT: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(NOBODY) }; MAX_CPUS];
 
 /// The number of the thread whose future the calling CPU polls; `None` in kernel tasks.
 pub fn tid() -> Option<Pid> {
     match CURRENT[PerCpu::cpu_id() as usize].load(Ordering::Relaxed) {
         NOBODY => None,
-        tid => Some(tid),
+        numbers => Some(numbers as Pid),
     }
+}
+
+/// The number of that thread's process; 0 in kernel tasks.
+pub fn pid() -> Pid {
+    (CURRENT[PerCpu::cpu_id() as usize].load(Ordering::Relaxed) >> 32) as Pid
 }
 
 /// Shows the thread's name in the status of the calling CPU, which polls the thread.
@@ -40,10 +46,10 @@ fn show(thread: &Thread) {
 }
 
 /// After a thread has got another number or name: if the calling CPU polls it, the CPU says so.
-pub(super) fn renamed(thread: &Thread, old: Pid) {
+pub(super) fn renamed(thread: &Thread, old: u64) {
     let current = &CURRENT[PerCpu::cpu_id() as usize];
     if current.load(Ordering::Relaxed) == old {
-        current.store(thread.tid(), Ordering::Relaxed);
+        current.store(thread.numbers(), Ordering::Relaxed);
         show(thread);
     }
 }
@@ -84,7 +90,7 @@ impl<F: Future> Future for Scope<F> {
         debug_assert_eq!(*this.life, Life::Runs, "polled after its end");
         let cpu = PerCpu::cpu_id();
         let current = &CURRENT[cpu as usize];
-        current.store(this.thread.tid(), Ordering::Relaxed);
+        current.store(this.thread.numbers(), Ordering::Relaxed);
         this.thread.last_cpu.store(cpu, Ordering::Relaxed);
         // The executor has just read the clock.
         let began = rt::executor().poll_began();

@@ -23,7 +23,7 @@ use super::{
     table::{Node, TABLE, Table},
     thread::{Thread, attention},
 };
-use crate::{fs::FdTable, mm::shortage, rt, tty};
+use crate::{fs::FdTable, ipc::semaphore::undo, mm::shortage, rt, tty};
 
 /// Ends every thread of the process with `status`; the first such status wins.
 pub(super) fn exit_group(process: &Process, status: WaitStatus) {
@@ -65,6 +65,7 @@ pub(super) async fn end(thread: &Arc<Thread>) {
             futex::wake_address(&mm, clear);
         }
     }
+    undo::end(thread);
     leave(thread);
     drop(thread.set_files(Arc::new(FdTable::new())));
     if process.thread_count() == 0 && !process.ended.swap(true, Ordering::AcqRel) {

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     errno::Errno,
     fs::{FdTable, FsContext, OpenFile},
+    ipc::semaphore::undo::UndoList,
     mm::AddressSpace,
     rt::{self, Machine},
     sync::{Rank, SpinLock},
@@ -128,7 +129,8 @@ pub(super) fn comm_text(comm: &Comm) -> &str {
 
 /// A user thread.
 pub struct Thread {
-    tid: AtomicI32,
+    /// Its number, and above it its process's: see [`Thread::numbers`].
+    numbers: AtomicU64,
     process: Arc<Process>,
     attention: AtomicU32,
     pub(super) signals: SpinLock<ThreadSignals>,
@@ -159,6 +161,12 @@ pub struct Thread {
     pub(super) blocked: AtomicBool,
     pub(super) last_cpu: AtomicU32,
     pub(super) account: Account,
+    /// What is taken back at its end, where there is something; in common with threads cloned by `CLONE_SYSVSEM`.
+    undo: SpinLock<Option<Arc<UndoList>>>,
+}
+
+const fn numbers(tid: Pid, pid: Pid) -> u64 {
+    (pid as u64) << 32 | tid as u32 as u64
 }
 
 /// What a new thread starts with.
@@ -179,7 +187,7 @@ impl Thread {
     /// A thread that does not run yet. It is not in its process's list either.
     pub fn new(parts: ThreadParts) -> Self {
         Self {
-            tid: AtomicI32::new(parts.tid),
+            numbers: AtomicU64::new(numbers(parts.tid, parts.process.pid())),
             process: parts.process,
             attention: AtomicU32::new(0),
             signals: SpinLock::new(Rank::Signals, ThreadSignals::default()),
@@ -201,16 +209,23 @@ impl Thread {
             blocked: AtomicBool::new(false),
             last_cpu: AtomicU32::new(0),
             account: Account::default(),
+            undo: SpinLock::new(Rank::Signals, None),
         }
     }
 
     /// The thread's number.
     pub fn tid(&self) -> Pid {
-        self.tid.load(Ordering::Relaxed)
+        self.numbers() as Pid
+    }
+
+    /// Its number in the low half, its process's in the high one.
+    #[inline]
+    pub(super) fn numbers(&self) -> u64 {
+        self.numbers.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_tid(&self, tid: Pid) {
-        let old = self.tid.swap(tid, Ordering::Relaxed);
+        let old = self.numbers.swap(numbers(tid, self.process.pid()), Ordering::Relaxed);
         super::current::renamed(self, old);
     }
 
@@ -280,10 +295,26 @@ impl Thread {
         for (word, value) in self.comm.iter().zip(comm_words(comm)) {
             word.store(value, Ordering::Relaxed);
         }
-        super::current::renamed(self, self.tid());
+        super::current::renamed(self, self.numbers());
         if let Some(id) = self.task_id() {
             rt::executor().set_name(id, comm_text(&comm));
         }
+    }
+
+    /// What is taken back at its end, made if there is none.
+    pub fn undo_list(&self) -> Arc<UndoList> {
+        self.undo.lock().get_or_insert_with(UndoList::new).clone()
+    }
+
+    /// Has in common with another what is taken back at the end of both (`CLONE_SYSVSEM`).
+    pub(super) fn share_undo_list(&self, with: &Self) {
+        let list = self.undo_list();
+        *with.undo.lock() = Some(list);
+    }
+
+    /// Its use of the list ends.
+    pub(crate) fn take_undo_list(&self) -> Option<Arc<UndoList>> {
+        self.undo.lock().take()
     }
 
     /// Its signal mask.
@@ -307,7 +338,7 @@ impl Thread {
     }
 
     /// Sets attention bits and wakes the thread.
-    pub(super) fn kick(&self, bits: u32) {
+    pub(crate) fn kick(&self, bits: u32) {
         self.attention.fetch_or(bits, Ordering::SeqCst);
         // Its own poll looks at them before user mode, and as the last thing before it waits for anything but them to go.
         if bits != attention::SIGNAL || super::current::tid() != Some(self.tid()) {
@@ -330,7 +361,7 @@ impl Thread {
     }
 
     /// Makes [`Thread::wake`] wake the polling task.
-    pub(super) fn store_waker(&self, waker: &Waker) {
+    pub(crate) fn store_waker(&self, waker: &Waker) {
         if self.task.register(waker) {
             return;
         }

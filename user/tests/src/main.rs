@@ -15,6 +15,7 @@ mod hostile;
 mod locks;
 mod mappings;
 mod memory;
+mod messages;
 mod needs;
 mod pipes;
 mod process;
@@ -22,7 +23,10 @@ mod programs;
 mod real_time;
 mod runner;
 mod sched;
+mod segments;
+mod semaphores;
 mod signals;
+mod sysv;
 mod threads;
 mod usage;
 mod vdso;
@@ -111,6 +115,10 @@ fn all() -> impl Iterator<Item = Test> {
         pipes::TESTS,
         files::TESTS,
         locks::TESTS,
+        sysv::TESTS,
+        semaphores::TESTS,
+        segments::TESTS,
+        messages::TESTS,
         signals::TESTS,
         actions::TESTS,
         threads::TESTS,

@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
 
-use super::{GlobalText, Kind, Node, bus, global, process};
+use super::{GlobalText, Kind, Node, bus, global, process, sysvipc};
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -35,6 +35,7 @@ const ROOT: &[(&str, Kind)] = &[
     ("stat", text(global::stat)),
     ("sysrq-trigger", Kind::Command(global::sysrq)),
     ("sys", Kind::Directory(SYS)),
+    ("sysvipc", Kind::Directory(SYSVIPC)),
     ("uptime", text(global::uptime)),
     ("version", text(global::version)),
 ];
@@ -53,6 +54,12 @@ const BREENIX: &[(&str, Kind)] = &[
     ("trace", Kind::Trace),
 ];
 
+const SYSVIPC: &[(&str, Kind)] = &[
+    ("msg", text(sysvipc::messages)),
+    ("sem", text(sysvipc::semaphores)),
+    ("shm", text(sysvipc::segments)),
+];
+
 const SYS: &[(&str, Kind)] = &[("kernel", Kind::Directory(SYS_KERNEL)), ("vm", Kind::Directory(SYS_VM))];
 
 const SYS_VM: &[(&str, Kind)] = &[
@@ -66,6 +73,9 @@ const SYS_VM: &[(&str, Kind)] = &[
 
 const SYS_KERNEL: &[(&str, Kind)] = &[
     ("hostname", Kind::Setting(global::host_name, global::set_host_name)),
+    ("msgmax", Kind::Setting(sysvipc::msgmax, sysvipc::set_msgmax)),
+    ("msgmnb", Kind::Setting(sysvipc::msgmnb, sysvipc::set_msgmnb)),
+    ("msgmni", Kind::Setting(sysvipc::msgmni, sysvipc::set_msgmni)),
     ("osrelease", text(global::os_release)),
     ("ostype", text(global::os_type)),
     ("pid_max", text(global::pid_max)),
@@ -73,6 +83,10 @@ const SYS_KERNEL: &[(&str, Kind)] = &[
     ("sched_rr_timeslice_ms", text(global::round_robin_slice)),
     ("sched_rt_period_us", text(global::real_time_period)),
     ("sched_rt_runtime_us", text(global::real_time_runtime)),
+    ("sem", Kind::Setting(sysvipc::sem, sysvipc::set_sem)),
+    ("shmall", Kind::Setting(sysvipc::shmall, sysvipc::set_shmall)),
+    ("shmmax", Kind::Setting(sysvipc::shmmax, sysvipc::set_shmmax)),
+    ("shmmni", Kind::Setting(sysvipc::shmmni, sysvipc::set_shmmni)),
     ("version", text(global::os_version)),
 ];
 

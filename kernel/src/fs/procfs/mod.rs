@@ -5,13 +5,14 @@
 //! at position 0 and kept in the open file until it is read there again.
 //!
 //! [`global`] and [`bus`] make the files about the machine, [`process`] those about one process, [`allocations`] one about a thread,
-//! [`trace`] what all CPUs did; [`listing`] the directories.
+//! [`trace`] what all CPUs did, [`sysvipc`] those about System V IPC; [`listing`] the directories.
 
 mod allocations;
 mod bus;
 mod global;
 mod listing;
 mod process;
+mod sysvipc;
 mod trace;
 
 use alloc::{string::String, sync::Arc, vec::Vec};

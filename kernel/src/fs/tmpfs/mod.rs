@@ -163,4 +163,14 @@ pub fn unnamed_file() -> Result<Arc<TmpInode>> {
     TmpInode::new(root.file_system(), &NewFile::new(FileKind::Regular, 0o777, 0, 0))
 }
 
+/// The same in a file system that all such files share, with its limit: for segments of shared memory.
+///
+/// # Errors
+/// `ENOSPC`, `ENOMEM`.
+pub fn unnamed_segment() -> Result<Arc<TmpInode>> {
+    static ROOT: spin::Once<Arc<TmpInode>> = spin::Once::new();
+    let root = ROOT.try_call_once(|| TmpFs::create(Limits::half_of_memory(), 0o700))?;
+    TmpInode::new(root.file_system(), &NewFile::new(FileKind::Regular, 0o777, 0, 0))
+}
+
 type WeakInode = Weak<TmpInode>;

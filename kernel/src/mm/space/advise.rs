@@ -78,7 +78,7 @@ impl AddressSpace {
             let mut parts = Vec::new();
             for area in shared {
                 parts.try_room(1)?;
-                parts.push(area.part(start, end));
+                parts.push(area.glance().part(start, end));
             }
             (parts, inner.areas.covers(start, end))
         };

@@ -73,6 +73,46 @@ pub enum Role {
     Vvar,
 }
 
+/// What has to know how many areas show it.
+pub trait Attach: Send + Sync {
+    /// There is one more. Called with locks of memory management held.
+    fn attached(&self);
+
+    /// There is one less. Called as [`Attach::attached`].
+    fn detached(&self);
+
+    /// Bytes of the object, in whole pages.
+    fn size(&self) -> u64;
+}
+
+/// One area's share in what it shows.
+pub struct Attachment(Arc<dyn Attach>);
+
+impl Attachment {
+    /// One more.
+    pub fn new(to: Arc<dyn Attach>) -> Self {
+        to.attached();
+        Self(to)
+    }
+
+    /// To what.
+    pub const fn to(&self) -> &Arc<dyn Attach> {
+        &self.0
+    }
+}
+
+impl Clone for Attachment {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.0.detached();
+    }
+}
+
 /// One area: `start..end`, page-aligned, not empty.
 #[derive(Clone)]
 pub struct Area {
@@ -92,6 +132,8 @@ pub struct Area {
     pub role: Role,
     /// What fork does.
     pub on_fork: OnFork,
+    /// Who is told that the area is there, and that it goes.
+    pub attachment: Option<Attachment>,
 }
 
 impl Area {
@@ -114,6 +156,23 @@ impl Area {
             Content::Object { pager, .. } => pager.mappings(),
             _ => None,
         }
+    }
+
+    /// A copy to look at, which does not count as an area.
+    pub fn glance(&self) -> Self {
+        Self {
+            attachment: None,
+            content: self.content.clone(),
+            ..*self
+        }
+    }
+
+    /// Takes away what lies before `start`.
+    fn cut_front(&mut self, start: u64) {
+        if let Content::Object { first, .. } = &mut self.content {
+            *first += (start - self.start) / PAGE_SIZE as u64;
+        }
+        self.start = start;
     }
 
     /// The part of the area within `start..end`, which it overlaps.
@@ -153,6 +212,8 @@ impl Area {
             && self.sharing == next.sharing
             && self.role == next.role
             && self.on_fork == next.on_fork
+            && self.attachment.is_none()
+            && next.attachment.is_none()
     }
 }
 
@@ -177,7 +238,7 @@ impl Areas {
     pub fn recall(&mut self, address: u64) -> Option<&Area> {
         let holds = |area: &Area| area.start <= address && address < area.end;
         if !self.recent.as_ref().is_some_and(holds) {
-            self.recent = self.find(address).cloned();
+            self.recent = self.find(address).map(Area::glance);
         }
         self.recent.as_ref()
     }
@@ -269,12 +330,13 @@ impl Areas {
         while let Some((&key, area)) = areas.range_mut((Excluded(start), Unbounded)).next()
             && area.start < end
         {
-            removed.push(area.part(start, end));
             let left = (area.start < start).then(|| area.part(area.start, start));
             if area.end > end {
-                *area = area.part(end, area.end);
-            } else {
-                areas.remove(&key);
+                removed.push(area.part(start, end));
+                area.cut_front(end);
+            } else if let Some(mut area) = areas.remove(&key) {
+                area.cut_front(area.start.max(start));
+                removed.push(area);
             }
             if let Some(left) = left {
                 areas.insert(start, left);

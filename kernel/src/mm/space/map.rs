@@ -6,7 +6,7 @@ use hal::{arch::PageTable, traits::PageTableOps};
 
 use super::{
     AddressSpace, Inner, MAX_AREAS, MIN_ADDRESS, PAGE, Prot, Role, STACK_GAP,
-    area::{Area, Content, OnFork, Sharing},
+    area::{Area, Attach, Attachment, Content, OnFork, Sharing},
     page_ceil, page_floor,
 };
 use crate::{
@@ -55,6 +55,8 @@ pub struct Map {
     pub flags: MapFlags,
     /// The file and the offset in bytes; `None` for anonymous memory.
     pub object: Option<(Arc<dyn Pager>, u64)>,
+    /// Who is to know of the area.
+    pub attach: Option<Arc<dyn Attach>>,
 }
 
 impl Map {
@@ -68,6 +70,7 @@ impl Map {
             max_prot: Prot::all(),
             flags,
             object: None,
+            attach: None,
         }
     }
 
@@ -138,6 +141,7 @@ impl Map {
             content,
             role,
             on_fork: OnFork::Copy,
+            attachment: None,
         })
     }
 }
@@ -208,6 +212,7 @@ impl AddressSpace {
                 match inner.place(&area, &request) {
                     Ok(start) => {
                         (area.start, area.end) = (start, start + length);
+                        area.attachment = request.attach.clone().map(Attachment::new);
                         inner.areas.insert(area);
                         break start;
                     }
@@ -266,6 +271,7 @@ impl AddressSpace {
                 content: Content::Special(content),
                 role,
                 on_fork: OnFork::Copy,
+                attachment: None,
             });
         };
         insert(start, data, Prot::READ, Role::Vvar);
@@ -299,6 +305,7 @@ impl AddressSpace {
             content: Content::Anonymous,
             role: Role::Stack(limit),
             on_fork: OnFork::Copy,
+            attachment: None,
         });
         Ok(())
     }

@@ -54,7 +54,7 @@ use hal::{
 };
 
 use area::{Area, Areas, Role};
-pub use area::{MAX_AREAS, MIN_ADDRESS, STACK_GAP};
+pub use area::{Attach, MAX_AREAS, MIN_ADDRESS, STACK_GAP};
 pub use fault::FaultError;
 pub use map::{Map, MapFlags};
 pub use remap::RemapFlags;

@@ -58,7 +58,7 @@ impl AddressSpace {
                 areas.try_room(count)?;
                 let inner = self.inner.lock();
                 if inner.areas.count() <= areas.capacity() {
-                    areas.extend(inner.areas.iter().cloned());
+                    areas.extend(inner.areas.iter().map(Area::glance));
                     break areas;
                 }
             }

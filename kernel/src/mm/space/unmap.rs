@@ -7,7 +7,7 @@ use hal::{arch::PageTable, traits::PageTableOps};
 
 use super::{
     AddressSpace, Inner, PAGE,
-    area::Sharing,
+    area::{Attach, Sharing},
     page_ceil,
     table::{Batch, STEP, Which},
     tlb::Generation,
@@ -48,6 +48,41 @@ impl AddressSpace {
             return Err(Errno::EINVAL);
         }
         self.remove(address, end).await
+    }
+
+    /// Whether nothing is mapped in a range.
+    pub fn is_unmapped(&self, start: u64, end: u64) -> bool {
+        self.inner.lock().areas.overlapping(start, end).next().is_none()
+    }
+
+    /// `shmdt`: unmaps what is left of the object that was attached at `address`, which none of the areas need start at.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is nothing of the kind, `ENOMEM`.
+    pub async fn detach(&self, address: u64) -> Result<()> {
+        if !address.is_multiple_of(PAGE) {
+            return Err(Errno::EINVAL);
+        }
+        let mut from = address;
+        let mut object: Option<Arc<dyn Attach>> = None;
+        loop {
+            let found = {
+                let inner = self.inner.lock();
+                let parts = inner.areas.overlapping(from, PageTable::USER_END);
+                let mut parts = parts
+                    .filter_map(|area| Some((area, area.attachment.as_ref()?.to(), area.object_page(area.start)?.1)));
+                let found = parts.find(|(area, to, first)| {
+                    let within = |of: &Arc<dyn Attach>| Arc::ptr_eq(of, to) && area.end - address <= of.size();
+                    area.start.checked_sub(address) == Some(first * PAGE) && object.as_ref().is_none_or(within)
+                });
+                found.map(|(area, to, _)| (area.start, area.end, to.clone()))
+            };
+            let Some((start, end, to)) = found else { break };
+            object = Some(to);
+            self.remove(start, end).await?;
+            from = end;
+        }
+        object.map(drop).ok_or(Errno::EINVAL)
     }
 
     pub(super) async fn remove(&self, start: u64, end: u64) -> Result<()> {

@@ -18,7 +18,7 @@ use alloc::{boxed::Box, sync::Arc};
 
 use hal::{abi::Abi, arch::ABI};
 
-use super::{FromRegister, fs, futex, identity, memory, policy, prctl, process, sched, signal, system, time, uts};
+use super::{FromRegister, fs, futex, identity, ipc, memory, policy, prctl, process, sched, signal, system, time, uts};
 use crate::{
     errno::{Errno, Result},
     fs::{Stop, file::Attempt},
@@ -305,6 +305,19 @@ calls! {
     futex, 202, 98, ready(futex::futex, futex::futex_at_once; 6);
     set_robust_list, 273, 99, now(futex::set_robust_list; 2);
     get_robust_list, 274, 100, call(futex::get_robust_list; 3);
+    // System V IPC.
+    semget, 64, 190, now(ipc::semget; 3);
+    semop, 65, 193, ready(ipc::semop, ipc::semop_at_once; 3);
+    semtimedop, 220, 192, ready(ipc::semtimedop, ipc::semtimedop_at_once; 4);
+    semctl, 66, 191, large(ipc::semctl; 4);
+    shmget, 29, 194, now(ipc::shmget; 3);
+    shmat, 30, 196, large(ipc::shmat; 3);
+    shmdt, 67, 197, call(ipc::shmdt; 1);
+    shmctl, 31, 195, large(ipc::shmctl; 3);
+    msgget, 68, 186, now(ipc::msgget; 2);
+    msgsnd, 69, 189, ready(ipc::msgsnd, ipc::msgsnd_at_once; 4);
+    msgrcv, 70, 188, ready(ipc::msgrcv, ipc::msgrcv_at_once; 5);
+    msgctl, 71, 187, large(ipc::msgctl; 3);
     // Memory.
     mmap, 9, 222, call(memory::mmap; 6);
     munmap, 11, 215, call(memory::munmap; 2);

@@ -60,6 +60,7 @@ async fn map_segment(mm: &Arc<AddressSpace>, pager: &Arc<dyn Pager>, segment: &S
             max_prot: Prot::all(),
             flags: MapFlags::PRIVATE | MapFlags::FIXED,
             object: Some((pager.clone(), segment.offset - (address - start))),
+            attach: None,
         })
         .await?;
         let tail = file_pages_end.min(end) - file_end;

@@ -1,0 +1,144 @@
+//! `/proc/sysvipc`, and the limits in `/proc/sys/kernel` (`sysvipc(7)`).
+
+use alloc::{format, string::String, sync::Arc};
+use core::fmt::{Error, Result, Write};
+
+use crate::{
+    errno::{self, Errno},
+    ipc::{
+        limits::{
+            Limit, MAX_LIMIT_OF_OBJECTS, MSGMAX, MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMALL, SHMMAX, SHMMNI,
+        },
+        message::QUEUES,
+        registry::{Object, Registry},
+        semaphore::SETS,
+        shared_memory::SEGMENTS,
+    },
+    mm::fallible::TryRoom,
+};
+
+/// A line for each object. There may be thousands: the text grows by what can fail.
+fn list<T>(out: &mut String, header: &str, registry: &Registry<T>, line: impl Fn(&Arc<Object<T>>) -> String) -> Result {
+    writeln!(out, "{header}")?;
+    let mut from = 0;
+    while let Some((index, object)) = registry.next(from) {
+        let line = line(&object);
+        out.try_room(line.len()).map_err(|_| Error)?;
+        out.push_str(&line);
+        from = index + 1;
+    }
+    Ok(())
+}
+
+pub(super) fn messages(out: &mut String) -> Result {
+    let header = "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime";
+    list(out, header, &QUEUES, |object| {
+        let state = object.lock_even_if_gone();
+        let (owner, queue) = (&state.permission, &state.body);
+        let [sent, received, changed] = queue.times;
+        format!(
+            "{:10} {:10}  {:4o}  {:10} {:10} {:5} {:5} {:5} {:5} {:5} {:5} {sent:10} {received:10} {changed:10}\n",
+            owner.key,
+            object.id(),
+            owner.mode,
+            queue.bytes,
+            queue.len(),
+            queue.last_sender,
+            queue.last_receiver,
+            owner.uid,
+            owner.gid,
+            owner.cuid,
+            owner.cgid,
+        )
+    })
+}
+
+pub(super) fn semaphores(out: &mut String) -> Result {
+    let header = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime";
+    list(out, header, &SETS, |object| {
+        let state = object.lock_even_if_gone();
+        let owner = &state.permission;
+        format!(
+            "{:10} {:10}  {:4o} {:10} {:5} {:5} {:5} {:5} {:10} {:10}\n",
+            owner.key,
+            object.id(),
+            owner.mode,
+            object.weight(),
+            owner.uid,
+            owner.gid,
+            owner.cuid,
+            owner.cgid,
+            state.body.operated,
+            state.body.changed,
+        )
+    })
+}
+
+pub(super) fn segments(out: &mut String) -> Result {
+    let header = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap";
+    list(out, header, &SEGMENTS, |object| {
+        let resident = object.resident_pages() * hal::PAGE_SIZE as u64;
+        let state = object.lock_even_if_gone();
+        let (owner, segment) = (&state.permission, &state.body);
+        let [attached, detached, changed] = segment.times;
+        format!(
+            "{:10} {:10}  {:4o} {:21} {:5} {:5}  {:5} {:5} {:5} {:5} {:5} {attached:10} {detached:10} {changed:10} {resident:21} {:21}\n",
+            owner.key,
+            object.id(),
+            owner.mode,
+            segment.size,
+            segment.creator,
+            segment.last,
+            segment.attached,
+            owner.uid,
+            owner.gid,
+            owner.cuid,
+            owner.cgid,
+            0,
+        )
+    })
+}
+
+/// Sets limits from a line with a number for each, up to what each may be.
+fn set(line: &[u8], limits: &[(&Limit, u64)]) -> errno::Result<()> {
+    let text = core::str::from_utf8(line).map_err(|_| Errno::EINVAL)?;
+    let mut values = [0; 4];
+    let mut words = text.split_ascii_whitespace();
+    for ((_, most), value) in limits.iter().zip(&mut values) {
+        let word = words.next().ok_or(Errno::EINVAL)?;
+        *value = word.parse().map_err(|_| Errno::EINVAL)?;
+        if *value > *most {
+            return Err(Errno::EINVAL);
+        }
+    }
+    for ((limit, _), value) in limits.iter().zip(values) {
+        limit.set(value);
+    }
+    Ok(())
+}
+
+/// What an `int` holds.
+const INT: u64 = i32::MAX as u64;
+
+macro_rules! limits {
+    ($($show:ident, $set:ident, [$($limit:expr => $most:expr),+];)*) => {$(
+        pub(super) fn $show(out: &mut String) -> Result {
+            let values = [$($limit.get()),+].map(|value| format!("{value}"));
+            writeln!(out, "{}", values.join("\t"))
+        }
+
+        pub(super) fn $set(line: &[u8]) -> errno::Result<()> {
+            set(line, &[$((&$limit, $most)),+])
+        }
+    )*};
+}
+
+limits! {
+    sem, set_sem, [SEMMSL => INT, SEMMNS => INT, SEMOPM => INT, SEMMNI => MAX_LIMIT_OF_OBJECTS];
+    shmmax, set_shmmax, [SHMMAX => u64::MAX];
+    shmall, set_shmall, [SHMALL => u64::MAX];
+    shmmni, set_shmmni, [SHMMNI => MAX_LIMIT_OF_OBJECTS];
+    msgmax, set_msgmax, [MSGMAX => INT];
+    msgmnb, set_msgmnb, [MSGMNB => INT];
+    msgmni, set_msgmni, [MSGMNI => MAX_LIMIT_OF_OBJECTS];
+}

@@ -1,0 +1,312 @@
+//! Shared memory segments (`shmop(2)`).
+//!
+//! A segment's pages are those of a file without a name in a tmpfs that all segments have in common, so they are shared as `memfd`s
+//! are. Together they have at most half of memory; a page beyond that is a SIGBUS. Each area that shows a segment holds an
+//! [`Attachment`](crate::mm::space::Attach) to it, whose number is `shm_nattch`: the copies of a fork and the parts of a mapping that was cut
+//! count one by one, as on Linux.
+
+use alloc::{format, sync::Arc};
+
+use hal::PAGE_SIZE;
+
+use super::{
+    IPC_PRIVATE,
+    limits::{SHMALL, SHMMAX, SHMMNI},
+    registry::{New, Object, Registry, Request, Room, State},
+    seconds,
+};
+use crate::{
+    errno::{Errno, Result},
+    fs::{
+        attributes::SetAttributes,
+        inode::Inode,
+        tmpfs::{self, TmpInode},
+    },
+    mm::{Backing, Frame, Pager, frame, space::Attach},
+    task::{Credentials, Pid, current},
+};
+
+/// `SHM_DEST`: removed at the last detach.
+pub const DESTROYED: u32 = 0o1000;
+/// `SHM_LOCKED`.
+pub const LOCKED: u32 = 0o2000;
+/// `SHM_HUGETLB`.
+const HUGE: i32 = 0o4000;
+/// `SHM_NORESERVE`.
+const NO_RESERVE: i32 = 0o1_0000;
+
+/// All segments.
+pub static SEGMENTS: Registry<Segment> = Registry::new();
+
+/// A segment.
+pub struct Segment {
+    /// Bytes, as asked for.
+    pub size: u64,
+    /// Who made it.
+    pub creator: Pid,
+    /// Who last attached or detached it.
+    pub last: Pid,
+    /// Areas that show it, and calls that are about to make one.
+    pub attached: u64,
+    /// Times, in seconds: of the last attach, the last detach, the last change by `shmctl`.
+    pub times: [i64; 3],
+    /// Whose limit its lock counts against.
+    locked_by: Option<u32>,
+    file: Arc<TmpInode>,
+    /// Set with the first attach.
+    pages: Option<Arc<Pages>>,
+}
+
+/// What the areas of a segment show.
+struct Pages {
+    id: i32,
+    key: i32,
+    size: u64,
+    file: Arc<TmpInode>,
+}
+
+impl Pager for Pages {
+    fn page(&self, index: u64) -> Result<Frame> {
+        Pager::page(&*self.file, index)
+    }
+
+    fn pages_in_memory(&self, first: u64, into: &mut [Option<Frame>]) {
+        self.file.pages_in_memory(first, into);
+    }
+
+    fn describe(&self) -> Option<Backing> {
+        Some(Backing {
+            device: (0, 1),
+            inode: self.id as u64,
+            path: format!("/SYSV{:08x} (deleted)", self.key),
+        })
+    }
+}
+
+fn pages_of(size: u64) -> u64 {
+    size.div_ceil(PAGE_SIZE as u64)
+}
+
+impl Attach for Pages {
+    fn attached(&self) {
+        if let Ok(object) = SEGMENTS.get(self.id)
+            && let Ok(mut state) = object.lock()
+        {
+            let segment = &mut state.body;
+            segment.attached += 1;
+            segment.last = current::pid();
+            segment.times[0] = seconds();
+        }
+    }
+
+    fn detached(&self) {
+        detach(self.id, true);
+    }
+
+    fn size(&self) -> u64 {
+        pages_of(self.size) * PAGE_SIZE as u64
+    }
+}
+
+/// One attachment less, which makes itself known where it was more than the attempt at one. The last removes a segment that waits
+/// for that.
+fn detach(id: i32, known: bool) {
+    let Ok(object) = SEGMENTS.get(id) else { return };
+    let over = {
+        let Ok(mut state) = object.lock() else { return };
+        let segment = &mut state.body;
+        segment.attached -= 1;
+        if known {
+            segment.last = current::pid();
+            segment.times[1] = seconds();
+        }
+        segment.attached == 0 && state.permission.mode & DESTROYED != 0
+    };
+    if over {
+        // Somebody may have attached it meanwhile, or have been faster.
+        let last = |state: &mut State<Segment>| Ok(state.body.attached == 0 && state.permission.mode & DESTROYED != 0);
+        let removed = SEGMENTS.remove_if(id, last);
+        drop(removed);
+    }
+}
+
+/// A use of a segment that is about to become an area.
+pub struct Attaching {
+    pages: Arc<Pages>,
+}
+
+impl Attaching {
+    /// What to map.
+    pub fn pager(&self) -> Arc<dyn Pager> {
+        self.pages.clone()
+    }
+
+    /// Whom to tell.
+    pub fn attach(&self) -> Arc<dyn Attach> {
+        self.pages.clone()
+    }
+
+    /// Bytes to map.
+    pub fn size(&self) -> u64 {
+        self.pages.size
+    }
+}
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        detach(self.pages.id, false);
+    }
+}
+
+/// Begins to attach a segment.
+///
+/// # Errors
+/// `EINVAL`, `EACCES`, `EIDRM`.
+pub fn attach(id: i32, credentials: &Credentials, wanted: u32) -> Result<Attaching> {
+    let object = SEGMENTS.get(id)?;
+    let mut state = object.lock()?;
+    state.check(credentials, wanted)?;
+    let key = state.permission.key;
+    let segment = &mut state.body;
+    segment.attached += 1;
+    let (size, file) = (segment.size, &segment.file);
+    let pages = segment.pages.get_or_insert_with(|| {
+        Arc::new(Pages {
+            id,
+            key,
+            size,
+            file: file.clone(),
+        })
+    });
+    Ok(Attaching { pages: pages.clone() })
+}
+
+/// `shmget(2)`.
+///
+/// # Errors
+/// `EINVAL`, `ENOSPC`, `ENOMEM`, `ENOENT`, `EEXIST`, `EACCES`.
+pub fn get(request: &Request<'_>, size: u64, creator: Pid) -> Result<i32> {
+    let room = Room {
+        objects: SHMMNI.get(),
+        weight: SHMALL.get(),
+    };
+    let fits = |object: &Object<Segment>| {
+        if object.lock_even_if_gone().body.size < size {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(())
+        }
+    };
+    SEGMENTS.find_or_make(request, room, fits, || {
+        if size == 0 || size > SHMMAX.get() {
+            return Err(Errno::EINVAL);
+        }
+        let weight = pages_of(size);
+        let used = SEGMENTS.usage().1;
+        if used.checked_add(weight).is_none_or(|total| total > room.weight) {
+            return Err(Errno::ENOSPC);
+        }
+        // There are no huge pages.
+        if request.flags & HUGE != 0 || size > tmpfs::MAX_FILE_SIZE {
+            return Err(Errno::EINVAL);
+        }
+        if request.flags & NO_RESERVE == 0 && weight > frame::stats().total as u64 {
+            return Err(Errno::ENOMEM);
+        }
+        let file = tmpfs::unnamed_segment()?;
+        let grown = SetAttributes {
+            size: Some(size),
+            ..SetAttributes::default()
+        };
+        Inode::set_attributes(&*file, &grown)?;
+        let segment = Segment {
+            size,
+            creator,
+            last: 0,
+            attached: 0,
+            times: [0, 0, seconds()],
+            locked_by: None,
+            file,
+            pages: None,
+        };
+        Ok(New { body: segment, weight })
+    })
+}
+
+/// `IPC_RMID`: removes a segment, at once or with its last attachment.
+///
+/// # Errors
+/// `EINVAL`, `EPERM`.
+pub fn remove(id: i32, credentials: &Credentials) -> Result<()> {
+    let removed = SEGMENTS.remove_if(id, |state| {
+        state.check_control(credentials)?;
+        if state.body.attached == 0 {
+            return Ok(true);
+        }
+        state.permission.mode |= DESTROYED;
+        state.permission.key = IPC_PRIVATE;
+        Ok(false)
+    })?;
+    drop(removed);
+    Ok(())
+}
+
+/// `SHM_LOCK` and `SHM_UNLOCK`. Nothing is ever paged out; what is locked counts against `limit` bytes (`RLIMIT_MEMLOCK`).
+///
+/// # Errors
+/// `EINVAL`, `EPERM`, `EIDRM`, `ENOMEM`.
+pub fn set_locked(id: i32, locked: bool, credentials: &Credentials, limit: u64) -> Result<()> {
+    let object = SEGMENTS.get(id)?;
+    let mine = locked_bytes(credentials.uid);
+    let mut state = object.lock()?;
+    if !credentials.is_privileged() {
+        state.check_control(credentials)?;
+        if locked && limit == 0 {
+            return Err(Errno::EPERM);
+        }
+    }
+    if locked == (state.permission.mode & LOCKED != 0) {
+        return Ok(());
+    }
+    if locked {
+        let bytes = object.weight().saturating_mul(PAGE_SIZE as u64);
+        if !credentials.is_privileged() && mine.saturating_add(bytes) > limit {
+            return Err(Errno::ENOMEM);
+        }
+        state.body.locked_by = Some(credentials.uid);
+        state.permission.mode |= LOCKED;
+    } else {
+        state.body.locked_by = None;
+        state.permission.mode &= !LOCKED;
+    }
+    Ok(())
+}
+
+fn every_segment() -> impl Iterator<Item = Arc<Object<Segment>>> {
+    let mut from = 0;
+    core::iter::from_fn(move || {
+        let (index, object) = SEGMENTS.next(from)?;
+        from = index + 1;
+        Some(object)
+    })
+}
+
+fn locked_bytes(uid: u32) -> u64 {
+    every_segment()
+        .filter(|object| object.lock_even_if_gone().body.locked_by == Some(uid))
+        .map(|object| object.weight().saturating_mul(PAGE_SIZE as u64))
+        .fold(0, u64::saturating_add)
+}
+
+/// Pages of all segments that are in memory.
+pub fn resident_pages() -> u64 {
+    every_segment().map(|object| object.resident_pages()).sum()
+}
+
+impl Object<Segment> {
+    /// Its pages that are in memory.
+    pub fn resident_pages(&self) -> u64 {
+        let file = self.lock_even_if_gone().body.file.clone();
+        Inode::attributes(&*file).blocks / (PAGE_SIZE as u64 / 512)
+    }
+}
