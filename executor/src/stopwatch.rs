@@ -49,6 +49,11 @@ impl Stopwatch {
         self.0.store(word.wrapping_add(now) & TIME, Ordering::Relaxed);
     }
 
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.0.load(Ordering::Acquire) & RUNS != 0
+    }
+
     /// The sum, of one that does not run.
     #[inline]
     pub fn sum(&self) -> u64 {
@@ -100,7 +105,9 @@ mod tests {
         let watch = Stopwatch::new();
         watch.start(100);
         assert_eq!(watch.elapsed(|| 150), 50);
+        assert!(watch.is_running());
         watch.stop(200);
+        assert!(!watch.is_running());
         assert_eq!(watch.elapsed(|| 1000), 100);
         watch.start(1000);
         assert_eq!(watch.elapsed(|| 1000), 100);

@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod block;
 pub mod boot;
 pub mod build_id;
+pub mod clock;
 pub mod command_line;
 pub mod cpu;
 pub mod crash;

@@ -165,12 +165,12 @@ pub fn wall_clock() -> i64 {
     BOOT_WALL_CLOCK.load(Ordering::Relaxed).saturating_add_unsigned(now())
 }
 
-/// What [`wall_clock`] showed, or would have shown, at boot.
-pub fn wall_clock_at_boot() -> i64 {
+/// What the wall clock showed at boot, as it is set now: nanoseconds since 1970.
+pub fn boot_wall_clock() -> i64 {
     BOOT_WALL_CLOCK.load(Ordering::Relaxed)
 }
 
-/// Sets the wall clock: nanoseconds since 1970, now.
+/// Sets the wall clock: nanoseconds since 1970, now. Who waits for it hears of that by [`clock::set`](crate::clock::set).
 pub fn set_wall_clock(nanoseconds: i64) {
     BOOT_WALL_CLOCK.store(nanoseconds.saturating_sub_unsigned(now()), Ordering::Relaxed);
 }

@@ -5,8 +5,10 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Rank {
+    /// One process's timers: their signals are sent under it, so that none comes from a timer that is gone.
+    Timers = 0,
     /// The table of processes, groups and sessions.
-    ProcessTable = 0,
+    ProcessTable,
     /// One process's children and exit state.
     Process,
     /// One process's signal state.

@@ -20,6 +20,7 @@ pub mod signal;
 pub mod system;
 pub mod table;
 pub mod time;
+pub mod timers;
 pub mod types;
 pub mod uts;
 
@@ -143,6 +144,7 @@ pub async fn restart_syscall(thread: &Arc<Thread>) -> Result<u64> {
     match thread.take_restart() {
         Restart::None => Err(Errno::EINTR),
         Restart::Sleep { deadline, remaining } => time::sleep(thread, deadline, remaining).await,
+        Restart::CpuSleep { clock, time, remaining } => time::sleep_by_cpu(thread, clock, time, remaining).await,
         Restart::Futex {
             address,
             expected,

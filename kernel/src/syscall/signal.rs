@@ -203,7 +203,7 @@ async fn read_info(t: &Thread, address: u64, signo: i32, to_self: bool) -> Resul
     }
     let mut bytes = [0; SigInfo::SIZE];
     t.mm().read_bytes(address, &mut bytes).await?;
-    let info = SigInfo::from_user(&bytes, signo);
+    let info = SigInfo::from_user(&bytes).with_signo(signo);
     // Nobody may pretend to be the kernel or kill towards others.
     if (info.code() >= SI_USER || info.code() == SI_TKILL) && !to_self {
         return Err(Errno::EPERM);

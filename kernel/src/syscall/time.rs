@@ -1,17 +1,23 @@
 //! Clocks and sleeping.
 
+use alloc::{boxed::Box, sync::Arc};
+
 use linux_raw_sys::general::{
-    CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW, CLOCK_PROCESS_CPUTIME_ID,
-    CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI, CLOCK_THREAD_CPUTIME_ID, TIMER_ABSTIME,
+    CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW, CLOCK_PROCESS_CPUTIME_ID, CLOCK_REALTIME, CLOCK_REALTIME_COARSE,
+    CLOCK_THREAD_CPUTIME_ID, TIMER_ABSTIME,
 };
 
 use super::types::{Timespec, Timeval};
 use crate::{
+    clock::{self, Base, Moment, is_alarm},
     errno::{Errno, Result},
     fs::file::Attempt,
     mm::user,
     rt,
-    task::{self, Restart, Thread},
+    task::{
+        Restart, Thread,
+        cpu_clock::{self, CpuClock, Kind},
+    },
 };
 
 /// Clock ticks per second towards user mode (`USER_HZ`).
@@ -19,47 +25,18 @@ const USER_HZ: u64 = 100;
 const NANOS_PER_TICK: u64 = 1_000_000_000 / USER_HZ;
 
 fn realtime() -> u64 {
-    rt::wall_clock().max(0) as u64
+    Base::Wall.now()
 }
 
 /// What a clock shows, in nanoseconds.
-fn read_clock(t: &Thread, clock: u32) -> Result<u64> {
+fn read_clock(t: &Arc<Thread>, clock: u32) -> Result<u64> {
     match clock {
-        CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_TAI => Ok(realtime()),
-        CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME => Ok(rt::now()),
-        CLOCK_PROCESS_CPUTIME_ID => {
-            let (user, system) = t.process().times();
-            Ok(user + system)
-        }
-        CLOCK_THREAD_CPUTIME_ID => {
-            let (user, system) = t.times();
-            Ok(user + system)
-        }
-        _ => read_clock_of(t, clock as i32),
-    }
-}
-
-/// The CPU-time clock of another process or thread (`clock_getcpuclockid(3)`): the complement of its number in the upper 29
-/// bits, then a bit for one thread alone, and two bits for which time.
-fn read_clock_of(t: &Thread, clock: i32) -> Result<u64> {
-    const ONE_THREAD: i32 = 4;
-    const PROFILE: i32 = 0;
-    const VIRTUAL: i32 = 1;
-    const SCHEDULED: i32 = 2;
-    if clock >= 0 {
-        return Err(Errno::EINVAL);
-    }
-    let number = !(clock >> 3);
-    let (user, system) = match (number, clock & ONE_THREAD) {
-        (0, 0) => t.process().times(),
-        (0, _) => t.times(),
-        (pid, 0) => task::process(pid).ok_or(Errno::EINVAL)?.times(),
-        (tid, _) => task::thread(tid).ok_or(Errno::EINVAL)?.times(),
-    };
-    match clock & 3 {
-        VIRTUAL => Ok(user),
-        PROFILE | SCHEDULED => Ok(user + system),
-        _ => Err(Errno::EINVAL),
+        CLOCK_REALTIME_COARSE => Ok(realtime()),
+        CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE => Ok(rt::now()),
+        _ => match Base::of(clock) {
+            Some(base) => Ok(base.now()),
+            None => cpu_clock::read(t, clock),
+        },
     }
 }
 
@@ -67,7 +44,7 @@ fn read_clock_of(t: &Thread, clock: i32) -> Result<u64> {
 ///
 /// # Errors
 /// `EINVAL` for a clock that does not exist, `EFAULT`.
-pub fn clock_gettime(t: &Thread, clock: u32, time: u64) -> Attempt<u64> {
+pub fn clock_gettime(t: &Arc<Thread>, clock: u32, time: u64) -> Attempt<u64> {
     let now = read_clock(t, clock)?;
     user::write(time, &Timespec::from_nanoseconds(now))?;
     Ok(0)
@@ -77,8 +54,13 @@ pub fn clock_gettime(t: &Thread, clock: u32, time: u64) -> Attempt<u64> {
 ///
 /// # Errors
 /// `EINVAL` for a clock that does not exist, `EFAULT`.
-pub fn clock_getres(t: &Thread, clock: u32, resolution: u64) -> Attempt<u64> {
-    read_clock(t, clock)?;
+pub fn clock_getres(t: &Arc<Thread>, clock: u32, resolution: u64) -> Attempt<u64> {
+    if (clock as i32) < 0 {
+        // That a process may be named by its thread's number is for reading alone.
+        CpuClock::find(t, clock)?;
+    } else {
+        read_clock(t, clock)?;
+    }
     if resolution != 0 {
         user::write(resolution, &Timespec::from_nanoseconds(1))?;
     }
@@ -88,21 +70,25 @@ pub fn clock_getres(t: &Thread, clock: u32, resolution: u64) -> Attempt<u64> {
 /// `clock_settime(2)`, for the wall clock.
 ///
 /// # Errors
-/// `EPERM` unless root, `EINVAL` for another clock or a time before 1970, `EFAULT`.
-pub async fn clock_settime(t: &Thread, clock: u32, time: u64) -> Result<u64> {
-    let time = t.mm().read::<Timespec>(time).await?.to_nanoseconds()?;
-    if clock != CLOCK_REALTIME {
+/// `EPERM` unless root, and for CPU-time clocks; `EINVAL` for another clock or a time before 1970; `EFAULT`.
+pub async fn clock_settime(t: &Arc<Thread>, clock: u32, time: u64) -> Result<u64> {
+    let of_cpu = Base::of(clock).is_none() && CpuClock::find(t, clock).is_ok();
+    if clock != CLOCK_REALTIME && !of_cpu && (clock as i32) >= 0 {
         return Err(Errno::EINVAL);
     }
-    set_wall_clock(t, time)
+    let time = t.mm().read::<Timespec>(time).await?;
+    match clock {
+        CLOCK_REALTIME => set_wall_clock(t, time.to_nanoseconds()?),
+        _ if of_cpu => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 fn set_wall_clock(t: &Thread, nanoseconds: u64) -> Result<u64> {
     if t.credentials().euid != 0 {
         return Err(Errno::EPERM);
     }
-    rt::set_wall_clock(i64::try_from(nanoseconds).map_err(|_| Errno::EINVAL)?);
-    task::exec::vdso::clock_was_set();
+    clock::set(i64::try_from(nanoseconds).map_err(|_| Errno::EINVAL)?);
     Ok(0)
 }
 
@@ -171,26 +157,82 @@ pub async fn nanosleep(t: &Thread, request: u64, remaining: u64) -> Result<u64> 
 /// `clock_nanosleep(2)`.
 ///
 /// # Errors
-/// As [`nanosleep`]; `EOPNOTSUPP` for CPU-time clocks.
-pub async fn clock_nanosleep(t: &Thread, clock: u32, flags: u32, request: u64, remaining: u64) -> Result<u64> {
+/// As [`nanosleep`]; `EOPNOTSUPP` for clocks that cannot be slept by, `EPERM` for those that would wake the machine.
+pub async fn clock_nanosleep(t: &Arc<Thread>, clock: u32, flags: u32, request: u64, remaining: u64) -> Result<u64> {
     match clock {
-        CLOCK_REALTIME | CLOCK_TAI | CLOCK_MONOTONIC | CLOCK_BOOTTIME => {}
-        CLOCK_PROCESS_CPUTIME_ID => return Err(Errno::EOPNOTSUPP),
-        _ => return Err(Errno::EINVAL),
+        CLOCK_MONOTONIC_RAW | CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE | CLOCK_THREAD_CPUTIME_ID => {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        _ => {}
+    }
+    let base = Base::of(clock);
+    // Whether there is such a clock of CPU time comes after the time that is asked for.
+    if base.is_none() && clock != CLOCK_PROCESS_CPUTIME_ID {
+        match cpu_clock::kind(clock) {
+            Kind::None => return Err(Errno::EINVAL),
+            Kind::Descriptor => return Err(Errno::EOPNOTSUPP),
+            Kind::Cpu => {}
+        }
     }
     let time = t.mm().read::<Timespec>(request).await?.to_nanoseconds()?;
-    if flags & TIMER_ABSTIME == 0 {
+    let absolute = flags & TIMER_ABSTIME != 0;
+    let Some(base) = base else {
+        return Box::pin(begin_sleep_by_cpu(t, clock, time, absolute, remaining)).await;
+    };
+    if is_alarm(clock) {
+        if flags & !TIMER_ABSTIME != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if !t.credentials().is_privileged() {
+            return Err(Errno::EPERM);
+        }
+    }
+    if !absolute {
         return sleep(t, rt::now().saturating_add(time), remaining).await;
     }
-    let deadline = match clock {
-        CLOCK_REALTIME | CLOCK_TAI => rt::now().saturating_add(time.saturating_sub(realtime())),
-        _ => time,
-    };
     // An absolute sleep is simply made again.
-    t.interruptible(rt::sleep_until(deadline))
+    t.interruptible(Moment { base, time }.reached())
         .await
         .map_err(|_| Errno::ERESTARTNOHAND)?;
     Ok(0)
+}
+
+async fn begin_sleep_by_cpu(t: &Arc<Thread>, clock: u32, time: u64, absolute: bool, remaining: u64) -> Result<u64> {
+    let by = CpuClock::find(t, clock)?;
+    if by.is_of(t) {
+        return Err(Errno::EINVAL);
+    }
+    if absolute {
+        t.interruptible(by.reached(time))
+            .await
+            .map_err(|_| Errno::ERESTARTNOHAND)?;
+        return Ok(0);
+    }
+    let begin = by.time().ok_or(Errno::EINVAL)?;
+    sleep_until_cpu(t, &by, clock, begin.saturating_add(time), remaining).await
+}
+
+/// How an interrupted sleep by a CPU-time clock goes on (`restart_syscall`).
+///
+/// # Errors
+/// As [`sleep`]; `EINVAL` if the clock is gone.
+pub async fn sleep_by_cpu(t: &Arc<Thread>, clock: u32, time: u64, remaining: u64) -> Result<u64> {
+    sleep_until_cpu(t, &CpuClock::find(t, clock)?, clock, time, remaining).await
+}
+
+async fn sleep_until_cpu(t: &Arc<Thread>, by: &CpuClock, clock: u32, time: u64, remaining: u64) -> Result<u64> {
+    if t.interruptible(by.reached(time)).await.is_ok() {
+        return Ok(0);
+    }
+    let rest = time.saturating_sub(by.time().unwrap_or(time));
+    if rest == 0 {
+        return Ok(0);
+    }
+    if remaining != 0 {
+        t.mm().write(remaining, &Timespec::from_nanoseconds(rest)).await?;
+    }
+    t.set_restart(Restart::CpuSleep { clock, time, remaining });
+    Err(Errno::ERESTART_RESTARTBLOCK)
 }
 
 /// Sleeps until a fixed monotonic time; the rest is reported to `remaining` if that is an address. Also how an

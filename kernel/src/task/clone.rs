@@ -288,6 +288,7 @@ fn publish(thread: &Thread, child: &Arc<Thread>, args: &CloneArgs) -> Result<()>
         child.kick(super::thread::attention::STOP);
     }
     table.threads.insert(child.tid(), child.clone());
+    child.process().clock_gains(child);
     shared.threads.push(child.clone());
     Ok(())
 }

@@ -95,6 +95,7 @@ impl<F: Future> Future for Scope<F> {
         // The executor has just read the clock.
         let began = rt::executor().poll_began();
         this.thread.cpu_time.start(began.unwrap_or_else(rt::now));
+        this.thread.tell_clock_watch();
         show(this.thread);
         tally::book_to_nobody();
         // Who has to end may use the reserve: what it still does gives memory back.

@@ -8,6 +8,7 @@
 
 pub mod boot;
 pub mod clone;
+pub mod cpu_clock;
 pub mod credentials;
 pub mod current;
 pub mod deadline;

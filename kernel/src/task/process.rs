@@ -7,6 +7,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use super::{
+    cpu_clock::ClockWatch,
     credentials::Credentials,
     limits::Limits,
     pid::Pid,
@@ -121,6 +122,7 @@ pub struct Process {
     pub(super) killable: AtomicBool,
     pub(crate) personality: AtomicU32,
     pub(super) timers: SpinLock<super::timers::Timers>,
+    pub(super) clock_watch: ClockWatch,
 }
 
 /// What a new process starts with.
@@ -188,7 +190,8 @@ impl Process {
             leader_status: AtomicI32::new(0),
             ended: AtomicBool::new(false),
             personality: AtomicU32::new(0),
-            timers: SpinLock::new(Rank::Signals, super::timers::Timers::default()),
+            timers: SpinLock::new(Rank::Timers, super::timers::Timers::default()),
+            clock_watch: ClockWatch::default(),
         }
     }
 

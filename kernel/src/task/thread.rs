@@ -73,6 +73,15 @@ pub enum Restart {
         /// Where to report the rest if interrupted again; 0 for nowhere.
         remaining: u64,
     },
+    /// A sleep until a CPU clock shows a fixed time.
+    CpuSleep {
+        /// The clock's number.
+        clock: u32,
+        /// Nanoseconds of it.
+        time: u64,
+        /// As of [`Restart::Sleep`].
+        remaining: u64,
+    },
     /// A futex wait until a fixed time.
     Futex {
         /// The word.
@@ -159,6 +168,8 @@ pub struct Thread {
     pub(super) exiting: AtomicBool,
     /// Whether the thread is inside a wait rather than running; for `/proc`.
     pub(super) blocked: AtomicBool,
+    /// Whether somebody may wait for it to use CPU time: see [`super::cpu_clock`].
+    pub(super) clock_watched: AtomicBool,
     pub(super) last_cpu: AtomicU32,
     pub(super) account: Account,
     /// What is taken back at its end, where there is something; in common with threads cloned by `CLONE_SYSVSEM`.
@@ -207,6 +218,7 @@ impl Thread {
             parked: AtomicBool::new(false),
             exiting: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            clock_watched: AtomicBool::new(false),
             last_cpu: AtomicU32::new(0),
             account: Account::default(),
             undo: SpinLock::new(Rank::Signals, None),
@@ -315,6 +327,11 @@ impl Thread {
     /// Its use of the list ends.
     pub(crate) fn take_undo_list(&self) -> Option<Arc<UndoList>> {
         self.undo.lock().take()
+    }
+
+    /// Whether it has ended or is about to: it takes no signal any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.exiting.load(Ordering::Relaxed)
     }
 
     /// Its signal mask.

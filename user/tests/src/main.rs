@@ -9,6 +9,7 @@ mod actions;
 mod arch;
 mod breenix;
 mod costs;
+mod cpu_clocks;
 mod files;
 mod floating;
 mod hostile;
@@ -28,6 +29,7 @@ mod semaphores;
 mod signals;
 mod sysv;
 mod threads;
+mod timers;
 mod usage;
 mod vdso;
 
@@ -121,6 +123,8 @@ fn all() -> impl Iterator<Item = Test> {
         messages::TESTS,
         signals::TESTS,
         actions::TESTS,
+        timers::TESTS,
+        cpu_clocks::TESTS,
         threads::TESTS,
         real_time::TESTS,
         sched::TESTS,

@@ -129,6 +129,7 @@ pub fn helper(name: &str, rest: &[&str]) -> ExitCode {
             println!("{}", addresses());
             true
         }
+        "timers-after-exec" => rest.first().is_some_and(|number| crate::timers::after_exec(number)),
         "rounding" => crate::arch::rounding() == 0,
         "ok" => true,
         _ => false,

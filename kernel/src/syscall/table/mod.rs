@@ -18,7 +18,9 @@ use alloc::{boxed::Box, sync::Arc};
 
 use hal::{abi::Abi, arch::ABI};
 
-use super::{FromRegister, fs, futex, identity, ipc, memory, policy, prctl, process, sched, signal, system, time, uts};
+use super::{
+    FromRegister, fs, futex, identity, ipc, memory, policy, prctl, process, sched, signal, system, time, timers, uts,
+};
 use crate::{
     errno::{Errno, Result},
     fs::{Stop, file::Attempt},
@@ -282,6 +284,11 @@ calls! {
     settimeofday, 164, 170, call(time::settimeofday; 2);
     time, 201, -, copies(time::time; 1);
     times, 100, 153, copies(time::times; 1);
+    timer_create, 222, 107, call(timers::timer_create; 3);
+    timer_settime, 223, 110, copies(timers::timer_settime; 4);
+    timer_gettime, 224, 108, copies(timers::timer_gettime; 2);
+    timer_getoverrun, 225, 109, now(timers::timer_getoverrun; 1);
+    timer_delete, 226, 111, now(timers::timer_delete; 1);
     // Scheduling and limits.
     sched_yield, 24, 124, call(sched::sched_yield; 0);
     sched_getaffinity, 204, 123, call(sched::sched_getaffinity; 3);

@@ -352,8 +352,12 @@ pub(super) fn take_over(thread: &Arc<Thread>, prepared: Prepared) -> UserContext
     drop(files);
     thread.files().close_on_exec();
     process.reset_actions();
+    process.delete_timers();
     {
+        let mut shared = process.shared.lock();
+        shared.pending.flush_timers();
         let mut signals = thread.signals.lock();
+        signals.pending.flush_timers();
         signals.alt_stack = AltStack::default();
         signals.saved_mask = None;
         signals.awaited = SignalSet::EMPTY;

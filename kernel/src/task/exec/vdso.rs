@@ -102,7 +102,7 @@ pub fn clock_was_set() {
 /// Writes how clocks are read. The last to do so has seen the last change.
 fn publish(data: &Frame) {
     let _one = WRITING.lock();
-    Page::new(data.words()).publish(Timer::user_counter(), rt::wall_clock_at_boot());
+    Page::new(data.words()).publish(Timer::user_counter(), rt::boot_wall_clock());
 }
 
 /// Where signal handlers return to in a process whose program gives no restorer.

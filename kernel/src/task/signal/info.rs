@@ -105,15 +105,25 @@ impl SigInfo {
         info
     }
 
-    /// What a program handed in, with `signo` put in place.
-    pub fn from_user(bytes: &[u8; Self::SIZE], signo: Signo) -> Self {
+    /// `si_overrun` of a timer's expiry.
+    pub const fn overrun(&self) -> i32 {
+        (self.words[2] >> 32) as i32
+    }
+
+    /// The same info with another `si_overrun`.
+    pub const fn with_overrun(mut self, overrun: i32) -> Self {
+        self.words[2] = self.words[2] & 0xffff_ffff | (overrun as u32 as u64) << 32;
+        self
+    }
+
+    /// What a program handed in.
+    pub fn from_user(bytes: &[u8; Self::SIZE]) -> Self {
         let mut words = [0; 16];
         for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             let mut eight = [0; 8];
             eight.copy_from_slice(chunk);
             *word = u64::from_ne_bytes(eight);
         }
-        words[0] = words[0] & !0xffff_ffff | signo as u32 as u64;
         Self { words }
     }
 

@@ -3,6 +3,8 @@
 //! A standard signal is pending once, however often it was sent; realtime signals queue, each with its siginfo, and are
 //! taken in the order sent. The bit set answers "is there one"; the queue holds the infos. Where memory for an info
 //! cannot be had, a standard signal is still pending, with an empty info.
+//!
+//! A timer's signal is queued once, whatever its number; room for it is kept from the timer's making on, so that it cannot fail.
 
 use alloc::collections::VecDeque;
 
@@ -15,11 +17,31 @@ use crate::{
     mm::fallible::TryRoom,
 };
 
+/// Which expiry of which of the process's timers a signal tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// The timer's number.
+    pub timer: i32,
+    /// Tells this expiry from those before the timer was last set; 0 if the timer does not go on once the signal is taken.
+    pub number: u32,
+}
+
+/// A signal that has been taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// What its receiver is told.
+    pub info: SigInfo,
+    /// The timer that sent it and is to hear that it has been taken.
+    pub timer: Option<Expiry>,
+}
+
 /// A pending set with its queue.
 #[derive(Debug, Default)]
 pub struct Pending {
     set: SignalSet,
-    queue: VecDeque<SigInfo>,
+    queue: VecDeque<Taken>,
+    /// Timers that send their signals here: there is room for a signal of each.
+    timers: u32,
 }
 
 impl Pending {
@@ -42,9 +64,10 @@ impl Pending {
         if signo < SIGRTMIN && self.set.contains(signo) {
             return Ok(false);
         }
-        let fits = (signo < SIGRTMIN || (self.queue.len() as u64) < limit) && self.queue.try_room(1).is_ok();
+        let room = 1 + self.timers as usize;
+        let fits = (signo < SIGRTMIN || (self.queue.len() as u64) < limit) && self.queue.try_room(room).is_ok();
         if fits {
-            self.queue.push_back(info);
+            self.queue.push_back(Taken { info, timer: None });
         } else if signo >= SIGRTMIN && info.code() != code::SI_USER {
             return Err(Errno::EAGAIN);
         }
@@ -52,24 +75,68 @@ impl Pending {
         Ok(true)
     }
 
+    /// Keeps room for the signals of one more timer.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn add_timer(&mut self) -> Result<()> {
+        self.queue.try_room(1 + self.timers as usize)?;
+        self.timers += 1;
+        Ok(())
+    }
+
+    /// Undoes [`Pending::add_timer`]. A signal of the timer's stays.
+    pub fn remove_timer(&mut self) {
+        self.timers = self.timers.saturating_sub(1);
+    }
+
+    /// Adds the signal of a timer for which room is kept. False if the timer's last is still there, which counts it.
+    pub fn push_timer(&mut self, info: SigInfo, expiry: Expiry) -> bool {
+        let is_its_own = |queued: &&mut Taken| queued.timer.is_some_and(|queued| queued.timer == expiry.timer);
+        if let Some(queued) = self.queue.iter_mut().find(is_its_own) {
+            queued.info = queued.info.with_overrun(queued.info.overrun().saturating_add(1));
+            return false;
+        }
+        self.queue.push_back(Taken {
+            info,
+            timer: Some(expiry),
+        });
+        self.set.insert(info.signo());
+        true
+    }
+
     /// Takes the first pending signal of `wanted`.
-    pub fn take(&mut self, wanted: SignalSet) -> Option<SigInfo> {
+    pub fn take(&mut self, wanted: SignalSet) -> Option<Taken> {
         let signo = self.set.intersection(wanted).first()?;
-        let at = self.queue.iter().position(|info| info.signo() == signo);
-        let info = at
-            .and_then(|at| self.queue.remove(at))
-            .unwrap_or(SigInfo::new(signo, code::SI_USER));
-        if !self.queue.iter().any(|info| info.signo() == signo) {
+        let at = self.queue.iter().position(|queued| queued.info.signo() == signo);
+        let taken = at.and_then(|at| self.queue.remove(at)).unwrap_or(Taken {
+            info: SigInfo::new(signo, code::SI_USER),
+            timer: None,
+        });
+        if !self.queue.iter().any(|queued| queued.info.signo() == signo) {
             self.set.remove(signo);
         }
-        Some(info)
+        Some(taken)
     }
 
     /// Forgets every pending signal of `unwanted`.
     pub fn flush(&mut self, unwanted: SignalSet) {
         if !self.set.intersection(unwanted).is_empty() {
-            self.queue.retain(|info| !unwanted.contains(info.signo()));
+            self.queue.retain(|queued| !unwanted.contains(queued.info.signo()));
             self.set = self.set.without(unwanted);
+        }
+    }
+
+    /// Forgets every signal of a timer's, as execve does.
+    pub fn flush_timers(&mut self) {
+        self.queue.retain(|queued| {
+            if queued.timer.is_some() {
+                self.set.remove(queued.info.signo());
+            }
+            queued.timer.is_none()
+        });
+        for queued in &self.queue {
+            self.set.insert(queued.info.signo());
         }
     }
 }
@@ -78,6 +145,11 @@ impl Pending {
 mod tests {
     use super::super::set::{SIGCHLD, SIGSEGV, SIGUSR1};
     use super::*;
+
+    /// The info of what is taken.
+    fn take(pending: &mut Pending) -> Option<SigInfo> {
+        pending.take(SignalSet(!0)).map(|taken| taken.info)
+    }
 
     #[test]
     fn standard_signals_coalesce_and_realtime_ones_queue_in_order() {
@@ -90,18 +162,15 @@ mod tests {
                 Ok(true)
             );
         }
-        assert_eq!(
-            pending.take(SignalSet(!0)),
-            Some(SigInfo::from_process(SIGUSR1, 0, 1, 0))
-        );
+        assert_eq!(take(&mut pending), Some(SigInfo::from_process(SIGUSR1, 0, 1, 0)));
         for pid in [5, 6, 7] {
             assert!(pending.set().contains(40));
             assert_eq!(
-                pending.take(SignalSet(!0)),
+                take(&mut pending),
                 Some(SigInfo::from_process(40, code::SI_QUEUE, pid, 0))
             );
         }
-        assert_eq!(pending.take(SignalSet(!0)), None);
+        assert_eq!(take(&mut pending), None);
     }
 
     #[test]
@@ -110,9 +179,31 @@ mod tests {
         pending.push(SigInfo::new(2, 0), 1).unwrap();
         pending.push(SigInfo::new(SIGSEGV, 1), 1).unwrap();
         assert_eq!(pending.push(SigInfo::new(50, code::SI_QUEUE), 1), Err(Errno::EAGAIN));
-        assert_eq!(pending.take(SignalSet(!0)).map(|info| info.signo()), Some(SIGSEGV));
+        assert_eq!(take(&mut pending).map(|info| info.signo()), Some(SIGSEGV));
         pending.push(SigInfo::new(SIGCHLD, 1), 1).unwrap();
         pending.flush(SignalSet::of(&[2, SIGCHLD]));
-        assert_eq!(pending.take(SignalSet(!0)), None);
+        assert_eq!(take(&mut pending), None);
+    }
+
+    #[test]
+    fn a_timer_has_one_signal_and_room_for_it() {
+        let expiry = |timer| Expiry { timer, number: 0 };
+        let mut pending = Pending::default();
+        pending.add_timer().unwrap();
+        pending.add_timer().unwrap();
+        pending.push(SigInfo::new(SIGUSR1, 0), 1).unwrap();
+        let room = pending.queue.capacity();
+        // Beyond any limit, and beside a standard signal that is there already.
+        assert!(pending.push_timer(SigInfo::timer(SIGUSR1, 7, 0, 1), expiry(7)));
+        assert!(pending.push_timer(SigInfo::timer(SIGUSR1, 8, 0, 2), expiry(8)));
+        assert!(!pending.push_timer(SigInfo::timer(SIGUSR1, 7, 0, 3), expiry(7)));
+        assert_eq!(pending.queue.capacity(), room, "nothing was allocated");
+        assert_eq!(take(&mut pending), Some(SigInfo::new(SIGUSR1, 0)));
+        let taken = pending.take(SignalSet(!0)).unwrap();
+        assert_eq!(taken.timer, Some(expiry(7)));
+        assert_eq!(taken.info, SigInfo::timer(SIGUSR1, 7, 1, 1), "counted, not replaced");
+        pending.push(SigInfo::new(50, 0), 9).unwrap();
+        pending.flush_timers();
+        assert_eq!(pending.set(), SignalSet::of(&[50]));
     }
 }

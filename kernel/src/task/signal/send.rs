@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 use super::{
     action::{SIG_DFL, SigAction},
     info::{SigInfo, code},
+    pending::{Expiry, Pending},
     set::*,
 };
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
 /// # Errors
 /// `EAGAIN` if a realtime signal cannot be queued.
 pub fn send_to_process(process: &Arc<Process>, info: SigInfo) -> Result<()> {
-    send(process, None, info)
+    send(process, None, info, None).map(drop)
 }
 
 /// Sends a signal to one thread.
@@ -37,7 +38,27 @@ pub fn send_to_process(process: &Arc<Process>, info: SigInfo) -> Result<()> {
 /// # Errors
 /// `EAGAIN` if a realtime signal cannot be queued.
 pub fn send_to_thread(thread: &Arc<Thread>, info: SigInfo) -> Result<()> {
-    send(thread.process(), Some(thread), info)
+    send(thread.process(), Some(thread), info, None).map(drop)
+}
+
+/// Sends the signal of one of the process's timers, to one of its threads or to all. Its queue keeps room for that.
+pub(in crate::task) fn send_of_timer(
+    process: &Arc<Process>,
+    thread: Option<&Arc<Thread>>,
+    info: SigInfo,
+    expiry: Expiry,
+) -> Sent {
+    // Only what has no room can fail.
+    send(process, thread, info, Some(expiry)).unwrap_or(Sent::Taken)
+}
+
+/// What became of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::task) enum Sent {
+    /// It is pending, or has had its effect, or comes too late for any.
+    Taken,
+    /// The process ignores it.
+    Ignored,
 }
 
 /// Sends a signal of the kernel to every process of a group, as a terminal does.
@@ -88,7 +109,7 @@ pub fn may_signal(sender: &Process, target: &Process, signo: Signo) -> bool {
         || signo == SIGCONT && sender.session().id() == target.session().id()
 }
 
-fn send(process: &Arc<Process>, thread: Option<&Arc<Thread>>, info: SigInfo) -> Result<()> {
+fn send(process: &Arc<Process>, thread: Option<&Arc<Thread>>, info: SigInfo, timer: Option<Expiry>) -> Result<Sent> {
     let signo = info.signo();
     if SignalSet::STOPPING.contains(signo) {
         flush(process, SignalSet::of(&[SIGCONT]));
@@ -103,39 +124,43 @@ fn send(process: &Arc<Process>, thread: Option<&Arc<Thread>>, info: SigInfo) -> 
     let protected = process.pid() == 1 && action.handler == SIG_DFL && !process.killable.load(Ordering::Relaxed);
     let mut shared = process.shared.lock();
     if shared.group_exit.is_some() || shared.threads.is_empty() {
-        return Ok(());
+        return Ok(Sent::Taken);
     }
     if protected {
-        return Ok(());
+        return Ok(Sent::Ignored);
     }
     if signo == SIGKILL {
         end_all(&mut shared, WaitStatus::killed(SIGKILL));
-        return Ok(());
+        return Ok(Sent::Taken);
     }
     let looked_at = thread.or(shared.threads.first()).cloned();
-    let Some(first) = looked_at else { return Ok(()) };
+    let Some(first) = looked_at else { return Ok(Sent::Taken) };
     let (blocked, awaited) = {
         let signals = first.signals.lock();
         let mask = signals.saved_mask.unwrap_or_default().union(signals.mask);
         (mask.contains(signo), signals.awaited.contains(signo))
     };
     if action.ignores(signo) && !blocked && !awaited {
-        return Ok(());
+        return Ok(Sent::Ignored);
     }
+    let push = |pending: &mut Pending| match timer {
+        Some(expiry) => Ok(pending.push_timer(info, expiry)),
+        None => pending.push(info, limit),
+    };
     match thread {
         Some(thread) => {
-            thread.signals.lock().pending.push(info, limit)?;
+            push(&mut thread.signals.lock().pending)?;
             if wants(thread, signo) {
                 thread.kick(attention::SIGNAL);
             }
         }
         None => {
-            if shared.pending.push(info, limit)? {
+            if push(&mut shared.pending)? {
                 wake_one(&shared, SignalSet::of(&[signo]), None);
             }
         }
     }
-    Ok(())
+    Ok(Sent::Taken)
 }
 
 /// Tells every thread of the process to end with `status`, unless it ends already.
@@ -231,10 +256,16 @@ impl Thread {
 
     /// Takes the next signal of `wanted`: faults first, then the thread's own, then the process's.
     pub(in crate::task) fn take_signal(&self, wanted: impl FnOnce(SignalSet) -> SignalSet) -> Option<SigInfo> {
-        let mut shared = self.process().shared.lock();
-        let mut signals = self.signals.lock();
-        let wanted = wanted(signals.mask);
-        signals.pending.take(wanted).or_else(|| shared.pending.take(wanted))
+        let taken = {
+            let mut shared = self.process().shared.lock();
+            let mut signals = self.signals.lock();
+            let wanted = wanted(signals.mask);
+            signals.pending.take(wanted).or_else(|| shared.pending.take(wanted))
+        }?;
+        Some(match taken.timer {
+            Some(expiry) => self.process().timer_signal_taken(taken.info, expiry),
+            None => taken.info,
+        })
     }
 }
 
