@@ -92,6 +92,7 @@ errnos! {
     ETIMEDOUT = 110, "Connection timed out";
     EINPROGRESS = 115, "Operation now in progress";
     ESTALE = 116, "Stale file handle";
+    ECANCELED = 125, "Operation canceled";
     ERESTARTSYS = 512, "Kernel-internal: restart, unless a handler without SA_RESTART runs";
     ERESTARTNOINTR = 513, "Kernel-internal: always restart";
     ERESTARTNOHAND = 514, "Kernel-internal: restart, unless a handler runs";

@@ -5,7 +5,10 @@
 
 pub mod keeper;
 
-use core::pin::pin;
+use core::{
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use linux_raw_sys::general as linux;
 
@@ -101,10 +104,16 @@ pub fn forward(expires: &mut u64, interval: u64, now: u64) -> u64 {
 }
 
 static SETTINGS: WaitQueue = WaitQueue::new();
+static TIMES_SET: AtomicU64 = AtomicU64::new(0);
 
 /// Woken whenever the wall clock has been set.
 pub fn settings() -> &'static WaitQueue {
     &SETTINGS
+}
+
+/// How often the wall clock has been set.
+pub fn times_set() -> u64 {
+    TIMES_SET.load(Ordering::SeqCst)
 }
 
 /// Sets the wall clock: nanoseconds since 1970, now.
@@ -112,6 +121,7 @@ pub fn set(nanoseconds: i64) {
     rt::set_wall_clock(nanoseconds);
     // Whoever is woken by it may look at once.
     vdso::clock_was_set();
+    TIMES_SET.fetch_add(1, Ordering::SeqCst);
     SETTINGS.wake_all();
 }
 

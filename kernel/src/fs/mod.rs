@@ -29,6 +29,7 @@ pub mod page_map;
 pub mod path;
 pub mod pipe;
 pub mod procfs;
+pub mod timerfd;
 pub mod tmpfs;
 
 pub use attributes::{Attributes, DeviceNumber, FileKind, Permission, Timestamp};

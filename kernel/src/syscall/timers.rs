@@ -99,7 +99,7 @@ pub async fn timer_create(t: &Arc<Thread>, clock: u32, event: u64, number: u64) 
 }
 
 /// `struct itimerspec`: the interval, then the value.
-fn itimerspec(setting: Setting) -> [Timespec; 2] {
+pub(super) fn itimerspec(setting: Setting) -> [Timespec; 2] {
     [setting.interval, setting.remaining].map(Timespec::from_nanoseconds)
 }
 

@@ -29,6 +29,7 @@ mod semaphores;
 mod signals;
 mod sysv;
 mod threads;
+mod timerfds;
 mod timers;
 mod usage;
 mod vdso;
@@ -125,6 +126,7 @@ fn all() -> impl Iterator<Item = Test> {
         actions::TESTS,
         timers::TESTS,
         cpu_clocks::TESTS,
+        timerfds::TESTS,
         threads::TESTS,
         real_time::TESTS,
         sched::TESTS,

@@ -10,6 +10,7 @@ mod attr;
 mod copy;
 mod descriptors;
 mod direct;
+mod events;
 mod mounts;
 mod names;
 mod open;
@@ -25,6 +26,7 @@ pub use attr::{
 };
 pub use copy::{copy_file_range, sendfile};
 pub use descriptors::{dup, dup2, dup3, eventfd, eventfd2, fcntl, fcntl_at_once, flock, ioctl, pipe, pipe2};
+pub use events::{timerfd_create, timerfd_gettime, timerfd_settime};
 pub use mounts::{mount, umount2};
 pub use names::{
     chdir, chroot, fchdir, getcwd, getdents, getdents64, link, linkat, memfd_create, mkdir, mkdirat, mknod, mknodat,

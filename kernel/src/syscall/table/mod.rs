@@ -372,6 +372,9 @@ calls! {
     dup3, 292, 24, now(fs::dup3; 3);
     eventfd, 284, -, now(fs::eventfd; 1);
     eventfd2, 290, 19, now(fs::eventfd2; 2);
+    timerfd_create, 283, 85, now(fs::timerfd_create; 2);
+    timerfd_settime, 286, 86, copies(fs::timerfd_settime; 4);
+    timerfd_gettime, 287, 87, copies(fs::timerfd_gettime; 2);
     fcntl, 72, 25, ready(fs::fcntl, fs::fcntl_at_once; 3);
     flock, 73, 32, call(fs::flock; 2);
     ioctl, 16, 29, call(fs::ioctl; 3);
