@@ -29,6 +29,7 @@ pub mod page_map;
 pub mod path;
 pub mod pipe;
 pub mod procfs;
+pub mod signalfd;
 pub mod timerfd;
 pub mod tmpfs;
 

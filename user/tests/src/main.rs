@@ -26,6 +26,7 @@ mod runner;
 mod sched;
 mod segments;
 mod semaphores;
+mod signalfds;
 mod signals;
 mod sysv;
 mod threads;
@@ -127,6 +128,7 @@ fn all() -> impl Iterator<Item = Test> {
         timers::TESTS,
         cpu_clocks::TESTS,
         timerfds::TESTS,
+        signalfds::TESTS,
         threads::TESTS,
         real_time::TESTS,
         sched::TESTS,

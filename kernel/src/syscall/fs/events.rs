@@ -1,4 +1,4 @@
-//! Descriptors that tell of events: timers.
+//! Descriptors that tell of events: timers and signals.
 
 use alloc::sync::Arc;
 
@@ -11,11 +11,12 @@ use crate::{
     fs::{
         OpenFile,
         file::Attempt,
+        signalfd::SignalFile,
         timerfd::{OnClockSet, TimerFile, clock_base},
     },
     mm::user,
     syscall::{timers::itimerspec, types::Timespec},
-    task::{Thread, timers::posix::Start},
+    task::{Thread, signal::SignalSet, timers::posix::Start},
 };
 
 /// Whether the caller may wait for what would wake the machine.
@@ -90,4 +91,37 @@ pub fn timerfd_gettime(t: &Thread, fd: i32, setting: u64) -> Attempt<u64> {
         user::write(setting, &itimerspec(timer.setting()))?;
         Ok(0)
     })
+}
+
+/// `signalfd4(2)`: `SFD_CLOEXEC` and `SFD_NONBLOCK` are the flags of `open`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`, `EBADF`, `EMFILE`, `ENOMEM`.
+pub fn signalfd4(t: &Thread, fd: i32, mask: u64, size: u64, flags: u32) -> Attempt<u64> {
+    if size != size_of::<SignalSet>() as u64 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mask: SignalSet = user::read(mask)?;
+    if flags & !(linux::O_CLOEXEC | linux::O_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    if fd != -1 {
+        let file = t.files().get_usable(fd)?;
+        let signals = file.file().as_any().and_then(|file| file.downcast_ref::<SignalFile>());
+        signals.ok_or(Errno::EINVAL)?.set_mask(t, mask);
+        return Ok(fd as u64);
+    }
+    let file = OpenFile::anonymous(
+        Arc::new(SignalFile::new(mask)),
+        linux::O_RDWR | flags & linux::O_NONBLOCK,
+    );
+    Ok(t.files().insert(Arc::new(file), on_exec(flags), descriptor_limit(t))? as u64)
+}
+
+/// `signalfd(2)`.
+///
+/// # Errors
+/// As [`signalfd4`].
+pub fn signalfd(t: &Thread, fd: i32, mask: u64, size: u64) -> Attempt<u64> {
+    signalfd4(t, fd, mask, size, 0)
 }

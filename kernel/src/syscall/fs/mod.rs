@@ -26,7 +26,7 @@ pub use attr::{
 };
 pub use copy::{copy_file_range, sendfile};
 pub use descriptors::{dup, dup2, dup3, eventfd, eventfd2, fcntl, fcntl_at_once, flock, ioctl, pipe, pipe2};
-pub use events::{timerfd_create, timerfd_gettime, timerfd_settime};
+pub use events::{signalfd, signalfd4, timerfd_create, timerfd_gettime, timerfd_settime};
 pub use mounts::{mount, umount2};
 pub use names::{
     chdir, chroot, fchdir, getcwd, getdents, getdents64, link, linkat, memfd_create, mkdir, mkdirat, mknod, mknodat,

@@ -372,6 +372,8 @@ calls! {
     dup3, 292, 24, now(fs::dup3; 3);
     eventfd, 284, -, now(fs::eventfd; 1);
     eventfd2, 290, 19, now(fs::eventfd2; 2);
+    signalfd, 282, -, copies(fs::signalfd; 3);
+    signalfd4, 289, 74, copies(fs::signalfd4; 4);
     timerfd_create, 283, 85, now(fs::timerfd_create; 2);
     timerfd_settime, 286, 86, copies(fs::timerfd_settime; 4);
     timerfd_gettime, 287, 87, copies(fs::timerfd_gettime; 2);

@@ -1,6 +1,6 @@
 //! `siginfo_t` (`asm-generic/siginfo.h`, 64-bit layout): `si_signo` at 0, `si_errno` at 4, `si_code` at 8, the union at 16.
 
-use super::set::Signo;
+use super::set::{SIGBUS, SIGCHLD, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, Signo};
 use crate::task::pid::Pid;
 
 /// `si_code`s that no fault reports.
@@ -43,6 +43,28 @@ pub mod code {
     pub const TRAP_BRKPT: i32 = 1;
     /// Single step.
     pub const TRAP_TRACE: i32 = 2;
+}
+
+/// What the union of a `siginfo_t` holds (`siginfo_layout` of Linux).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Sender and user.
+    Kill,
+    /// Sender, user and a value.
+    Queued,
+    /// A timer's number, overruns and a value.
+    Timer,
+    /// A child, its user, status and times.
+    Child,
+    /// A band and a descriptor.
+    Poll,
+    /// An address.
+    Fault {
+        /// And how many of its low bits are unknown (`si_addr_lsb`).
+        counts_bits: bool,
+    },
+    /// A call's address, number and architecture.
+    Call,
 }
 
 /// One `siginfo_t`.
@@ -144,6 +166,50 @@ impl SigInfo {
     /// `si_code`.
     pub const fn code(&self) -> i32 {
         self.words[1] as i32
+    }
+
+    /// A 64-bit word of the structure; the union begins at the third.
+    pub const fn word(&self, index: usize) -> u64 {
+        self.words[index]
+    }
+
+    /// What the union holds, by signal and code.
+    pub const fn layout(&self) -> Layout {
+        /// Codes of SIGIO, which every signal may have.
+        const POLL_CODES: i32 = 6;
+        const SI_SIGIO: i32 = -5;
+        // The codes that the kernel gives to each signal, beginning with 1.
+        let (codes, layout) = match self.signo() {
+            SIGILL => (11, Layout::Fault { counts_bits: false }),
+            SIGFPE => (15, Layout::Fault { counts_bits: false }),
+            SIGSEGV => (9, Layout::Fault { counts_bits: false }),
+            // BUS_MCEERR_AR, BUS_MCEERR_AO.
+            SIGBUS => (
+                5,
+                Layout::Fault {
+                    counts_bits: matches!(self.code(), 4 | 5),
+                },
+            ),
+            SIGTRAP => (6, Layout::Fault { counts_bits: false }),
+            SIGCHLD => (6, Layout::Child),
+            SIGSYS => (2, Layout::Call),
+            _ => (POLL_CODES, Layout::Poll),
+        };
+        match self.code() {
+            code if code > code::SI_USER && code < code::SI_KERNEL => {
+                if code <= codes {
+                    layout
+                } else if code <= POLL_CODES {
+                    Layout::Poll
+                } else {
+                    Layout::Kill
+                }
+            }
+            code::SI_TIMER => Layout::Timer,
+            SI_SIGIO => Layout::Poll,
+            ..0 => Layout::Queued,
+            _ => Layout::Kill,
+        }
     }
 
     /// `si_addr` of a fault.

@@ -12,6 +12,7 @@ use super::{
     info::{SigInfo, code},
     pending::{Expiry, Pending},
     set::*,
+    watch,
 };
 use crate::{
     errno::{Errno, Result},
@@ -90,6 +91,7 @@ pub fn force(thread: &Arc<Thread>, info: SigInfo) {
     });
     // Not beyond any limit, and a standard signal: this cannot fail.
     let _ = thread.signals.lock().pending.push(info, u64::MAX);
+    watch::tell(process);
     if process.pid() == 1 {
         process.killable.store(true, Ordering::Relaxed);
     }
@@ -150,12 +152,14 @@ fn send(process: &Arc<Process>, thread: Option<&Arc<Thread>>, info: SigInfo, tim
     match thread {
         Some(thread) => {
             push(&mut thread.signals.lock().pending)?;
+            watch::tell(process);
             if wants(thread, signo) {
                 thread.kick(attention::SIGNAL);
             }
         }
         None => {
             if push(&mut shared.pending)? {
+                watch::tell(process);
                 wake_one(&shared, SignalSet::of(&[signo]), None);
             }
         }

@@ -1,14 +1,16 @@
 //! Timers that race with those who set, end and take them.
 
 use core::{
+    future::Future,
     pin::pin,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
-    task::Context,
+    task::{Context, Poll},
 };
 use std::{
     sync::atomic::AtomicUsize,
     task::{Wake, Waker},
     thread,
+    time::{Duration, Instant},
 };
 
 use hal::host;
@@ -24,8 +26,11 @@ use crate::{
         Thread,
         cpu_clock::CpuClock,
         signal::{
-            SignalSet, send,
+            SignalSet,
+            info::code,
+            send,
             set::{SIGCHLD, SIGUSR1},
+            watch,
         },
         table, testing,
     },
@@ -148,6 +153,69 @@ impl Wake for Unpark {
         self.1.fetch_add(1, SeqCst);
         self.0.unpark();
     }
+}
+
+/// Polls until it is ready, and only after a wake. One that is lost fails the test.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let wake = Arc::new(Unpark(thread::current(), AtomicUsize::new(0)));
+    let waker = Waker::from(wake.clone());
+    let mut future = pin!(future);
+    let mut seen = 0;
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return value;
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while wake.1.load(SeqCst) == seen {
+            assert!(Instant::now() < deadline, "a wake was lost");
+            thread::park_timeout(Duration::from_secs(1));
+        }
+        seen = wake.1.load(SeqCst);
+    }
+}
+
+#[test]
+fn who_looks_for_a_signal_is_woken_whenever_it_comes() {
+    const SIGNALS: u64 = 5000;
+    host::machine().attach(24);
+    let machine = host::machine();
+    let receiver = testing::thread(9103);
+    receiver.set_signal_mask(SignalSet::of(&[40]));
+    let (taken, sent) = (Arc::new(AtomicUsize::new(0)), SIGNALS as usize);
+    // Two who look, one of whom the other takes signals away from.
+    let lookers: std::vec::Vec<_> = [25, 26]
+        .into_iter()
+        .map(|cpu| {
+            let (receiver, taken, machine) = (receiver.clone(), taken.clone(), machine.clone());
+            thread::spawn(move || {
+                machine.attach(cpu);
+                loop {
+                    let queue = watch::queue(receiver.process().pid());
+                    let found = wait(queue.wait_until(|| {
+                        let info = send::take_awaited(&receiver, SignalSet::of(&[40]));
+                        info.map(Some).or((taken.load(SeqCst) == sent).then_some(None))
+                    }));
+                    if found.is_none() {
+                        return;
+                    }
+                    if taken.fetch_add(1, SeqCst) + 1 == sent {
+                        queue.wake_all();
+                    }
+                }
+            })
+        })
+        .collect();
+    for value in 0..SIGNALS {
+        let info = SigInfo::from_process(40, code::SI_QUEUE, value as i32, 0);
+        send::send_to_process(receiver.process(), info).unwrap();
+        if value % 7 == 0 {
+            thread::yield_now();
+        }
+    }
+    for looker in lookers {
+        looker.join().unwrap();
+    }
+    assert_eq!(taken.load(SeqCst), sent);
 }
 
 #[test]

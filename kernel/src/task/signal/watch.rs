@@ -1,0 +1,26 @@
+//! Telling of signals that become pending, to those who look and do not take part in their delivery: readers and pollers of
+//! signal files.
+
+use crate::{
+    sync::WaitQueue,
+    task::{Pid, Process},
+};
+
+/// A queue is one for all processes whose numbers have this remainder. Who is woken for another's signal looks and waits on.
+const QUEUES: usize = 64;
+
+static WAITING: [WaitQueue; QUEUES] = [const { WaitQueue::new() }; QUEUES];
+
+/// Where to wait for signals of a process and its threads. Whoever waits registers first and then looks at what is pending.
+pub fn queue(pid: Pid) -> &'static WaitQueue {
+    &WAITING[pid as usize % QUEUES]
+}
+
+/// Something has become pending. Under, or after, a lock under which it was made so and under which it is looked at.
+#[inline]
+pub(super) fn tell(process: &Process) {
+    let queue = queue(process.pid());
+    if queue.has_waiters() {
+        queue.wake_all();
+    }
+}
