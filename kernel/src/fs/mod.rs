@@ -27,6 +27,7 @@ pub mod open_file;
 pub mod page_cache;
 pub mod page_map;
 pub mod path;
+pub mod pidfd;
 pub mod pipe;
 pub mod procfs;
 pub mod signalfd;

@@ -91,6 +91,8 @@ fn clone_args(a: [u64; 6]) -> CloneArgs {
         stack: a[1],
         tls,
         parent_tid: a[2],
+        // One register for both: who asks for both asks for nonsense.
+        pidfd: a[2],
         child_tid,
     }
 }
@@ -119,7 +121,7 @@ async fn clone3_args(thread: &Thread, address: u64, size: u64) -> Result<CloneAr
     }
     let [
         flags,
-        _pidfd,
+        pidfd,
         child_tid,
         parent_tid,
         exit_signal,
@@ -130,7 +132,7 @@ async fn clone3_args(thread: &Thread, address: u64, size: u64) -> Result<CloneAr
         set_tid_size,
         _,
     ] = words;
-    if flags & flags::CSIGNAL != 0 || exit_signal > 64 || set_tid != 0 || set_tid_size != 0 {
+    if flags & (flags::CSIGNAL | flags::CLONE_DETACHED) != 0 || exit_signal > 64 || set_tid != 0 || set_tid_size != 0 {
         return Err(Errno::EINVAL);
     }
     if (stack == 0) != (stack_size == 0) {
@@ -143,6 +145,7 @@ async fn clone3_args(thread: &Thread, address: u64, size: u64) -> Result<CloneAr
         stack,
         tls,
         parent_tid,
+        pidfd,
         child_tid,
     })
 }

@@ -12,6 +12,7 @@ pub mod futex;
 pub mod identity;
 pub mod ipc;
 pub mod memory;
+pub mod pidfd;
 pub mod policy;
 pub mod prctl;
 pub mod process;

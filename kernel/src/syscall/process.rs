@@ -4,6 +4,7 @@ use core::sync::atomic::Ordering;
 
 use crate::{
     errno::{Errno, Result},
+    fs::pidfd::PidFile,
     task::{
         Thread, exit, table,
         wait::{self, Report, Usage, Which, options::*},
@@ -66,20 +67,32 @@ pub async fn wait4(t: &Thread, pid: i32, status: u64, options: u32, usage: u64) 
 /// `waitid(2)`.
 ///
 /// # Errors
-/// `EINVAL`, `ECHILD`, `EFAULT`, a restart code.
+/// `EINVAL`, `ECHILD`, `EFAULT`, a restart code; `EBADF` if the descriptor is none of a process, `EAGAIN` if it does not wait.
 pub async fn waitid(t: &Thread, kind: u32, id: i32, info: u64, options: u32, usage: u64) -> Result<u64> {
     const KNOWN: u32 = WNOHANG | WUNTRACED | WEXITED | WCONTINUED | WNOWAIT | WNOTHREAD | WCLONE | WALL;
     if options & !KNOWN != 0 || options & (WEXITED | WUNTRACED | WCONTINUED) == 0 {
         return Err(Errno::EINVAL);
     }
+    let held;
+    let mut never_waits = false;
     let which = match (kind, id) {
+        (3, 0..) => {
+            let (process, file) = PidFile::find(t, id)?;
+            never_waits = file.is_nonblocking();
+            held = process;
+            Which::This(&held)
+        }
         (0, _) => Which::Any,
         (1, 1..) => Which::Process(id),
         (2, 0) => Which::Group(t.process().group()),
         (2, 1..) => Which::Group(id),
         _ => return Err(Errno::EINVAL),
     };
-    let report: Option<Report> = wait::wait(t, which, options).await?;
+    let at_most = if never_waits { options | WNOHANG } else { options };
+    let report: Option<Report> = wait::wait(t, which, at_most).await?;
+    if report.is_none() && options & WNOHANG == 0 {
+        return Err(Errno::EAGAIN);
+    }
     let mm = t.mm();
     if info != 0 {
         let bytes = report.map_or([0; 128], |report| report.info().to_bytes());

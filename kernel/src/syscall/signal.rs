@@ -197,13 +197,21 @@ pub fn tgkill(t: &Thread, process: i32, tid: i32, signo: i32) -> Result<u64> {
     send_one(t, process, tid, signo, info)
 }
 
+/// A `siginfo_t` of the caller's.
+///
+/// # Errors
+/// `EFAULT`.
+pub(super) async fn read_info_of(t: &Thread, address: u64) -> Result<SigInfo> {
+    let mut bytes = [0; SigInfo::SIZE];
+    t.mm().read_bytes(address, &mut bytes).await?;
+    Ok(SigInfo::from_user(&bytes))
+}
+
 async fn read_info(t: &Thread, address: u64, signo: i32, to_self: bool) -> Result<SigInfo> {
     if !(0..=SIGNALS).contains(&signo) {
         return Err(Errno::EINVAL);
     }
-    let mut bytes = [0; SigInfo::SIZE];
-    t.mm().read_bytes(address, &mut bytes).await?;
-    let info = SigInfo::from_user(&bytes).with_signo(signo);
+    let info = read_info_of(t, address).await?.with_signo(signo);
     // Nobody may pretend to be the kernel or kill towards others.
     if (info.code() >= SI_USER || info.code() == SI_TKILL) && !to_self {
         return Err(Errno::EPERM);

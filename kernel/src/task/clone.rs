@@ -24,6 +24,7 @@ use crate::{
     errno::{Errno, Result},
     mm::AddressSpace,
     rt,
+    syscall::pidfd,
 };
 
 /// `CLONE_*` (`linux/sched.h`).
@@ -42,6 +43,8 @@ pub mod flags {
     pub const CLONE_PIDFD: u64 = 0x1000;
     /// The parent waits until the child execs or ends.
     pub const CLONE_VFORK: u64 = 0x4000;
+    /// Of no effect for long, and refused where it might get one.
+    pub const CLONE_DETACHED: u64 = 0x40_0000;
     /// The caller's parent becomes the child's.
     pub const CLONE_PARENT: u64 = 0x8000;
     /// A thread of the same process.
@@ -77,6 +80,8 @@ pub struct CloneArgs {
     pub tls: u64,
     /// Where the number goes in the caller's memory.
     pub parent_tid: u64,
+    /// Where the process descriptor goes in the caller's memory, with `CLONE_PIDFD`.
+    pub pidfd: u64,
     /// Where the number goes in the child's memory, and what is cleared at its end.
     pub child_tid: u64,
 }
@@ -91,6 +96,8 @@ impl CloneArgs {
             || self.has(CLONE_THREAD) && !self.has(CLONE_SIGHAND)
             || self.has(CLONE_SIGHAND) && self.has(CLONE_CLEAR_SIGHAND)
             || self.has(CLONE_PIDFD)
+                && (self.has(CLONE_THREAD | CLONE_DETACHED)
+                    || self.has(CLONE_PARENT_SETTID) && self.pidfd == self.parent_tid)
             || self.has(NAMESPACES & !0x80)
             || !(0..=SIGNALS).contains(&self.exit_signal)
             || self.has(CLONE_SETTLS) && self.tls >= PageTable::USER_END;
@@ -149,6 +156,14 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
         child_context.set_thread_pointer(args.tls);
     }
     let number = tid.0;
+    // After the child has got its descriptors, which this one is not among unless they are shared.
+    let descriptor = match args.has(CLONE_PIDFD) {
+        true => Some(Descriptor::new(thread, child.process())?),
+        false => None,
+    };
+    if let Some(descriptor) = &descriptor {
+        thread.mm().write(args.pidfd, &descriptor.fd).await?;
+    }
     if args.has(CLONE_PARENT_SETTID) {
         thread.mm().write_bytes(args.parent_tid, &number.to_ne_bytes()).await?;
     }
@@ -167,6 +182,9 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
         withdraw(&child);
         return Err(error);
     }
+    if let Some(descriptor) = descriptor {
+        core::mem::forget(descriptor);
+    }
     if args.has(CLONE_VFORK) {
         wait_for_vfork(thread, child.process()).await;
     }
@@ -179,6 +197,25 @@ struct Number(Pid);
 impl Drop for Number {
     fn drop(&mut self) {
         table::release_pid(self.0);
+    }
+}
+
+/// A process descriptor that is closed if the child does not come to be.
+struct Descriptor<'a> {
+    thread: &'a Thread,
+    fd: i32,
+}
+
+impl<'a> Descriptor<'a> {
+    fn new(thread: &'a Thread, child: &Arc<Process>) -> Result<Self> {
+        let fd = pidfd::open(thread, child.clone(), 0)?;
+        Ok(Self { thread, fd })
+    }
+}
+
+impl Drop for Descriptor<'_> {
+    fn drop(&mut self) {
+        let _closed = self.thread.files().remove(self.fd);
     }
 }
 

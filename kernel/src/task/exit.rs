@@ -139,6 +139,7 @@ fn end_process(process: &Arc<Process>) {
         check_own_group(&table, process, &mut after);
         become_zombie(&mut table, process, status, &mut after);
     }
+    process.exits.wake_all();
     after.send();
 }
 
@@ -228,6 +229,7 @@ fn become_zombie(table: &mut Table, process: &Arc<Process>, status: WaitStatus, 
         return;
     };
     node.exit = Some(status);
+    process.exited.store(true, Ordering::SeqCst);
     node.stopped = None;
     node.continued = false;
     let (parent, exit_signal) = (node.parent, node.exit_signal);

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     fs::{FdTable, FsContext},
     mm::AddressSpace,
-    sync::{Rank, SpinLock},
+    sync::{Rank, SpinLock, WaitQueue},
 };
 
 /// How a process ended, as wait4 reports it: the exit code's low byte in bits 8 to 15, or the signal in bits 0 to 6.
@@ -114,6 +114,9 @@ pub struct Process {
     pub(crate) subreaper: AtomicBool,
     /// The status of the first thread's own `exit`, used if no group exit says otherwise.
     pub(super) leader_status: AtomicI32,
+    /// Whether every thread is gone, so that only the status is left; and who waits for that by a descriptor.
+    pub(super) exited: AtomicBool,
+    pub(super) exits: WaitQueue,
     /// Whether the process's end has begun.
     pub(super) ended: AtomicBool,
     /// Where the vDSO has handlers return to; 0 for nowhere.
@@ -188,6 +191,8 @@ impl Process {
             killable: AtomicBool::new(false),
             signal_return: AtomicU64::new(0),
             leader_status: AtomicI32::new(0),
+            exited: AtomicBool::new(false),
+            exits: WaitQueue::new(),
             ended: AtomicBool::new(false),
             personality: AtomicU32::new(0),
             timers: SpinLock::new(Rank::Timers, super::timers::Timers::default()),
@@ -307,6 +312,16 @@ impl Process {
     /// Whether all its threads have been told to end.
     pub fn is_ending(&self) -> bool {
         self.shared.lock().group_exit.is_some()
+    }
+
+    /// Whether it has ended, so that its parent may wait for it, or has.
+    pub fn has_exited(&self) -> bool {
+        self.exited.load(Ordering::SeqCst)
+    }
+
+    /// Woken once [`Process::has_exited`].
+    pub const fn exits(&self) -> &WaitQueue {
+        &self.exits
     }
 
     /// Whether a signal has stopped it.

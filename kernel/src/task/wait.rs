@@ -46,14 +46,16 @@ pub mod options {
 use options::*;
 
 /// Which children.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+#[derive(Clone, Copy, Debug)]
+pub enum Which<'a> {
     /// Any.
     Any,
     /// The one with this number.
     Process(Pid),
     /// Those of this group.
     Group(Pid),
+    /// This very one, whoever has its number by now.
+    This(&'a Process),
 }
 
 /// Times and memory of an ended process, for `struct rusage`.
@@ -96,7 +98,7 @@ impl Report {
 ///
 /// # Errors
 /// `ECHILD` if there is no such child, `ERESTARTSYS` if interrupted.
-pub async fn wait(thread: &Thread, which: Which, options: u32) -> Result<Option<Report>> {
+pub async fn wait(thread: &Thread, which: Which<'_>, options: u32) -> Result<Option<Report>> {
     let process = thread.process();
     let (report, reaped) = if options & WNOHANG != 0 {
         look(process, which, options)?
@@ -112,7 +114,7 @@ pub async fn wait(thread: &Thread, which: Which, options: u32) -> Result<Option<
 /// A change of state, and the child if it was taken out of the table.
 type Found = (Option<Report>, Option<Node>);
 
-async fn wait_for_change(thread: &Thread, which: Which, options: u32) -> Result<Found> {
+async fn wait_for_change(thread: &Thread, which: Which<'_>, options: u32) -> Result<Found> {
     let process = thread.process();
     let waited = thread.interruptible(poll_fn(|cx| {
         thread.store_waker(cx.waker());
@@ -128,7 +130,7 @@ async fn wait_for_change(thread: &Thread, which: Which, options: u32) -> Result<
 }
 
 /// Takes one child's change of state, if there is one.
-fn look(process: &Arc<Process>, which: Which, options: u32) -> Result<Found> {
+fn look(process: &Arc<Process>, which: Which<'_>, options: u32) -> Result<Found> {
     let mut guard = TABLE.lock();
     let table = &mut *guard;
     let own = table.node(process.pid()).ok_or(Errno::ECHILD)?;
@@ -156,13 +158,14 @@ fn look(process: &Arc<Process>, which: Which, options: u32) -> Result<Found> {
     Ok((Some(report), reaped))
 }
 
-fn matches(child: &Node, which: Which, options: u32) -> bool {
+fn matches(child: &Node, which: Which<'_>, options: u32) -> bool {
     let of_kind = options & WALL != 0 || (options & WCLONE != 0) == (child.exit_signal != SIGCHLD);
     of_kind
         && match which {
             Which::Any => true,
             Which::Process(pid) => child.process.pid() == pid,
             Which::Group(group) => child.group == group,
+            Which::This(process) => core::ptr::eq(&*child.process, process),
         }
 }
 

@@ -18,6 +18,7 @@ mod mappings;
 mod memory;
 mod messages;
 mod needs;
+mod pidfds;
 mod pipes;
 mod process;
 mod programs;
@@ -129,6 +130,7 @@ fn all() -> impl Iterator<Item = Test> {
         cpu_clocks::TESTS,
         timerfds::TESTS,
         signalfds::TESTS,
+        pidfds::TESTS,
         threads::TESTS,
         real_time::TESTS,
         sched::TESTS,

@@ -215,6 +215,10 @@ impl Directory {
     pub(super) const fn new(node: Arc<Node>) -> Self {
         Self { node }
     }
+
+    pub(super) fn node(&self) -> &Node {
+        &self.node
+    }
 }
 
 impl File for Directory {
@@ -253,5 +257,9 @@ impl File for Directory {
 
     fn attributes(&self) -> Attributes {
         self.node.attributes()
+    }
+
+    fn as_any(&self) -> Option<&dyn core::any::Any> {
+        Some(self)
     }
 }

@@ -91,6 +91,18 @@ pub fn new() -> Arc<dyn Inode> {
     })
 }
 
+/// The process of an open `/proc/<pid>`.
+///
+/// # Errors
+/// `EBADF` if the file is something else, `ESRCH` if the process is gone.
+pub fn process_of(file: &super::OpenFile) -> Result<Arc<Process>> {
+    let directory = file.file().as_any().and_then(|file| file.downcast_ref());
+    match directory.map(|directory: &listing::Directory| directory.node().kind) {
+        Some(Kind::Process(pid)) => task::process(pid).ok_or(Errno::ESRCH),
+        _ => Err(Errno::EBADF),
+    }
+}
+
 impl Node {
     /// A node below this one. Numbers only have to tell siblings and cousins apart.
     fn child(&self, name: &[u8], kind: Kind) -> Arc<dyn Inode> {

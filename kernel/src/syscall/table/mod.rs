@@ -19,7 +19,8 @@ use alloc::{boxed::Box, sync::Arc};
 use hal::{abi::Abi, arch::ABI};
 
 use super::{
-    FromRegister, fs, futex, identity, ipc, memory, policy, prctl, process, sched, signal, system, time, timers, uts,
+    FromRegister, fs, futex, identity, ipc, memory, pidfd, policy, prctl, process, sched, signal, system, time, timers,
+    uts,
 };
 use crate::{
     errno::{Errno, Result},
@@ -238,6 +239,9 @@ calls! {
     setsid, 112, 157, now(process::setsid; 0);
     getsid, 124, 156, now(process::getsid; 1);
     set_tid_address, 218, 96, now(process::set_tid_address; 1);
+    pidfd_open, 434, 434, now(pidfd::pidfd_open; 2);
+    pidfd_send_signal, 424, 424, call(pidfd::pidfd_send_signal; 4);
+    pidfd_getfd, 438, 438, now(pidfd::pidfd_getfd; 3);
     arch_prctl, 158, -, context(context; 2);
     // Identity.
     getuid, 102, 174, now(identity::getuid; 0);

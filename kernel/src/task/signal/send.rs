@@ -301,7 +301,14 @@ pub fn kill(sender: &Process, pid: Pid, signo: Signo) -> Result<()> {
     }
 }
 
-fn signal_one(sender: &Process, target: &Arc<Process>, signo: Signo, info: SigInfo) -> Result<()> {
+/// Sends a signal to one process, if `sender` may; 0 for a mere check.
+///
+/// # Errors
+/// `EINVAL` if there is no such signal, `EPERM`, `EAGAIN`.
+pub fn signal_one(sender: &Process, target: &Arc<Process>, signo: Signo, info: SigInfo) -> Result<()> {
+    if !(0..=SIGNALS).contains(&signo) {
+        return Err(Errno::EINVAL);
+    }
     if !may_signal(sender, target, signo) {
         return Err(Errno::EPERM);
     }

@@ -1,0 +1,61 @@
+//! `pidfd_open(2)`: a process, held by a descriptor.
+//!
+//! Unlike a number, which is given to another process some day, it stands for the one process for ever, and is readable once
+//! that has ended.
+
+use alloc::{string::String, sync::Arc};
+
+use super::{
+    file::{File, Readiness},
+    open_file::OpenFile,
+};
+use crate::{
+    errno::{Errno, Result},
+    sync::WaitQueue,
+    task::{Process, Thread},
+};
+
+/// See the module.
+pub struct PidFile {
+    process: Arc<Process>,
+}
+
+impl PidFile {
+    /// Holds a process.
+    pub const fn new(process: Arc<Process>) -> Self {
+        Self { process }
+    }
+
+    /// The process behind a descriptor, and the open file.
+    ///
+    /// # Errors
+    /// `EBADF` if it is none of a process.
+    pub fn find(t: &Thread, fd: i32) -> Result<(Arc<Process>, Arc<OpenFile>)> {
+        let file = t.files().get_usable(fd)?;
+        let found = file.file().as_any().and_then(|file| file.downcast_ref::<Self>());
+        let process = found.ok_or(Errno::EBADF)?.process.clone();
+        Ok((process, file))
+    }
+}
+
+impl File for PidFile {
+    fn readiness(&self) -> Readiness {
+        if self.process.has_exited() {
+            Readiness::READABLE
+        } else {
+            Readiness::empty()
+        }
+    }
+
+    fn poll_queue(&self) -> Option<&WaitQueue> {
+        Some(self.process.exits())
+    }
+
+    fn description(&self) -> String {
+        String::from("anon_inode:[pidfd]")
+    }
+
+    fn as_any(&self) -> Option<&dyn core::any::Any> {
+        Some(self)
+    }
+}
