@@ -119,6 +119,9 @@ pub(super) struct ThreadSignals {
     pub awaited: SignalSet,
     pub alt_stack: AltStack,
     pub restart: Restart,
+    /// No signal's, but under this lock to spare one: what is taken back at the thread's end, where there is something; in common with
+    /// threads cloned by `CLONE_SYSVSEM`.
+    undo: Option<Arc<UndoList>>,
 }
 
 /// `comm`: at most 15 bytes and a zero.
@@ -172,8 +175,6 @@ pub struct Thread {
     pub(super) clock_watched: AtomicBool,
     pub(super) last_cpu: AtomicU32,
     pub(super) account: Account,
-    /// What is taken back at its end, where there is something; in common with threads cloned by `CLONE_SYSVSEM`.
-    undo: SpinLock<Option<Arc<UndoList>>>,
 }
 
 const fn numbers(tid: Pid, pid: Pid) -> u64 {
@@ -221,7 +222,6 @@ impl Thread {
             clock_watched: AtomicBool::new(false),
             last_cpu: AtomicU32::new(0),
             account: Account::default(),
-            undo: SpinLock::new(Rank::Signals, None),
         }
     }
 
@@ -315,18 +315,18 @@ impl Thread {
 
     /// What is taken back at its end, made if there is none.
     pub fn undo_list(&self) -> Arc<UndoList> {
-        self.undo.lock().get_or_insert_with(UndoList::new).clone()
+        self.signals.lock().undo.get_or_insert_with(UndoList::new).clone()
     }
 
     /// Has in common with another what is taken back at the end of both (`CLONE_SYSVSEM`).
     pub(super) fn share_undo_list(&self, with: &Self) {
         let list = self.undo_list();
-        *with.undo.lock() = Some(list);
+        with.signals.lock().undo = Some(list);
     }
 
     /// Its use of the list ends.
     pub(crate) fn take_undo_list(&self) -> Option<Arc<UndoList>> {
-        self.undo.lock().take()
+        self.signals.lock().undo.take()
     }
 
     /// Whether it has ended or is about to: it takes no signal any more.

@@ -112,19 +112,28 @@ fn no_signal_comes_from_a_timer_that_has_been_disarmed_or_deleted() {
             }
         })
     };
-    let mut came = 0;
-    let mut end = |number: i32, turn: u64, delete: bool| {
+    // Left alone it does expire.
+    arm(&process, number, Start::In(1), 0);
+    machine.advance_clock(1);
+    while take(&thread).is_none() {
+        thread::yield_now();
+    }
+    let end = |number: i32, turn: u64, delete: bool| {
         arm(&process, number, Start::In(1), turn % 2);
         machine.advance_clock(1);
         for _ in 0..turn % 64 {
             core::hint::spin_loop();
+        }
+        if turn.is_multiple_of(16) {
+            // The keeper may have no processor of its own.
+            thread::yield_now();
         }
         if delete {
             process.delete_timer(number).unwrap();
         } else {
             arm(&process, number, Start::In(0), 0);
         }
-        came += usize::from(take(&thread).is_some());
+        take(&thread);
         for _ in 0..200 {
             assert_eq!(take(&thread), None, "turn {turn}");
         }
@@ -143,7 +152,6 @@ fn no_signal_comes_from_a_timer_that_has_been_disarmed_or_deleted() {
     }
     over.store(true, SeqCst);
     keeper.join().unwrap();
-    assert!(came > 0, "none ever expired");
 }
 
 struct Unpark(thread::Thread, AtomicUsize);
