@@ -34,9 +34,15 @@ fn an_idle_machine_takes_no_periodic_interrupts() {
     sys::sleep_ms(3000);
     let taken: Vec<u64> = interrupts().iter().zip(before).map(|(now, then)| now - then).collect();
     runner::note(&format!("interrupts of each CPU in 3 s: {taken:?}"));
-    // The sleep's own timer, its wake on another CPU, the console: no more than a few. One tick at 100 Hz would be 300 a CPU.
+    // The sleep's own timer, its wake on another CPU, the console: no more than a few. One tick at 100 Hz would be 300 a CPU, and is
+    // what one CPU has where the console cannot interrupt and is looked at.
+    let command_line = fs::read_to_string("/proc/cmdline").expect("/proc/cmdline");
+    let looks = if command_line.contains("console=poll") { 300 } else { 0 };
     let all: u64 = taken.iter().sum();
-    assert!(all < 40, "{taken:?} interrupts in 3 s with everything asleep");
+    assert!(
+        (looks * 3 / 4..looks + 40).contains(&all),
+        "{taken:?} interrupts in 3 s with everything asleep"
+    );
 }
 
 fn a_blocked_thread_costs_at_most_4_kib() {
