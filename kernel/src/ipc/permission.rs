@@ -141,6 +141,6 @@ mod tests {
         permission.set(&new);
         assert_eq!((permission.uid, permission.cuid, permission.mode), (7, 5, 0o604));
         assert!(allows(&permission, &user(5, &[]), WRITE), "the creator stays one");
-        assert!(permission.is_controlled_by(&user(7, &[])) && !permission.is_controlled_by(&user(8, &vec![5, 7])));
+        assert!(permission.is_controlled_by(&user(7, &[])) && !permission.is_controlled_by(&user(8, &[5, 7])));
     }
 }

@@ -39,10 +39,7 @@ fn an_idle_machine_takes_no_periodic_interrupts() {
     let command_line = fs::read_to_string("/proc/cmdline").expect("/proc/cmdline");
     let looks = if command_line.contains("console=poll") { 300 } else { 0 };
     let all: u64 = taken.iter().sum();
-    assert!(
-        (looks * 3 / 4..looks + 40).contains(&all),
-        "{taken:?} interrupts in 3 s with everything asleep"
-    );
+    assert!(all < looks + 40, "{taken:?} interrupts in 3 s with everything asleep");
 }
 
 fn a_blocked_thread_costs_at_most_4_kib() {
