@@ -107,7 +107,6 @@ impl IpcPerm {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
 
     use super::*;
 
