@@ -73,6 +73,9 @@ fn make() -> Result<Pages> {
     publish(&data);
     code.write(0, IMAGE);
     PageTable::sync_instruction_cache(code.address());
+    // As a file's pages they are the same for everybody: a fork leaves them to faults.
+    data.set_of_file(true);
+    code.set_of_file(true);
     let signal_return = UserContext::SIGNAL_RETURN.map(|name| symbol(name).ok_or(Errno::ENOEXEC));
     Ok(Pages {
         data,
