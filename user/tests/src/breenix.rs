@@ -43,7 +43,7 @@ fn an_idle_machine_takes_no_periodic_interrupts() {
 }
 
 fn a_blocked_thread_costs_at_most_4_kib() {
-    const THREADS: u64 = 10_000;
+    const THREADS: u64 = 4_000;
     let gate = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
     let start = || {
         let gate = gate.clone();

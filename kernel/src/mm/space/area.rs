@@ -59,10 +59,12 @@ pub enum OnFork {
 }
 
 /// What an area is called in `/proc/<pid>/maps`, and how it behaves at its edges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Role {
     /// Nothing special.
     Plain,
+    /// Shows what is told of it, and that it goes.
+    Attached(Attachment),
     /// Moved by `brk`.
     Heap,
     /// Grows down at a fault below it, to no more than this many bytes.
@@ -71,6 +73,25 @@ pub enum Role {
     Vdso,
     /// What that code reads.
     Vvar,
+}
+
+impl Role {
+    /// Whether neighbours of these roles may be one area.
+    fn goes_on_as(&self, next: &Self) -> bool {
+        match (self, next) {
+            (Self::Plain, Self::Plain) | (Self::Heap, Self::Heap) => true,
+            (Self::Stack(limit), Self::Stack(other)) => limit == other,
+            _ => false,
+        }
+    }
+
+    /// To what the area is attached, if it is.
+    pub const fn attachment(&self) -> Option<&Attachment> {
+        match self {
+            Self::Attached(attachment) => Some(attachment),
+            _ => None,
+        }
+    }
 }
 
 /// What has to know how many areas show it.
@@ -85,25 +106,26 @@ pub trait Attach: Send + Sync {
     fn size(&self) -> u64;
 }
 
-/// One area's share in what it shows.
-pub struct Attachment(Arc<dyn Attach>);
+/// One area's share in what it shows. One word, since every area has room for it.
+pub struct Attachment(Arc<Arc<dyn Attach>>);
 
 impl Attachment {
     /// One more.
     pub fn new(to: Arc<dyn Attach>) -> Self {
         to.attached();
-        Self(to)
+        Self(Arc::new(to))
     }
 
     /// To what.
-    pub const fn to(&self) -> &Arc<dyn Attach> {
+    pub fn to(&self) -> &Arc<dyn Attach> {
         &self.0
     }
 }
 
 impl Clone for Attachment {
     fn clone(&self) -> Self {
-        Self::new(self.0.clone())
+        self.0.attached();
+        Self(self.0.clone())
     }
 }
 
@@ -132,8 +154,6 @@ pub struct Area {
     pub role: Role,
     /// What fork does.
     pub on_fork: OnFork,
-    /// Who is told that the area is there, and that it goes.
-    pub attachment: Option<Attachment>,
 }
 
 impl Area {
@@ -160,8 +180,12 @@ impl Area {
 
     /// A copy to look at, which does not count as an area.
     pub fn glance(&self) -> Self {
+        let role = match &self.role {
+            Role::Attached(_) => Role::Plain,
+            other => other.clone(),
+        };
         Self {
-            attachment: None,
+            role,
             content: self.content.clone(),
             ..*self
         }
@@ -210,10 +234,8 @@ impl Area {
             && self.prot == next.prot
             && self.max_prot == next.max_prot
             && self.sharing == next.sharing
-            && self.role == next.role
+            && self.role.goes_on_as(&next.role)
             && self.on_fork == next.on_fork
-            && self.attachment.is_none()
-            && next.attachment.is_none()
     }
 }
 
@@ -391,5 +413,17 @@ fn reach(area: &Area) -> u64 {
     match area.role {
         Role::Stack(_) => area.start.saturating_sub(STACK_GAP),
         _ => area.start,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_of_areas_fits_its_class_of_the_heap() {
+        // As alloc's BTreeMap has it: eleven keys and values, and a link to the node above. A thread's stack is two areas.
+        let node = 11 * (size_of::<u64>() + size_of::<Area>()) + 2 * size_of::<usize>();
+        assert!(node <= 1024, "{node}");
     }
 }

@@ -36,7 +36,6 @@ impl AddressSpace {
                     content: Content::Anonymous,
                     role: Role::Heap,
                     on_fork: OnFork::Copy,
-                    attachment: None,
                 });
             }
             layout.heap_end = address;

@@ -141,7 +141,6 @@ impl Map {
             content,
             role,
             on_fork: OnFork::Copy,
-            attachment: None,
         })
     }
 }
@@ -212,7 +211,9 @@ impl AddressSpace {
                 match inner.place(&area, &request) {
                     Ok(start) => {
                         (area.start, area.end) = (start, start + length);
-                        area.attachment = request.attach.clone().map(Attachment::new);
+                        if let Some(to) = request.attach.clone() {
+                            area.role = Role::Attached(Attachment::new(to));
+                        }
                         inner.areas.insert(area);
                         break start;
                     }
@@ -271,7 +272,6 @@ impl AddressSpace {
                 content: Content::Special(content),
                 role,
                 on_fork: OnFork::Copy,
-                attachment: None,
             });
         };
         insert(start, data, Prot::READ, Role::Vvar);
@@ -305,7 +305,6 @@ impl AddressSpace {
             content: Content::Anonymous,
             role: Role::Stack(limit),
             on_fork: OnFork::Copy,
-            attachment: None,
         });
         Ok(())
     }

@@ -134,10 +134,9 @@ impl Inner {
             }
         }
         for area in self.areas.remove(old, old + kept)? {
-            let role = if area.role == Role::Heap {
-                Role::Plain
-            } else {
-                area.role
+            let role = match area.role {
+                Role::Heap => Role::Plain,
+                other => other,
             };
             self.areas.insert(Area {
                 start: new,

@@ -103,7 +103,7 @@ fn entry(area: &Area) -> MapEntry {
         offset: object.map_or(0, |(_, first)| first * PAGE),
         backing: object.and_then(|(pager, _)| pager.describe()),
         name: match area.role {
-            Role::Plain => "",
+            Role::Plain | Role::Attached(_) => "",
             Role::Heap => "[heap]",
             Role::Stack(_) => "[stack]",
             Role::Vdso => "[vdso]",

@@ -70,7 +70,7 @@ impl AddressSpace {
                 let inner = self.inner.lock();
                 let parts = inner.areas.overlapping(from, PageTable::USER_END);
                 let mut parts = parts
-                    .filter_map(|area| Some((area, area.attachment.as_ref()?.to(), area.object_page(area.start)?.1)));
+                    .filter_map(|area| Some((area, area.role.attachment()?.to(), area.object_page(area.start)?.1)));
                 let found = parts.find(|(area, to, first)| {
                     let within = |of: &Arc<dyn Attach>| Arc::ptr_eq(of, to) && area.end - address <= of.size();
                     area.start.checked_sub(address) == Some(first * PAGE) && object.as_ref().is_none_or(within)
