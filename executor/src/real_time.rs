@@ -446,12 +446,9 @@ impl<P: Platform> Executor<P> {
     /// Sends real-time tasks that wait here to CPUs where they can run at once.
     #[cold]
     pub(crate) fn offer(&self, me: u32, cpu: &PerCpu<P>) {
-        let mut others = self.online.load(Relaxed) & !(1 << me);
-        if others == 0 {
-            return;
-        }
         // They have been queued; see the module.
         fence(SeqCst);
+        let mut others = self.online.load(Relaxed) & !(1 << me);
         while others != 0 && cpu.waits.load(Relaxed) != 0 {
             let idle = self.idle.load(Relaxed);
             let easiest = bits(others).min_by_key(|&other| {
@@ -476,12 +473,12 @@ impl<P: Platform> Executor<P> {
     /// Takes the most urgent real-time task that waits elsewhere and would run here at once.
     #[cold]
     pub(crate) fn pull(&self, me: u32, cpu: &PerCpu<P>) {
+        // What runs here has been written, before it is looked who else there is; see the module.
+        fence(SeqCst);
         let mut others = self.online.load(Relaxed) & !(1 << me);
         if others == 0 {
             return;
         }
-        // What runs here has been written; see the module.
-        fence(SeqCst);
         loop {
             let above = self.level(me);
             let waiting = bits(others).map(|other| (self.cpus[other as usize].waits.load(Relaxed), other));
