@@ -33,6 +33,7 @@ fn variable(name: &str) -> PathBuf {
 fn build_vdso(source: &Path, arch: &str, to: &Path) {
     println!("cargo:rerun-if-changed={}", source.display());
     println!("cargo:rerun-if-env-changed=RUSTC_LINKER");
+    println!("cargo:rerun-if-env-changed=VDSO_RUSTC");
     // The compiler's own targets have `core` for it, whatever the kernel is built for.
     let target = match arch {
         "aarch64" => "aarch64-unknown-none-softfloat",
@@ -53,7 +54,9 @@ fn build_vdso(source: &Path, arch: &str, to: &Path) {
         "--strip-all".to_owned(),
         "-zmax-page-size=4096".to_owned(),
     ];
-    let mut compile = Command::new(variable("RUSTC"));
+    // Another one may be named, where the kernel's has no `core` for that target.
+    let compiler = env::var_os("VDSO_RUSTC").map_or_else(|| variable("RUSTC"), PathBuf::from);
+    let mut compile = Command::new(compiler);
     compile.args(["--edition", "2024", "--crate-name", "vdso", "--crate-type", "bin"]);
     compile.args([
         "--target",

@@ -25,6 +25,10 @@ pub fn cargo(arch: Arch) -> Option<Command> {
     if serves(&["rustup", "run", "nightly", "rustc"], arch) {
         let mut cargo = project::cargo();
         cargo.arg("+nightly");
+        // The vDSO is built for a target of rustc's own, which the nightly compiler need not have.
+        if let Some(sysroot) = says(&["rustc", "--print", "sysroot"]) {
+            cargo.env("VDSO_RUSTC", Path::new(&sysroot).join("bin/rustc"));
+        }
         return Some(cargo);
     }
     None
@@ -32,20 +36,21 @@ pub fn cargo(arch: Arch) -> Option<Command> {
 
 /// Whether the compiler called by `rustc` has the sources of core and takes the target file.
 fn serves(rustc: &[&str], arch: Arch) -> bool {
-    let says = |arguments: &[&str]| {
-        let mut command = Command::new(project::root().join("scripts/compiler"));
-        command
-            .args(rustc)
-            .args(arguments)
-            .current_dir(project::root())
-            .env("RUSTC_BOOTSTRAP", "1");
-        let output = command.output().ok().filter(|output| output.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
+    let says = |arguments: &[&str]| says(&[rustc, arguments].concat());
     let has_sources = |sysroot: String| Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").exists();
     let target = target(arch).to_string_lossy().into_owned();
     says(&["--print", "sysroot"]).is_some_and(has_sources)
         && says(&["-Z", "unstable-options", "--print", "cfg", "--target", &target]).is_some()
+}
+
+/// What a command prints, run with the compiler of this checkout first in the path; `None` if it fails.
+fn says(command: &[&str]) -> Option<String> {
+    let mut run = Command::new(project::root().join("scripts/compiler"));
+    run.args(command)
+        .current_dir(project::root())
+        .env("RUSTC_BOOTSTRAP", "1");
+    let output = run.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn target(arch: Arch) -> PathBuf {
