@@ -224,18 +224,15 @@ impl<P: Platform> Executor<P> {
     /// What a waker does. Any context; takes no lock, allocates and frees nothing.
     #[inline]
     pub(crate) fn wake(&self, target: Target) {
-        match target {
-            Target::Driver { cpu, driver } => self.wake_driver(cpu, driver),
-            Target::Task(id) => self.wake_queued(id, P::now),
-        }
+        self.wake_at(target, P::now);
     }
 
-    /// As [`Executor::wake`], by who has looked at the clock a moment ago.
+    /// As [`Executor::wake`], with the time, which is asked for where it is needed.
     #[inline]
-    pub(crate) fn wake_at(&self, target: Target, now: u64) {
+    pub(crate) fn wake_at(&self, target: Target, now: impl FnOnce() -> u64) {
         match target {
             Target::Driver { cpu, driver } => self.wake_driver(cpu, driver),
-            Target::Task(id) => self.wake_queued(id, || now),
+            Target::Task(id) => self.wake_queued(id, now),
         }
     }
 

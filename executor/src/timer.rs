@@ -48,7 +48,7 @@ impl<P: Platform> Executor<P> {
             let Some(sleeper) = entry.fire(number) else { continue };
             self.entries.free(entry, Some(&cpu.entries));
             match sleeper {
-                Sleeper::Number(number) => self.wake_at(Target::of(number), now),
+                Sleeper::Number(number) => self.wake_at(Target::of(number), || now),
                 Sleeper::Foreign(waker) => waker.wake(),
             }
         }

@@ -92,6 +92,7 @@ impl<'a> Page<'a> {
             let wall = words[WALL].load(Relaxed).cast_signed();
             let now = count();
             fence(Acquire);
+            // The kernel writes with interrupts masked, a few words: nobody is waited for but that CPU, and not asleep.
             if sequence & 1 != 0 || words[SEQUENCE].load(Relaxed) != sequence {
                 hint::spin_loop();
                 continue;
