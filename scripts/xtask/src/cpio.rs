@@ -1,17 +1,34 @@
 //! A writer of `newc` cpio archives, the format of an initramfs (Linux: Documentation/driver-api/early-userspace/buffer-format.rst).
 //!
-//! The same tree gives the same bytes: entries are sorted by path, inode numbers count up, owner and times are zero. Where it is to
-//! be read from a disk, the contents of files that have a page or more begin at a page: zeroes behind their names see to that.
+//! The same tree gives the same bytes: entries are sorted by path, inode numbers count up, and what is made here has no owner but
+//! root and no time. Where it is to be read from a disk, the contents of files that have a page or more begin at a page: zeroes
+//! behind their names see to that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
+/// The type's bits of a mode.
+const TYPE: u32 = 0o170_000;
 
-struct Entry {
-    mode: u32,
-    data: Vec<u8>,
+/// What is in an archive under one path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Type and permissions, as in `st_mode`.
+    pub mode: u32,
+    /// The owner's user.
+    pub uid: u32,
+    /// The owner's group.
+    pub gid: u32,
+    /// Seconds since 1970 of the last change.
+    pub modified: u32,
+    /// A device node's numbers: major, minor.
+    pub device: (u32, u32),
+    /// What a file holds, or what a symbolic link says.
+    pub data: Vec<u8>,
+    /// Files with the same are one, by several names: each has the contents, which are written once.
+    pub same: Option<(u64, u64)>,
 }
 
 /// Bytes of a page.
@@ -37,38 +54,32 @@ pub struct Archive {
 impl Archive {
     /// Adds a directory with these permissions; its parents come of themselves.
     pub fn directory(&mut self, path: &str, permissions: u32) {
-        self.parents(path);
-        self.entries.insert(
-            path.to_owned(),
-            Entry {
-                mode: DIRECTORY | permissions,
-                data: Vec::new(),
-            },
-        );
+        self.insert(path, DIRECTORY | permissions, Vec::new());
     }
 
     /// Adds a regular file.
     pub fn file(&mut self, path: &str, permissions: u32, data: impl Into<Vec<u8>>) {
-        self.parents(path);
-        self.entries.insert(
-            path.to_owned(),
-            Entry {
-                mode: REGULAR | permissions,
-                data: data.into(),
-            },
-        );
+        self.insert(path, REGULAR | permissions, data.into());
     }
 
     /// Adds a symbolic link that reads `target`.
     pub fn symlink(&mut self, path: &str, target: &str) {
+        self.insert(path, SYMLINK | 0o777, target.into());
+    }
+
+    /// Adds something with all that is known of it.
+    pub fn entry(&mut self, path: &str, entry: Entry) {
         self.parents(path);
-        self.entries.insert(
-            path.to_owned(),
-            Entry {
-                mode: SYMLINK | 0o777,
-                data: target.into(),
-            },
-        );
+        self.entries.insert(path.to_owned(), entry);
+    }
+
+    fn insert(&mut self, path: &str, mode: u32, data: Vec<u8>) {
+        let entry = Entry {
+            mode,
+            data,
+            ..Entry::default()
+        };
+        self.entry(path, entry);
     }
 
     /// Whether something of this path was added.
@@ -83,7 +94,7 @@ impl Archive {
             let parent = path[..end].to_owned();
             self.entries.entry(parent).or_insert_with(|| Entry {
                 mode: DIRECTORY | 0o755,
-                data: Vec::new(),
+                ..Entry::default()
             });
             end += 1;
         }
@@ -100,46 +111,64 @@ impl Archive {
     }
 
     fn write(self, alignment: Alignment) -> Vec<u8> {
+        let mut names = HashMap::<_, usize>::new();
+        for same in self.entries.values().filter_map(|entry| entry.same) {
+            *names.entry(same).or_default() += 1;
+        }
+        let mut first = HashMap::new();
         let mut out = Vec::new();
         for (index, (path, entry)) in self.entries.iter().enumerate() {
-            write_entry(&mut out, index + 1, path, entry, alignment);
+            let number = index + 1;
+            let mut numbers = Numbers {
+                inode: number,
+                links: 1,
+            };
+            let mut data = entry.data.as_slice();
+            if entry.mode & TYPE == DIRECTORY {
+                numbers.links = 2;
+            }
+            if let Some(same) = entry.same {
+                numbers.inode = *first.entry(same).or_insert(number);
+                numbers.links = names[&same];
+                if numbers.inode != number {
+                    data = &[];
+                }
+            }
+            write_entry(&mut out, numbers, path, entry, data, alignment);
         }
-        write_entry(
-            &mut out,
-            0,
-            "TRAILER!!!",
-            &Entry {
-                mode: 0,
-                data: Vec::new(),
-            },
-            Alignment::Format,
-        );
+        let end = Numbers { inode: 0, links: 1 };
+        write_entry(&mut out, end, "TRAILER!!!", &Entry::default(), &[], Alignment::Format);
         pad(&mut out, 512);
         out
     }
 }
 
-fn write_entry(out: &mut Vec<u8>, inode: usize, path: &str, entry: &Entry, alignment: Alignment) {
+/// What an entry is called by other entries, and how many there are.
+struct Numbers {
+    inode: usize,
+    links: usize,
+}
+
+fn write_entry(out: &mut Vec<u8>, numbers: Numbers, path: &str, entry: &Entry, data: &[u8], alignment: Alignment) {
     let mut name_size = path.len() + 1;
-    if alignment == Alignment::Pages && entry.mode & REGULAR == REGULAR && entry.data.len() >= PAGE {
+    if alignment == Alignment::Pages && entry.mode & TYPE == REGULAR && data.len() >= PAGE {
         let name_at = out.len() + HEADER;
         name_size = (name_at + name_size).next_multiple_of(PAGE) - name_at;
     }
-    let links = if entry.mode & DIRECTORY == DIRECTORY { 2 } else { 1 };
     // Magic, then 13 fields of 8 hexadecimal digits.
     out.extend_from_slice(b"070701");
     let fields = [
-        inode,
+        numbers.inode,
         entry.mode as usize,
+        entry.uid as usize,
+        entry.gid as usize,
+        numbers.links,
+        entry.modified as usize,
+        data.len(),
         0,
         0,
-        links,
-        0,
-        entry.data.len(),
-        0,
-        0,
-        0,
-        0,
+        entry.device.0 as usize,
+        entry.device.1 as usize,
         name_size,
         0,
     ];
@@ -149,7 +178,7 @@ fn write_entry(out: &mut Vec<u8>, inode: usize, path: &str, entry: &Entry, align
     out.extend_from_slice(path.as_bytes());
     out.resize(out.len() + name_size - path.len(), 0);
     pad(out, 4);
-    out.extend_from_slice(&entry.data);
+    out.extend_from_slice(data);
     pad(out, 4);
 }
 

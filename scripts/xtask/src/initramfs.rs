@@ -8,15 +8,16 @@
 //! | `/etc` | the little that programs look for |
 //!
 //! `/sbin`, `/usr/bin` and `/usr/sbin` are links to `/bin`.
+//!
+//! Or the tree is somebody's own, of which the kernel wants nothing: it gets `/init` if it has none, and the symbol table.
 
 use crate::arch::Arch;
 use crate::cpio::Archive;
 use crate::project::{self, Program};
-use crate::{busybox, symbols};
+use crate::{busybox, symbols, tree};
 use anyhow::{Context, Result};
 use std::env;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -49,14 +50,28 @@ pub fn build(arch: Arch, kernel: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The same files as a root file system for a disk, and the little that a kernel with such a root wants in its initramfs: its
-/// symbol table, which it needs before there are disks. Returns the paths of both.
+/// The tree in `directory` instead of ours.
 ///
 /// # Errors
-/// As [`build`].
-pub fn build_for_disk(arch: Arch, kernel: &Path) -> Result<(PathBuf, PathBuf)> {
+/// As [`build`]; or the directory cannot be read.
+pub fn build_of(arch: Arch, kernel: &Path, directory: &Path) -> Result<PathBuf> {
+    let path = kernel.with_file_name("initramfs-of-directory.cpio");
+    write_atomically(&path, &own_tree(arch, kernel, directory)?.into_bytes())?;
+    Ok(path)
+}
+
+/// The same files as a root file system for a disk, and the little that a kernel with such a root wants in its initramfs: its
+/// symbol table, which it needs before there are disks. Returns the paths of both. With a `directory`, its tree instead.
+///
+/// # Errors
+/// As [`build_of`].
+pub fn build_for_disk(arch: Arch, kernel: &Path, directory: Option<&Path>) -> Result<(PathBuf, PathBuf)> {
     let root = kernel.with_file_name("root.cpio");
-    write_atomically(&root, &tree(arch, kernel)?.into_disk_bytes())?;
+    let files = match directory {
+        Some(directory) => own_tree(arch, kernel, directory)?,
+        None => tree(arch, kernel)?,
+    };
+    write_atomically(&root, &files.into_disk_bytes())?;
     let mut archive = Archive::default();
     add_symbols(&mut archive, kernel)?;
     let symbols = kernel.with_file_name("symbols.cpio");
@@ -70,7 +85,7 @@ pub fn build_for_disk(arch: Arch, kernel: &Path) -> Result<(PathBuf, PathBuf)> {
 /// As [`build`]; or the directory cannot be read.
 pub fn build_with(arch: Arch, kernel: &Path, directory: &Path) -> Result<PathBuf> {
     let mut archive = tree(arch, kernel)?;
-    add_directory(&mut archive, directory, "").with_context(|| format!("cannot read {}", directory.display()))?;
+    tree::add(&mut archive, directory)?;
     let path = kernel.with_file_name("initramfs-with-programs.cpio");
     write_atomically(&path, &archive.into_bytes())?;
     Ok(path)
@@ -94,6 +109,29 @@ fn tree(arch: Arch, kernel: &Path) -> Result<Archive> {
     Ok(archive)
 }
 
+/// The tree in `directory`, with what it lacks to be started: places to mount at, the first process, the kernel's symbols.
+fn own_tree(arch: Arch, kernel: &Path, directory: &Path) -> Result<Archive> {
+    let mut archive = Archive::default();
+    tree::add(&mut archive, directory)?;
+    for place in ["dev", "proc", "run", "sys"] {
+        if !archive.contains(place) {
+            archive.directory(place, 0o755);
+        }
+    }
+    if !archive.contains("tmp") {
+        archive.directory("tmp", 0o1777);
+    }
+    if !archive.contains("init") {
+        let programs = build_programs(arch)?;
+        let init = programs.iter().find(|program| place(program) == "init");
+        let path = &init.context("user/init was not built")?.path;
+        let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        archive.file("init", 0o755, data);
+    }
+    add_symbols(&mut archive, kernel)?;
+    Ok(archive)
+}
+
 fn programs_tree(arch: Arch) -> Result<Archive> {
     let programs = build_programs(arch)?;
     let mut archive = Archive::default();
@@ -109,26 +147,6 @@ fn programs_tree(arch: Arch) -> Result<Archive> {
 fn add_symbols(archive: &mut Archive, kernel: &Path) -> Result<()> {
     let elf = fs::read(kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
     archive.file("boot/kernel.sym", 0o644, symbols::table(&symbols::functions(&elf)?));
-    Ok(())
-}
-
-/// Adds what is in a directory below `place`: files as programs, links as they are.
-fn add_directory(archive: &mut Archive, directory: &Path, place: &str) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let path = format!("{place}{}", entry.file_name().to_string_lossy());
-        let kind = entry.file_type()?;
-        if archive.contains(&path) && !kind.is_dir() {
-            continue;
-        }
-        if kind.is_dir() {
-            add_directory(archive, &entry.path(), &format!("{path}/"))?;
-        } else if kind.is_symlink() {
-            archive.symlink(&path, &fs::read_link(entry.path())?.to_string_lossy());
-        } else {
-            archive.file(&path, 0o755, fs::read(entry.path())?);
-        }
-    }
     Ok(())
 }
 
@@ -271,23 +289,6 @@ mod tests {
             "our cat is there"
         );
         assert!(text.contains("bin/[["));
-    }
-
-    #[test]
-    fn a_directory_is_laid_over_what_is_there() {
-        let directory = env::temp_dir().join(format!("breenix-initramfs-{}", std::process::id()));
-        fs::create_dir_all(directory.join("lib/sub")).unwrap();
-        fs::write(directory.join("lib/sub/new"), "new").unwrap();
-        fs::write(directory.join("lib/old"), "theirs").unwrap();
-        std::os::unix::fs::symlink("sub/new", directory.join("lib/link")).unwrap();
-        let mut archive = Archive::default();
-        archive.file("lib/old", 0o644, *b"ours");
-        let added = add_directory(&mut archive, &directory, "");
-        fs::remove_dir_all(&directory).unwrap();
-        added.unwrap();
-        assert!(archive.contains("lib/sub/new") && archive.contains("lib/link"));
-        let text = String::from_utf8_lossy(&archive.into_bytes()).into_owned();
-        assert!(text.contains("ours") && !text.contains("theirs"));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Boot {
     pub image: PathBuf,
     /// The initramfs.
     pub initramfs: PathBuf,
+    /// The directory whose tree that is, if it is not ours.
+    pub tree: Option<PathBuf>,
     /// The build id that the guest must print.
     pub build_id: String,
 }
@@ -66,8 +68,19 @@ impl Boot {
             elf: elf.to_owned(),
             image,
             initramfs: initramfs::build(arch, elf)?,
+            tree: None,
             build_id,
         })
+    }
+
+    /// The same with the tree in `directory` as its root file system.
+    ///
+    /// # Errors
+    /// It cannot be read or packed.
+    pub fn with_tree(mut self, directory: &Path) -> Result<Self> {
+        self.initramfs = initramfs::build_of(self.arch, &self.elf, directory)?;
+        self.tree = Some(directory.to_owned());
+        Ok(self)
     }
 }
 
@@ -264,6 +277,7 @@ pub mod tests {
             elf: "kernel".into(),
             image: "image".into(),
             initramfs: "cpio".into(),
+            tree: None,
             build_id: String::new(),
         };
         let command = machine.command(&boot);

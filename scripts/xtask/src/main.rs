@@ -26,6 +26,7 @@ mod sizes;
 mod symbols;
 mod test;
 mod trace;
+mod tree;
 mod uefi;
 mod verdict;
 

@@ -6,6 +6,7 @@
 
 use crate::accelerator::Accelerator;
 use crate::arch::Arch;
+use crate::linux;
 use crate::machine::{Boot, Console, Debugger, Machine, Messages, Root};
 use crate::project::{self, Profile};
 use crate::session::{self, Input, READY};
@@ -25,9 +26,15 @@ pub struct Options {
     /// Number of CPUs
     #[arg(long, default_value_t = 4)]
     smp: u32,
-    /// Memory, as QEMU takes it
-    #[arg(long, default_value = "1G")]
-    memory: String,
+    /// Memory, as QEMU takes it; 1G if left out, and with --root what the tree takes besides
+    #[arg(long)]
+    memory: Option<String>,
+    /// Have the tree in this directory as the root file system, packed into the initramfs (or, with --disk-root, on the disk)
+    #[arg(long, value_name = "DIRECTORY")]
+    root: Option<PathBuf>,
+    /// Boot the distribution's Linux with the same tree instead: to compare
+    #[arg(long, requires = "root", conflicts_with_all = ["uefi", "gdb"])]
+    linux: bool,
     /// Wait for gdb on TCP port 1234
     #[arg(long)]
     gdb: bool,
@@ -97,7 +104,7 @@ impl Run {
     pub fn main(self) -> Result<ExitCode> {
         let profile = if self.debug { Profile::Debug } else { Profile::Release };
         boot(
-            &Boot::build(self.arch.unwrap_or_else(Arch::host), profile)?,
+            Boot::build(self.arch.unwrap_or_else(Arch::host), profile)?,
             self.options,
         )
     }
@@ -110,23 +117,49 @@ impl Qemu {
     /// The file is no kernel or QEMU cannot be started.
     pub fn main(self) -> Result<ExitCode> {
         let kernel = std::path::absolute(&self.kernel)?;
-        boot(&Boot::from_elf(self.arch, &kernel)?, self.options)
+        boot(Boot::from_elf(self.arch, &kernel)?, self.options)
     }
 }
 
-fn boot(boot: &Boot, options: Options) -> Result<ExitCode> {
+/// What is booted: ours or Linux, with the tree that is asked for.
+fn with_options(mut boot: Boot, options: &Options) -> Result<Boot> {
+    if let Some(directory) = &options.root {
+        boot = boot.with_tree(&std::path::absolute(directory)?)?;
+    }
+    if options.linux {
+        boot.image = linux::kernel(boot.arch)?;
+    }
+    Ok(boot)
+}
+
+/// Memory for a machine that keeps the initramfs and what is unpacked from it, and has a GiB besides.
+fn memory_for(boot: &Boot) -> Result<String> {
+    if boot.tree.is_none() {
+        return Ok("1G".to_owned());
+    }
+    let archive = std::fs::metadata(&boot.initramfs).context("no initramfs")?.len();
+    // A file system in memory may have half of it.
+    Ok(format!("{}M", (archive * 3).div_ceil(1 << 20) + 1024))
+}
+
+fn boot(boot: Boot, options: Options) -> Result<ExitCode> {
+    let boot = &with_options(boot, &options)?;
     let at_terminal = stdin().is_terminal();
     let accelerator = if options.emulate || options.gdb || options.counted {
         Accelerator::Tcg
     } else {
         Accelerator::choose(boot)
     };
+    let mut words = options.words;
+    if options.linux {
+        words.extend(linux::words(boot.arch));
+    }
     let machine = Machine {
         cpus: options.smp,
-        memory: options.memory,
+        memory: options.memory.map_or_else(|| memory_for(boot), Ok)?,
         accelerator,
         counted: options.counted,
-        words: options.words,
+        words,
         console: if at_terminal { Console::Terminal } else { Console::Pipe },
         monitor: None,
         log: None,

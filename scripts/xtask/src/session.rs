@@ -255,6 +255,7 @@ pub mod tests {
             elf: "".into(),
             image: "".into(),
             initramfs: "".into(),
+            tree: None,
             build_id: "abcd".into(),
         }
     }

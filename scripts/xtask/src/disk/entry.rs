@@ -130,7 +130,7 @@ pub fn files(boot: &Boot, loader: &Path, command_line: &str, root: Root) -> Resu
     let (archive, initramfs, cmdline) = match root {
         Root::Initramfs => (None, boot.initramfs.clone(), command_line.to_owned()),
         Root::Partition => {
-            let (archive, symbols) = initramfs::build_for_disk(boot.arch, &boot.elf)?;
+            let (archive, symbols) = initramfs::build_for_disk(boot.arch, &boot.elf, boot.tree.as_deref())?;
             let named = format!("root=PARTLABEL={ROOT_LABEL} {command_line}");
             (Some(archive), symbols, named.trim_end().to_owned())
         }

@@ -25,6 +25,7 @@ pub fn programs(arch: Arch, only: Option<&str>) -> Result<Tally> {
         elf: kernel.clone(),
         image: kernel,
         initramfs: initramfs::build_without_kernel(arch)?,
+        tree: None,
         build_id: String::new(),
     };
     let bar = ProgressBar::new(0);
