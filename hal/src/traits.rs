@@ -356,6 +356,9 @@ pub trait CpuOps {
     fn idle();
     /// A hint that the caller spins.
     fn relax();
+    /// Has the calling CPU fetch its next instructions anew, as memory has them (Arm ARM B2.3.6, context synchronization; Intel SDM
+    /// volume 3, 9.1.3, handling self- and cross-modifying code).
+    fn synchronize_instructions();
     /// Goes to user mode and comes back at the next trap. Called with interrupts masked; they are unmasked in user mode
     /// and masked again on return. FP/SIMD registers are not touched.
     fn enter_user(context: &mut Self::UserContext) -> Trap;

@@ -61,6 +61,10 @@ impl CpuOps for Cpu {
         instruction!("yield");
     }
 
+    fn synchronize_instructions() {
+        instruction!("isb");
+    }
+
     fn enter_user(context: &mut UserContext) -> Trap {
         loop {
             debug_assert!(!Self::interrupts_enabled());

@@ -111,6 +111,8 @@ impl CpuOps for Cpu {
         std::hint::spin_loop();
     }
 
+    fn synchronize_instructions() {}
+
     fn enter_user(context: &mut UserContext) -> Trap {
         debug_assert!(
             !Self::interrupts_enabled(),

@@ -141,6 +141,11 @@ impl CpuOps for Cpu {
         core::hint::spin_loop();
     }
 
+    fn synchronize_instructions() {
+        // A serializing instruction (Intel SDM volume 3, 9.3); its result is of no interest.
+        let _identity = core::arch::x86_64::__cpuid(0);
+    }
+
     fn enter_user(context: &mut UserContext) -> Trap {
         let number = entry::enter_user(context);
         trap_decode::decode(context, number)

@@ -11,6 +11,7 @@ pub mod fs;
 pub mod futex;
 pub mod identity;
 pub mod ipc;
+pub mod membarrier;
 pub mod memory;
 pub mod pidfd;
 pub mod policy;
@@ -122,6 +123,7 @@ pub(crate) async fn handle(
         }
         let made = Box::pin(context::dispatch(thread, call, context));
         let (result, address_space) = away_unloaded(thread, made).await;
+        on_cpu.resumed(thread);
         if address_space == context::AddressSpaceIs::New {
             on_cpu.mm = thread.mm();
         }

@@ -295,6 +295,9 @@ fn inherit(thread: &Thread, child: &Thread, args: &CloneArgs) {
     if args.has(CLONE_CHILD_CLEARTID) {
         child.clear_child_tid.store(args.child_tid, Ordering::Relaxed);
     }
+    if !args.has(CLONE_VM) {
+        child.rseq.inherit(&thread.rseq);
+    }
     let (mask, alt_stack) = {
         let signals = thread.signals.lock();
         (signals.mask, signals.alt_stack)

@@ -91,7 +91,7 @@ impl<F: Future> Future for Scope<F> {
         let cpu = PerCpu::cpu_id();
         let current = &CURRENT[cpu as usize];
         current.store(this.thread.numbers(), Ordering::Relaxed);
-        this.thread.last_cpu.store(cpu, Ordering::Relaxed);
+        this.thread.last_cpu.store(cpu as u16, Ordering::Relaxed);
         // The executor has just read the clock.
         let began = rt::executor().poll_began();
         this.thread.cpu_time.start(began.unwrap_or_else(rt::now));

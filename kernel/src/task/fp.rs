@@ -38,12 +38,12 @@ pub(crate) struct OnCpu {
     live: bool,
     /// The thread's address space; execve exchanges it.
     pub mm: Arc<AddressSpace>,
-    /// What the end of a call has to see to; nearly always nothing.
+    /// What has to be seen to before the next visit to user mode; nearly always nothing.
     pub after_call: AfterCall,
 }
 
 bitflags! {
-    /// What is to be done once a call has been made.
+    /// What is to be done before user mode.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) struct AfterCall: u8 {
         /// A signal has interrupted it: a handler or the return to user mode settles what becomes of it.
@@ -52,6 +52,8 @@ bitflags! {
         const TRACED = 1 << 1;
         /// It was not a call, but something that asks for attention, which kept the thread from user mode.
         const ATTENTION = 1 << 2;
+        /// The thread was away from its CPU, and has said where its restartable sequences are noted.
+        const RESUMED = 1 << 3;
     }
 }
 
@@ -91,6 +93,14 @@ impl OnCpu {
             OWNERS[cpu].store(self.stamp, Ordering::Relaxed);
         }
         self.live = true;
+    }
+
+    /// A poll of the thread's has come after another: what it has to be told before user mode.
+    #[inline]
+    pub fn resumed(&mut self, thread: &Thread) {
+        if thread.rseq.is_there() {
+            self.after_call |= AfterCall::RESUMED;
+        }
     }
 
     /// Makes the saved copy current.
@@ -141,6 +151,7 @@ impl<F: Future> Future for Away<'_, F> {
             // Attempts copy from and to the CPU's active address space, and this may be another CPU.
             this.on_cpu.mm.activate();
             this.thread.blocked.store(false, Ordering::Relaxed);
+            this.on_cpu.resumed(this.thread);
         }
         let result = this.future.poll(cx);
         if result.is_pending() {

@@ -22,6 +22,7 @@ pub mod oom;
 pub mod pid;
 pub mod process;
 mod robust;
+pub mod rseq;
 pub(crate) mod run;
 pub mod schedule;
 pub mod shutdown;

@@ -25,6 +25,7 @@ use hal::{
 use super::{
     exit, fault,
     fp::{AfterCall, Away, OnCpu},
+    rseq,
     signal::deliver::{self, Outcome},
     thread::{Thread, comm_text},
 };
@@ -81,6 +82,7 @@ pub(super) fn run(
             // As on Linux, an address that cannot be written is the program's own business.
             let _ = on_cpu.mm.write_bytes(set_child_tid, &thread.tid().to_ne_bytes()).await;
         }
+        on_cpu.resumed(&thread);
         live(&thread, &mut context, &mut on_cpu).await;
         exit::end(&thread).await;
     }
@@ -94,6 +96,9 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
         // What asks for attention is seen on the way to user mode, where it has to be looked for in any case.
         if !on_cpu.after_call.is_empty() {
             let after = core::mem::replace(&mut on_cpu.after_call, AfterCall::empty());
+            if after.contains(AfterCall::RESUMED) {
+                rseq::resumed(thread, context, on_cpu).await;
+            }
             if after.contains(AfterCall::TRACED) {
                 trace::call_ended(context, interrupted);
             }
@@ -101,6 +106,10 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
                 && deliver::deliver(thread, context, on_cpu, &mut interrupted).await == Outcome::End
             {
                 return;
+            }
+            // That has waited.
+            if !on_cpu.after_call.is_empty() {
+                continue;
             }
         }
         // Looked at once, here: what follows exists twice, so that the one without a trace knows nothing of it.

@@ -9,7 +9,7 @@
 //! looks after its waker is stored, so neither order of the two loses it. Waking a thread that spins in user mode on
 //! another CPU brings it back by the executor's IPI.
 
-use alloc::sync::Arc;
+use alloc::{boxed::Box, sync::Arc};
 use core::{
     future::Future,
     pin::Pin,
@@ -25,6 +25,7 @@ use super::{
     credentials::Credentials,
     pid::Pid,
     process::Process,
+    rseq::Registration,
     schedule::PolicyCell,
     signal::{SignalSet, pending::Pending},
 };
@@ -110,7 +111,7 @@ pub enum Restart {
 #[derive(Default)]
 pub(super) struct ThreadSignals {
     /// The waker of who polls the thread, if it is no task: in tests.
-    pub foreign_waker: Option<Waker>,
+    pub foreign_waker: Option<Box<Waker>>,
     pub pending: Pending,
     pub mask: SignalSet,
     /// The mask to put back after the handler that ends `sigsuspend` and the like.
@@ -158,6 +159,7 @@ pub struct Thread {
     pub(crate) clear_child_tid: AtomicU64,
     /// The head of the robust futex list.
     pub(crate) robust_list: AtomicU64,
+    pub(super) rseq: Registration,
     pub(super) user_time: Stopwatch,
     /// Runs while the thread is polled, in user mode and out of it.
     pub(super) cpu_time: Stopwatch,
@@ -173,7 +175,7 @@ pub struct Thread {
     pub(super) blocked: AtomicBool,
     /// Whether somebody may wait for it to use CPU time: see [`super::cpu_clock`].
     pub(super) clock_watched: AtomicBool,
-    pub(super) last_cpu: AtomicU32,
+    pub(super) last_cpu: AtomicU16,
     pub(super) account: Account,
 }
 
@@ -210,6 +212,7 @@ impl Thread {
             comm: comm_words(parts.comm).map(AtomicU64::new),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            rseq: Registration::default(),
             user_time: Stopwatch::new(),
             cpu_time: Stopwatch::new(),
             affinity: AtomicU64::new(!0),
@@ -220,7 +223,7 @@ impl Thread {
             exiting: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             clock_watched: AtomicBool::new(false),
-            last_cpu: AtomicU32::new(0),
+            last_cpu: AtomicU16::new(0),
             account: Account::default(),
         }
     }
@@ -372,7 +375,7 @@ impl Thread {
         if !self.task.wake() {
             let foreign = self.signals.lock().foreign_waker.clone();
             if let Some(waker) = foreign {
-                waker.wake();
+                waker.wake_by_ref();
             }
         }
     }
@@ -388,7 +391,7 @@ impl Thread {
             .as_ref()
             .is_some_and(|stored| stored.will_wake(waker))
         {
-            signals.foreign_waker = Some(waker.clone());
+            signals.foreign_waker = Some(Box::new(waker.clone()));
         }
     }
 
@@ -464,7 +467,7 @@ impl Thread {
 
     /// The CPU it last ran on.
     pub fn last_cpu(&self) -> u32 {
-        self.last_cpu.load(Ordering::Relaxed)
+        u32::from(self.last_cpu.load(Ordering::Relaxed))
     }
 
     /// User and system time used, in nanoseconds.

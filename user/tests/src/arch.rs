@@ -138,6 +138,23 @@ mod imp {
         // SAFETY: the process is meant to die of it.
         unsafe { asm!("mov rsp, 0x1000", "mov eax, 15", "syscall", "ud2", options(noreturn)) }
     }
+
+    // fn(note, section, turns): a restartable sequence that turns in a circle.
+    global_asm!(
+        "tests_sequence:",
+        "mov [rdi], rsi",
+        "tests_sequence_start:",
+        "dec rdx",
+        "jnz tests_sequence_start",
+        "tests_sequence_end:",
+        "xor eax, eax",
+        "ret",
+        ".long {signature}",
+        "tests_sequence_abort:",
+        "mov eax, 1",
+        "ret",
+        signature = const super::SIGNATURE,
+    );
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -239,6 +256,67 @@ mod imp {
             )
         }
     }
+
+    // fn(note, section, turns): a restartable sequence that turns in a circle.
+    global_asm!(
+        "tests_sequence:",
+        "str x1, [x0]",
+        "tests_sequence_start:",
+        "subs x2, x2, #1",
+        "b.ne tests_sequence_start",
+        "tests_sequence_end:",
+        "mov w0, #0",
+        "ret",
+        ".long {signature}",
+        "tests_sequence_abort:",
+        "mov w0, #1",
+        "ret",
+        signature = const super::SIGNATURE,
+    );
+}
+
+/// What stands before the abort handler of [`sequence`].
+pub const SIGNATURE: u32 = 0x5305_3053;
+
+unsafe extern "C" {
+    fn tests_sequence(note: *mut u64, section: *const Section, turns: u64) -> u32;
+    fn tests_sequence_start();
+    fn tests_sequence_end();
+    fn tests_sequence_abort();
+}
+
+/// `struct rseq_cs` (`linux/rseq.h`).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Section {
+    /// 0.
+    pub version: u32,
+    /// 0.
+    pub flags: u32,
+    /// Its first instruction.
+    pub start: u64,
+    /// Its bytes.
+    pub length: u64,
+    /// Where it goes on when it was broken off.
+    pub abort: u64,
+}
+
+/// Where [`sequence`] stands.
+pub fn section() -> Section {
+    let start = tests_sequence_start as *const () as u64;
+    Section {
+        version: 0,
+        flags: 0,
+        start,
+        length: tests_sequence_end as *const () as u64 - start,
+        abort: tests_sequence_abort as *const () as u64,
+    }
+}
+
+/// Turns `turns` times in a restartable sequence that is noted in `note`; whether it was broken off.
+pub fn sequence(note: *mut u64, section: &Section, turns: u64) -> bool {
+    // SAFETY: `note` is the caller's; nothing else is touched.
+    unsafe { tests_sequence(note, section, turns) != 0 }
 }
 
 pub use imp::{hammer, rounding, set_rounding, sigreturn_from_nowhere, vector_bytes};

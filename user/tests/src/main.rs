@@ -7,6 +7,7 @@
 
 mod actions;
 mod arch;
+mod barriers;
 mod breenix;
 mod costs;
 mod cpu_clocks;
@@ -27,6 +28,7 @@ mod runner;
 mod sched;
 mod segments;
 mod semaphores;
+mod sequences;
 mod signalfds;
 mod signals;
 mod sysv;
@@ -122,10 +124,12 @@ fn all() -> impl Iterator<Item = Test> {
         locks::TESTS,
         sysv::TESTS,
         semaphores::TESTS,
+    sequences::TESTS,
         segments::TESTS,
         messages::TESTS,
         signals::TESTS,
         actions::TESTS,
+    barriers::TESTS,
         timers::TESTS,
         cpu_clocks::TESTS,
         timerfds::TESTS,

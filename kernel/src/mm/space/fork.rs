@@ -1,6 +1,7 @@
 //! Fork: a second address space with the same contents, for the price of its page tables.
 
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 
 use hal::{arch::PageTable, traits::PageTableOps};
 
@@ -68,6 +69,8 @@ impl AddressSpace {
         // Whoever cuts a file waits for the fork to be over, and finds the child then.
         areas.iter().for_each(|area| child.announce(area));
         child.inner.lock().areas = areas;
+        let barriers = self.barriers.load(Ordering::Relaxed);
+        child.barriers.store(barriers, Ordering::Relaxed);
         drop(forking);
         Ok(child)
     }

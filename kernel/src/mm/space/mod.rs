@@ -100,6 +100,8 @@ pub struct AddressSpace {
     tlb: Tlb,
     users: AtomicU32,
     this: Weak<Self>,
+    /// The commands of `membarrier(2)` that have been registered.
+    pub(crate) barriers: AtomicU32,
     /// Woken when a fork is over.
     fork_over: WaitQueue,
 }
@@ -152,6 +154,7 @@ impl AddressSpace {
             inner: SpinLock::new(Rank::AddressSpace, inner),
             tlb: Tlb::new(),
             users: AtomicU32::new(1),
+            barriers: AtomicU32::new(0),
             this: this.clone(),
             fork_over: WaitQueue::new(),
         })

@@ -19,13 +19,13 @@ use alloc::{boxed::Box, sync::Arc};
 use hal::{abi::Abi, arch::ABI};
 
 use super::{
-    FromRegister, fs, futex, identity, ipc, memory, pidfd, policy, prctl, process, sched, signal, system, time, timers,
-    uts,
+    FromRegister, fs, futex, identity, ipc, membarrier, memory, pidfd, policy, prctl, process, sched, signal, system,
+    time, timers, uts,
 };
 use crate::{
     errno::{Errno, Result},
     fs::{Stop, file::Attempt},
-    task::Thread,
+    task::{Thread, rseq},
 };
 
 /// The number of `restart_syscall` on this machine.
@@ -314,6 +314,7 @@ calls! {
     setrlimit, 160, 164, call(sched::setrlimit; 2);
     // Futexes.
     futex, 202, 98, ready(futex::futex, futex::futex_at_once; 6);
+    rseq, 334, 293, copies(rseq::rseq; 4);
     set_robust_list, 273, 99, now(futex::set_robust_list; 2);
     get_robust_list, 274, 100, call(futex::get_robust_list; 3);
     // System V IPC.
@@ -340,6 +341,7 @@ calls! {
     mincore, 27, 232, call(memory::mincore; 3);
     mlock, 149, 228, call(memory::mlock; 2);
     mlockall, 151, 230, now(memory::mlockall; 1);
+    membarrier, 324, 283, large(membarrier::membarrier; 3);
     // The system.
     uname, 63, 160, call(uts::uname; 1);
     sethostname, 170, 161, call(uts::sethostname; 2);

@@ -364,6 +364,7 @@ pub(super) fn take_over(thread: &Arc<Thread>, prepared: Prepared) -> UserContext
     }
     thread.clear_child_tid.store(0, Ordering::Relaxed);
     thread.robust_list.store(0, Ordering::Relaxed);
+    thread.rseq.clear();
     thread.set_comm(&prepared.comm);
     process.has_execed.store(true, Ordering::Relaxed);
     process.signal_return.store(prepared.signal_return, Ordering::Relaxed);

@@ -29,7 +29,7 @@ use crate::{
         exit,
         fp::OnCpu,
         process::WaitStatus,
-        stop, table,
+        rseq, stop, table,
         thread::{Restart, Thread, attention, comm_text},
     },
 };
@@ -83,9 +83,10 @@ pub(in crate::task) async fn deliver(
         if let Some(errno) = interrupted.take() {
             settle(thread, context, errno, &action);
         }
+        let left = rseq::interrupted(thread, context, on_cpu).await;
         on_cpu.save(context);
         on_cpu.forget();
-        if run_handler(thread, context, &action, &info).await.is_err() {
+        if left.is_err() || run_handler(thread, context, &action, &info).await.is_err() {
             if signo == SIGSEGV {
                 reset(thread, SIGSEGV);
             }
