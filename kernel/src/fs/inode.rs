@@ -63,6 +63,19 @@ pub enum RenameMode {
     Exchange,
 }
 
+/// How an extended attribute is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetMode {
+    /// Whether it is there or not.
+    Any,
+    /// `EEXIST` if it is there.
+    Create,
+    /// `ENODATA` if it is not.
+    Replace,
+    /// Either of these errors.
+    Never,
+}
+
 /// What `statfs(2)` tells, in blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileSystemStatus {
@@ -204,6 +217,33 @@ pub trait Inode: Send + Sync + Any {
     fn open(self: Arc<Self>, request: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
         let _ = request;
         Err(Errno::ENXIO)
+    }
+
+    /// The value of an extended attribute.
+    ///
+    /// # Errors
+    /// `ENODATA`, `ENOMEM`; `EOPNOTSUPP` by default.
+    fn extended(&self, name: &[u8]) -> Result<Vec<u8>> {
+        let _ = name;
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Sets an extended attribute, or with no value removes it.
+    ///
+    /// # Errors
+    /// `EEXIST`, `ENODATA` by `mode`; `ENODATA` for one to be removed that is not there; `ENOSPC`, `ENOMEM`; `EOPNOTSUPP` by default.
+    fn set_extended(&self, name: &[u8], value: Option<&[u8]>, mode: SetMode) -> Result<()> {
+        let _ = (name, value, mode);
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Appends the names of its extended attributes, a zero behind each; those for root alone only with `all`.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn extended_names(&self, names: &mut Vec<u8>, all: bool) -> Result<()> {
+        let _ = (names, all);
+        Ok(())
     }
 
     /// The pipe that all who have this fifo open share.

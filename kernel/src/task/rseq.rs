@@ -34,6 +34,8 @@ const UNREGISTER: u32 = 1;
 const UNINITIALIZED: u32 = u32::MAX;
 /// Where `rseq_cs` stands in `struct rseq`; before it `cpu_id_start` and `cpu_id`.
 const SECTION: u64 = 8;
+/// Where its `flags` stand.
+const FLAGS: u64 = 16;
 
 /// Where a thread's `struct rseq` is; nowhere at first.
 #[derive(Default)]
@@ -84,7 +86,6 @@ impl Section {
     fn is_sound(&self) -> bool {
         let end = self.start.checked_add(self.length);
         self.version == 0
-            && self.flags == 0
             && end.is_some_and(|end| end < PageTable::USER_END)
             && (4..PageTable::USER_END).contains(&self.abort)
             && !self.contains(self.abort)
@@ -123,8 +124,13 @@ fn leave_section(thread: &Thread, context: &mut UserContext) -> core::result::Re
     if signature != thread.rseq.signature.load(Ordering::Relaxed) {
         return Err(Stop::Unsound);
     }
+    let within = section.contains(context.instruction_pointer());
+    // Flags of either once said when not to leave it. They are gone, and looked at where they would have had a meaning.
+    if within && (section.flags != 0 || user::read::<u32>(registration + FLAGS)? != 0) {
+        return Err(Stop::Unsound);
+    }
     user::write(noted, &0u64)?;
-    if section.contains(context.instruction_pointer()) {
+    if within {
         context.set_instruction_pointer(section.abort);
     }
     Ok(())
@@ -252,7 +258,6 @@ mod tests {
         assert!(good.is_sound());
         for bad in [
             Section { version: 1, ..good },
-            Section { flags: 1, ..good },
             Section {
                 start: u64::MAX - 4,
                 ..good

@@ -37,6 +37,7 @@ mod timerfds;
 mod timers;
 mod usage;
 mod vdso;
+mod xattrs;
 
 use std::process::ExitCode;
 
@@ -124,12 +125,12 @@ fn all() -> impl Iterator<Item = Test> {
         locks::TESTS,
         sysv::TESTS,
         semaphores::TESTS,
-    sequences::TESTS,
+        sequences::TESTS,
         segments::TESTS,
         messages::TESTS,
         signals::TESTS,
         actions::TESTS,
-    barriers::TESTS,
+        barriers::TESTS,
         timers::TESTS,
         cpu_clocks::TESTS,
         timerfds::TESTS,
@@ -139,6 +140,7 @@ fn all() -> impl Iterator<Item = Test> {
         real_time::TESTS,
         sched::TESTS,
         vdso::TESTS,
+        xattrs::TESTS,
         floating::TESTS,
         hostile::TESTS,
         costs::TESTS,

@@ -24,3 +24,15 @@ pub const MESSAGE_COPIES: Need = Need {
         syscall!(SYS_msgrcv, queue.id, message.as_mut_ptr(), 8, 0, COPY | IPC_NOWAIT) != Err(libc::ENOSYS)
     },
 };
+
+/// Attributes `user.*` of files in memory.
+pub const USER_ATTRIBUTES: Need = Need {
+    what: "needs Linux 6.6",
+    is_there: || {
+        let path = c"/tmp/tests-attributes";
+        let _there = std::fs::write("/tmp/tests-attributes", "");
+        let set = syscall!(SYS_setxattr, path.as_ptr(), c"user.tests".as_ptr(), path.as_ptr(), 1, 0);
+        let _gone = std::fs::remove_file("/tmp/tests-attributes");
+        set != Err(libc::EOPNOTSUPP)
+    },
+};

@@ -283,7 +283,6 @@ fn what_is_wrong_kills() {
     let good = section();
     let bad = [
         ("version", Section { version: 1, ..good }),
-        ("flags", Section { flags: 1, ..good }),
         (
             "start",
             Section {

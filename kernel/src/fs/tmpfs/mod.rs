@@ -13,6 +13,7 @@
 
 mod contents;
 mod directory;
+mod extended;
 mod node;
 mod rename;
 

@@ -13,17 +13,22 @@ use super::{
     MAX_LINKS, TmpFs, Tree,
     contents::Contents,
     directory::{Directory, copy_name},
+    extended::{ExtendedAttributes, Pages},
 };
 use crate::{
     errno::{Errno, Result},
     fs::{
         attributes::{Attributes, DeviceNumber, FileKind, S_ISGID, S_ISUID, SetAttributes, Shrunk, Timestamp},
         file::File,
-        inode::{FileSystemStatus, Inode, LinkText, NewFile, OpenRequest, RenameMode},
+        inode::{FileSystemStatus, Inode, LinkText, NewFile, OpenRequest, RenameMode, SetMode},
         page_map::Removed,
         pipe::Pipe,
     },
-    mm::{Pager, fallible::TryRoom, pager::Mappings},
+    mm::{
+        Pager,
+        fallible::{self, TryRoom},
+        pager::Mappings,
+    },
     sync::{Rank, SpinLock},
 };
 
@@ -40,6 +45,7 @@ struct State {
     /// Pages that were taken out and are neither given back nor uncharged yet.
     taken_out: Removed,
     fifo: Weak<Pipe>,
+    extended: ExtendedAttributes,
     /// The directory that last gave it a name, and the name; directories keep theirs in the tree.
     place: Option<(u64, Box<[u8]>)>,
 }
@@ -87,6 +93,7 @@ impl TmpInode {
                     contents: Contents::default(),
                     taken_out: Removed::default(),
                     fifo: Weak::new(),
+                    extended: ExtendedAttributes::default(),
                     place: None,
                 },
             ),
@@ -180,7 +187,7 @@ impl Drop for TmpInode {
     fn drop(&mut self) {
         let state = self.state.get_mut();
         self.fs
-            .uncharge_pages(state.contents.pages.len() + state.taken_out.pages());
+            .uncharge_pages(state.contents.pages.len() + state.taken_out.pages() + state.extended.pages());
         self.fs.inodes.fetch_sub(1, Relaxed);
     }
 }
@@ -264,6 +271,40 @@ impl Inode for TmpInode {
 
     fn pager(&self) -> Option<Arc<dyn Pager>> {
         File::pager(self).ok()
+    }
+
+    fn extended(&self, name: &[u8]) -> Result<Vec<u8>> {
+        fallible::copy(self.state.lock().extended.get(name)?)
+    }
+
+    fn set_extended(&self, name: &[u8], value: Option<&[u8]>, mode: SetMode) -> Result<()> {
+        let charge = |Pages { before, after }: Pages| {
+            if after > before {
+                return self.fs.charge_pages(after - before);
+            }
+            self.fs.uncharge_pages(before - after);
+            Ok(())
+        };
+        let mut state = self.state.lock();
+        let replaced = state.extended.set(name, value, mode, charge)?;
+        state.changed = Timestamp::now();
+        drop(state);
+        drop(replaced);
+        Ok(())
+    }
+
+    fn extended_names(&self, names: &mut Vec<u8>, all: bool) -> Result<()> {
+        let state = self.state.lock();
+        for name in state
+            .extended
+            .names()
+            .filter(|name| all || !name.starts_with(b"trusted."))
+        {
+            names.try_room(name.len() + 1)?;
+            names.extend_from_slice(name);
+            names.push(0);
+        }
+        Ok(())
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {

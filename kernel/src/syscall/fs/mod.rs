@@ -19,6 +19,7 @@ mod select;
 mod stat;
 mod transfer;
 pub mod user;
+mod xattr;
 
 pub use attr::{
     chmod, chown, fallocate, fchmod, fchmodat, fchmodat2, fchown, fchownat, fsync, fsync_at_once, ftruncate, futimesat,
@@ -42,4 +43,8 @@ pub use stat::{
 pub use transfer::{
     lseek, pread64, pread64_at_once, preadv, preadv2, pwrite64, pwrite64_at_once, pwritev, pwritev2, read,
     read_at_once, read_into, readv, splice, write, write_at_once, write_from, writev,
+};
+pub use xattr::{
+    fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, lgetxattr, listxattr, llistxattr, lremovexattr,
+    lsetxattr, removexattr, setxattr,
 };

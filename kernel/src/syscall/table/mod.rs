@@ -434,6 +434,18 @@ calls! {
     stat, 4, -, copies(fs::stat; 2);
     statfs, 137, 43, copies(fs::statfs; 2);
     statx, 332, 291, copies(fs::statx; 5);
+    setxattr, 188, 5, copies(fs::setxattr; 5);
+    lsetxattr, 189, 6, copies(fs::lsetxattr; 5);
+    fsetxattr, 190, 7, copies(fs::fsetxattr; 5);
+    getxattr, 191, 8, copies(fs::getxattr; 4);
+    lgetxattr, 192, 9, copies(fs::lgetxattr; 4);
+    fgetxattr, 193, 10, copies(fs::fgetxattr; 4);
+    listxattr, 194, 11, copies(fs::listxattr; 3);
+    llistxattr, 195, 12, copies(fs::llistxattr; 3);
+    flistxattr, 196, 13, copies(fs::flistxattr; 3);
+    removexattr, 197, 14, copies(fs::removexattr; 2);
+    lremovexattr, 198, 15, copies(fs::lremovexattr; 2);
+    fremovexattr, 199, 16, copies(fs::fremovexattr; 2);
     copy_file_range, 326, 285, call(fs::copy_file_range; 6);
     lseek, 8, 62, now(fs::lseek; 3);
     pread64, 17, 67, ready(fs::pread64, fs::pread64_at_once; 4);

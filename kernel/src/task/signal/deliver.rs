@@ -86,7 +86,9 @@ pub(in crate::task) async fn deliver(
         let left = rseq::interrupted(thread, context, on_cpu).await;
         on_cpu.save(context);
         on_cpu.forget();
-        if left.is_err() || run_handler(thread, context, &action, &info).await.is_err() {
+        // As on Linux a handler's frame is made in any case; what then comes first is the signal that says what was wrong.
+        let runs = run_handler(thread, context, &action, &info).await;
+        if left.is_err() || runs.is_err() {
             if signo == SIGSEGV {
                 reset(thread, SIGSEGV);
             }

@@ -1,0 +1,266 @@
+//! Extended attributes: `xattr(7)`.
+//!
+//! Who may: `user.*` as the contents of a file or directory; `trusted.*` by root alone, and nobody else learns of them; `security.*`
+//! is read by all and set by root. Access lists (`system.*`) there are none.
+
+use alloc::vec::Vec;
+
+use linux_raw_sys::general as linux;
+use smallvec::SmallVec;
+
+use super::{
+    at::{AT_FDCWD, Subject, subject},
+    user::{answer, path_at_once},
+};
+use crate::{
+    errno::{Errno, Result},
+    fs::{
+        FileKind, Permission,
+        attributes::{owns, permit},
+        file::Attempt,
+        inode::SetMode,
+        io::copy_in,
+    },
+    mm::fallible::TryRoomExact,
+    task::Thread,
+};
+
+/// `XATTR_NAME_MAX` (`linux/limits.h`).
+const NAME_MAX: usize = linux::XATTR_NAME_MAX as usize;
+/// `XATTR_SIZE_MAX`, and `XATTR_LIST_MAX`, which is the same.
+const SIZE_MAX: usize = linux::XATTR_SIZE_MAX as usize;
+/// The sticky bit.
+const S_ISVTX: u16 = 0o1000;
+
+/// A name, short ones without allocation.
+type Name = SmallVec<[u8; 64]>;
+
+/// Which names a file system may have, and what they ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Space {
+    User,
+    Trusted,
+    Security,
+}
+
+impl Space {
+    /// Of a whole name.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for a name of no known kind, `EINVAL` for one that has nothing but its kind.
+    fn of(name: &[u8]) -> Result<Self> {
+        let kinds: [(&[u8], Self); 3] = [
+            (b"user.", Self::User),
+            (b"trusted.", Self::Trusted),
+            (b"security.", Self::Security),
+        ];
+        let found = kinds.iter().find(|(prefix, _)| name.starts_with(prefix));
+        let (prefix, space) = found.ok_or(Errno::EOPNOTSUPP)?;
+        if name.len() == prefix.len() {
+            return Err(Errno::EINVAL);
+        }
+        Ok(*space)
+    }
+}
+
+/// Whether the caller may read or change an attribute.
+///
+/// # Errors
+/// `EPERM`, `EACCES`; `ENODATA` where it may not even know.
+fn may(t: &Thread, subject: &Subject, name: &[u8], wanted: Permission) -> Result<()> {
+    let attributes = subject.attributes();
+    let credentials = t.credentials();
+    let changes = wanted == Permission::WRITE;
+    let refused = if changes { Errno::EPERM } else { Errno::ENODATA };
+    match Space::of(name)? {
+        Space::Security if changes && !credentials.is_privileged() => Err(Errno::EPERM),
+        Space::Security => Ok(()),
+        Space::Trusted if !credentials.is_privileged() => Err(refused),
+        Space::Trusted => Ok(()),
+        Space::User => {
+            if !matches!(attributes.kind, FileKind::Regular | FileKind::Directory) {
+                return Err(refused);
+            }
+            let shared = attributes.kind == FileKind::Directory && attributes.permissions & S_ISVTX != 0;
+            if shared && changes {
+                owns(&attributes, &credentials)?;
+            }
+            permit(&attributes, &credentials, wanted)
+        }
+    }
+}
+
+/// A name of the caller's.
+fn name_at_once(address: u64) -> Attempt<Name> {
+    let mut name = Name::new();
+    loop {
+        // By words up to a page's end, so that a string which ends there is read whole.
+        let at = address.checked_add(name.len() as u64).ok_or(Errno::EFAULT)?;
+        let mut chunk = [0; 32];
+        let chunk = &mut chunk[..32.min(hal::PAGE_SIZE - at as usize % hal::PAGE_SIZE)];
+        copy_in(chunk, at)?;
+        let end = chunk.iter().position(|byte| *byte == 0);
+        name.extend_from_slice(&chunk[..end.unwrap_or(chunk.len())]);
+        if name.len() > NAME_MAX || end == Some(0) && name.is_empty() {
+            return Err(Errno::ERANGE.into());
+        }
+        if end.is_some() {
+            return Ok(name);
+        }
+    }
+}
+
+fn by_path(t: &Thread, path: u64, flags: u32) -> Attempt<Subject> {
+    Ok(subject(t, AT_FDCWD, &path_at_once(path)?, flags)?)
+}
+
+fn by_descriptor(t: &Thread, fd: i32) -> Attempt<Subject> {
+    Ok(Subject::Open(t.files().get_usable(fd)?))
+}
+
+fn set(t: &Thread, subject: &Subject, name: u64, value: u64, size: usize, flags: u32) -> Attempt<u64> {
+    let mode = match flags {
+        0 => SetMode::Any,
+        linux::XATTR_CREATE => SetMode::Create,
+        linux::XATTR_REPLACE => SetMode::Replace,
+        // As on Linux both at once are asked for one after the other, and so always refused.
+        _ if flags == linux::XATTR_CREATE | linux::XATTR_REPLACE => SetMode::Never,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let name = name_at_once(name)?;
+    if size > SIZE_MAX {
+        return Err(Errno::E2BIG.into());
+    }
+    let mut bytes = Vec::new();
+    bytes.try_room_exact(size)?;
+    bytes.resize(size, 0);
+    copy_in(&mut bytes, value)?;
+    change(t, subject, &name, Some(&bytes), mode)
+}
+
+fn remove(t: &Thread, subject: &Subject, name: u64) -> Attempt<u64> {
+    let name = name_at_once(name)?;
+    change(t, subject, &name, None, SetMode::Any)
+}
+
+fn change(t: &Thread, subject: &Subject, name: &[u8], value: Option<&[u8]>, mode: SetMode) -> Attempt<u64> {
+    // What has no place in a file system has none for attributes either.
+    let location = subject.location().map_err(|_| Errno::EOPNOTSUPP)?;
+    location.mount.writable()?;
+    may(t, subject, name, Permission::WRITE)?;
+    location.inode.set_extended(name, value, mode)?;
+    Ok(0)
+}
+
+fn get(t: &Thread, subject: &Subject, name: u64, buffer: u64, size: usize) -> Attempt<u64> {
+    let name = name_at_once(name)?;
+    let location = subject.location().map_err(|_| Errno::EOPNOTSUPP)?;
+    may(t, subject, &name, Permission::READ)?;
+    let value = location.inode.extended(&name)?;
+    give(&value, buffer, size)
+}
+
+fn list(t: &Thread, subject: &Subject, buffer: u64, size: usize) -> Attempt<u64> {
+    let Ok(location) = subject.location() else {
+        return Ok(0);
+    };
+    let mut names = Vec::new();
+    let sees_all = t.credentials().is_privileged();
+    location.inode.extended_names(&mut names, sees_all)?;
+    if names.len() > SIZE_MAX {
+        return Err(Errno::E2BIG.into());
+    }
+    give(&names, buffer, size)
+}
+
+/// Copies bytes to a buffer of `size` bytes; none only asks how many there are.
+fn give(bytes: &[u8], buffer: u64, size: usize) -> Attempt<u64> {
+    match size {
+        0 => Ok(bytes.len() as u64),
+        size if size < bytes.len() => Err(Errno::ERANGE.into()),
+        _ => answer(buffer, bytes, bytes.len() as u64),
+    }
+}
+
+/// `setxattr(2)`.
+pub fn setxattr(t: &Thread, path: u64, name: u64, value: u64, size: usize, flags: u32) -> Attempt<u64> {
+    set(t, &by_path(t, path, 0)?, name, value, size, flags)
+}
+
+/// `lsetxattr(2)`.
+pub fn lsetxattr(t: &Thread, path: u64, name: u64, value: u64, size: usize, flags: u32) -> Attempt<u64> {
+    set(
+        t,
+        &by_path(t, path, linux::AT_SYMLINK_NOFOLLOW)?,
+        name,
+        value,
+        size,
+        flags,
+    )
+}
+
+/// `fsetxattr(2)`.
+pub fn fsetxattr(t: &Thread, fd: i32, name: u64, value: u64, size: usize, flags: u32) -> Attempt<u64> {
+    set(t, &by_descriptor(t, fd)?, name, value, size, flags)
+}
+
+/// `getxattr(2)`.
+pub fn getxattr(t: &Thread, path: u64, name: u64, buffer: u64, size: usize) -> Attempt<u64> {
+    get(t, &by_path(t, path, 0)?, name, buffer, size)
+}
+
+/// `lgetxattr(2)`.
+pub fn lgetxattr(t: &Thread, path: u64, name: u64, buffer: u64, size: usize) -> Attempt<u64> {
+    get(t, &by_path(t, path, linux::AT_SYMLINK_NOFOLLOW)?, name, buffer, size)
+}
+
+/// `fgetxattr(2)`.
+pub fn fgetxattr(t: &Thread, fd: i32, name: u64, buffer: u64, size: usize) -> Attempt<u64> {
+    get(t, &by_descriptor(t, fd)?, name, buffer, size)
+}
+
+/// `listxattr(2)`.
+pub fn listxattr(t: &Thread, path: u64, buffer: u64, size: usize) -> Attempt<u64> {
+    list(t, &by_path(t, path, 0)?, buffer, size)
+}
+
+/// `llistxattr(2)`.
+pub fn llistxattr(t: &Thread, path: u64, buffer: u64, size: usize) -> Attempt<u64> {
+    list(t, &by_path(t, path, linux::AT_SYMLINK_NOFOLLOW)?, buffer, size)
+}
+
+/// `flistxattr(2)`.
+pub fn flistxattr(t: &Thread, fd: i32, buffer: u64, size: usize) -> Attempt<u64> {
+    list(t, &by_descriptor(t, fd)?, buffer, size)
+}
+
+/// `removexattr(2)`.
+pub fn removexattr(t: &Thread, path: u64, name: u64) -> Attempt<u64> {
+    remove(t, &by_path(t, path, 0)?, name)
+}
+
+/// `lremovexattr(2)`.
+pub fn lremovexattr(t: &Thread, path: u64, name: u64) -> Attempt<u64> {
+    remove(t, &by_path(t, path, linux::AT_SYMLINK_NOFOLLOW)?, name)
+}
+
+/// `fremovexattr(2)`.
+pub fn fremovexattr(t: &Thread, fd: i32, name: u64) -> Attempt<u64> {
+    remove(t, &by_descriptor(t, fd)?, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_they_are_for() {
+        assert_eq!(Space::of(b"user.x"), Ok(Space::User));
+        assert_eq!(Space::of(b"trusted.overlay"), Ok(Space::Trusted));
+        assert_eq!(Space::of(b"security.selinux"), Ok(Space::Security));
+        assert_eq!(Space::of(b"user."), Err(Errno::EINVAL));
+        for name in [b"user".as_slice(), b"system.posix_acl_access", b"xuser.a", b"x"] {
+            assert_eq!(Space::of(name), Err(Errno::EOPNOTSUPP));
+        }
+    }
+}
