@@ -155,8 +155,14 @@ fn calls_are_checked() {
 fn what_has_no_attributes() {
     let (read, write) = sys::pipe(0);
     let name = c"user.tests".as_ptr();
-    assert_eq!(syscall!(SYS_fsetxattr, read, name, name, 1, 0), Err(libc::EOPNOTSUPP));
-    assert_eq!(syscall!(SYS_fgetxattr, write, name, 0, 0), Err(libc::EOPNOTSUPP));
+    assert_eq!(syscall!(SYS_fsetxattr, read, name, name, 1, 0), Err(libc::EPERM));
+    assert_eq!(syscall!(SYS_fgetxattr, write, name, 0, 0), Err(libc::ENODATA));
+    let trusted = c"trusted.tests".as_ptr();
+    assert_eq!(
+        syscall!(SYS_fsetxattr, read, trusted, name, 1, 0),
+        Err(libc::EOPNOTSUPP)
+    );
+    assert_eq!(syscall!(SYS_fgetxattr, read, trusted, 0, 0), Err(libc::EOPNOTSUPP));
     assert_eq!(syscall!(SYS_flistxattr, read, 0, 0), Ok(0));
     assert_eq!(syscall!(SYS_fgetxattr, -1i32, name, 0, 0), Err(libc::EBADF));
     let proc = c"/proc/self/status".as_ptr();

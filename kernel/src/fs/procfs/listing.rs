@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
 
-use super::{GlobalText, Kind, Node, bus, global, process, sysvipc};
+use super::{GlobalText, Kind, Node, bus, global, mounts, process, sysvipc};
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -97,7 +97,7 @@ const SYS_KERNEL_RANDOM: &[(&str, Kind)] = &[
 ];
 
 /// `/proc/<pid>`.
-fn of_process(pid: Pid) -> [(&'static str, Kind); 17] {
+fn of_process(pid: Pid) -> [(&'static str, Kind); 18] {
     use process::Place;
     [
         ("allocations", Kind::Allocations(pid)),
@@ -110,7 +110,8 @@ fn of_process(pid: Pid) -> [(&'static str, Kind); 17] {
         ("fd", Kind::Descriptors(pid)),
         ("limits", Kind::About(pid, process::limits)),
         ("maps", Kind::About(pid, process::maps)),
-        ("mounts", Kind::About(pid, process::mounts)),
+        ("mountinfo", Kind::About(pid, mounts::mount_info)),
+        ("mounts", Kind::About(pid, mounts::mounts)),
         ("oom_score_adj", Kind::About(pid, process::oom_score)),
         ("root", Kind::Place(pid, Place::Root)),
         ("stat", Kind::About(pid, process::stat)),

@@ -5,17 +5,19 @@
 //! at position 0 and kept in the open file until it is read there again.
 //!
 //! [`global`] and [`bus`] make the files about the machine, [`process`] those about one process, [`allocations`] one about a thread,
-//! [`trace`] what all CPUs did, [`sysvipc`] those about System V IPC; [`listing`] the directories.
+//! [`trace`] what all CPUs did, [`sysvipc`] those about System V IPC; [`mounts`] those about file systems,
+//! [`listing`] the directories.
 
 mod allocations;
 mod bus;
 mod global;
 mod listing;
+mod mounts;
 mod process;
 mod sysvipc;
 mod trace;
 
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 
 use super::{
     attributes::{Attributes, DeviceNumber, FileKind, SetAttributes, Shrunk},
@@ -32,6 +34,9 @@ use crate::{
 
 /// `PROC_SUPER_MAGIC` (`linux/magic.h`).
 const MAGIC: u32 = 0x9fa0;
+
+/// The number of `/proc` itself.
+const ROOT_NUMBER: u64 = 1;
 
 /// Makes a global file's text.
 type GlobalText = fn(&mut String) -> core::fmt::Result;
@@ -80,14 +85,17 @@ pub struct Node {
     kind: Kind,
     number: u64,
     device: DeviceNumber,
+    /// Where it is, from the root on; empty for that.
+    path: Box<[u8]>,
 }
 
 /// A new `/proc`.
 pub fn new() -> Arc<dyn Inode> {
     Arc::new(Node {
         kind: Kind::Root,
-        number: 1,
+        number: ROOT_NUMBER,
         device: anonymous_device(),
+        path: Box::default(),
     })
 }
 
@@ -115,6 +123,21 @@ impl Node {
             kind,
             number: number >> 16 | 1 << 48,
             device: self.device,
+            path: if self.path.is_empty() {
+                name.into()
+            } else {
+                [&self.path, name].join(&b'/').into()
+            },
+        })
+    }
+
+    /// The root that this is below.
+    fn root(&self) -> Arc<dyn Inode> {
+        Arc::new(Self {
+            kind: Kind::Root,
+            number: ROOT_NUMBER,
+            device: self.device,
+            path: Box::default(),
         })
     }
 
@@ -193,6 +216,14 @@ impl Inode for Node {
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         let kind = listing::find(&self.kind, name)?;
         Ok(self.child(name, kind))
+    }
+
+    /// The directory is looked up anew, so that one about a process that has ended is none.
+    fn place(&self) -> Option<(Arc<dyn Inode>, Vec<u8>)> {
+        let mut names = self.path.split(|byte| *byte == b'/');
+        let name = names.next_back().filter(|name| !name.is_empty())?;
+        let directory = names.try_fold(self.root(), |directory, name| directory.lookup(name));
+        Some((directory.ok()?, name.to_vec()))
     }
 
     fn read_link(&self, text: &mut LinkText) -> Result<()> {

@@ -8,11 +8,7 @@ use hal::PAGE_SIZE;
 
 use crate::{
     errno::{Errno, Result},
-    fs::{
-        inode::Target,
-        mount::{self, Location},
-        path,
-    },
+    fs::{inode::Target, mount::Location, path},
     mm::fallible::TryRoom,
     rt,
     task::{self, Pid, Process, Thread, limits::INFINITY},
@@ -259,23 +255,6 @@ pub(super) fn limits(process: &Arc<Process>) -> Result<Vec<u8>> {
 
 pub(super) fn oom_score(_: &Arc<Process>) -> Result<Vec<u8>> {
     Ok(b"0\n".to_vec())
-}
-
-pub(super) fn mounts(process: &Arc<Process>) -> Result<Vec<u8>> {
-    let root = process.fs().ok_or(Errno::ESRCH)?.root();
-    let mut out = Vec::new();
-    for mount in mount::mounts() {
-        let place = match mount.covers() {
-            Some(covered) => path::path_of(covered, &root).display(),
-            None => b"/".to_vec(),
-        };
-        let access = if mount.writable().is_ok() { "rw" } else { "ro" };
-        out.extend(mount.source().as_bytes());
-        out.push(b' ');
-        out.extend(place);
-        out.extend(format!(" {} {access} 0 0\n", mount.kind()).into_bytes());
-    }
-    Ok(out)
 }
 
 fn location(pid: Pid, place: Place) -> Result<Location> {

@@ -35,35 +35,34 @@ const S_ISVTX: u16 = 0o1000;
 /// A name, short ones without allocation.
 type Name = SmallVec<[u8; 64]>;
 
-/// Which names a file system may have, and what they ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Space {
-    User,
-    Trusted,
-    Security,
-}
+/// What names begin with.
+struct Space;
 
 impl Space {
-    /// Of a whole name.
+    const USER: &[u8] = b"user.";
+    const TRUSTED: &[u8] = b"trusted.";
+    const SECURITY: &[u8] = b"security.";
+    const SYSTEM: &[u8] = b"system.";
+
+    /// Whether a file can have an attribute of that name.
     ///
     /// # Errors
     /// `EOPNOTSUPP` for a name of no known kind, `EINVAL` for one that has nothing but its kind.
-    fn of(name: &[u8]) -> Result<Self> {
-        let kinds: [(&[u8], Self); 3] = [
-            (b"user.", Self::User),
-            (b"trusted.", Self::Trusted),
-            (b"security.", Self::Security),
-        ];
-        let found = kinds.iter().find(|(prefix, _)| name.starts_with(prefix));
-        let (prefix, space) = found.ok_or(Errno::EOPNOTSUPP)?;
-        if name.len() == prefix.len() {
-            return Err(Errno::EINVAL);
+    fn check(name: &[u8]) -> Result<()> {
+        let kinds = [Self::USER, Self::TRUSTED, Self::SECURITY];
+        let kind = kinds
+            .iter()
+            .find(|kind| name.starts_with(kind))
+            .ok_or(Errno::EOPNOTSUPP)?;
+        if name.len() == kind.len() {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(())
         }
-        Ok(*space)
     }
 }
 
-/// Whether the caller may read or change an attribute.
+/// Whether the caller may read or change an attribute, whether or not the file can have it.
 ///
 /// # Errors
 /// `EPERM`, `EACCES`; `ENODATA` where it may not even know.
@@ -71,23 +70,29 @@ fn may(t: &Thread, subject: &Subject, name: &[u8], wanted: Permission) -> Result
     let attributes = subject.attributes();
     let credentials = t.credentials();
     let changes = wanted == Permission::WRITE;
-    let refused = if changes { Errno::EPERM } else { Errno::ENODATA };
-    match Space::of(name)? {
-        Space::Security if changes && !credentials.is_privileged() => Err(Errno::EPERM),
-        Space::Security => Ok(()),
-        Space::Trusted if !credentials.is_privileged() => Err(refused),
-        Space::Trusted => Ok(()),
-        Space::User => {
-            if !matches!(attributes.kind, FileKind::Regular | FileKind::Directory) {
-                return Err(refused);
-            }
-            let shared = attributes.kind == FileKind::Directory && attributes.permissions & S_ISVTX != 0;
-            if shared && changes {
-                owns(&attributes, &credentials)?;
-            }
-            permit(&attributes, &credentials, wanted)
+    let refused = Err(if changes { Errno::EPERM } else { Errno::ENODATA });
+    if name.starts_with(Space::SECURITY) {
+        return match changes && !credentials.is_privileged() {
+            true => refused,
+            false => Ok(()),
+        };
+    }
+    if name.starts_with(Space::SYSTEM) {
+        return Ok(());
+    }
+    if name.starts_with(Space::TRUSTED) {
+        return if credentials.is_privileged() { Ok(()) } else { refused };
+    }
+    if name.starts_with(Space::USER) {
+        let is_directory = attributes.kind == FileKind::Directory;
+        if !is_directory && attributes.kind != FileKind::Regular {
+            return refused;
+        }
+        if changes && is_directory && attributes.permissions & S_ISVTX != 0 {
+            owns(&attributes, &credentials)?;
         }
     }
+    permit(&attributes, &credentials, wanted)
 }
 
 /// A name of the caller's.
@@ -145,17 +150,22 @@ fn remove(t: &Thread, subject: &Subject, name: u64) -> Attempt<u64> {
 
 fn change(t: &Thread, subject: &Subject, name: &[u8], value: Option<&[u8]>, mode: SetMode) -> Attempt<u64> {
     // What has no place in a file system has none for attributes either.
-    let location = subject.location().map_err(|_| Errno::EOPNOTSUPP)?;
-    location.mount.writable()?;
+    let location = subject.location();
+    if let Ok(location) = location {
+        location.mount.writable()?;
+    }
     may(t, subject, name, Permission::WRITE)?;
+    let location = location.map_err(|_| Errno::EOPNOTSUPP)?;
+    Space::check(name)?;
     location.inode.set_extended(name, value, mode)?;
     Ok(0)
 }
 
 fn get(t: &Thread, subject: &Subject, name: u64, buffer: u64, size: usize) -> Attempt<u64> {
     let name = name_at_once(name)?;
-    let location = subject.location().map_err(|_| Errno::EOPNOTSUPP)?;
     may(t, subject, &name, Permission::READ)?;
+    let location = subject.location().map_err(|_| Errno::EOPNOTSUPP)?;
+    Space::check(&name)?;
     let value = location.inode.extended(&name)?;
     give(&value, buffer, size)
 }
@@ -255,12 +265,12 @@ mod tests {
 
     #[test]
     fn names_say_what_they_are_for() {
-        assert_eq!(Space::of(b"user.x"), Ok(Space::User));
-        assert_eq!(Space::of(b"trusted.overlay"), Ok(Space::Trusted));
-        assert_eq!(Space::of(b"security.selinux"), Ok(Space::Security));
-        assert_eq!(Space::of(b"user."), Err(Errno::EINVAL));
+        for name in [b"user.x".as_slice(), b"trusted.overlay", b"security.selinux"] {
+            assert_eq!(Space::check(name), Ok(()));
+        }
+        assert_eq!(Space::check(b"user."), Err(Errno::EINVAL));
         for name in [b"user".as_slice(), b"system.posix_acl_access", b"xuser.a", b"x"] {
-            assert_eq!(Space::of(name), Err(Errno::EOPNOTSUPP));
+            assert_eq!(Space::check(name), Err(Errno::EOPNOTSUPP));
         }
     }
 }

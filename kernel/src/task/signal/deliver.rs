@@ -86,8 +86,8 @@ pub(in crate::task) async fn deliver(
         let left = rseq::interrupted(thread, context, on_cpu).await;
         on_cpu.save(context);
         on_cpu.forget();
-        // As on Linux a handler's frame is made in any case; what then comes first is the signal that says what was wrong.
         let runs = run_handler(thread, context, &action, &info).await;
+        // As on Linux a handler's frame is made although the sequence was wrong; the signal that says so comes before it runs.
         if left.is_err() || runs.is_err() {
             if signo == SIGSEGV {
                 reset(thread, SIGSEGV);
