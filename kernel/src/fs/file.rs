@@ -11,12 +11,12 @@ use linux_raw_sys::general as linux;
 
 use super::{
     attributes::{Attributes, DeviceNumber, FileKind, SetAttributes, Shrunk},
-    inode::FileSystemStatus,
+    inode::{FileSystemStatus, Inode},
     io::{Sink, Source, UserFault},
 };
 use crate::{
     errno::{Errno, Result},
-    mm::Pager,
+    mm::{Pager, space::Attach},
     sync::WaitQueue,
     task::Thread,
 };
@@ -189,6 +189,24 @@ pub fn list_dots(
     Ok(())
 }
 
+/// What a shared mapping of a file by a descriptor that may write has to observe.
+pub struct SharedMapping {
+    /// Who is to know of the areas.
+    pub attach: Option<Arc<dyn Attach>>,
+    /// Whether `mprotect` may let it be written.
+    pub may_write: bool,
+}
+
+impl Default for SharedMapping {
+    /// Nothing.
+    fn default() -> Self {
+        Self {
+            attach: None,
+            may_write: true,
+        }
+    }
+}
+
 /// The operations of an open file. The defaults are those of something that cannot do it, with Linux's errno.
 pub trait File: Send + Sync {
     /// Reads at `transfer.position`. `Ok` with nothing put is the end of the file.
@@ -290,6 +308,32 @@ pub trait File: Send + Sync {
         Err(Errno::ENODEV)
     }
 
+    /// Asked before a shared mapping is made by a descriptor that may write; `writes` says that it can be written to at once.
+    ///
+    /// # Errors
+    /// `EPERM` where the file is sealed; none by default.
+    fn map_shared(&self, writes: bool) -> Result<SharedMapping> {
+        let _ = writes;
+        Ok(SharedMapping::default())
+    }
+
+    /// `F_GET_SEALS`.
+    ///
+    /// # Errors
+    /// `EINVAL` by default.
+    fn seals(&self) -> Result<u32> {
+        Err(Errno::EINVAL)
+    }
+
+    /// `F_ADD_SEALS`, by a descriptor that may write.
+    ///
+    /// # Errors
+    /// `EPERM`, `EBUSY`; `EINVAL` by default.
+    fn add_seals(&self, seals: u32) -> Result<()> {
+        let _ = seals;
+        Err(Errno::EINVAL)
+    }
+
     /// Makes what was written durable.
     ///
     /// # Errors
@@ -342,6 +386,11 @@ pub trait File: Send + Sync {
     /// What `/proc/<pid>/fd` shows for a file without a name.
     fn description(&self) -> alloc::string::String {
         alloc::string::String::from("anon_inode:[file]")
+    }
+
+    /// The inode, of a file that never had a name and yet can be opened once more by `/proc/<pid>/fd`.
+    fn unnamed_inode(&self) -> Option<Arc<dyn Inode>> {
+        None
     }
 
     /// The pipe behind it, for `splice`, `F_GETPIPE_SZ` and the like.

@@ -34,7 +34,7 @@ pub struct NewFile<'a> {
     pub gid: u32,
     /// What device it stands for.
     pub rdev: DeviceNumber,
-    /// What a symlink points to.
+    /// What a symlink points to, or what memory without a name is called.
     pub target: &'a [u8],
 }
 

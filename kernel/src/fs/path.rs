@@ -367,8 +367,8 @@ pub fn path_of(location: &Location, root: &Location) -> Named {
     }
 }
 
-/// The path of an inode from the root of all, by whatever mount its file system has.
-pub fn inode_path(inode: &Arc<dyn Inode>) -> Vec<u8> {
+/// The path of an inode from the root of all, by whatever mount its file system has; `None` if it has none.
+pub fn inode_path(inode: &Arc<dyn Inode>) -> Option<Vec<u8>> {
     let device = inode.attributes().device;
     let mounts = mount::mounts();
     let Some(root) = mounts
@@ -376,20 +376,14 @@ pub fn inode_path(inode: &Arc<dyn Inode>) -> Vec<u8> {
         .find(|mount| mount.covers().is_none())
         .map(mount::Mount::root)
     else {
-        return Vec::new();
+        return None;
     };
-    match mounts
+    let mount = mounts
         .iter()
-        .find(|mount| mount.root().inode.attributes().device == device)
-    {
-        Some(mount) => path_of(
-            &Location {
-                mount: mount.clone(),
-                inode: inode.clone(),
-            },
-            &root,
-        )
-        .display(),
-        None => Named::Deleted(b"/memfd:".to_vec()).display(),
-    }
+        .find(|mount| mount.root().inode.attributes().device == device)?;
+    let place = Location {
+        mount: mount.clone(),
+        inode: inode.clone(),
+    };
+    Some(path_of(&place, &root).display())
 }

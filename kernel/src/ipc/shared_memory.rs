@@ -103,8 +103,8 @@ impl Attach for Pages {
         detach(self.id, true);
     }
 
-    fn size(&self) -> u64 {
-        pages_of(self.size) * PAGE_SIZE as u64
+    fn segment(&self) -> Option<u64> {
+        Some(pages_of(self.size) * PAGE_SIZE as u64)
     }
 }
 

@@ -4,6 +4,7 @@ use hal::PAGE_SIZE;
 
 use crate::{
     errno::{Errno, Result},
+    fs::file::SharedMapping,
     mm::{Map, MapFlags, Prot},
     task::Thread,
 };
@@ -37,10 +38,21 @@ pub async fn mmap(t: &Thread, address: u64, length: u64, prot: u32, flags: u32, 
         if !file.is_readable() {
             return Err(Errno::EACCES);
         }
-        if flags.contains(MapFlags::SHARED) && !file.is_writable() {
-            map.max_prot.remove(Prot::WRITE);
-        }
         map.object = Some((file.file().pager()?, offset));
+        if flags.contains(MapFlags::SHARED) {
+            let shared = if file.is_writable() {
+                file.file().map_shared(map.prot.contains(Prot::WRITE))?
+            } else {
+                SharedMapping {
+                    may_write: false,
+                    ..SharedMapping::default()
+                }
+            };
+            map.attach = shared.attach;
+            if !shared.may_write {
+                map.max_prot.remove(Prot::WRITE);
+            }
+        }
     }
     t.mm().mmap(map).await
 }

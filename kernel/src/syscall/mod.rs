@@ -17,6 +17,7 @@ pub mod pidfd;
 pub mod policy;
 pub mod prctl;
 pub mod process;
+pub mod process_vm;
 pub mod sched;
 pub mod signal;
 pub mod system;

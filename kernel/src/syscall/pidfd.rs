@@ -76,7 +76,7 @@ pub async fn pidfd_send_signal(t: &Thread, fd: i32, signo: i32, info: u64, flags
 }
 
 /// Whether the caller might trace the process (`ptrace(2)`, access mode `PTRACE_MODE_ATTACH_REALCREDS`).
-fn may_attach(t: &Thread, to: &Arc<Process>) -> bool {
+pub(super) fn may_attach(t: &Thread, to: &Arc<Process>) -> bool {
     if Arc::ptr_eq(t.process(), to) {
         return true;
     }

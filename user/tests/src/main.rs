@@ -22,10 +22,12 @@ mod needs;
 mod pidfds;
 mod pipes;
 mod process;
+mod process_vm;
 mod programs;
 mod real_time;
 mod runner;
 mod sched;
+mod seals;
 mod segments;
 mod semaphores;
 mod sequences;
@@ -117,6 +119,7 @@ macro_rules! tests {
 fn all() -> impl Iterator<Item = Test> {
     [
         process::TESTS,
+        process_vm::TESTS,
         programs::TESTS,
         mappings::TESTS,
         memory::TESTS,
@@ -126,6 +129,7 @@ fn all() -> impl Iterator<Item = Test> {
         sysv::TESTS,
         semaphores::TESTS,
         sequences::TESTS,
+        seals::TESTS,
         segments::TESTS,
         messages::TESTS,
         signals::TESTS,

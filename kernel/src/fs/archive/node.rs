@@ -369,7 +369,7 @@ impl Pager for Node {
 
     fn describe(&self) -> Option<Backing> {
         let this: Arc<dyn Inode> = self.this().ok()?;
-        let path = crate::fs::path::inode_path(&this);
+        let path = crate::fs::path::inode_path(&this).unwrap_or_default();
         Some(Backing {
             device: (self.shared.device.major, self.shared.device.minor),
             inode: self.number,

@@ -306,7 +306,9 @@ pub(super) fn follow_descriptor(pid: Pid, fd: i32) -> Option<Result<Target>> {
         Some(location) => Some(Ok(Target::Location(location.clone()))),
         None => Some(
             file.inode()
-                .map(|inode| Target::Inode(Arc::clone(inode)))
+                .cloned()
+                .or_else(|| file.file().unnamed_inode())
+                .map(Target::Inode)
                 .ok_or(Errno::ENXIO),
         ),
     }

@@ -51,12 +51,16 @@ impl Contents {
     ///
     /// # Errors
     /// A fault of the source; `ENOSPC`, `ENOMEM`, `EFBIG`. What was written before it stays and is counted by the source.
-    pub fn write(&mut self, fs: &TmpFs, position: &mut u64, source: &mut Source<'_>) -> Attempt<()> {
+    pub fn write(&mut self, fs: &TmpFs, position: &mut u64, source: &mut Source<'_>, may_grow: bool) -> Attempt<()> {
         while source.remaining() > 0 {
             if *position >= MAX_FILE_SIZE {
                 return Err(Errno::EFBIG.into());
             }
             let (index, offset) = (*position / PAGE, (*position % PAGE) as usize);
+            let end = *position + source.remaining().min(PAGE_SIZE - offset) as u64;
+            if !may_grow && end > self.size {
+                return Err(Errno::EPERM.into());
+            }
             let before = source.done();
             let result = match self.pages.get(index) {
                 Some(frame) => source.take_frame(frame, offset, PAGE_SIZE - offset).map_err(Into::into),

@@ -16,6 +16,7 @@ mod directory;
 mod extended;
 mod node;
 mod rename;
+mod seals;
 
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -155,13 +156,20 @@ impl TmpFs {
     }
 }
 
-/// A regular file without a name in a file system of its own (`memfd_create`).
+/// A regular file without a name in a file system of its own (`memfd_create`), which is called `name` in
+/// `/proc` and can be sealed if `sealable`.
 ///
 /// # Errors
 /// `ENOMEM`.
-pub fn unnamed_file() -> Result<Arc<TmpInode>> {
+pub fn unnamed_file(name: &[u8], sealable: bool) -> Result<Arc<TmpInode>> {
     let root = TmpFs::create(Limits::half_of_memory(), 0o700)?;
-    TmpInode::new(root.file_system(), &NewFile::new(FileKind::Regular, 0o777, 0, 0))
+    let mut new = NewFile::new(FileKind::Regular, 0o777, 0, 0);
+    new.target = name;
+    let file = TmpInode::new(root.file_system(), &new)?;
+    if sealable {
+        file.make_sealable();
+    }
+    Ok(file)
 }
 
 /// The same in a file system that all such files share, with its limit: for segments of shared memory.

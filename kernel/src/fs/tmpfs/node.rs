@@ -14,6 +14,7 @@ use super::{
     contents::Contents,
     directory::{Directory, copy_name},
     extended::{ExtendedAttributes, Pages},
+    seals::{Change, Seals},
 };
 use crate::{
     errno::{Errno, Result},
@@ -46,8 +47,20 @@ struct State {
     taken_out: Removed,
     fifo: Weak<Pipe>,
     extended: ExtendedAttributes,
+    /// Where it can be sealed.
+    seals: Option<Box<Seals>>,
     /// The directory that last gave it a name, and the name; directories keep theirs in the tree.
     place: Option<(u64, Box<[u8]>)>,
+}
+
+impl State {
+    /// Whether its seals allow for a change.
+    fn permit(&self, change: Change) -> Result<()> {
+        match &self.seals {
+            Some(seals) => seals.permit(change, self.contents.size),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A file of a tmpfs.
@@ -57,6 +70,7 @@ pub struct TmpInode {
     number: u64,
     kind: FileKind,
     rdev: DeviceNumber,
+    /// What a symlink says, and what a memory file is called.
     target: Box<[u8]>,
     mappings: Mappings,
     state: SpinLock<State>,
@@ -94,6 +108,7 @@ impl TmpInode {
                     taken_out: Removed::default(),
                     fifo: Weak::new(),
                     extended: ExtendedAttributes::default(),
+                    seals: None,
                     place: None,
                 },
             ),
@@ -103,6 +118,11 @@ impl TmpInode {
     /// Its number.
     pub const fn number(&self) -> u64 {
         self.number
+    }
+
+    /// From now on it can be sealed.
+    pub(super) fn make_sealable(&self) {
+        self.state.lock().seals.get_or_insert_with(|| Box::new(Seals::new()));
     }
 
     /// Its file system.
@@ -252,6 +272,7 @@ impl Inode for TmpInode {
                 FileKind::Directory => return Err(Errno::EISDIR),
                 _ => return Err(Errno::EINVAL),
             }
+            state.permit(Change::Length(size))?;
             if size < state.contents.size {
                 shrunk = Shrunk::Yes;
             }

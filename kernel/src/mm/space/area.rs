@@ -102,8 +102,8 @@ pub trait Attach: Send + Sync {
     /// There is one less. Called as [`Attach::attached`].
     fn detached(&self);
 
-    /// Bytes of the object, in whole pages.
-    fn size(&self) -> u64;
+    /// Bytes of the object, in whole pages, if it is a segment, which `shmdt` takes away.
+    fn segment(&self) -> Option<u64>;
 }
 
 /// One area's share in what it shows. One word, since every area has room for it.

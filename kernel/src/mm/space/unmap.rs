@@ -72,7 +72,8 @@ impl AddressSpace {
                 let mut parts = parts
                     .filter_map(|area| Some((area, area.role.attachment()?.to(), area.object_page(area.start)?.1)));
                 let found = parts.find(|(area, to, first)| {
-                    let within = |of: &Arc<dyn Attach>| Arc::ptr_eq(of, to) && area.end - address <= of.size();
+                    let Some(size) = to.segment() else { return false };
+                    let within = |of: &Arc<dyn Attach>| Arc::ptr_eq(of, to) && area.end - address <= size;
                     area.start.checked_sub(address) == Some(first * PAGE) && object.as_ref().is_none_or(within)
                 });
                 found.map(|(area, to, _)| (area.start, area.end, to.clone()))

@@ -147,7 +147,16 @@ pub async fn fcntl(t: &Thread, fd: i32, command: u32, argument: u64) -> Result<u
         }
         linux::F_GETOWN | linux::F_GETSIG => Ok(0),
         linux::F_GETLEASE => Ok(u64::from(linux::F_UNLCK)),
-        // No signal-driven input or output, no leases, no seals.
+        linux::F_GET_SEALS => Ok(u64::from(file.file().seals()?)),
+        linux::F_ADD_SEALS => {
+            let seals = u32::try_from(argument).map_err(|_| Errno::EINVAL)?;
+            if !file.is_writable() {
+                return Err(Errno::EPERM);
+            }
+            file.file().add_seals(seals)?;
+            Ok(0)
+        }
+        // No signal-driven input or output, no leases.
         _ => Err(Errno::EINVAL),
     }
 }

@@ -385,13 +385,13 @@ pub async fn getdents(t: &Thread, fd: i32, buffer: u64, size: u32) -> Result<u64
     list(t, fd, buffer, size, EntryLayout::Old).await
 }
 
-/// A memory file without a name (`memfd_create(2)`). Sealing is not offered.
+/// A memory file without a name (`memfd_create(2)`).
 pub async fn memfd_create(t: &Thread, name: u64, flags: u32) -> Result<u64> {
     let name = path(t, name).await?;
     if name.len() > 249 || flags & !(linux::MFD_CLOEXEC | linux::MFD_ALLOW_SEALING | linux::MFD_EXEC) != 0 {
         return Err(Errno::EINVAL);
     }
-    let file = crate::fs::tmpfs::unnamed_file()?;
+    let file = crate::fs::tmpfs::unnamed_file(&name, flags & linux::MFD_ALLOW_SEALING != 0)?;
     let open = crate::fs::OpenFile::anonymous(file, linux::O_RDWR | linux::O_LARGEFILE);
     let on_exec = if flags & linux::MFD_CLOEXEC != 0 {
         crate::fs::OnExec::Close

@@ -19,8 +19,8 @@ use alloc::{boxed::Box, sync::Arc};
 use hal::{abi::Abi, arch::ABI};
 
 use super::{
-    FromRegister, fs, futex, identity, ipc, membarrier, memory, pidfd, policy, prctl, process, sched, signal, system,
-    time, timers, uts,
+    FromRegister, fs, futex, identity, ipc, membarrier, memory, pidfd, policy, prctl, process, process_vm, sched,
+    signal, system, time, timers, uts,
 };
 use crate::{
     errno::{Errno, Result},
@@ -341,6 +341,8 @@ calls! {
     mincore, 27, 232, call(memory::mincore; 3);
     mlock, 149, 228, call(memory::mlock; 2);
     mlockall, 151, 230, now(memory::mlockall; 1);
+    process_vm_readv, 310, 270, large(process_vm::process_vm_readv; 6);
+    process_vm_writev, 311, 271, large(process_vm::process_vm_writev; 6);
     membarrier, 324, 283, large(membarrier::membarrier; 3);
     // The system.
     uname, 63, 160, call(uts::uname; 1);

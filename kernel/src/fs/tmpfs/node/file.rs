@@ -1,16 +1,16 @@
 //! An open file of a tmpfs: reading, writing, listing, mapping.
 
-use alloc::{string::String, sync::Arc};
+use alloc::{format, string::String, sync::Arc};
 use core::any::Any;
 
 use linux_raw_sys::general as linux;
 
-use super::TmpInode;
+use super::{Change, TmpInode};
 use crate::{
     errno::{Errno, Result},
     fs::{
         attributes::{Attributes, FileKind, SetAttributes, Shrunk, Timestamp},
-        file::{Attempt, DirectoryEntry, File, Positioning, Transfer, Whence, WriteAt, list_dots},
+        file::{Attempt, DirectoryEntry, File, Positioning, SharedMapping, Transfer, Whence, WriteAt, list_dots},
         inode::{FileSystemStatus, Inode},
         io::{Sink, Source},
         tmpfs::MAX_FILE_SIZE,
@@ -49,7 +49,9 @@ impl File for TmpInode {
                 self.fs.give_back(removed);
             }
         }
-        let result = state.contents.write(&self.fs, transfer.position, source);
+        state.permit(Change::Contents)?;
+        let may_grow = state.permit(Change::Length(u64::MAX)).is_ok();
+        let result = state.contents.write(&self.fs, transfer.position, source, may_grow);
         if source.done() > before {
             state.modified = Timestamp::now();
             state.changed = state.modified;
@@ -121,8 +123,38 @@ impl File for TmpInode {
         Ok(pager)
     }
 
+    fn map_shared(&self, writes: bool) -> Result<SharedMapping> {
+        match &self.state.lock().seals {
+            Some(seals) => seals.map(writes),
+            None => Ok(SharedMapping::default()),
+        }
+    }
+
+    /// What cannot be sealed is sealed against that.
+    fn seals(&self) -> Result<u32> {
+        Ok(self
+            .state
+            .lock()
+            .seals
+            .as_ref()
+            .map_or(linux::F_SEAL_SEAL, |seals| seals.bits()))
+    }
+
+    fn add_seals(&self, seals: u32) -> Result<()> {
+        self.state.lock().seals.as_mut().ok_or(Errno::EPERM)?.add(seals)
+    }
+
     fn sync(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn description(&self) -> String {
+        self.memory_name()
+    }
+
+    fn unnamed_inode(&self) -> Option<Arc<dyn Inode>> {
+        let this: Arc<dyn Inode> = self.this().ok()?;
+        Some(this)
     }
 
     fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
@@ -141,10 +173,14 @@ impl File for TmpInode {
         let mut state = self.state.lock();
         match mode & !linux::FALLOC_FL_KEEP_SIZE {
             linux::FALLOC_FL_PUNCH_HOLE if keep_size => {
+                state.permit(Change::Contents)?;
                 let removed = state.contents.punch(offset, len);
                 state.taken_out.append(removed);
             }
             linux::FALLOC_FL_ALLOCATE_RANGE => {
+                if !keep_size {
+                    state.permit(Change::Length(end.max(state.contents.size)))?;
+                }
                 self.fs.charge_pages(0)?;
                 let pages = offset / 4096..end.div_ceil(4096);
                 if self.fs.limits.pages != 0 && pages.end - pages.start > self.fs.limits.pages {
@@ -187,6 +223,13 @@ impl File for TmpInode {
     }
 }
 
+impl TmpInode {
+    /// What `memfd_create` has called it, as `/proc` shows that.
+    fn memory_name(&self) -> String {
+        format!("/memfd:{} (deleted)", String::from_utf8_lossy(&self.target))
+    }
+}
+
 impl Pager for TmpInode {
     fn page(&self, index: u64) -> Result<Frame> {
         let mut state = self.state.lock();
@@ -219,11 +262,14 @@ impl Pager for TmpInode {
 
     fn describe(&self) -> Option<Backing> {
         let this: Arc<dyn Inode> = self.this().ok()?;
-        let path = crate::fs::path::inode_path(&this);
+        let path = match crate::fs::path::inode_path(&this) {
+            Some(path) => String::from_utf8_lossy(&path).into_owned(),
+            None => self.memory_name(),
+        };
         Some(Backing {
             device: (self.fs.device.major, self.fs.device.minor),
             inode: self.number,
-            path: String::from_utf8_lossy(&path).into_owned(),
+            path,
         })
     }
 }

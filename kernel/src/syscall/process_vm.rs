@@ -1,0 +1,191 @@
+//! `process_vm_readv(2)` and `process_vm_writev(2)`: copies between the caller's memory and another's.
+//!
+//! Bytes go by way of a buffer, since one CPU has one address space at a time. As on Linux a page that cannot be accessed ends the
+//! transfer, and what came before it counts.
+
+use alloc::{sync::Arc, vec::Vec};
+
+use hal::PAGE_SIZE;
+
+use super::{
+    fs::user::{Vectors, vectors},
+    pidfd::may_attach,
+};
+use crate::{
+    errno::{Errno, Result},
+    mm::{AddressSpace, fallible::TryRoomExact},
+    task::{self, Thread},
+};
+
+/// Bytes copied at once.
+const CHUNK: usize = 4 * PAGE_SIZE;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    /// From the other.
+    Read,
+    /// To the other.
+    Write,
+}
+
+/// A place in a list of runs.
+struct Cursor {
+    runs: Vectors,
+    index: usize,
+    within: usize,
+}
+
+impl Cursor {
+    fn new(runs: Vectors) -> Self {
+        Self {
+            runs,
+            index: 0,
+            within: 0,
+        }
+    }
+
+    /// Where it stands, and how many bytes are there; `None` at the end.
+    fn run(&mut self) -> Option<(u64, usize)> {
+        loop {
+            let run = self.runs.get(self.index)?;
+            if self.within < run.len {
+                return Some((run.address + self.within as u64, run.len - self.within));
+            }
+            self.index += 1;
+            self.within = 0;
+        }
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.within += bytes;
+    }
+}
+
+/// Bytes from `address` to the end of its page.
+const fn to_page_end(address: u64) -> usize {
+    PAGE_SIZE - (address % PAGE_SIZE as u64) as usize
+}
+
+struct Transfer {
+    own: Arc<AddressSpace>,
+    other: Arc<AddressSpace>,
+    direction: Direction,
+    buffer: Vec<u8>,
+}
+
+impl Transfer {
+    async fn copy(&mut self, own: u64, other: u64, length: usize) -> Result<()> {
+        let buffer = &mut self.buffer[..length];
+        match self.direction {
+            Direction::Read => {
+                self.other.read_bytes(other, buffer).await?;
+                self.own.write_bytes(own, buffer).await
+            }
+            Direction::Write => {
+                self.own.read_bytes(own, buffer).await?;
+                self.other.write_bytes(other, buffer).await
+            }
+        }
+    }
+
+    /// As [`Transfer::copy`]; returns how many bytes at the beginning could be copied, by whole pages of both.
+    async fn copy_what_can_be(&mut self, own: u64, other: u64, length: usize) -> usize {
+        if self.copy(own, other, length).await.is_ok() {
+            return length;
+        }
+        let mut done = 0;
+        while done < length {
+            let (own, other) = (own + done as u64, other + done as u64);
+            let part = (length - done).min(to_page_end(own)).min(to_page_end(other));
+            if self.copy(own, other, part).await.is_err() {
+                break;
+            }
+            done += part;
+        }
+        done
+    }
+}
+
+async fn transfer(
+    t: &Thread,
+    pid: i32,
+    own: (u64, u64),
+    other: (u64, u64),
+    flags: u64,
+    direction: Direction,
+) -> Result<u64> {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut own = Cursor::new(vectors(t, own.0, own.1).await?);
+    if own.run().is_none() {
+        return Ok(0);
+    }
+    let mut other = Cursor::new(vectors(t, other.0, other.1).await?);
+    if other.run().is_none() {
+        return Ok(0);
+    }
+    let thread = task::thread(pid).ok_or(Errno::ESRCH)?;
+    if thread.process().has_exited() {
+        return Err(Errno::ESRCH);
+    }
+    if !may_attach(t, thread.process()) {
+        return Err(Errno::EPERM);
+    }
+    let mut buffer = Vec::new();
+    buffer.try_room_exact(CHUNK)?;
+    buffer.resize(CHUNK, 0);
+    let mut transfer = Transfer {
+        own: t.mm(),
+        other: thread.mm(),
+        direction,
+        buffer,
+    };
+    let mut done = 0;
+    while let (Some((to, room)), Some((from, there))) = (own.run(), other.run()) {
+        let length = room.min(there).min(CHUNK);
+        let copied = transfer.copy_what_can_be(to, from, length).await;
+        own.advance(copied);
+        other.advance(copied);
+        done += copied as u64;
+        if copied < length || t.must_exit() {
+            break;
+        }
+    }
+    // The calls to come expect the caller's.
+    transfer.own.activate();
+    if done == 0 { Err(Errno::EFAULT) } else { Ok(done) }
+}
+
+/// `process_vm_readv(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`, `ESRCH`, `EPERM`, `ENOMEM`.
+pub async fn process_vm_readv(
+    t: &Thread,
+    pid: i32,
+    own: u64,
+    runs: u64,
+    other: u64,
+    others: u64,
+    flags: u64,
+) -> Result<u64> {
+    transfer(t, pid, (own, runs), (other, others), flags, Direction::Read).await
+}
+
+/// `process_vm_writev(2)`.
+///
+/// # Errors
+/// As [`process_vm_readv`].
+pub async fn process_vm_writev(
+    t: &Thread,
+    pid: i32,
+    own: u64,
+    runs: u64,
+    other: u64,
+    others: u64,
+    flags: u64,
+) -> Result<u64> {
+    transfer(t, pid, (own, runs), (other, others), flags, Direction::Write).await
+}
