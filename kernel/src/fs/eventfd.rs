@@ -5,6 +5,7 @@ use alloc::string::String;
 use super::{
     file::{Attempt, Direction, File, Readiness, Stop, Transfer},
     io::{Sink, Source},
+    poll_queue::PollQueue,
 };
 use crate::{
     errno::Errno,
@@ -26,7 +27,7 @@ pub struct EventCounter {
     counting: Counting,
     readable: WaitQueue,
     writable: WaitQueue,
-    pollers: WaitQueue,
+    pollers: PollQueue,
 }
 
 const MAX: u64 = u64::MAX - 1;
@@ -39,7 +40,14 @@ impl EventCounter {
             counting,
             readable: WaitQueue::new(),
             writable: WaitQueue::new(),
-            pollers: WaitQueue::new(),
+            pollers: PollQueue::new(),
+        }
+    }
+
+    /// They look under the lock under which the count was changed.
+    fn wake_pollers(&self, news: Readiness) {
+        if self.pollers.has_waiters() {
+            self.pollers.wake(news);
         }
     }
 }
@@ -66,7 +74,7 @@ impl File for EventCounter {
             self.readable.wake_one();
         }
         self.writable.wake_all();
-        self.pollers.wake_all();
+        self.wake_pollers(Readiness::OUT);
         Ok(())
     }
 
@@ -95,8 +103,9 @@ impl File for EventCounter {
         drop(count);
         if added > 0 {
             self.readable.wake_one();
-            self.pollers.wake_all();
         }
+        // Nothing added is an event as well.
+        self.wake_pollers(Readiness::IN);
         Ok(())
     }
 
@@ -104,10 +113,10 @@ impl File for EventCounter {
         let count = *self.count.lock();
         let mut ready = Readiness::empty();
         if count > 0 {
-            ready |= Readiness::READABLE;
+            ready |= Readiness::IN;
         }
         if count < MAX {
-            ready |= Readiness::WRITABLE;
+            ready |= Readiness::OUT;
         }
         ready
     }
@@ -124,7 +133,7 @@ impl File for EventCounter {
         usize::MAX
     }
 
-    fn poll_queue(&self) -> Option<&WaitQueue> {
+    fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.pollers)
     }
 

@@ -13,6 +13,7 @@ use super::{
     attributes::{Attributes, DeviceNumber, FileKind, SetAttributes, Shrunk},
     inode::{FileSystemStatus, Inode},
     io::{Sink, Source, UserFault},
+    poll_queue::PollQueue,
 };
 use crate::{
     errno::{Errno, Result},
@@ -293,11 +294,23 @@ pub trait File: Send + Sync {
         self.wait_queue(direction)
     }
 
-    /// Where pollers wait: all are woken whenever [`File::readiness`] may have gained a bit. `None` for a file whose
+    /// Where pollers wait and watchers are told: whenever [`File::readiness`] may have gained a bit. `None` for a file whose
     /// readiness never changes. Between registering and looking a poller makes a fence (`SeqCst`), since the readiness may be a
     /// word that is written without a lock.
-    fn poll_queue(&self) -> Option<&WaitQueue> {
+    fn poll_queue(&self) -> Option<&PollQueue> {
         None
+    }
+
+    /// Calls `each` for all queues that [`File::poll_queue`] has ever given.
+    fn poll_queues(&self, each: &mut dyn FnMut(&PollQueue)) {
+        if let Some(queue) = self.poll_queue() {
+            each(queue);
+        }
+    }
+
+    /// Of what the poll queue tells, that which concerns this file: others may have the queue in common.
+    fn heeds(&self) -> Readiness {
+        Readiness::all()
     }
 
     /// The pages of the file, for `mmap`.

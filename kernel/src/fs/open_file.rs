@@ -33,6 +33,8 @@ pub struct OpenFile {
     /// What the file says of itself, which does not change.
     positioning: Positioning,
     writes_pages_whole: bool,
+    /// Entries of epolls that watch it.
+    watched: AtomicU32,
     position: SpinLock<u64>,
 }
 
@@ -54,6 +56,7 @@ impl OpenFile {
             file,
             location,
             flags: AtomicU32::new(flags & !CREATION),
+            watched: AtomicU32::new(0),
             position: SpinLock::new(Rank::OpenFile, 0),
         }
     }
@@ -101,6 +104,21 @@ impl OpenFile {
     /// Whether an operation that cannot go on returns `EAGAIN` instead of waiting.
     pub fn is_nonblocking(&self) -> bool {
         self.flags() & linux::O_NONBLOCK != 0
+    }
+
+    /// An entry of an epoll refers to it from here on.
+    pub fn watch_began(&self) {
+        self.watched.fetch_add(1, Relaxed);
+    }
+
+    /// An entry of an epoll is gone.
+    pub fn watch_ended(&self) {
+        self.watched.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether an entry of an epoll refers to it.
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Relaxed) != 0
     }
 
     /// Whether operations return `EAGAIN` rather than wait: what has offsets is waited for whatever the flag says, as on Linux.
@@ -291,6 +309,9 @@ pub enum Blocking {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        if self.is_watched() {
+            super::epoll::release(self);
+        }
         super::locks::release_description(self);
     }
 }

@@ -8,10 +8,10 @@ use alloc::{string::String, sync::Arc};
 use super::{
     file::{File, Readiness},
     open_file::OpenFile,
+    poll_queue::PollQueue,
 };
 use crate::{
     errno::{Errno, Result},
-    sync::WaitQueue,
     task::{Process, Thread},
 };
 
@@ -47,7 +47,7 @@ impl File for PidFile {
         }
     }
 
-    fn poll_queue(&self) -> Option<&WaitQueue> {
+    fn poll_queue(&self) -> Option<&PollQueue> {
         Some(self.process.exits())
     }
 

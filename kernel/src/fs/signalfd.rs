@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::{
     file::{Attempt, Direction, File, Readiness, Stop, Transfer},
     io::Sink,
+    poll_queue::PollQueue,
 };
 use crate::{
     errno::Errno,
@@ -25,6 +26,8 @@ const SIZE: usize = 128;
 /// See the module.
 pub struct SignalFile {
     mask: AtomicU64,
+    /// The queues, by their numbers, at which it has been waited for.
+    queues: AtomicU64,
 }
 
 impl SignalFile {
@@ -32,6 +35,7 @@ impl SignalFile {
     pub const fn new(mask: SignalSet) -> Self {
         Self {
             mask: AtomicU64::new(mask.without(SignalSet::UNBLOCKABLE).0),
+            queues: AtomicU64::new(0),
         }
     }
 
@@ -43,7 +47,7 @@ impl SignalFile {
     pub fn set_mask(&self, caller: &Thread, mask: SignalSet) {
         self.mask
             .store(mask.without(SignalSet::UNBLOCKABLE).0, Ordering::SeqCst);
-        watch::queue(caller.process().pid()).wake_all();
+        watch::queue(caller.process().pid()).wake(Readiness::empty());
     }
 
     fn shows_any(&self, thread: &Thread) -> bool {
@@ -92,11 +96,19 @@ impl File for SignalFile {
     }
 
     fn wait_queue(&self, direction: Direction) -> Option<&WaitQueue> {
-        (direction == Direction::Read).then(watched)
+        (direction == Direction::Read).then(|| watched().pollers())
     }
 
-    fn poll_queue(&self) -> Option<&WaitQueue> {
-        Some(watched())
+    fn poll_queue(&self) -> Option<&PollQueue> {
+        let number = lookers_number();
+        self.queues.fetch_or(1 << number, Ordering::Relaxed);
+        Some(watch::numbered(number))
+    }
+
+    fn poll_queues(&self, each: &mut dyn FnMut(&PollQueue)) {
+        for number in executor::bits(self.queues.load(Ordering::Relaxed)) {
+            each(watch::numbered(number as usize));
+        }
     }
 
     fn description(&self) -> String {
@@ -109,9 +121,15 @@ impl File for SignalFile {
 }
 
 /// Where the signals of the looker's process are told of.
-fn watched() -> &'static WaitQueue {
-    watch::queue(looker().map_or(0, |thread| thread.process().pid()))
+fn watched() -> &'static PollQueue {
+    watch::numbered(lookers_number())
 }
+
+fn lookers_number() -> usize {
+    watch::number(looker().map_or(0, |thread| thread.process().pid()))
+}
+
+const _: () = assert!(watch::QUEUES <= u64::BITS as usize);
 
 /// A `struct signalfd_siginfo`: the fields that a signal of its kind has.
 fn describe(info: &SigInfo) -> [u8; SIZE] {

@@ -11,6 +11,7 @@ use linux_raw_sys::general as linux;
 use super::{
     file::{Attempt, Direction, File, Readiness, Stop, Transfer},
     io::{Sink, copy_in},
+    poll_queue::PollQueue,
 };
 use crate::{
     clock::{
@@ -46,7 +47,7 @@ pub struct TimerFile {
 /// What the task knows of it.
 struct Timer {
     state: SpinLock<State>,
-    waiters: WaitQueue,
+    waiters: PollQueue,
 }
 
 struct State {
@@ -172,7 +173,7 @@ impl Timer {
         let result = look(&mut state);
         drop(state);
         if news {
-            self.waiters.wake_all();
+            self.waiters.wake(Readiness::IN);
         }
         result
     }
@@ -213,7 +214,7 @@ impl TimerFile {
             clock,
             timer: Arc::new(Timer {
                 state: SpinLock::new(Rank::Pipe, state),
-                waiters: WaitQueue::new(),
+                waiters: PollQueue::new(),
             }),
         }
     }
@@ -296,7 +297,7 @@ impl File for TimerFile {
             state.ticks = ticks;
             Ok(())
         })?;
-        self.timer.waiters.wake_all();
+        self.timer.waiters.wake(Readiness::IN);
         Ok(0)
     }
 
@@ -308,10 +309,10 @@ impl File for TimerFile {
     }
 
     fn wait_queue(&self, direction: Direction) -> Option<&WaitQueue> {
-        (direction == Direction::Read).then_some(&self.timer.waiters)
+        (direction == Direction::Read).then_some(self.timer.waiters.pollers())
     }
 
-    fn poll_queue(&self) -> Option<&WaitQueue> {
+    fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.timer.waiters)
     }
 

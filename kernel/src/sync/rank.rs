@@ -61,6 +61,12 @@ pub enum Rank {
     Device,
     /// The cells of the screen.
     Screen,
+    /// The graph of epolls.
+    EpollNesting,
+    /// One epoll's entries, and the users of epolls.
+    Epoll,
+    /// Those who watch by one poll queue.
+    PollWatchers,
     /// A wait queue.
     WaitQueue,
     /// The executor's slab.

@@ -139,7 +139,7 @@ fn end_process(process: &Arc<Process>) {
         check_own_group(&table, process, &mut after);
         become_zombie(&mut table, process, status, &mut after);
     }
-    process.exits.wake_all();
+    process.exits.wake_everybody();
     after.send();
 }
 

@@ -20,9 +20,9 @@ use super::{
     thread::Thread,
 };
 use crate::{
-    fs::{FdTable, FsContext},
+    fs::{FdTable, FsContext, poll_queue::PollQueue},
     mm::AddressSpace,
-    sync::{Rank, SpinLock, WaitQueue},
+    sync::{Rank, SpinLock},
 };
 
 /// How a process ended, as wait4 reports it: the exit code's low byte in bits 8 to 15, or the signal in bits 0 to 6.
@@ -116,7 +116,7 @@ pub struct Process {
     pub(super) leader_status: AtomicI32,
     /// Whether every thread is gone, so that only the status is left; and who waits for that by a descriptor.
     pub(super) exited: AtomicBool,
-    pub(super) exits: WaitQueue,
+    pub(super) exits: PollQueue,
     /// Whether the process's end has begun.
     pub(super) ended: AtomicBool,
     /// Where the vDSO has handlers return to; 0 for nowhere.
@@ -192,7 +192,7 @@ impl Process {
             signal_return: AtomicU64::new(0),
             leader_status: AtomicI32::new(0),
             exited: AtomicBool::new(false),
-            exits: WaitQueue::new(),
+            exits: PollQueue::new(),
             ended: AtomicBool::new(false),
             personality: AtomicU32::new(0),
             timers: SpinLock::new(Rank::Timers, super::timers::Timers::default()),
@@ -320,7 +320,7 @@ impl Process {
     }
 
     /// Woken once [`Process::has_exited`].
-    pub const fn exits(&self) -> &WaitQueue {
+    pub const fn exits(&self) -> &PollQueue {
         &self.exits
     }
 

@@ -7,7 +7,7 @@ use linux_raw_sys::general as raw;
 use super::Tty;
 use crate::{
     errno::Errno,
-    fs::{Attempt, Direction, File, Readiness, Sink, Stop, Transfer, io::Source},
+    fs::{Attempt, Direction, File, Readiness, Sink, Stop, Transfer, io::Source, poll_queue::PollQueue},
     sync::WaitQueue,
     task::{Thread, signal},
 };
@@ -119,7 +119,7 @@ impl File for TtyFile {
         })
     }
 
-    fn poll_queue(&self) -> Option<&WaitQueue> {
+    fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.tty.pollers)
     }
 

@@ -15,7 +15,7 @@ use super::{
     termios::{Termios, WindowSize},
 };
 use crate::{
-    fs::DeviceNumber,
+    fs::{self, DeviceNumber, poll_queue::PollQueue},
     rt,
     sync::{Rank, SpinLock, WaitQueue},
     task::{Pid, Session, signal},
@@ -28,7 +28,7 @@ pub struct Tty {
     pub(super) state: SpinLock<State>,
     pub(super) readers: WaitQueue,
     pub(super) writers: WaitQueue,
-    pub(super) pollers: WaitQueue,
+    pub(super) pollers: PollQueue,
     output: WaitQueue,
     input_wanted: WaitQueue,
     timer_changed: WaitQueue,
@@ -84,7 +84,7 @@ impl Tty {
             ),
             readers: WaitQueue::new(),
             writers: WaitQueue::new(),
-            pollers: WaitQueue::new(),
+            pollers: PollQueue::new(),
             output: WaitQueue::new(),
             input_wanted: WaitQueue::new(),
             timer_changed: WaitQueue::new(),
@@ -243,6 +243,7 @@ impl Tty {
             writable: true,
             ..Effects::default()
         });
+        self.pollers.wake_everybody();
         self.input_wanted.wake_all();
     }
 
@@ -265,8 +266,11 @@ impl Tty {
         if effects.writable {
             self.writers.wake_all();
         }
-        if effects.readable || effects.writable {
-            self.pollers.wake_all();
+        if effects.readable {
+            self.pollers.wake(fs::Readiness::READABLE);
+        }
+        if effects.writable {
+            self.pollers.wake(fs::Readiness::WRITABLE);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
         file::{Attempt, Direction, File, Readiness, Transfer},
         inode::FileSystemStatus,
         io::{Sink, Source, copy_out},
+        poll_queue::PollQueue,
     },
     sync::WaitQueue,
     task::Thread,
@@ -35,6 +36,15 @@ impl End {
             linux::O_RDONLY => Self::Read,
             linux::O_WRONLY => Self::Write,
             _ => Self::Both,
+        }
+    }
+
+    /// What wakes concern it: those of the other end do not.
+    const fn heeds(self) -> Readiness {
+        match self {
+            Self::Read => Readiness::all().difference(Readiness::WRITABLE),
+            Self::Write => Readiness::all().difference(Readiness::READABLE),
+            Self::Both => Readiness::all(),
         }
     }
 
@@ -118,8 +128,12 @@ impl File for PipeEnd {
         PIPE_BUF
     }
 
-    fn poll_queue(&self) -> Option<&WaitQueue> {
+    fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.pipe.pollers)
+    }
+
+    fn heeds(&self) -> Readiness {
+        self.end.heeds()
     }
 
     fn attributes(&self) -> Attributes {

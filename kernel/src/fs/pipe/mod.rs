@@ -6,8 +6,8 @@
 //! **Who is woken.** Blocked readers wait for one byte, blocked writers for room of `PIPE_BUF` bytes (so that whoever is woken
 //! can go on, whatever the length of its write). Each is woken alone: by the operation that makes the condition true, and
 //! then by the one woken before, if the condition still holds as it leaves. So while the condition holds and somebody waits, one
-//! wake is on its way. Pollers are woken all together, whenever the condition becomes true. An end that goes away wakes
-//! everybody.
+//! wake is on its way. Pollers are woken all together, whenever the condition becomes true. Watchers (epoll) are told of
+//! every write, as on Linux, whether or not bytes were there before. An end that goes away wakes everybody.
 //!
 //! **What pollers look at** is one word, which each operation brings up to date before it lets the lock go. So a look at
 //! thousands of pipes takes none of their locks. A poller registers, looks after a fence, and waits; whoever wakes pollers
@@ -30,6 +30,7 @@ use super::{
     attributes::Attributes,
     file::{Attempt, Readiness, Stop},
     io::{Sink, Source},
+    poll_queue::PollQueue,
 };
 use crate::{
     errno::{Errno, Result},
@@ -96,10 +97,10 @@ fn wake_one(queue: &WaitQueue) {
 }
 
 /// As said of the module: for pollers.
-fn wake_pollers(queue: &WaitQueue) {
+fn wake_pollers(queue: &PollQueue, news: Readiness) {
     fence(SeqCst);
     if queue.has_waiters() {
-        queue.wake_all();
+        queue.wake(news);
     }
 }
 
@@ -110,7 +111,7 @@ pub struct Pipe {
     ready: AtomicU32,
     readable: WaitQueue,
     writable: WaitQueue,
-    pollers: WaitQueue,
+    pollers: PollQueue,
     opened: WaitQueue,
     number: u64,
 }
@@ -150,7 +151,7 @@ impl Pipe {
             ready: AtomicU32::new(0),
             readable: WaitQueue::new(),
             writable: WaitQueue::new(),
-            pollers: WaitQueue::new(),
+            pollers: PollQueue::new(),
             opened: WaitQueue::new(),
             number: NEXT.fetch_add(1, Relaxed),
         }
@@ -178,7 +179,7 @@ impl Pipe {
         }
         self.unlock(state);
         self.opened.wake_all();
-        self.pollers.wake_all();
+        self.pollers.wake_everybody();
         let opened = Arc::new(PipeEnd {
             pipe: self.clone(),
             end,
@@ -239,7 +240,7 @@ impl Pipe {
         self.unlock(state);
         if has_room && !had_room {
             self.writable.wake_one();
-            self.pollers.wake_all();
+            wake_pollers(&self.pollers, Readiness::WRITABLE);
         }
         Ok(capacity)
     }
@@ -266,7 +267,7 @@ impl Pipe {
         }
         if has_room && !had_room {
             wake_one(&self.writable);
-            wake_pollers(&self.pollers);
+            wake_pollers(&self.pollers, Readiness::WRITABLE);
         }
         Ok(result?)
     }
@@ -295,12 +296,15 @@ impl Pipe {
             state.bytes.fill(source, limit)
         };
         let full = state.room() == 0 || result.is_ok() && state.bytes.len() == before;
-        let became_readable = before == 0 && state.bytes.len() > 0;
+        let wrote = state.bytes.len() > before;
+        let became_readable = before == 0 && wrote;
         let has_room = state.room() >= PIPE_BUF;
         self.unlock(state);
         if became_readable {
             wake_one(&self.readable);
-            wake_pollers(&self.pollers);
+            wake_pollers(&self.pollers, Readiness::READABLE);
+        } else if wrote {
+            self.pollers.tell(Readiness::READABLE);
         }
         if has_room {
             wake_one(&self.writable);
@@ -349,7 +353,7 @@ impl Pipe {
         if alone {
             self.readable.wake_all();
             self.writable.wake_all();
-            self.pollers.wake_all();
+            self.pollers.wake_everybody();
         }
     }
 }

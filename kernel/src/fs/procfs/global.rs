@@ -12,6 +12,7 @@ use hal::{PAGE_SIZE, arch::Cpu, traits::CpuOps};
 use crate::{
     command_line, cpu, crash,
     errno::{self, Errno},
+    fs::epoll::MAX_USER_WATCHES,
     irq, mm, random, rt,
     syscall::uts,
     tally, task,
@@ -305,6 +306,20 @@ pub(super) fn real_time_period(out: &mut String) -> Result {
 
 pub(super) fn real_time_runtime(out: &mut String) -> Result {
     writeln!(out, "{}", executor::RUNTIME_NS / 1_000)
+}
+
+pub(super) fn max_user_watches(out: &mut String) -> Result {
+    writeln!(out, "{}", MAX_USER_WATCHES.get())
+}
+
+pub(super) fn set_max_user_watches(line: &[u8]) -> errno::Result<()> {
+    let number = core::str::from_utf8(line)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    // A `long`, on Linux.
+    let number = number.filter(|number| *number <= i64::MAX as u64);
+    MAX_USER_WATCHES.set(number.ok_or(Errno::EINVAL)?);
+    Ok(())
 }
 
 pub(super) fn max_map_count(out: &mut String) -> Result {

@@ -60,7 +60,18 @@ const SYSVIPC: &[(&str, Kind)] = &[
     ("shm", text(sysvipc::segments)),
 ];
 
-const SYS: &[(&str, Kind)] = &[("kernel", Kind::Directory(SYS_KERNEL)), ("vm", Kind::Directory(SYS_VM))];
+const SYS: &[(&str, Kind)] = &[
+    ("fs", Kind::Directory(SYS_FS)),
+    ("kernel", Kind::Directory(SYS_KERNEL)),
+    ("vm", Kind::Directory(SYS_VM)),
+];
+
+const SYS_FS: &[(&str, Kind)] = &[("epoll", Kind::Directory(SYS_FS_EPOLL))];
+
+const SYS_FS_EPOLL: &[(&str, Kind)] = &[(
+    "max_user_watches",
+    Kind::Setting(global::max_user_watches, global::set_max_user_watches),
+)];
 
 const SYS_VM: &[(&str, Kind)] = &[
     (

@@ -10,6 +10,7 @@ mod attr;
 mod copy;
 mod descriptors;
 mod direct;
+mod epoll;
 mod events;
 mod mounts;
 mod names;
@@ -27,6 +28,10 @@ pub use attr::{
 };
 pub use copy::{copy_file_range, sendfile};
 pub use descriptors::{dup, dup2, dup3, eventfd, eventfd2, fcntl, fcntl_at_once, flock, ioctl, pipe, pipe2};
+pub use epoll::{
+    epoll_create, epoll_create1, epoll_ctl, epoll_pwait, epoll_pwait_at_once, epoll_pwait2, epoll_pwait2_at_once,
+    epoll_wait, epoll_wait_at_once,
+};
 pub use events::{signalfd, signalfd4, timerfd_create, timerfd_gettime, timerfd_settime};
 pub use mounts::{mount, umount2};
 pub use names::{

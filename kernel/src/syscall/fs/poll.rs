@@ -231,7 +231,7 @@ async fn poll_until(t: &Thread, array: u64, count: u32, deadline: Option<u64>) -
 }
 
 /// A deadline from milliseconds; negative is for ever.
-fn milliseconds(timeout: i32) -> Option<u64> {
+pub(super) fn milliseconds(timeout: i32) -> Option<u64> {
     let timeout = u64::try_from(timeout).ok()?;
     Some(rt::now().saturating_add(timeout * 1_000_000))
 }

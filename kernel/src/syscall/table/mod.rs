@@ -378,6 +378,12 @@ calls! {
     dup, 32, 23, now(fs::dup; 1);
     dup2, 33, -, now(fs::dup2; 2);
     dup3, 292, 24, now(fs::dup3; 3);
+    epoll_create, 213, -, now(fs::epoll_create; 1);
+    epoll_create1, 291, 20, now(fs::epoll_create1; 1);
+    epoll_ctl, 233, 21, copies(fs::epoll_ctl; 4);
+    epoll_pwait, 281, 22, ready(fs::epoll_pwait, fs::epoll_pwait_at_once; 6);
+    epoll_pwait2, 441, 441, ready(fs::epoll_pwait2, fs::epoll_pwait2_at_once; 6);
+    epoll_wait, 232, -, ready(fs::epoll_wait, fs::epoll_wait_at_once; 4);
     eventfd, 284, -, now(fs::eventfd; 1);
     eventfd2, 290, 19, now(fs::eventfd2; 2);
     signalfd, 282, -, copies(fs::signalfd; 3);

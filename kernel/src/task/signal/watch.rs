@@ -2,18 +2,28 @@
 //! signal files.
 
 use crate::{
-    sync::WaitQueue,
+    fs::{Readiness, poll_queue::PollQueue},
     task::{Pid, Process},
 };
 
 /// A queue is one for all processes whose numbers have this remainder. Who is woken for another's signal looks and waits on.
-const QUEUES: usize = 64;
+pub const QUEUES: usize = 64;
 
-static WAITING: [WaitQueue; QUEUES] = [const { WaitQueue::new() }; QUEUES];
+static WAITING: [PollQueue; QUEUES] = [const { PollQueue::new() }; QUEUES];
 
 /// Where to wait for signals of a process and its threads. Whoever waits registers first and then looks at what is pending.
-pub fn queue(pid: Pid) -> &'static WaitQueue {
-    &WAITING[pid as usize % QUEUES]
+pub fn queue(pid: Pid) -> &'static PollQueue {
+    numbered(number(pid))
+}
+
+/// The number of that queue.
+pub const fn number(pid: Pid) -> usize {
+    pid as usize % QUEUES
+}
+
+/// The queue of a number.
+pub fn numbered(number: usize) -> &'static PollQueue {
+    &WAITING[number]
 }
 
 /// Something has become pending. Under, or after, a lock under which it was made so and under which it is looked at.
@@ -21,6 +31,6 @@ pub fn queue(pid: Pid) -> &'static WaitQueue {
 pub(super) fn tell(process: &Process) {
     let queue = queue(process.pid());
     if queue.has_waiters() {
-        queue.wake_all();
+        queue.wake(Readiness::empty());
     }
 }

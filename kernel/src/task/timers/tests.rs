@@ -198,7 +198,7 @@ fn who_looks_for_a_signal_is_woken_whenever_it_comes() {
             thread::spawn(move || {
                 machine.attach(cpu);
                 loop {
-                    let queue = watch::queue(receiver.process().pid());
+                    let queue = watch::queue(receiver.process().pid()).pollers();
                     let found = wait(queue.wait_until(|| {
                         let info = send::take_awaited(&receiver, SignalSet::of(&[40]));
                         info.map(Some).or((taken.load(SeqCst) == sent).then_some(None))
