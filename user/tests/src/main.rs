@@ -11,6 +11,7 @@ mod barriers;
 mod breenix;
 mod costs;
 mod cpu_clocks;
+mod epolls;
 mod files;
 mod floating;
 mod hostile;
@@ -140,6 +141,7 @@ fn all() -> impl Iterator<Item = Test> {
         timerfds::TESTS,
         signalfds::TESTS,
         pidfds::TESTS,
+        epolls::TESTS,
         threads::TESTS,
         real_time::TESTS,
         sched::TESTS,
