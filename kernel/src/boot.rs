@@ -60,6 +60,10 @@ pub fn main(machine: &'static Machine) -> ! {
     if !matches!(killer, Some(Ok(()))) {
         panic!("no memory for the first task: {killer:?}");
     }
+    let collector = SpawnOptions::new(Class::Service, "sockets");
+    if let Err(error) = rt::spawn(collector, crate::net::unix::collect::run()) {
+        panic!("no memory for the first tasks: {error:?}");
+    }
     if let Err(error) = rt::spawn(SpawnOptions::new(Class::Service, "boot"), bring_up(machine)) {
         panic!("no memory for the first task: {error:?}");
     }

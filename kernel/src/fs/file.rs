@@ -411,6 +411,16 @@ pub trait File: Send + Sync {
         None
     }
 
+    /// The socket, for all calls that have to do with one.
+    fn as_socket(&self) -> Option<&crate::net::unix::Socket> {
+        None
+    }
+
+    /// Whether a write that fails with `EPIPE` raises SIGPIPE.
+    fn signals_broken_pipe(&self) -> bool {
+        true
+    }
+
     /// The block device, for transfers past the cache (`O_DIRECT`) and for making them durable.
     fn as_block(&self) -> Option<&super::block_device::BlockFile> {
         None

@@ -35,6 +35,7 @@ pub struct OpenFile {
     writes_pages_whole: bool,
     /// Entries of epolls that watch it.
     watched: AtomicU32,
+    is_socket: bool,
     position: SpinLock<u64>,
 }
 
@@ -53,6 +54,7 @@ impl OpenFile {
         Self {
             positioning: file.positioning(),
             writes_pages_whole: file.whole_write() >= PAGE_SIZE,
+            is_socket: file.as_socket().is_some(),
             file,
             location,
             flags: AtomicU32::new(flags & !CREATION),
@@ -137,6 +139,11 @@ impl OpenFile {
             return None;
         }
         self.file.as_block()
+    }
+
+    /// The socket that it is, if it is one.
+    pub fn socket(&self) -> Option<&crate::net::unix::Socket> {
+        if self.is_socket { self.file.as_socket() } else { None }
     }
 
     /// Whether it was opened by `O_PATH`: it then stands for a place and cannot be read or written.

@@ -103,6 +103,22 @@ pub fn write<T: IntoBytes + Immutable + ?Sized>(to: u64, value: &T) -> Result<()
     copy_out(to, bytes)
 }
 
+/// Whether `length` bytes from `address` on can be written to, without a change to them.
+///
+/// # Errors
+/// The first page that is not writable.
+pub fn check_writable(address: u64, length: usize) -> Result<(), UserFault> {
+    check(address, length, Access::Write)?;
+    if length == 0 {
+        return Ok(());
+    }
+    let first = address - address % PAGE_SIZE as u64;
+    for page in (first..address + length as u64).step_by(PAGE_SIZE) {
+        writable(page)?;
+    }
+    Ok(())
+}
+
 /// Whether the page that begins at `address` can be written to, by writing what is there.
 #[cold]
 fn writable(address: u64) -> Result<(), UserFault> {

@@ -31,6 +31,14 @@ pub enum Rank {
     Inode,
     /// One pipe.
     Pipe,
+    /// What a socket is bound and connected to.
+    Socket,
+    /// What waits in a socket to be received.
+    SocketInbox,
+    /// The names of sockets.
+    SocketNames,
+    /// The files that are on their way in messages.
+    InFlight,
     /// The list of all waits for file locks.
     LockWaits,
     /// The locks of some files.

@@ -13,6 +13,7 @@ pub mod identity;
 pub mod ipc;
 pub mod membarrier;
 pub mod memory;
+pub mod net;
 pub mod pidfd;
 pub mod policy;
 pub mod prctl;

@@ -34,6 +34,9 @@ mod semaphores;
 mod sequences;
 mod signalfds;
 mod signals;
+mod socket_messages;
+mod socket_waits;
+mod sockets;
 mod sysv;
 mod threads;
 mod timerfds;
@@ -142,6 +145,9 @@ fn all() -> impl Iterator<Item = Test> {
         signalfds::TESTS,
         pidfds::TESTS,
         epolls::TESTS,
+        sockets::TESTS,
+        socket_waits::TESTS,
+        socket_messages::TESTS,
         threads::TESTS,
         real_time::TESTS,
         sched::TESTS,

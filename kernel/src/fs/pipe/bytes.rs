@@ -1,4 +1,4 @@
-//! The bytes in a pipe, in pages.
+//! The bytes in a pipe or on their way between two sockets, in pages.
 
 use alloc::{collections::VecDeque, vec::Vec};
 
@@ -11,7 +11,7 @@ use crate::{
     mm::fallible::{TryRoom, TryRoomExact},
 };
 
-pub(super) const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 struct Page {
     bytes: Vec<u8>,
@@ -21,7 +21,7 @@ struct Page {
 
 /// A queue of bytes. One that has been emptied keeps a page.
 #[derive(Default)]
-pub(super) struct Bytes {
+pub(crate) struct Bytes {
     pages: VecDeque<Page>,
     /// A page kept for the next write.
     spare: Option<Vec<u8>>,
@@ -29,7 +29,7 @@ pub(super) struct Bytes {
 }
 
 impl Bytes {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             pages: VecDeque::new(),
             spare: None,
@@ -37,7 +37,7 @@ impl Bytes {
         }
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
@@ -63,7 +63,7 @@ impl Bytes {
     }
 
     /// Takes up to `limit` bytes from the source. What was taken before an error stays.
-    pub(super) fn fill(&mut self, source: &mut Source<'_>, limit: usize) -> Attempt<()> {
+    pub(crate) fn fill(&mut self, source: &mut Source<'_>, limit: usize) -> Attempt<()> {
         let mut left = limit;
         while left > 0 {
             let page = self.page()?;
@@ -83,7 +83,7 @@ impl Bytes {
     }
 
     /// Drops the last bytes again, down to `len`.
-    pub(super) fn shorten(&mut self, len: usize) {
+    pub(crate) fn shorten(&mut self, len: usize) {
         while self.len > len {
             let Some(page) = self.pages.back_mut() else { return };
             let cut = (self.len - len).min(page.end - page.start);
@@ -95,18 +95,53 @@ impl Bytes {
         }
     }
 
-    /// Puts as much into the sink as there is and as it takes. What was put before a fault is gone.
-    pub(super) fn drain(&mut self, sink: &mut Sink<'_>) -> core::result::Result<(), UserFault> {
-        while sink.remaining() > 0 {
+    /// Pages that it holds bytes in.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Puts as much into the sink as there is, `limit` admits and it takes. What was put before a fault is gone.
+    pub(crate) fn drain(&mut self, sink: &mut Sink<'_>, limit: usize) -> core::result::Result<(), UserFault> {
+        let mut left = limit;
+        while left > 0 && sink.remaining() > 0 {
             let Some(page) = self.pages.front_mut() else { break };
             let before = sink.done();
-            let result = sink.put(&page.bytes[page.start..page.end]);
+            let end = page.end.min(page.start.saturating_add(left));
+            let result = sink.put(&page.bytes[page.start..end]);
             let put = sink.done() - before;
             page.start += put;
             self.len -= put;
+            left -= put;
             if page.start == page.end {
                 self.spare = self.pages.pop_front().map(|page| page.bytes);
             }
+            result?;
+        }
+        Ok(())
+    }
+
+    /// As [`Bytes::drain`], from the byte `skip` on, and everything stays.
+    pub(crate) fn peek(
+        &self,
+        sink: &mut Sink<'_>,
+        mut skip: usize,
+        limit: usize,
+    ) -> core::result::Result<(), UserFault> {
+        let mut left = limit;
+        for page in &self.pages {
+            if left == 0 || sink.remaining() == 0 {
+                break;
+            }
+            let there = page.end - page.start;
+            if skip >= there {
+                skip -= there;
+                continue;
+            }
+            let start = page.start + core::mem::take(&mut skip);
+            let end = page.end.min(start.saturating_add(left));
+            let before = sink.done();
+            let result = sink.put(&page.bytes[start..end]);
+            left -= sink.done() - before;
             result?;
         }
         Ok(())

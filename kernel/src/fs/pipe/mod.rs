@@ -13,7 +13,7 @@
 //! thousands of pipes takes none of their locks. A poller registers, looks after a fence, and waits; whoever wakes pollers
 //! changes the word first and, after a fence, looks for them: one of the two sees the other.
 
-mod bytes;
+pub(crate) mod bytes;
 mod end;
 
 use alloc::sync::{Arc, Weak};
@@ -258,7 +258,7 @@ impl Pipe {
             };
         }
         let had_room = state.room() >= PIPE_BUF;
-        let result = state.bytes.drain(sink);
+        let result = state.bytes.drain(sink, usize::MAX);
         let more = state.bytes.len() > 0;
         let has_room = state.room() >= PIPE_BUF;
         self.unlock(state);

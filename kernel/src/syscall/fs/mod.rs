@@ -5,7 +5,7 @@
 //! lock. Structures are laid out by the
 //! types of `linux-raw-sys`, so one text serves every architecture.
 
-mod at;
+pub(in crate::syscall) mod at;
 mod attr;
 mod copy;
 mod descriptors;
@@ -38,13 +38,14 @@ pub use names::{
     chdir, chroot, fchdir, getcwd, getdents, getdents64, link, linkat, memfd_create, mkdir, mkdirat, mknod, mknodat,
     rename, renameat, renameat2, rmdir, symlink, symlinkat, umask, unlink, unlinkat,
 };
-pub(in crate::syscall) use open::descriptor_limit;
 pub use open::{close, close_range, creat, open, open_at_once, open_executable, openat, openat_at_once, openat2};
+pub(in crate::syscall) use open::{descriptor_limit, on_exec};
 pub use poll::{poll, poll_at_once, ppoll, ppoll_at_once, restart_poll};
 pub use select::{pselect6, pselect6_at_once, select, select_at_once};
 pub use stat::{
     access, faccessat, faccessat2, fstat, fstatfs, lstat, newfstatat, readlink, readlinkat, stat, statfs, statx,
 };
+pub(in crate::syscall) use transfer::broken_pipe;
 pub use transfer::{
     lseek, pread64, pread64_at_once, preadv, preadv2, pwrite64, pwrite64_at_once, pwritev, pwritev2, read,
     read_at_once, read_into, readv, splice, write, write_at_once, write_from, writev,

@@ -17,6 +17,7 @@ use crate::{
         file::{Attempt, Direction, WriteAt},
     },
     rt,
+    syscall::net,
     task::{Thread, attention, signal},
 };
 
@@ -155,6 +156,9 @@ async fn read_waiting(
     if let Some(block) = file.direct().filter(|_| sink.is_user()) {
         return Box::pin(direct::read(t, file, block, at, sink)).await;
     }
+    if let Some(socket) = file.socket().filter(|_| at.is_none()) {
+        return Box::pin(net::read(t, file, socket, sink)).await;
+    }
     in_range(at, sink.total())?;
     let mut state = (at, sink);
     complete(
@@ -203,6 +207,9 @@ async fn write_waiting(
     if let Some(block) = file.direct().filter(|_| source.is_user()) {
         return Box::pin(direct::write(t, file, block, at, source)).await;
     }
+    if let Some(socket) = file.socket().filter(|_| at.is_none()) {
+        return Box::pin(net::write(t, file, socket, source)).await;
+    }
     in_range(at, source.total())?;
     let mut state = (at, source);
     let result = complete(
@@ -224,7 +231,7 @@ async fn write_waiting(
         ),
     )
     .await;
-    if result == Err(Errno::EPIPE) {
+    if result == Err(Errno::EPIPE) && file.file().signals_broken_pipe() {
         broken_pipe(t);
     }
     result
@@ -278,7 +285,7 @@ fn write_now(t: &Thread, file: &OpenFile, mut at: Option<u64>, buffer: u64, coun
     }
     in_range(at, source.total())?;
     let result = file.write(Some(t), at.as_mut(), &mut source, WriteAt::Position);
-    if result == Err(Stop::Errno(Errno::EPIPE)) {
+    if result == Err(Stop::Errno(Errno::EPIPE)) && file.file().signals_broken_pipe() {
         broken_pipe(t);
     }
     moved_now(file, result, source.done())
@@ -305,7 +312,7 @@ fn moved_now(file: &OpenFile, result: Attempt<()>, done: usize) -> Attempt<u64> 
 }
 
 /// A write has found nobody to read it.
-fn broken_pipe(t: &Thread) {
+pub(in crate::syscall) fn broken_pipe(t: &Thread) {
     if let Some(thread) = crate::task::thread(t.tid()) {
         let _ = signal::send_to_thread(&thread, signal::SigInfo::kernel(signal::SIGPIPE));
     }

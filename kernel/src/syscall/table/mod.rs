@@ -19,7 +19,7 @@ use alloc::{boxed::Box, sync::Arc};
 use hal::{abi::Abi, arch::ABI};
 
 use super::{
-    FromRegister, fs, futex, identity, ipc, membarrier, memory, pidfd, policy, prctl, process, process_vm, sched,
+    FromRegister, fs, futex, identity, ipc, membarrier, memory, net, pidfd, policy, prctl, process, process_vm, sched,
     signal, system, time, timers, uts,
 };
 use crate::{
@@ -467,6 +467,25 @@ calls! {
     sendfile, 40, 71, call(fs::sendfile; 4);
     write, 1, 64, ready(fs::write, fs::write_at_once; 3);
     writev, 20, 66, call(fs::writev; 3);
+    // Sockets.
+    socket, 41, 198, now(net::socket_call; 3);
+    socketpair, 53, 199, copies(net::socketpair; 4);
+    bind, 49, 200, large(net::bind; 3);
+    listen, 50, 201, now(net::listen; 2);
+    accept, 43, 202, large(net::accept; 3);
+    accept4, 288, 242, large(net::accept4; 4);
+    connect, 42, 203, large(net::connect; 3);
+    getsockname, 51, 204, copies(net::getsockname; 3);
+    getpeername, 52, 205, copies(net::getpeername; 3);
+    sendto, 44, 206, ready(net::sendto, net::sendto_at_once; 6);
+    recvfrom, 45, 207, ready(net::recvfrom, net::recvfrom_at_once; 6);
+    sendmsg, 46, 211, ready(net::sendmsg, net::sendmsg_at_once; 3);
+    recvmsg, 47, 212, ready(net::recvmsg, net::recvmsg_at_once; 3);
+    sendmmsg, 307, 269, call(net::sendmmsg; 4);
+    recvmmsg, 299, 243, call(net::recvmmsg; 5);
+    shutdown, 48, 210, now(net::shutdown; 2);
+    setsockopt, 54, 208, copies(net::setsockopt; 5);
+    getsockopt, 55, 209, copies(net::getsockopt; 5);
 }
 
 #[cfg(test)]

@@ -1,0 +1,3 @@
+//! Sockets. Of address families there is one: [`unix`], between the processes of this machine.
+
+pub mod unix;
