@@ -371,13 +371,7 @@ pub fn path_of(location: &Location, root: &Location) -> Named {
 pub fn inode_path(inode: &Arc<dyn Inode>) -> Option<Vec<u8>> {
     let device = inode.attributes().device;
     let mounts = mount::mounts();
-    let Some(root) = mounts
-        .iter()
-        .find(|mount| mount.covers().is_none())
-        .map(mount::Mount::root)
-    else {
-        return None;
-    };
+    let root = mounts.iter().find(|mount| mount.covers().is_none())?.root();
     let mount = mounts
         .iter()
         .find(|mount| mount.root().inode.attributes().device == device)?;
