@@ -229,8 +229,8 @@ fn count(fd: i32, request: u64) -> Result<i32, i32> {
 }
 
 fn bytes_and_memory() {
-    const WAITING: u64 = libc::FIONREAD;
-    const UNREAD: u64 = libc::TIOCOUTQ;
+    const WAITING: u64 = 0x541b;
+    const UNREAD: u64 = 0x5411;
     for kind in [STREAM, PACKETS, DATAGRAM] {
         let (a, b) = pair(kind);
         assert_eq!((count(b, WAITING), count(a, UNREAD)), (Ok(0), Ok(0)));
