@@ -2,7 +2,7 @@
 
 use crate::{
     errno::{Errno, Result},
-    task::Credentials,
+    task::{Capability, Credentials},
 };
 
 /// The type of a file (`S_IFMT`).
@@ -215,16 +215,8 @@ bitflags::bitflags! {
 /// Whether `credentials` (their file-system ids) allow `wanted`.
 ///
 /// # Errors
-/// `EACCES`. The privileged may do everything, but execute only what is executable for somebody.
+/// `EACCES`.
 pub fn permit(attributes: &Attributes, credentials: &Credentials, wanted: Permission) -> Result<()> {
-    if credentials.fsuid == 0 {
-        let executable = attributes.kind == FileKind::Directory || attributes.permissions & 0o111 != 0;
-        return if wanted.contains(Permission::EXECUTE) && !executable {
-            Err(Errno::EACCES)
-        } else {
-            Ok(())
-        };
-    }
     let shift = if credentials.fsuid == attributes.uid {
         6
     } else if credentials.in_group(attributes.gid) {
@@ -233,11 +225,30 @@ pub fn permit(attributes: &Attributes, credentials: &Credentials, wanted: Permis
         0
     };
     let granted = Permission::from_bits_truncate(attributes.permissions >> shift & 7);
-    if granted.contains(wanted) {
+    if granted.contains(wanted) || overrides(attributes, credentials, wanted) {
         Ok(())
     } else {
         Err(Errno::EACCES)
     }
+}
+
+/// Whether capabilities allow what the permission bits do not: `CAP_DAC_OVERRIDE` everything, but the execution of what is
+/// executable for somebody only; `CAP_DAC_READ_SEARCH` to read, and to search directories.
+fn overrides(attributes: &Attributes, credentials: &Credentials, wanted: Permission) -> bool {
+    let is_directory = attributes.kind == FileKind::Directory;
+    let only_looks = if is_directory {
+        !wanted.contains(Permission::WRITE)
+    } else {
+        wanted == Permission::READ
+    };
+    let executable = is_directory || attributes.permissions & 0o111 != 0;
+    only_looks && credentials.can(Capability::DacReadSearch)
+        || (executable || !wanted.contains(Permission::EXECUTE)) && credentials.can(Capability::DacOverride)
+}
+
+/// Whether `credentials` may leave the set-group-ID bit to a file of this group.
+pub fn may_set_group_id(gid: u32, credentials: &Credentials) -> bool {
+    credentials.in_group(gid) || credentials.can(Capability::Fsetid)
 }
 
 /// Whether `credentials` may act as the file's owner.
@@ -245,7 +256,7 @@ pub fn permit(attributes: &Attributes, credentials: &Credentials, wanted: Permis
 /// # Errors
 /// `EPERM`.
 pub fn owns(attributes: &Attributes, credentials: &Credentials) -> Result<()> {
-    if credentials.fsuid == 0 || credentials.fsuid == attributes.uid {
+    if credentials.fsuid == attributes.uid || credentials.can(Capability::Fowner) {
         Ok(())
     } else {
         Err(Errno::EPERM)

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     errno::{Errno, Result},
-    task::Credentials,
+    task::{Capability, Credentials, capabilities::CapabilitySet},
 };
 
 /// The longest name (`NAME_MAX`).
@@ -188,8 +188,9 @@ struct Walk<'a> {
 
 /// Whether `credentials` may look up names in a directory.
 fn may_search(directory: &dyn Inode, credentials: &Credentials) -> Result<()> {
-    // The privileged may search all of them: nothing need be known of it.
-    if credentials.fsuid == 0 {
+    const SEARCH_ALL: CapabilitySet = CapabilitySet::of(&[Capability::DacOverride, Capability::DacReadSearch]);
+    // Who may search all of them: nothing need be known of it.
+    if credentials.can_any(SEARCH_ALL) {
         return Ok(());
     }
     permit(&directory.attributes(), credentials, Permission::EXECUTE)

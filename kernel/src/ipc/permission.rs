@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::registry::sequence;
-use crate::task::Credentials;
+use crate::task::{Capability, Credentials};
 
 /// The read bits of a mode (`S_IRUGO`).
 pub const READ: u32 = 0o444;
@@ -52,12 +52,17 @@ impl Permission {
         } else {
             self.mode
         };
-        wanted & !granted == 0 || credentials.is_privileged()
+        wanted & !granted == 0 || credentials.can(Capability::IpcOwner)
     }
 
     /// Whether they may change or remove the object.
     pub const fn is_controlled_by(&self, credentials: &Credentials) -> bool {
-        credentials.euid == self.cuid || credentials.euid == self.uid || credentials.is_privileged()
+        self.is_owned_by(credentials) || credentials.can(Capability::SysAdmin)
+    }
+
+    /// Whether they are the owner's or the creator's.
+    pub const fn is_owned_by(&self, credentials: &Credentials) -> bool {
+        credentials.euid == self.cuid || credentials.euid == self.uid
     }
 
     /// What `IPC_SET` changes.
@@ -115,7 +120,7 @@ mod tests {
             euid: id,
             egid: id,
             fsgid: id,
-            groups: groups.into(),
+            groups: alloc::sync::Arc::new(groups.to_vec()),
             ..Credentials::default()
         }
     }

@@ -23,7 +23,7 @@ use crate::{
         tmpfs::{self, TmpInode},
     },
     mm::{Backing, Frame, Pager, frame, space::Attach},
-    task::{Credentials, Pid, current},
+    task::{Capability, Credentials, Pid, current},
 };
 
 /// `SHM_DEST`: removed at the last detach.
@@ -259,18 +259,16 @@ pub fn set_locked(id: i32, locked: bool, credentials: &Credentials, limit: u64) 
     let object = SEGMENTS.get(id)?;
     let mine = locked_bytes(credentials.uid);
     let mut state = object.lock()?;
-    if !credentials.is_privileged() {
-        state.check_control(credentials)?;
-        if locked && limit == 0 {
-            return Err(Errno::EPERM);
-        }
+    let may_lock = credentials.can(Capability::IpcLock);
+    if !may_lock && (!state.permission.is_owned_by(credentials) || locked && limit == 0) {
+        return Err(Errno::EPERM);
     }
     if locked == (state.permission.mode & LOCKED != 0) {
         return Ok(());
     }
     if locked {
         let bytes = object.weight().saturating_mul(PAGE_SIZE as u64);
-        if !credentials.is_privileged() && mine.saturating_add(bytes) > limit {
+        if !may_lock && mine.saturating_add(bytes) > limit {
             return Err(Errno::ENOMEM);
         }
         state.body.locked_by = Some(credentials.uid);

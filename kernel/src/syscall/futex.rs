@@ -251,7 +251,7 @@ pub fn set_robust_list(t: &Thread, head: u64, length: usize) -> Result<u64> {
     Ok(0)
 }
 
-/// `get_robust_list(2)`, of the caller's own threads or, for root, of any.
+/// `get_robust_list(2)`, of a thread that the caller may look into.
 ///
 /// # Errors
 /// `ESRCH`, `EPERM`, `EFAULT`.
@@ -260,7 +260,8 @@ pub async fn get_robust_list(t: &Thread, tid: i32, head: u64, length: u64) -> Re
         t.robust_list.load(core::sync::atomic::Ordering::Relaxed)
     } else {
         let other = crate::task::thread(tid).ok_or(Errno::ESRCH)?;
-        if t.credentials().euid != 0 && !alloc::sync::Arc::ptr_eq(other.process(), t.process()) {
+        let is_own = alloc::sync::Arc::ptr_eq(other.process(), t.process());
+        if !is_own && !t.credentials().may_attach(other.process()) {
             return Err(Errno::EPERM);
         }
         other.robust_list.load(core::sync::atomic::Ordering::Relaxed)

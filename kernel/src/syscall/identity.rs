@@ -1,11 +1,11 @@
 //! Users and groups (`credentials(7)`).
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 
 use crate::{
     errno::{Errno, Result},
     mm::fallible::TryRoomExact,
-    task::{Credentials, Thread},
+    task::{Capability, Credentials, Thread},
 };
 
 /// "Leave it" in the `setre*` and `setres*` calls.
@@ -50,25 +50,34 @@ pub async fn getresgid(t: &Thread, real: u64, effective: u64, saved: u64) -> Res
     store_three(t, [real, effective, saved], [c.gid, c.egid, c.sgid]).await
 }
 
-fn change(t: &Thread, edit: impl FnOnce(&mut Credentials) -> Result<()>) -> Result<u64> {
-    let mut credentials = Credentials::clone(&t.credentials());
-    edit(&mut credentials)?;
-    t.process().set_credentials(credentials);
+/// Replaces the caller's credentials by what `edit` makes of them.
+pub(super) fn change(t: &Thread, edit: impl FnOnce(&mut Credentials) -> Result<()>) -> Result<u64> {
+    let old = t.credentials();
+    let mut new = Credentials::clone(&old);
+    edit(&mut new)?;
+    if new != *old {
+        t.set_credentials(new);
+    }
     Ok(0)
 }
 
-/// Sets real, effective and saved, each kept where [`KEEP`] is asked; without privilege each must be among `allowed`.
-fn pick(old: [u32; 3], new: [u32; 3], privileged: bool) -> Result<[u32; 3]> {
-    let mut result = old;
-    for (slot, wanted) in result.iter_mut().zip(new) {
-        if wanted != KEEP {
-            if !privileged && !old.contains(&wanted) {
-                return Err(Errno::EPERM);
-            }
-            *slot = wanted;
-        }
+/// As [`change`], where the users change: capabilities follow.
+fn change_users(t: &Thread, edit: impl FnOnce(&mut Credentials) -> Result<()>) -> Result<u64> {
+    change(t, |c| {
+        let old = c.users();
+        edit(c)?;
+        c.capabilities.users_changed(old, c.users());
+        Ok(())
+    })
+}
+
+/// `new`, or `old` where [`KEEP`] is asked; without privilege it must be among `allowed`.
+fn pick(old: u32, new: u32, allowed: &[u32], privileged: bool) -> Result<u32> {
+    match new {
+        KEEP => Ok(old),
+        _ if privileged || allowed.contains(&new) => Ok(new),
+        _ => Err(Errno::EPERM),
     }
-    Ok(result)
 }
 
 /// `setuid(2)`.
@@ -76,8 +85,8 @@ pub fn setuid(t: &Thread, uid: u32) -> Result<u64> {
     if uid == KEEP {
         return Err(Errno::EINVAL);
     }
-    change(t, |c| {
-        if c.is_privileged() {
+    change_users(t, |c| {
+        if c.can(Capability::Setuid) {
             (c.uid, c.suid) = (uid, uid);
         } else if uid != c.uid && uid != c.suid {
             return Err(Errno::EPERM);
@@ -93,7 +102,7 @@ pub fn setgid(t: &Thread, gid: u32) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     change(t, |c| {
-        if c.is_privileged() {
+        if c.can(Capability::Setgid) {
             (c.gid, c.sgid) = (gid, gid);
         } else if gid != c.gid && gid != c.sgid {
             return Err(Errno::EPERM);
@@ -105,8 +114,11 @@ pub fn setgid(t: &Thread, gid: u32) -> Result<u64> {
 
 /// `setresuid(2)`.
 pub fn setresuid(t: &Thread, real: u32, effective: u32, saved: u32) -> Result<u64> {
-    change(t, |c| {
-        [c.uid, c.euid, c.suid] = pick([c.uid, c.euid, c.suid], [real, effective, saved], c.is_privileged())?;
+    change_users(t, |c| {
+        let (old, may) = ([c.uid, c.euid, c.suid], c.can(Capability::Setuid));
+        c.uid = pick(c.uid, real, &old, may)?;
+        c.euid = pick(c.euid, effective, &old, may)?;
+        c.suid = pick(c.suid, saved, &old, may)?;
         c.fsuid = c.euid;
         Ok(())
     })
@@ -115,18 +127,23 @@ pub fn setresuid(t: &Thread, real: u32, effective: u32, saved: u32) -> Result<u6
 /// `setresgid(2)`.
 pub fn setresgid(t: &Thread, real: u32, effective: u32, saved: u32) -> Result<u64> {
     change(t, |c| {
-        [c.gid, c.egid, c.sgid] = pick([c.gid, c.egid, c.sgid], [real, effective, saved], c.is_privileged())?;
+        let (old, may) = ([c.gid, c.egid, c.sgid], c.can(Capability::Setgid));
+        c.gid = pick(c.gid, real, &old, may)?;
+        c.egid = pick(c.egid, effective, &old, may)?;
+        c.sgid = pick(c.sgid, saved, &old, may)?;
         c.fsgid = c.egid;
         Ok(())
     })
 }
 
-/// `setreuid(2)`: the saved user follows where the real one is set or the effective one leaves the real one.
+/// `setreuid(2)`: the saved user follows where the real one is set or the effective one leaves the real one. The real one
+/// may not become the saved one.
 pub fn setreuid(t: &Thread, real: u32, effective: u32) -> Result<u64> {
-    change(t, |c| {
-        let old = c.uid;
-        [c.uid, c.euid, _] = pick([c.uid, c.euid, c.suid], [real, effective, KEEP], c.is_privileged())?;
-        if real != KEEP || effective != KEEP && effective != old {
+    change_users(t, |c| {
+        let (old, may) = ([c.uid, c.euid, c.suid], c.can(Capability::Setuid));
+        c.uid = pick(c.uid, real, &old[..2], may)?;
+        c.euid = pick(c.euid, effective, &old, may)?;
+        if real != KEEP || effective != KEEP && effective != old[0] {
             c.suid = c.euid;
         }
         c.fsuid = c.euid;
@@ -137,9 +154,10 @@ pub fn setreuid(t: &Thread, real: u32, effective: u32) -> Result<u64> {
 /// `setregid(2)`.
 pub fn setregid(t: &Thread, real: u32, effective: u32) -> Result<u64> {
     change(t, |c| {
-        let old = c.gid;
-        [c.gid, c.egid, _] = pick([c.gid, c.egid, c.sgid], [real, effective, KEEP], c.is_privileged())?;
-        if real != KEEP || effective != KEEP && effective != old {
+        let (old, may) = ([c.gid, c.egid, c.sgid], c.can(Capability::Setgid));
+        c.gid = pick(c.gid, real, &old[..2], may)?;
+        c.egid = pick(c.egid, effective, &old, may)?;
+        if real != KEEP || effective != KEEP && effective != old[0] {
             c.sgid = c.egid;
         }
         c.fsgid = c.egid;
@@ -151,8 +169,10 @@ pub fn setregid(t: &Thread, real: u32, effective: u32) -> Result<u64> {
 pub fn setfsuid(t: &Thread, uid: u32) -> Result<u64> {
     let old = t.credentials().fsuid;
     change(t, |c| {
-        if c.is_privileged() || [c.uid, c.euid, c.suid, c.fsuid].contains(&uid) {
+        let may = c.can(Capability::Setuid) || [c.uid, c.euid, c.suid, c.fsuid].contains(&uid);
+        if uid != KEEP && may {
             c.fsuid = uid;
+            c.capabilities.file_user_changed(old, uid);
         }
         Ok(())
     })?;
@@ -163,7 +183,8 @@ pub fn setfsuid(t: &Thread, uid: u32) -> Result<u64> {
 pub fn setfsgid(t: &Thread, gid: u32) -> Result<u64> {
     let old = t.credentials().fsgid;
     change(t, |c| {
-        if c.is_privileged() || [c.gid, c.egid, c.sgid, c.fsgid].contains(&gid) {
+        let may = c.can(Capability::Setgid) || [c.gid, c.egid, c.sgid, c.fsgid].contains(&gid);
+        if gid != KEEP && may {
             c.fsgid = gid;
         }
         Ok(())
@@ -186,7 +207,7 @@ pub async fn getgroups(t: &Thread, size: i32, address: u64) -> Result<u64> {
 
 /// `setgroups(2)`.
 pub async fn setgroups(t: &Thread, size: u32, address: u64) -> Result<u64> {
-    if !t.credentials().is_privileged() {
+    if !t.credentials().can(Capability::Setgid) {
         return Err(Errno::EPERM);
     }
     if size > 65536 {
@@ -196,10 +217,15 @@ pub async fn setgroups(t: &Thread, size: u32, address: u64) -> Result<u64> {
     groups.try_room_exact(size as usize)?;
     let mm = t.mm();
     for i in 0..u64::from(size) {
-        groups.push(mm.read(address.wrapping_add(i * 4)).await?);
+        let group = mm.read(address.wrapping_add(i * 4)).await?;
+        if group == KEEP {
+            return Err(Errno::EINVAL);
+        }
+        groups.push(group);
     }
+    groups.sort_unstable();
     change(t, |c| {
-        c.groups = groups;
+        c.groups = Arc::new(groups);
         Ok(())
     })
 }

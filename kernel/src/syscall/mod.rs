@@ -6,6 +6,7 @@
 //! part of the thread's own, and those that would make it large are boxed, one by one, in the table. A call begins only
 //! while what is kept for allocations that cannot fail is whole ([`fallible`]).
 
+pub mod capabilities;
 pub mod context;
 pub mod fs;
 pub mod futex;

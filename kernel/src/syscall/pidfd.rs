@@ -1,7 +1,6 @@
 //! Calls on process descriptors.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use linux_raw_sys::general::{O_CLOEXEC, O_NONBLOCK, O_RDWR};
 
@@ -72,18 +71,7 @@ pub async fn pidfd_send_signal(t: &Thread, fd: i32, signo: i32, info: u64, flags
     if !there {
         return Err(Errno::ESRCH);
     }
-    send::signal_one(t.process(), &process, signo, info).map(|()| 0)
-}
-
-/// Whether the caller might trace the process (`ptrace(2)`, access mode `PTRACE_MODE_ATTACH_REALCREDS`).
-pub(super) fn may_attach(t: &Thread, to: &Arc<Process>) -> bool {
-    if Arc::ptr_eq(t.process(), to) {
-        return true;
-    }
-    let (own, theirs) = (t.credentials(), to.credentials());
-    let same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|uid| *uid == own.uid)
-        && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|gid| *gid == own.gid);
-    own.is_privileged() || same && to.dumpable.load(Ordering::Relaxed) == 1
+    send::signal_one(t, &process, signo, info).map(|()| 0)
 }
 
 /// `pidfd_getfd(2)`.
@@ -95,7 +83,8 @@ pub fn pidfd_getfd(t: &Thread, pidfd: i32, fd: i32, flags: u32) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let (process, _) = PidFile::find(t, pidfd)?;
-    if !process.has_exited() && !may_attach(t, &process) {
+    let is_own = Arc::ptr_eq(t.process(), &process);
+    if !is_own && !process.has_exited() && !t.credentials().may_attach(&process) {
         return Err(Errno::EPERM);
     }
     let files = process.files().ok_or(Errno::ESRCH)?;

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     task::{
-        Thread,
+        Capability, Thread,
         limits::Resource,
         schedule::{self, Policy},
     },
@@ -68,7 +68,7 @@ fn change(t: &Thread, other: &Thread, wanted: &Attributes) -> Result<u64> {
     {
         return Err(Errno::EINVAL);
     }
-    if !(t.credentials().is_privileged() || is_allowed(t, other, new, wanted.nice)) {
+    if !(t.credentials().can(Capability::SysNice) || is_allowed(t, other, new, wanted.nice)) {
         return Err(Errno::EPERM);
     }
     if wanted.flags & u64::from(SCHED_FLAG_UTIL_CLAMP) != 0 {

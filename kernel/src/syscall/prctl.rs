@@ -7,14 +7,16 @@ use hal::{
     traits::{CpuOps, InterruptFrame, PageTableOps},
 };
 use linux_raw_sys::prctl::{
-    PR_CAPBSET_READ, PR_GET_CHILD_SUBREAPER, PR_GET_DUMPABLE, PR_GET_KEEPCAPS, PR_GET_NAME, PR_GET_NO_NEW_PRIVS,
-    PR_GET_PDEATHSIG, PR_GET_SECCOMP, PR_GET_TIMERSLACK, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_KEEPCAPS,
-    PR_SET_NAME, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_TIMERSLACK,
+    PR_CAP_AMBIENT, PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_GET_CHILD_SUBREAPER, PR_GET_DUMPABLE, PR_GET_KEEPCAPS,
+    PR_GET_NAME, PR_GET_NO_NEW_PRIVS, PR_GET_PDEATHSIG, PR_GET_SECCOMP, PR_GET_SECUREBITS, PR_GET_TIMERSLACK,
+    PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG,
+    PR_SET_SECUREBITS, PR_SET_TIMERSLACK,
 };
 
+use super::{capabilities, identity};
 use crate::{
     errno::{Errno, Result},
-    task::Thread,
+    task::{Thread, capabilities::SecureBits},
 };
 
 /// `prctl(2)`, the common part.
@@ -22,7 +24,6 @@ use crate::{
 /// # Errors
 /// `EINVAL` for operations that are not there, `EFAULT`.
 pub async fn prctl(t: &Thread, operation: u32, a: u64, b: u64, c: u64, d: u64) -> Result<u64> {
-    const LAST_CAPABILITY: u64 = 40;
     const DEFAULT_TIMER_SLACK: u64 = 50_000;
     let process = t.process();
     let unused_are_zero = b == 0 && c == 0 && d == 0;
@@ -56,13 +57,11 @@ pub async fn prctl(t: &Thread, operation: u32, a: u64, b: u64, c: u64, d: u64) -
             Ok(0)
         }
         PR_GET_DUMPABLE => Ok(process.dumpable.load(Ordering::Relaxed) as u64),
-        PR_SET_NO_NEW_PRIVS if a == 1 && unused_are_zero => {
-            process.no_new_privileges.store(true, Ordering::Relaxed);
-            Ok(0)
-        }
-        PR_GET_NO_NEW_PRIVS if a == 0 && unused_are_zero => {
-            Ok(u64::from(process.no_new_privileges.load(Ordering::Relaxed)))
-        }
+        PR_SET_NO_NEW_PRIVS if a == 1 && unused_are_zero => identity::change(t, |credentials| {
+            credentials.no_new_privileges = true;
+            Ok(())
+        }),
+        PR_GET_NO_NEW_PRIVS if a == 0 && unused_are_zero => Ok(u64::from(t.credentials().no_new_privileges)),
         PR_SET_CHILD_SUBREAPER => {
             process.subreaper.store(a != 0, Ordering::Relaxed);
             Ok(0)
@@ -73,9 +72,14 @@ pub async fn prctl(t: &Thread, operation: u32, a: u64, b: u64, c: u64, d: u64) -
                 .await?;
             Ok(0)
         }
-        PR_SET_KEEPCAPS => small_flag(a).map(|_| 0),
-        PR_GET_KEEPCAPS | PR_GET_SECCOMP => Ok(0),
-        PR_CAPBSET_READ if a <= LAST_CAPABILITY => Ok(1),
+        PR_SET_KEEPCAPS => capabilities::keep(t, small_flag(a)?),
+        PR_GET_KEEPCAPS => Ok(u64::from(capabilities::secure_bits(t).contains(SecureBits::KEEP_CAPS))),
+        PR_GET_SECUREBITS => Ok(u64::from(capabilities::secure_bits(t).bits())),
+        PR_SET_SECUREBITS => capabilities::set_secure_bits(t, a),
+        PR_CAPBSET_READ => capabilities::is_bounding(t, a),
+        PR_CAPBSET_DROP => capabilities::drop_bounding(t, a),
+        PR_CAP_AMBIENT => capabilities::ambient(t, [a, b, c, d]),
+        PR_GET_SECCOMP => Ok(0),
         PR_SET_TIMERSLACK => Ok(0),
         PR_GET_TIMERSLACK => Ok(DEFAULT_TIMER_SLACK),
         _ => Err(Errno::EINVAL),

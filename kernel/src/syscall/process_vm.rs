@@ -7,10 +7,7 @@ use alloc::{sync::Arc, vec::Vec};
 
 use hal::PAGE_SIZE;
 
-use super::{
-    fs::user::{Vectors, vectors},
-    pidfd::may_attach,
-};
+use super::fs::user::{Vectors, vectors};
 use crate::{
     errno::{Errno, Result},
     mm::{AddressSpace, fallible::TryRoomExact},
@@ -130,7 +127,8 @@ async fn transfer(
     if thread.process().has_exited() {
         return Err(Errno::ESRCH);
     }
-    if !may_attach(t, thread.process()) {
+    let is_own = Arc::ptr_eq(t.process(), thread.process());
+    if !is_own && !t.credentials().may_attach(thread.process()) {
         return Err(Errno::EPERM);
     }
     let mut buffer = Vec::new();

@@ -11,7 +11,7 @@ use crate::{
     cpu,
     errno::{Errno, Result},
     rt,
-    task::{self, Process, Thread, limits::Limit},
+    task::{self, Capability, Credentials, Process, Thread, limits::Limit},
 };
 
 /// A fair user thread's time slice, in nanoseconds.
@@ -39,7 +39,7 @@ pub(super) fn target(t: &Arc<Thread>, tid: i32) -> Result<Arc<Thread>> {
 /// Whether the caller has the right to change another thread's scheduling, its own always.
 pub(super) fn may_change(t: &Thread, other: &Thread) -> bool {
     let (own, theirs) = (t.credentials(), other.credentials());
-    own.is_privileged() || own.euid == theirs.uid || own.euid == theirs.euid
+    own.euid == theirs.uid || own.euid == theirs.euid || own.can(Capability::SysNice)
 }
 
 /// `sched_setaffinity(2)`.
@@ -92,10 +92,9 @@ fn priority_targets(t: &Arc<Thread>, which: u32, who: i32) -> Result<Vec<Arc<Thr
         })),
         PRIO_USER => {
             let uid = if who == 0 { t.credentials().uid } else { who as u32 };
-            of(task::processes()
-                .into_iter()
-                .filter(|process| process.credentials().uid == uid)
-                .collect())
+            let mut threads: Vec<Arc<Thread>> = of(task::processes());
+            threads.retain(|thread| thread.credentials().uid == uid);
+            threads
         }
         _ => return Err(Errno::EINVAL),
     };
@@ -126,20 +125,22 @@ pub fn getpriority(t: &Arc<Thread>, which: u32, who: i32) -> Result<u64> {
 /// `EINVAL`, `ESRCH`, `EPERM` for another user's process, `EACCES` for a lower value without the right.
 pub fn setpriority(t: &Arc<Thread>, which: u32, who: i32, nice: i32) -> Result<u64> {
     let nice = nice.clamp(-20, 19);
+    let mut result = Ok(0);
     for thread in priority_targets(t, which, who)? {
+        // One that may not be changed does not spare the others.
         if !may_change(t, &thread) {
-            return Err(Errno::EPERM);
-        }
-        if nice < thread.nice.load(Ordering::Relaxed)
-            && !t.credentials().is_privileged()
+            result = Err(Errno::EPERM);
+        } else if nice < thread.nice.load(Ordering::Relaxed)
+            && !t.credentials().can(Capability::SysNice)
             && !task::schedule::allows_nice(&thread, nice)
         {
-            return Err(Errno::EACCES);
+            result = Err(Errno::EACCES);
+        } else {
+            thread.nice.store(nice, Ordering::Relaxed);
+            task::schedule::apply(&thread);
         }
-        thread.nice.store(nice, Ordering::Relaxed);
-        task::schedule::apply(&thread);
     }
-    Ok(0)
+    result
 }
 
 /// `struct rusage` (`linux/resource.h`).
@@ -186,28 +187,37 @@ pub async fn getrusage(t: &Thread, who: i32, usage: u64) -> Result<u64> {
     Ok(0)
 }
 
+/// Whether `own` may see and change the limits of who acts as `theirs`.
+fn may_limit(own: &Credentials, theirs: &Credentials) -> bool {
+    let is_same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|uid| *uid == own.uid)
+        && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|gid| *gid == own.gid);
+    is_same || own.can(Capability::SysResource)
+}
+
 /// `prlimit64(2)`.
 ///
 /// # Errors
 /// `ESRCH`, `EPERM`, `EINVAL`, `EFAULT`.
 pub async fn prlimit64(t: &Arc<Thread>, pid: i32, resource: u32, new: u64, old: u64) -> Result<u64> {
-    let process = if pid == 0 {
-        Arc::clone(t.process())
-    } else {
-        task::process(pid).ok_or(Errno::ESRCH)?
-    };
-    let own = t.credentials();
-    if !own.is_privileged() && own.uid != process.credentials().uid {
-        return Err(Errno::EPERM);
-    }
     let mm = t.mm();
     let wanted = match new {
         0 => None,
         _ => Some(mm.read::<[u64; 2]>(new).await?),
     };
+    let other = match pid {
+        0 => Arc::clone(t),
+        _ => task::thread(pid).ok_or(Errno::ESRCH)?,
+    };
+    let process = other.process();
+    let own = t.credentials();
+    if other.tid() != t.tid() && !may_limit(&own, &other.credentials()) {
+        return Err(Errno::EPERM);
+    }
     let before = process.limits().by_number(resource)?;
     if let Some([soft, hard]) = wanted {
-        process.with_limits(|limits| limits.set_by_number(resource, Limit { soft, hard }, own.is_privileged()))?;
+        process.with_limits(|limits| {
+            limits.set_by_number(resource, Limit { soft, hard }, own.can(Capability::SysResource))
+        })?;
     }
     if old != 0 {
         mm.write(old, &[before.soft, before.hard]).await?;

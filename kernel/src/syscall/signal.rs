@@ -153,7 +153,7 @@ pub async fn rt_sigtimedwait(t: &Thread, set: u64, info: u64, timeout: u64, size
 
 /// `kill(2)`.
 pub fn kill(t: &Thread, pid: i32, signo: i32) -> Result<u64> {
-    signal::kill(t.process(), pid, signo).map(|()| 0)
+    signal::kill(t, pid, signo).map(|()| 0)
 }
 
 fn thread_of(process: i32, tid: i32) -> Result<Arc<Thread>> {
@@ -170,7 +170,7 @@ fn send_one(t: &Thread, process: i32, tid: i32, signo: i32, info: SigInfo) -> Re
         return Err(Errno::EINVAL);
     }
     let target = thread_of(process, tid)?;
-    if !send::may_signal(t.process(), target.process(), signo) {
+    if !send::may_signal_thread(t, &target, signo) {
         return Err(Errno::EPERM);
     }
     if signo != 0 {
@@ -223,7 +223,7 @@ async fn read_info(t: &Thread, address: u64, signo: i32, to_self: bool) -> Resul
 pub async fn rt_sigqueueinfo(t: &Thread, pid: i32, signo: i32, address: u64) -> Result<u64> {
     let info = read_info(t, address, signo, pid == t.process().pid()).await?;
     let target = task::process(pid).ok_or(Errno::ESRCH)?;
-    if !send::may_signal(t.process(), &target, signo) {
+    if !send::may_signal(t, &target, signo) {
         return Err(Errno::EPERM);
     }
     if signo != 0 {

@@ -13,7 +13,7 @@ use zerocopy::{Immutable, IntoBytes};
 use crate::{
     errno::{Errno, Result},
     klog, mm, random, rt,
-    task::{self, Thread},
+    task::{self, Capability, Thread, capabilities::CapabilitySet},
 };
 
 /// `struct sysinfo` (`linux/sysinfo.h`), 64 bits.
@@ -105,9 +105,11 @@ pub async fn syslog(t: &Thread, action: i32, buffer: u64, length: i32) -> Result
     const CONSOLE_LEVEL: i32 = 8;
     const SIZE_UNREAD: i32 = 9;
     const SIZE_BUFFER: i32 = 10;
+    // The second for what was before the first was made.
+    const READ_LOG: CapabilitySet = CapabilitySet::of(&[Capability::Syslog, Capability::SysAdmin]);
     static CLEARED: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
 
-    if !matches!(action, READ_ALL | SIZE_BUFFER) && !t.credentials().is_privileged() {
+    if !matches!(action, READ_ALL | SIZE_BUFFER) && !t.credentials().can_any(READ_LOG) {
         return Err(Errno::EPERM);
     }
     let (oldest, end) = klog::extent();
@@ -191,7 +193,7 @@ pub async fn reboot(t: &Thread, magic: u32, magic2: u32, command: u32, _argument
     const POWER_OFF: u32 = 0x4321_fedc;
     const RESTART: u32 = 0x0123_4567;
 
-    if !t.credentials().is_privileged() {
+    if !t.credentials().can(Capability::SysBoot) {
         return Err(Errno::EPERM);
     }
     if magic != MAGIC || !MAGIC2.contains(&magic2) {

@@ -15,7 +15,7 @@ use crate::{
     mm::user,
     rt,
     task::{
-        Restart, Thread,
+        Capability, Restart, Thread,
         cpu_clock::{self, CpuClock, Kind},
     },
 };
@@ -85,7 +85,7 @@ pub async fn clock_settime(t: &Arc<Thread>, clock: u32, time: u64) -> Result<u64
 }
 
 fn set_wall_clock(t: &Thread, nanoseconds: u64) -> Result<u64> {
-    if t.credentials().euid != 0 {
+    if !t.credentials().can(Capability::SysTime) {
         return Err(Errno::EPERM);
     }
     clock::set(i64::try_from(nanoseconds).map_err(|_| Errno::EINVAL)?);
@@ -183,7 +183,7 @@ pub async fn clock_nanosleep(t: &Arc<Thread>, clock: u32, flags: u32, request: u
         if flags & !TIMER_ABSTIME != 0 {
             return Err(Errno::EINVAL);
         }
-        if !t.credentials().is_privileged() {
+        if !t.credentials().can(Capability::WakeAlarm) {
             return Err(Errno::EPERM);
         }
     }

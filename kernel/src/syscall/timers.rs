@@ -11,7 +11,7 @@ use crate::{
     fs::file::Attempt,
     mm::user,
     task::{
-        self, Thread,
+        self, Capability, Thread,
         cpu_clock::{CpuClock, Kind, kind},
         signal::set::{SIGALRM, SIGNALS},
         timers::{
@@ -29,7 +29,7 @@ use crate::{
 fn timer_clock(t: &Arc<Thread>, clock: u32) -> Result<TimerClock> {
     match clock {
         CLOCK_MONOTONIC_RAW | CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE => return Err(Errno::EOPNOTSUPP),
-        _ if is_alarm(clock) && !t.credentials().is_privileged() => return Err(Errno::EPERM),
+        _ if is_alarm(clock) && !t.credentials().can(Capability::WakeAlarm) => return Err(Errno::EPERM),
         _ if kind(clock) == Kind::Descriptor => return Err(Errno::EOPNOTSUPP),
         _ => {}
     }

@@ -11,7 +11,7 @@ use crate::{
     build_id::BuildId,
     errno::{Errno, Result},
     sync::{Rank, SpinLock},
-    task::Thread,
+    task::{Capability, Thread},
 };
 
 /// The kernel release that programs see: the Linux whose system calls these are.
@@ -102,7 +102,7 @@ pub async fn uname(t: &Thread, buffer: u64) -> Result<u64> {
 }
 
 async fn read_name(t: &Thread, name: u64, length: i32) -> Result<Vec<u8>> {
-    if !t.credentials().is_privileged() {
+    if !t.credentials().can(Capability::SysAdmin) {
         return Err(Errno::EPERM);
     }
     let length = usize::try_from(length)

@@ -62,10 +62,11 @@ pub async fn start_init(path: &str, fs: FsContext, console: Arc<Tty>) -> Result<
 /// # Errors
 /// `ENOMEM`.
 pub fn parentless(pid: Pid, fs: FsContext) -> Result<Arc<Thread>> {
+    let credentials = Arc::new(Credentials::root());
     let process = Arc::new(Process::new(ProcessParts {
         pid,
         mm: AddressSpace::new()?,
-        credentials: Arc::new(Credentials::root()),
+        credentials: credentials.clone(),
         limits: Limits::initial(),
         actions: ActionTable::new(Actions::new()),
         image: Arc::new(Image::default()),
@@ -79,6 +80,7 @@ pub fn parentless(pid: Pid, fs: FsContext) -> Result<Arc<Thread>> {
         process,
         files: Arc::new(FdTable::new()),
         fs: Arc::new(fs),
+        credentials,
         comm: [0; 16],
     })))
 }

@@ -12,6 +12,7 @@ use hal::{
 };
 
 use super::{
+    capabilities::{Capability, CapabilitySet},
     limits::Resource,
     pid::Pid,
     process::{Process, ProcessParts},
@@ -112,8 +113,7 @@ impl CloneArgs {
 pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: CloneArgs) -> Result<Pid> {
     args.check()?;
     let process = thread.process();
-    let limit = process.limit(Resource::Processes);
-    if !process.credentials().is_privileged() && TABLE.lock().processes.len() as u64 >= limit {
+    if !may_have_another(thread) {
         return Err(Errno::EAGAIN);
     }
     let tid = Number(table::allocate_pid()?);
@@ -143,6 +143,7 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
         process: child_process,
         files,
         fs,
+        credentials: thread.credentials(),
         comm: thread.comm(),
     };
     let child = Arc::new(Thread::new(parts));
@@ -189,6 +190,25 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
         wait_for_vfork(thread, child.process()).await;
     }
     Ok(number)
+}
+
+/// Whether the caller's real user may have one thread more (`RLIMIT_NPROC`).
+fn may_have_another(thread: &Thread) -> bool {
+    const EXEMPT: CapabilitySet = CapabilitySet::of(&[Capability::SysResource, Capability::SysAdmin]);
+    let credentials = thread.credentials();
+    if credentials.uid == 0 || credentials.can_any(EXEMPT) {
+        return true;
+    }
+    let limit = thread.process().limit(Resource::Processes);
+    let table = TABLE.lock();
+    // They are counted only where there are enough of all users' to matter.
+    (table.threads.len() as u64) < limit
+        || (table
+            .threads
+            .values()
+            .filter(|other| other.credentials().uid == credentials.uid)
+            .count() as u64)
+            < limit
 }
 
 /// A number that goes back if the child does not come to be.
@@ -260,7 +280,7 @@ async fn copy_process(thread: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc
     let child = Process::new(ProcessParts {
         pid,
         mm,
-        credentials: process.credentials(),
+        credentials: thread.credentials(),
         limits: process.limits(),
         actions,
         image: process.image(),
@@ -272,9 +292,6 @@ async fn copy_process(thread: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc
     child
         .dumpable
         .store(process.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
-    child
-        .no_new_privileges
-        .store(process.no_new_privileges.load(Ordering::Relaxed), Ordering::Relaxed);
     child
         .personality
         .store(process.personality.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -1,15 +1,20 @@
-//! Who a process acts as.
+//! Who a thread acts as.
 //!
-//! Linux keeps credentials per thread and lets the C library copy a change to all threads by signals; here they belong
-//! to the process, which gives the same result once the library is done. Capabilities are all or nothing: effective user
-//! 0 has them all.
+//! Every thread has credentials of its own, as on Linux: a C library has all threads of a process change theirs. They are
+//! never changed in place but replaced, so that threads share them for as long as they are the same.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
+use core::sync::atomic::Ordering;
 
-/// User and group numbers of a process.
+use super::{
+    capabilities::{Capabilities, Capability, CapabilitySet, SecureBits, Users},
+    process::Process,
+};
+
+/// Users, groups and capabilities of a thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
-    /// Real, effective, saved and file-system user.
+    /// Real user.
     pub uid: u32,
     /// Effective user.
     pub euid: u32,
@@ -25,23 +30,83 @@ pub struct Credentials {
     pub sgid: u32,
     /// The group file permissions are checked against.
     pub fsgid: u32,
-    /// Supplementary groups, in the order they were set.
-    pub groups: Vec<u32>,
+    /// Supplementary groups, in ascending order.
+    pub groups: Arc<Vec<u32>>,
+    /// What it may do beyond what its users and groups may.
+    pub capabilities: Capabilities,
+    /// Whether no exec may give it more (`PR_SET_NO_NEW_PRIVS`).
+    pub no_new_privileges: bool,
 }
 
 impl Credentials {
-    /// User and group 0 throughout.
+    /// User and group 0 throughout, and every capability.
     pub fn root() -> Self {
-        Self::default()
+        Self {
+            capabilities: Capabilities::root(),
+            ..Self::default()
+        }
     }
 
-    /// Whether every capability is held.
-    pub const fn is_privileged(&self) -> bool {
-        self.euid == 0
+    /// Whether a capability is effective.
+    pub const fn can(&self, capability: Capability) -> bool {
+        self.capabilities.effective.has(capability)
     }
 
-    /// Whether the process belongs to group `gid` where files are concerned.
+    /// Whether any of these capabilities is effective.
+    pub const fn can_any(&self, capabilities: CapabilitySet) -> bool {
+        self.capabilities.effective.has_any(capabilities)
+    }
+
+    /// Whether the thread belongs to group `gid` where files are concerned.
     pub fn in_group(&self, gid: u32) -> bool {
-        self.fsgid == gid || self.groups.contains(&gid)
+        self.fsgid == gid || self.groups.binary_search(&gid).is_ok()
+    }
+
+    /// Its real, effective and saved user.
+    pub const fn users(&self) -> Users {
+        Users {
+            real: self.uid,
+            effective: self.euid,
+            saved: self.suid,
+        }
+    }
+
+    /// As which `access(2)` looks: the real user and group, with what root has exactly where that is the real user.
+    #[must_use]
+    pub fn as_real(&self) -> Self {
+        let mut real = self.clone();
+        (real.fsuid, real.fsgid) = (real.uid, real.gid);
+        let sets = &mut real.capabilities;
+        if !sets.secure_bits.contains(SecureBits::NO_SETUID_FIXUP) {
+            sets.effective = if real.uid == 0 {
+                sets.permitted
+            } else {
+                CapabilitySet::EMPTY
+            };
+        }
+        real
+    }
+
+    /// Whether a process that takes these instead of `old` is none that another user may look into any more.
+    pub fn hide_from(&self, old: &Self) -> bool {
+        (self.euid, self.egid, self.fsuid, self.fsgid) != (old.euid, old.egid, old.fsuid, old.fsgid)
+            || !self.capabilities.permitted.is_within(old.capabilities.permitted)
+    }
+
+    /// Whether they allow to look into `process`, and to change it (`PTRACE_MODE_ATTACH_REALCREDS` of `ptrace(2)`). Who is of
+    /// the process itself need not ask.
+    pub fn may_attach(&self, process: &Process) -> bool {
+        if self.can(Capability::SysPtrace) {
+            return true;
+        }
+        let theirs = process.credentials();
+        [theirs.uid, theirs.euid, theirs.suid]
+            .iter()
+            .all(|uid| *uid == self.uid)
+            && [theirs.gid, theirs.egid, theirs.sgid]
+                .iter()
+                .all(|gid| *gid == self.gid)
+            && process.dumpable.load(Ordering::Relaxed) == 1
+            && theirs.capabilities.permitted.is_within(self.capabilities.permitted)
     }
 }

@@ -68,6 +68,12 @@ impl Limits {
         self.0[resource as usize]
     }
 
+    /// Lowers a soft limit to `most`, where it is above.
+    pub fn lower(&mut self, resource: Resource, most: u64) {
+        let soft = &mut self.0[resource as usize].soft;
+        *soft = most.min(*soft);
+    }
+
     /// The limit by Linux's number.
     ///
     /// # Errors

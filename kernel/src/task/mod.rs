@@ -7,6 +7,7 @@
 //! small leaves (`Rank::Signals`): a thread's signal state, a descriptor-table pointer, credentials, and so on.
 
 pub mod boot;
+pub mod capabilities;
 pub mod clone;
 pub mod cpu_clock;
 pub mod credentials;
@@ -35,6 +36,7 @@ pub mod thread;
 pub mod timers;
 pub mod wait;
 
+pub use capabilities::Capability;
 pub use credentials::Credentials;
 pub use pid::Pid;
 pub use process::{Process, WaitStatus};

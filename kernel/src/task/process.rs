@@ -84,6 +84,7 @@ pub(super) struct Shared {
 pub struct Process {
     pid: Pid,
     mm: SpinLock<Arc<AddressSpace>>,
+    /// Its first thread's, for when that has ended.
     credentials: SpinLock<Arc<Credentials>>,
     limits: SpinLock<Limits>,
     actions: SpinLock<ActionTable>,
@@ -110,7 +111,6 @@ pub struct Process {
     /// The signal to send when the parent ends (`PR_SET_PDEATHSIG`); 0 for none.
     pub(crate) parent_death_signal: AtomicI32,
     pub(crate) dumpable: AtomicI32,
-    pub(crate) no_new_privileges: AtomicBool,
     pub(crate) subreaper: AtomicBool,
     /// The status of the first thread's own `exit`, used if no group exit says otherwise.
     pub(super) leader_status: AtomicI32,
@@ -134,7 +134,7 @@ pub struct ProcessParts {
     pub pid: Pid,
     /// Its address space.
     pub mm: Arc<AddressSpace>,
-    /// Who it acts as.
+    /// Who its first thread acts as.
     pub credentials: Arc<Credentials>,
     /// Its limits.
     pub limits: Limits,
@@ -186,7 +186,6 @@ impl Process {
             max_rss: AtomicU64::new(0),
             parent_death_signal: AtomicI32::new(0),
             dumpable: AtomicI32::new(1),
-            no_new_privileges: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
             killable: AtomicBool::new(false),
             signal_return: AtomicU64::new(0),
@@ -224,14 +223,13 @@ impl Process {
         self.first_thread().map(|thread| thread.fs())
     }
 
-    /// Who it acts as.
+    /// Who its first thread acts as, or acted.
     pub fn credentials(&self) -> Arc<Credentials> {
         self.credentials.lock().clone()
     }
 
-    /// Replaces who it acts as.
-    pub fn set_credentials(&self, credentials: Credentials) {
-        let new = Arc::new(credentials);
+    /// After its first thread has got others.
+    pub(super) fn set_credentials(&self, new: Arc<Credentials>) {
         let _old = core::mem::replace(&mut *self.credentials.lock(), new);
     }
 

@@ -140,6 +140,13 @@ pub(super) fn comm_text(comm: &Comm) -> &str {
     core::str::from_utf8(&comm[..end]).unwrap_or("?")
 }
 
+/// What a thread has, and may share with others. Under one lock, to spare two.
+struct Belongings {
+    files: Arc<FdTable>,
+    fs: Arc<FsContext>,
+    credentials: Arc<Credentials>,
+}
+
 /// A user thread.
 pub struct Thread {
     /// Its number, and above it its process's: see [`Thread::numbers`].
@@ -151,8 +158,7 @@ pub struct Thread {
     task: WakerCell<Machine>,
     /// Where it waits for a futex: see [`super::futex`].
     pub(super) futex_place: AtomicU16,
-    files: SpinLock<Arc<FdTable>>,
-    fs: SpinLock<Arc<FsContext>>,
+    belongings: SpinLock<Belongings>,
     /// Its name, in the order of its bytes in memory. Possibly torn for who reads it while it changes.
     comm: [AtomicU64; 2],
     /// Zeroed and futex-woken when the thread ends (`CLONE_CHILD_CLEARTID`).
@@ -193,6 +199,8 @@ pub struct ThreadParts {
     pub files: Arc<FdTable>,
     /// Its root, working directory and umask.
     pub fs: Arc<FsContext>,
+    /// Who it acts as.
+    pub credentials: Arc<Credentials>,
     /// Its name.
     pub comm: Comm,
 }
@@ -207,8 +215,14 @@ impl Thread {
             signals: SpinLock::new(Rank::Signals, ThreadSignals::default()),
             task: WakerCell::new(),
             futex_place: AtomicU16::new(super::futex::NOWHERE),
-            files: SpinLock::new(Rank::Signals, parts.files),
-            fs: SpinLock::new(Rank::Signals, parts.fs),
+            belongings: SpinLock::new(
+                Rank::Signals,
+                Belongings {
+                    files: parts.files,
+                    fs: parts.fs,
+                    credentials: parts.credentials,
+                },
+            ),
             comm: comm_words(parts.comm).map(AtomicU64::new),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
@@ -251,7 +265,7 @@ impl Thread {
 
     /// Its descriptor table.
     pub fn files(&self) -> Arc<FdTable> {
-        self.files.lock().clone()
+        self.belongings.lock().files.clone()
     }
 
     /// The open file behind a descriptor.
@@ -259,22 +273,22 @@ impl Thread {
     /// # Errors
     /// `EBADF`.
     pub fn file(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
-        self.files.lock().get(fd)
+        self.belongings.lock().files.get(fd)
     }
 
     /// Replaces its descriptor table (`unshare`, execve); the old one is returned.
     pub fn set_files(&self, files: Arc<FdTable>) -> Arc<FdTable> {
-        core::mem::replace(&mut *self.files.lock(), files)
+        core::mem::replace(&mut self.belongings.lock().files, files)
     }
 
     /// Its root, working directory and umask.
     pub fn fs(&self) -> Arc<FsContext> {
-        self.fs.lock().clone()
+        self.belongings.lock().fs.clone()
     }
 
     /// Replaces root, working directory and umask as a whole; the old ones are returned.
     pub fn set_fs(&self, fs: Arc<FsContext>) -> Arc<FsContext> {
-        core::mem::replace(&mut *self.fs.lock(), fs)
+        core::mem::replace(&mut self.belongings.lock().fs, fs)
     }
 
     /// Its address space.
@@ -284,7 +298,22 @@ impl Thread {
 
     /// Who it acts as.
     pub fn credentials(&self) -> Arc<Credentials> {
-        self.process.credentials()
+        self.belongings.lock().credentials.clone()
+    }
+
+    /// Replaces who it acts as: the thread's own business. Who gets more power than others see hides from them until the next
+    /// exec: the process can no longer be looked into, nor told of its parent's end.
+    pub fn set_credentials(&self, new: Credentials) {
+        let new = Arc::new(new);
+        if new.hide_from(&self.credentials()) {
+            self.process.dumpable.store(0, Ordering::Relaxed);
+            self.process.parent_death_signal.store(0, Ordering::Relaxed);
+        }
+        let old = core::mem::replace(&mut self.belongings.lock().credentials, new.clone());
+        if self.tid() == self.process.pid() {
+            self.process.set_credentials(new);
+        }
+        drop(old);
     }
 
     /// Its name, zero-padded.

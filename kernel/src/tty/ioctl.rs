@@ -17,7 +17,7 @@ use crate::{
         Attempt, Stop,
         io::{copy_in, copy_out},
     },
-    task::{Thread, signal},
+    task::{Capability, Thread, signal},
 };
 
 /// When a change of settings takes effect.
@@ -112,8 +112,12 @@ impl Tty {
         let process = caller.process();
         match request {
             ioctl::TIOCSCTTY => {
-                let root = caller.credentials().euid == 0;
-                let steal = if argument == 1 && root { Steal::Yes } else { Steal::No };
+                let may_steal = caller.credentials().can(Capability::SysAdmin);
+                let steal = if argument == 1 && may_steal {
+                    Steal::Yes
+                } else {
+                    Steal::No
+                };
                 self.become_controlling(process, steal)?;
                 Ok(0)
             }
@@ -132,7 +136,7 @@ impl Tty {
                 Ok(0)
             }
             ioctl::TIOCGSID if self.controls(process) => give(argument, &process.session().id()),
-            ioctl::TIOCVHANGUP if caller.credentials().euid != 0 => Err(Errno::EPERM.into()),
+            ioctl::TIOCVHANGUP if !caller.credentials().can(Capability::SysAdmin) => Err(Errno::EPERM.into()),
             ioctl::TIOCVHANGUP => {
                 self.hang_up();
                 Ok(0)

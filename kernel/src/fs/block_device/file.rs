@@ -17,7 +17,7 @@ use crate::{
     },
     mm::Pager,
     sync::WaitQueue,
-    task::Thread,
+    task::{Capability, Thread},
 };
 
 /// Bytes that reads through the cache are made of (`BLKBSZGET`).
@@ -52,7 +52,7 @@ impl BlockFile {
 
     /// `BLKFLSBUF`: there is nothing to write, but what is cached goes.
     fn flush_cache(&self, caller: &Thread) -> Result<u64> {
-        if !caller.credentials().is_privileged() {
+        if !caller.credentials().can(Capability::SysAdmin) {
             return Err(Errno::EACCES);
         }
         self.device.volume().extent().cache().forget_unused();

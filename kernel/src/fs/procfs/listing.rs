@@ -127,7 +127,7 @@ fn of_process(pid: Pid) -> [(&'static str, Kind); 18] {
         ("root", Kind::Place(pid, Place::Root)),
         ("stat", Kind::About(pid, process::stat)),
         ("statm", Kind::About(pid, process::memory)),
-        ("status", Kind::About(pid, process::status)),
+        ("status", Kind::Status(pid)),
         ("task", Kind::Threads(pid)),
     ]
 }

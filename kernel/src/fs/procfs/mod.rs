@@ -18,6 +18,7 @@ mod sysvipc;
 mod trace;
 
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+use core::sync::atomic::Ordering;
 
 use super::{
     attributes::{Attributes, DeviceNumber, FileKind, SetAttributes, Shrunk},
@@ -68,6 +69,8 @@ enum Kind {
     Process(Pid),
     /// A text about a process.
     About(Pid, ProcessText),
+    /// `status`, of a process or one of its threads.
+    Status(Pid),
     /// `/proc/<pid>/fd`.
     Descriptors(Pid),
     /// A descriptor.
@@ -145,6 +148,7 @@ impl Node {
         match self.kind {
             Kind::Process(pid)
             | Kind::About(pid, _)
+            | Kind::Status(pid)
             | Kind::Descriptors(pid)
             | Kind::Descriptor(pid, _)
             | Kind::Threads(pid)
@@ -163,7 +167,7 @@ impl Inode for Node {
             Kind::Setting(..) => 0o644,
             Kind::Command(_) => 0o200,
             Kind::Trace => 0o600,
-            Kind::Global(_) | Kind::About(..) | Kind::Allocations(_) => 0o444,
+            Kind::Global(_) | Kind::About(..) | Kind::Status(_) | Kind::Allocations(_) => 0o444,
             Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => 0o777,
         };
         let mut attributes = Attributes::synthetic(self.device, self.number, self.kind(), permissions);
@@ -171,8 +175,12 @@ impl Inode for Node {
             attributes.links = 2;
         }
         if let Some(process) = self.owner() {
-            let credentials = process.credentials();
-            (attributes.uid, attributes.gid) = (credentials.euid, credentials.egid);
+            // Root's where others may not look into the process.
+            if matches!(self.kind, Kind::Process(_) | Kind::Threads(_)) || process.dumpable.load(Ordering::Relaxed) == 1
+            {
+                let credentials = process.credentials();
+                (attributes.uid, attributes.gid) = (credentials.euid, credentials.egid);
+            }
         }
         attributes
     }
@@ -187,6 +195,7 @@ impl Inode for Node {
             | Kind::Trace
             | Kind::Command(_)
             | Kind::About(..)
+            | Kind::Status(_)
             | Kind::Allocations(_) => FileKind::Regular,
             Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => {
                 FileKind::Symlink
@@ -287,6 +296,7 @@ impl Text {
                 Ok(text.into_bytes())
             }
             Kind::About(pid, make) => make(&process::find(pid).map_err(|_| Errno::ESRCH)?),
+            Kind::Status(pid) => process::status(pid),
             Kind::Command(_) => Err(Errno::EIO),
             _ => Err(Errno::EINVAL),
         }

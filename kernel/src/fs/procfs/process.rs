@@ -131,19 +131,26 @@ pub(super) fn stat(process: &Arc<Process>) -> Result<Vec<u8>> {
     Ok(out.into_bytes())
 }
 
-pub(super) fn status(process: &Arc<Process>) -> Result<Vec<u8>> {
-    let credentials = process.credentials();
+/// Of the thread of this number, or the process.
+pub(super) fn status(pid: Pid) -> Result<Vec<u8>> {
+    let process = &find(pid).map_err(|_| Errno::ESRCH)?;
+    let credentials = task::thread(pid).map_or_else(|| process.credentials(), |thread| thread.credentials());
     let (size, resident) = sizes(process);
     let kib = |bytes: u64| bytes / 1024;
-    let pid = process.pid();
-    let groups: Vec<String> = credentials.groups.iter().map(|group| format!("{group}")).collect();
-    let text = format!(
-        "Name:\t{}\nUmask:\t{:04o}\nState:\t{}\nTgid:\t{pid}\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t0\n\
-         Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t{}\nGroups:\t{}\n\
+    let mut groups = String::new();
+    groups.try_room(credentials.groups.len() * 11)?;
+    for group in credentials.groups.iter() {
+        // Written into memory: cannot fail.
+        let _ = write!(groups, "{group} ");
+    }
+    let mut text = format!(
+        "Name:\t{}\nUmask:\t{:04o}\nState:\t{}\nTgid:\t{}\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t0\n\
+         Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t{}\nGroups:\t{groups}\n\
          VmSize:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}\n",
         comm(process),
         process.fs().map_or(0, |fs| fs.umask()),
         state_name(state(process)),
+        process.pid(),
         process.parent(),
         credentials.uid,
         credentials.euid,
@@ -154,11 +161,21 @@ pub(super) fn status(process: &Arc<Process>) -> Result<Vec<u8>> {
         credentials.sgid,
         credentials.fsgid,
         process.files().map_or(0, |files| files.size()),
-        groups.join(" "),
         kib(size),
         kib(resident * PAGE_SIZE as u64),
         process.thread_count(),
     );
+    let sets = &credentials.capabilities;
+    for (name, set) in [
+        ("Inh", sets.inheritable),
+        ("Prm", sets.permitted),
+        ("Eff", sets.effective),
+        ("Bnd", sets.bounding),
+        ("Amb", sets.ambient),
+    ] {
+        let _ = writeln!(text, "Cap{name}:\t{:016x}", set.bits());
+    }
+    let _ = writeln!(text, "NoNewPrivs:\t{}", u8::from(credentials.no_new_privileges));
     Ok(text.into_bytes())
 }
 

@@ -194,12 +194,10 @@ impl TmpInode {
         Ok(())
     }
 
-    /// What `chmod` and the like may not leave behind after a write by somebody without privilege.
+    /// What `chmod` and the like may not leave behind after a write, whoever writes.
     fn strip_set_id(state: &mut State) {
-        if state.permissions & 0o111 != 0 {
-            let group = if state.permissions & 0o010 != 0 { S_ISGID } else { 0 };
-            state.permissions &= !(S_ISUID | group);
-        }
+        let group = if state.permissions & 0o010 != 0 { S_ISGID } else { 0 };
+        state.permissions &= !(S_ISUID | group);
     }
 }
 

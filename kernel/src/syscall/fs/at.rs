@@ -8,7 +8,7 @@ use crate::{
     errno::{Errno, Result},
     fs::{
         Attributes, FileKind, Location, OpenFile, Permission,
-        attributes::permit,
+        attributes::{S_ISGID, may_set_group_id, permit},
         path::{self, Base, LastLink, Walked},
     },
     task::{Credentials, Thread},
@@ -115,6 +115,21 @@ pub fn subject(t: &Thread, dirfd: i32, path: &[u8], flags: u32) -> Result<Subjec
         LastLink::Follow
     };
     Ok(Subject::Location(find(t, dirfd, path, last)?))
+}
+
+/// The mode that a new file gets of what is asked for: the set-group-ID bit of a program that takes over a directory's group is
+/// left only to who might set it.
+pub fn new_mode(directory: &Location, credentials: &Credentials, kind: FileKind, mode: u16) -> u16 {
+    const GROUP_PROGRAM: u16 = S_ISGID | 0o010;
+    if kind == FileKind::Directory || mode & GROUP_PROGRAM != GROUP_PROGRAM {
+        return mode;
+    }
+    let above = directory.inode.attributes();
+    if above.permissions & S_ISGID != 0 && !may_set_group_id(above.gid, credentials) {
+        mode & !S_ISGID
+    } else {
+        mode
+    }
 }
 
 /// Whether the caller may add or remove names in a directory.

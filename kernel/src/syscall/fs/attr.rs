@@ -13,7 +13,7 @@ use crate::{
     errno::{Errno, Result},
     fs::{
         FileKind, Inode, Permission, Timestamp,
-        attributes::{S_ISGID, S_ISUID, SetAttributes, Shrunk, owns, permit},
+        attributes::{S_ISGID, S_ISUID, SetAttributes, Shrunk, may_set_group_id, owns, permit},
         block_device,
         file::{Attempt, Stop},
         path::LastLink,
@@ -22,7 +22,7 @@ use crate::{
         Pager,
         pager::{self, Copies},
     },
-    task::Thread,
+    task::{Capability, Thread},
 };
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -43,7 +43,7 @@ fn change_mode(t: &Thread, subject: &Subject, mode: u32) -> Result<u64> {
         return Err(Errno::EOPNOTSUPP);
     }
     let mut permissions = mode as u16 & 0o7777;
-    if credentials.fsuid != 0 && !credentials.in_group(attributes.gid) {
+    if !may_set_group_id(attributes.gid, &credentials) {
         permissions &= !S_ISGID;
     }
     apply(
@@ -84,26 +84,31 @@ fn change_owner(t: &Thread, subject: &Subject, uid: u32, gid: u32) -> Result<u64
     let credentials = t.credentials();
     let uid = (uid != u32::MAX).then_some(uid);
     let gid = (gid != u32::MAX).then_some(gid);
-    if credentials.fsuid != 0 {
-        let same_owner = uid.is_none_or(|uid| uid == attributes.uid);
-        let own_group = gid.is_none_or(|gid| gid == attributes.gid || credentials.in_group(gid));
-        if credentials.fsuid != attributes.uid || !same_owner || !own_group {
+    if !credentials.can(Capability::Chown) {
+        let is_owner = credentials.fsuid == attributes.uid;
+        let same_owner = uid.is_none_or(|uid| is_owner && uid == attributes.uid);
+        let own_group = gid.is_none_or(|gid| is_owner && (gid == attributes.gid || credentials.in_group(gid)));
+        if !same_owner || !own_group {
             return Err(Errno::EPERM);
         }
     }
     let mut permissions = attributes.permissions;
     if attributes.kind == FileKind::Regular {
         permissions &= !S_ISUID;
-        if permissions & 0o010 != 0 {
+        if permissions & 0o010 != 0 || !may_set_group_id(attributes.gid, &credentials) {
             permissions &= !S_ISGID;
         }
+    }
+    if permissions != attributes.permissions {
+        // A change of mode like any other.
+        owns(&attributes, &credentials)?;
     }
     apply(
         subject,
         &SetAttributes {
             uid,
             gid,
-            permissions: Some(permissions),
+            permissions: (permissions != attributes.permissions).then_some(permissions),
             ..SetAttributes::default()
         },
     )

@@ -23,7 +23,7 @@ use crate::{
         io::{copy_in, copy_out},
     },
     rt,
-    task::Thread,
+    task::{Capability, Thread},
 };
 
 /// `epoll_create1(2)`.
@@ -87,7 +87,7 @@ pub fn epoll_ctl(t: &Thread, epfd: i32, operation: u32, fd: i32, address: u64) -
     if file.file().poll_queue().is_none() {
         return Err(Errno::EPERM.into());
     }
-    if !t.credentials().is_privileged() {
+    if !t.credentials().can(Capability::BlockSuspend) {
         interest.events &= !linux::EPOLLWAKEUP;
     }
     let epoll = epoll::of(&watching).filter(|_| !Arc::ptr_eq(&watching, &file));

@@ -16,12 +16,12 @@ use crate::{
     },
     mm::user,
     syscall::{timers::itimerspec, types::Timespec},
-    task::{Thread, signal::SignalSet, timers::posix::Start},
+    task::{Capability, Thread, signal::SignalSet, timers::posix::Start},
 };
 
 /// Whether the caller may wait for what would wake the machine.
 fn check_alarm(t: &Thread, clock: u32) -> Result<()> {
-    if is_alarm(clock) && !t.credentials().is_privileged() {
+    if is_alarm(clock) && !t.credentials().can(Capability::WakeAlarm) {
         return Err(Errno::EPERM);
     }
     Ok(())

@@ -17,7 +17,7 @@ use crate::{
         procfs,
         tmpfs::{self, TmpFs},
     },
-    task::Thread,
+    task::{Capability, Thread},
 };
 
 /// Flags kept with a mount.
@@ -95,9 +95,6 @@ async fn open_archive(t: &Thread, source: &[u8], flags: u32) -> Result<Arc<dyn I
 
 /// `mount(2)`: new tmpfs, devtmpfs, proc, an archive on a disk; remounting with other flags.
 pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, data: u64) -> Result<u64> {
-    if !t.credentials().is_privileged() {
-        return Err(Errno::EPERM);
-    }
     let optional = async |address: u64| {
         if address == 0 {
             Ok(UserPath::new())
@@ -114,6 +111,9 @@ pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, 
         flags &= !linux::MS_MGC_MSK;
     }
     let place = find(t, AT_FDCWD, &target, LastLink::Follow)?;
+    if !t.credentials().can(Capability::SysAdmin) {
+        return Err(Errno::EPERM);
+    }
     if flags & linux::MS_REMOUNT != 0 {
         if !place.is_mount_root() {
             return Err(Errno::EINVAL);
@@ -147,9 +147,6 @@ pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, 
 
 /// `umount2(2)`.
 pub async fn umount2(t: &Thread, target: u64, flags: u32) -> Result<u64> {
-    if !t.credentials().is_privileged() {
-        return Err(Errno::EPERM);
-    }
     if flags & !(linux::MNT_FORCE | linux::MNT_DETACH | linux::UMOUNT_NOFOLLOW) != 0 {
         return Err(Errno::EINVAL);
     }
@@ -163,6 +160,9 @@ pub async fn umount2(t: &Thread, target: u64, flags: u32) -> Result<u64> {
         let walked = walk(t, AT_FDCWD, &target, last)?;
         walked.target.ok_or(Errno::ENOENT)?
     };
+    if !t.credentials().can(Capability::SysAdmin) {
+        return Err(Errno::EPERM);
+    }
     mount::unmount(
         &place,
         if flags & linux::MNT_DETACH != 0 {

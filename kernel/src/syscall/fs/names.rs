@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as linux;
 
 use super::{
-    at::{AT_FDCWD, find, may_change_names, subject, walk},
+    at::{AT_FDCWD, find, may_change_names, new_mode, subject, walk},
     user::{UserPath, path, put, with_faults},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         inode::{NewFile, RenameMode},
         path::{LastLink, LastName, Named, Walked, path_of},
     },
-    task::Thread,
+    task::{Capability, Thread},
 };
 
 fn make(t: &Thread, dirfd: i32, name: &[u8], kind: FileKind, mode: u16, rdev: DeviceNumber, to: &[u8]) -> Result<u64> {
@@ -28,6 +28,7 @@ fn make(t: &Thread, dirfd: i32, name: &[u8], kind: FileKind, mode: u16, rdev: De
     }
     let credentials = t.credentials();
     may_change_names(directory, &credentials)?;
+    let mode = new_mode(directory, &credentials, kind, mode);
     let mut new = NewFile::new(kind, mode, credentials.fsuid, credentials.fsgid);
     if kind != FileKind::Symlink {
         new.permissions &= !t.fs().umask();
@@ -67,7 +68,9 @@ pub async fn mknodat(t: &Thread, dirfd: i32, name: u64, mode: u32, device: u32) 
     match kind {
         FileKind::Directory => return Err(Errno::EPERM),
         FileKind::Symlink => return Err(Errno::EINVAL),
-        FileKind::CharDevice | FileKind::BlockDevice if !t.credentials().is_privileged() => return Err(Errno::EPERM),
+        FileKind::CharDevice | FileKind::BlockDevice if !t.credentials().can(Capability::Mknod) => {
+            return Err(Errno::EPERM);
+        }
         _ => {}
     }
     make(
@@ -113,6 +116,9 @@ pub async fn symlink(t: &Thread, target: u64, name: u64) -> Result<u64> {
 pub async fn linkat(t: &Thread, old_dirfd: i32, old: u64, dirfd: i32, name: u64, flags: u32) -> Result<u64> {
     if flags & !(linux::AT_SYMLINK_FOLLOW | linux::AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
+    }
+    if flags & linux::AT_EMPTY_PATH != 0 && !t.credentials().can(Capability::DacReadSearch) {
+        return Err(Errno::ENOENT);
     }
     let old = path(t, old).await?;
     let name = path(t, name).await?;
@@ -288,7 +294,7 @@ pub async fn chroot(t: &Thread, name: u64) -> Result<u64> {
     let name = path(t, name).await?;
     let place = find(t, AT_FDCWD, &name, LastLink::Follow)?;
     enterable(t, &place)?;
-    if !t.credentials().is_privileged() {
+    if !t.credentials().can(Capability::SysChroot) {
         return Err(Errno::EPERM);
     }
     t.fs().set_root(place);

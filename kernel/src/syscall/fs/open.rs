@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as linux;
 
 use super::{
-    at::{self, AT_FDCWD, may_change_names, walk},
+    at::{self, AT_FDCWD, may_change_names, new_mode, walk},
     user::{get, path, path_at_once},
 };
 use crate::{
@@ -61,7 +61,8 @@ fn create(t: &Thread, walked: &Walked, mode: u32) -> Result<Location> {
     }
     let credentials = t.credentials();
     may_change_names(&walked.directory, &credentials)?;
-    let permissions = mode as u16 & 0o7777 & !t.fs().umask();
+    let permissions = new_mode(&walked.directory, &credentials, FileKind::Regular, mode as u16 & 0o7777);
+    let permissions = permissions & !t.fs().umask();
     let new = NewFile::new(FileKind::Regular, permissions, credentials.fsuid, credentials.fsgid);
     let inode = walked.directory.inode.create(&walked.name, &new)?;
     Ok(Location {

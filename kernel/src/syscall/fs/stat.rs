@@ -15,7 +15,7 @@ use crate::{
         inode::{FileSystemStatus, LinkText},
         path::LastLink,
     },
-    task::Thread,
+    task::{Credentials, Thread},
 };
 
 /// `struct stat`.
@@ -124,10 +124,12 @@ pub fn faccessat2(t: &Thread, dirfd: i32, name: u64, mode: u32, flags: u32) -> A
         return Err(Errno::EINVAL.into());
     }
     let name = path_at_once(name)?;
-    let mut credentials = (*t.credentials()).clone();
-    if flags & linux::AT_EACCESS == 0 {
-        (credentials.fsuid, credentials.fsgid) = (credentials.uid, credentials.gid);
-    }
+    let own = t.credentials();
+    let credentials = if flags & linux::AT_EACCESS == 0 {
+        own.as_real()
+    } else {
+        Credentials::clone(&own)
+    };
     let subject = if name.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
         subject(t, dirfd, &name, flags)?
     } else {

@@ -22,7 +22,7 @@ use crate::{
         io::copy_in,
     },
     mm::fallible::TryRoomExact,
-    task::Thread,
+    task::{Capability, Thread},
 };
 
 /// `XATTR_NAME_MAX` (`linux/limits.h`).
@@ -71,8 +71,9 @@ fn may(t: &Thread, subject: &Subject, name: &[u8], wanted: Permission) -> Result
     let credentials = t.credentials();
     let changes = wanted == Permission::WRITE;
     let refused = Err(if changes { Errno::EPERM } else { Errno::ENODATA });
+    let is_admin = credentials.can(Capability::SysAdmin);
     if name.starts_with(Space::SECURITY) {
-        return match changes && !credentials.is_privileged() {
+        return match changes && !is_admin {
             true => refused,
             false => Ok(()),
         };
@@ -81,7 +82,7 @@ fn may(t: &Thread, subject: &Subject, name: &[u8], wanted: Permission) -> Result
         return Ok(());
     }
     if name.starts_with(Space::TRUSTED) {
-        return if credentials.is_privileged() { Ok(()) } else { refused };
+        return if is_admin { Ok(()) } else { refused };
     }
     if name.starts_with(Space::USER) {
         let is_directory = attributes.kind == FileKind::Directory;
@@ -175,7 +176,7 @@ fn list(t: &Thread, subject: &Subject, buffer: u64, size: usize) -> Attempt<u64>
         return Ok(0);
     };
     let mut names = Vec::new();
-    let sees_all = t.credentials().is_privileged();
+    let sees_all = t.credentials().can(Capability::SysAdmin);
     location.inode.extended_names(&mut names, sees_all)?;
     if names.len() > SIZE_MAX {
         return Err(Errno::E2BIG.into());

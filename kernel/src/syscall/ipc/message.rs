@@ -23,7 +23,7 @@ use crate::{
     },
     mm::fallible::TryRoomExact,
     syscall::fs::user::with_faults,
-    task::Thread,
+    task::{Capability, Thread},
 };
 
 /// `MSG_STAT` and its kin (`linux/msg.h`).
@@ -287,7 +287,7 @@ fn set(t: &Thread, id: i32, new: &MsqidDs) -> Result<u64> {
     {
         let mut state = object.lock()?;
         state.check_control(&credentials)?;
-        if new.limit > MSGMNB.get() && !credentials.is_privileged() {
+        if new.limit > MSGMNB.get() && !credentials.can(Capability::SysResource) {
             return Err(Errno::EPERM);
         }
         if !new.permission.is_valid() {

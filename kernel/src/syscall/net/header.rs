@@ -28,7 +28,7 @@ use crate::{
         },
         pidfd,
     },
-    task::{self, Thread, limits::Resource},
+    task::{self, Capability, Thread, limits::Resource},
 };
 
 /// `SOL_SOCKET` (`asm-generic/socket.h`).
@@ -193,7 +193,8 @@ pub fn outgoing(t: &Thread, address: u64, length: u64) -> Attempt<Outgoing> {
     if !files.is_empty() {
         let credentials = t.credentials();
         let limit = t.process().limit(Resource::OpenFiles);
-        let limit = (!credentials.is_privileged()).then_some(limit);
+        let unlimited = credentials.can(Capability::SysResource) || credentials.can(Capability::SysAdmin);
+        let limit = (!unlimited).then_some(limit);
         out.rights = Some(Rights::new(files, credentials.uid, limit)?);
     }
     Ok(out)
@@ -212,7 +213,7 @@ fn add_files(t: &Thread, data: &[u8], files: &mut Vec<Arc<OpenFile>>) -> Result<
     Ok(())
 }
 
-/// Who a sender says to be, which it has to be or be privileged.
+/// Who a sender says to be, which it has to be, or to have the capability of being.
 fn given_credentials(t: &Thread, data: &[u8]) -> Result<Credentials> {
     if data.len() != UCRED {
         return Err(Errno::EINVAL);
@@ -226,11 +227,10 @@ fn given_credentials(t: &Thread, data: &[u8]) -> Result<Credentials> {
         return Err(Errno::EINVAL);
     }
     let own = t.credentials();
-    let allowed = own.is_privileged()
-        || pid == t.process().pid()
-            && [own.uid, own.euid, own.suid].contains(&uid)
-            && [own.gid, own.egid, own.sgid].contains(&gid);
-    if !allowed {
+    let is_pid = pid == t.process().pid() || own.can(Capability::SysAdmin);
+    let is_user = [own.uid, own.euid, own.suid].contains(&uid) || own.can(Capability::Setuid);
+    let is_group = [own.gid, own.egid, own.sgid].contains(&gid) || own.can(Capability::Setgid);
+    if !(is_pid && is_user && is_group) {
         return Err(Errno::EPERM);
     }
     let process = task::process(pid).ok_or(Errno::ESRCH)?;

@@ -19,7 +19,7 @@ use crate::{
     mm::user,
     net::unix::{Kind, Socket, core::Phase, options::Passes},
     syscall::{pidfd, types::Timeval},
-    task::{self, Thread},
+    task::{self, Capability, Thread},
 };
 
 /// The most that `SO_SNDBUF` and `SO_RCVBUF` may ask for (`net.core.wmem_max`, `rmem_max`), in bytes.
@@ -198,11 +198,13 @@ pub fn setsockopt(t: &Thread, fd: i32, level: i32, option: u32, value: u64, leng
     let mut bytes = [0; 4];
     copy_in(&mut bytes, value)?;
     let given = i32::from_ne_bytes(bytes);
-    let privileged = t.credentials().is_privileged();
+    let credentials = t.credentials();
+    let may_administer = credentials.can(Capability::NetAdmin);
+    let may_prefer = may_administer || credentials.can(Capability::NetRaw);
     let (core, options) = (socket.core(), socket.options());
     match option {
-        net::SO_DEBUG if given != 0 && !privileged => return Err(Errno::EACCES.into()),
-        net::SO_SNDBUFFORCE | net::SO_RCVBUFFORCE if !privileged => return Err(Errno::EPERM.into()),
+        net::SO_DEBUG if given != 0 && !may_administer => return Err(Errno::EACCES.into()),
+        net::SO_SNDBUFFORCE | net::SO_RCVBUFFORCE if !may_administer => return Err(Errno::EPERM.into()),
         net::SO_SNDBUF => core.set_send_limit(doubled((given as u32).min(MOST)).max(LEAST_SEND)),
         net::SO_SNDBUFFORCE => core.set_send_limit(doubled(given.max(0) as u32).max(LEAST_SEND)),
         net::SO_RCVBUF => options
@@ -217,7 +219,7 @@ pub fn setsockopt(t: &Thread, fd: i32, level: i32, option: u32, value: u64, leng
             _ => given as usize,
         }),
         net::SO_PEEK_OFF => options.set_peek_offset(given),
-        net::SO_PRIORITY if !(0..=6).contains(&given) && !privileged => return Err(Errno::EPERM.into()),
+        net::SO_PRIORITY if !(0..=6).contains(&given) && !may_prefer => return Err(Errno::EPERM.into()),
         net::SO_PRIORITY => options.priority.store(given, Relaxed),
         net::SO_LINGER => {
             if length < 8 {

@@ -19,8 +19,8 @@ use alloc::{boxed::Box, sync::Arc};
 use hal::{abi::Abi, arch::ABI};
 
 use super::{
-    FromRegister, fs, futex, identity, ipc, membarrier, memory, net, pidfd, policy, prctl, process, process_vm, sched,
-    signal, system, time, timers, uts,
+    FromRegister, capabilities, fs, futex, identity, ipc, membarrier, memory, net, pidfd, policy, prctl, process,
+    process_vm, sched, signal, system, time, timers, uts,
 };
 use crate::{
     errno::{Errno, Result},
@@ -260,6 +260,8 @@ calls! {
     setfsgid, 123, 152, now(identity::setfsgid; 1);
     getgroups, 115, 158, call(identity::getgroups; 2);
     setgroups, 116, 159, call(identity::setgroups; 2);
+    capget, 125, 90, call(capabilities::capget; 2);
+    capset, 126, 91, call(capabilities::capset; 2);
     // Signals.
     rt_sigaction, 13, 134, copies(signal::rt_sigaction; 4);
     rt_sigprocmask, 14, 135, copies(signal::rt_sigprocmask; 4);

@@ -5,6 +5,7 @@
 //! descriptors and signal actions are cleaned, and the context starts anew. Past it, only SIGKILL can come.
 
 pub mod args;
+mod becoming;
 pub mod elf;
 mod load;
 pub mod script;
@@ -21,9 +22,13 @@ use hal::{
     traits::{CpuOps, InterruptFrame},
 };
 
-use self::{args::Strings, elf::Program, stack::at};
+use self::{
+    args::Strings,
+    becoming::{ADDR_NO_RANDOMIZE, Becoming},
+    elf::Program,
+    stack::at,
+};
 use super::{
-    credentials::Credentials,
     exit,
     limits::Resource,
     process::{Image, Process},
@@ -54,8 +59,6 @@ const LINKER_BASE: u64 = PIE_BASE + (4 << 40);
 const MAPPING_BITS: u32 = 28;
 const STACK_BITS: u32 = 22;
 const HEAP_BITS: u32 = 13;
-/// `ADDR_NO_RANDOMIZE` of `personality(2)`.
-const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
 
 /// A program to run and what it gets.
 pub struct Request {
@@ -77,7 +80,7 @@ pub(super) struct Prepared {
     stack: u64,
     image: Arc<Image>,
     comm: Vec<u8>,
-    credentials: Credentials,
+    becoming: Becoming,
 }
 
 impl Drop for Prepared {
@@ -141,10 +144,9 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
         stack: 0,
         image: Arc::new(Image::default()),
         comm: base_name(original).to_vec(),
-        credentials: new_credentials(process, &request.file),
+        becoming: Becoming::new(thread, &request.file),
     };
-    let randomise =
-        process.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0 && !command_line::has("norandmaps");
+    let randomise = prepared.becoming.personality & ADDR_NO_RANDOMIZE == 0 && !command_line::has("norandmaps");
     let shift = |bits: u32| if randomise { random_bits(bits) * PAGE } else { 0 };
 
     let base = if program.header.relocatable {
@@ -155,7 +157,7 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
     load::map(&mm, &request.file, &program, base).await?;
     mm.set_heap_start((base + program.end()).next_multiple_of(PAGE) + shift(HEAP_BITS));
     let stack_top = STACK_TOP - shift(STACK_BITS);
-    let limit = process.limit(Resource::Stack);
+    let limit = prepared.becoming.stack_limit(thread);
     let size = (request.arguments.size() + request.environment.size()) as u64 + STACK_SIZE;
     mm.map_stack(stack_top, size, limit.max(size))?;
     mm.lower_mappings(shift(MAPPING_BITS));
@@ -168,7 +170,7 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
         None => (base.wrapping_add(program.header.entry), 0),
     };
     let vdso = vdso::map(&mm)?;
-    let mut auxv = auxiliary_vector(&program, base, interpreter_base, &prepared.credentials, process);
+    let mut auxv = auxiliary_vector(&program, base, interpreter_base, &prepared.becoming);
     if let Some(vdso) = vdso {
         prepared.signal_return = vdso.signal_return;
         auxv.push((stack::at::SYSINFO_EHDR, vdso.base));
@@ -240,16 +242,9 @@ async fn open_interpreter(
     Ok((linker, program))
 }
 
-fn auxiliary_vector(
-    program: &Program,
-    base: u64,
-    interpreter_base: u64,
-    credentials: &Credentials,
-    process: &Process,
-) -> Vec<(u64, u64)> {
+fn auxiliary_vector(program: &Program, base: u64, interpreter_base: u64, becoming: &Becoming) -> Vec<(u64, u64)> {
     let (hwcap, hwcap2) = Cpu::hwcap();
-    let old = process.credentials();
-    let secure = credentials.euid != old.uid || credentials.egid != old.gid;
+    let credentials = &becoming.credentials;
     alloc::vec![
         (at::HWCAP, hwcap),
         (at::PAGESZ, PAGE),
@@ -271,27 +266,9 @@ fn auxiliary_vector(
         (at::EUID, credentials.euid.into()),
         (at::GID, credentials.gid.into()),
         (at::EGID, credentials.egid.into()),
-        (at::SECURE, secure.into()),
+        (at::SECURE, becoming.is_secure.into()),
         (at::HWCAP2, hwcap2),
     ]
-}
-
-/// Set-user-ID and set-group-ID bits take effect, unless the process has renounced new privileges.
-fn new_credentials(process: &Process, file: &OpenFile) -> Credentials {
-    let mut credentials = Credentials::clone(&process.credentials());
-    let attributes = file.attributes();
-    let mode = attributes.permissions;
-    if !process.no_new_privileges.load(Ordering::Relaxed) {
-        if mode & 0o4000 != 0 {
-            credentials.euid = attributes.uid;
-        }
-        if mode & 0o2010 == 0o2010 {
-            credentials.egid = attributes.gid;
-        }
-    }
-    (credentials.suid, credentials.fsuid) = (credentials.euid, credentials.euid);
-    (credentials.sgid, credentials.fsgid) = (credentials.egid, credentials.egid);
-    credentials
 }
 
 /// Ends every thread of the process but the caller, which becomes its first.
@@ -368,8 +345,7 @@ pub(super) fn take_over(thread: &Arc<Thread>, prepared: Prepared) -> UserContext
     thread.set_comm(&prepared.comm);
     process.has_execed.store(true, Ordering::Relaxed);
     process.signal_return.store(prepared.signal_return, Ordering::Relaxed);
-    process.dumpable.store(1, Ordering::Relaxed);
-    process.set_credentials(prepared.credentials.clone());
+    prepared.becoming.take_effect(thread);
     process.set_image(prepared.image.clone());
     UserContext::new_user(prepared.entry, prepared.stack)
 }

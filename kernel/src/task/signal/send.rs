@@ -17,6 +17,7 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     task::{
+        capabilities::Capability,
         credentials::Credentials,
         limits::Resource,
         pid::Pid,
@@ -99,16 +100,23 @@ pub fn force(thread: &Arc<Thread>, info: SigInfo) {
 }
 
 /// Whether `sender` may signal `target` (`kill(2)`).
-pub fn may_signal(sender: &Process, target: &Process, signo: Signo) -> bool {
-    if sender.pid() == target.pid() {
-        return true;
-    }
-    let (from, to): (Arc<Credentials>, Arc<Credentials>) = (sender.credentials(), target.credentials());
-    from.is_privileged()
-        || [from.euid, from.uid]
-            .iter()
-            .any(|uid| *uid == to.suid || *uid == to.uid)
-        || signo == SIGCONT && sender.session().id() == target.session().id()
+pub fn may_signal(sender: &Thread, target: &Process, signo: Signo) -> bool {
+    sender.process().pid() == target.pid() || may_signal_as(sender, target, &target.credentials(), signo)
+}
+
+/// As [`may_signal`], for a signal to one thread.
+pub fn may_signal_thread(sender: &Thread, target: &Thread, signo: Signo) -> bool {
+    let process = target.process();
+    sender.process().pid() == process.pid() || may_signal_as(sender, process, &target.credentials(), signo)
+}
+
+fn may_signal_as(sender: &Thread, target: &Process, to: &Credentials, signo: Signo) -> bool {
+    let from = sender.credentials();
+    [from.euid, from.uid]
+        .iter()
+        .any(|uid| *uid == to.suid || *uid == to.uid)
+        || from.can(Capability::Kill)
+        || signo == SIGCONT && sender.process().session().id() == target.session().id()
 }
 
 fn send(process: &Arc<Process>, thread: Option<&Arc<Thread>>, info: SigInfo, timer: Option<Expiry>) -> Result<Sent> {
@@ -277,11 +285,12 @@ impl Thread {
 ///
 /// # Errors
 /// `EINVAL`, `ESRCH`, `EPERM`.
-pub fn kill(sender: &Process, pid: Pid, signo: Signo) -> Result<()> {
+pub fn kill(sender: &Thread, pid: Pid, signo: Signo) -> Result<()> {
     if !(0..=SIGNALS).contains(&signo) {
         return Err(Errno::EINVAL);
     }
-    let info = SigInfo::from_process(signo, code::SI_USER, sender.pid(), sender.credentials().uid);
+    let own = sender.process();
+    let info = SigInfo::from_process(signo, code::SI_USER, own.pid(), sender.credentials().uid);
     match pid {
         1.. => {
             let target = table::process(pid)
@@ -289,11 +298,11 @@ pub fn kill(sender: &Process, pid: Pid, signo: Signo) -> Result<()> {
                 .ok_or(Errno::ESRCH)?;
             signal_one(sender, &target, signo, info)
         }
-        0 => signal_many(sender, table::group_members(sender.group()), signo, info),
+        0 => signal_many(sender, table::group_members(own.group()), signo, info),
         -1 => {
             let all = table::processes()
                 .into_iter()
-                .filter(|p| p.pid() != 1 && p.pid() != sender.pid());
+                .filter(|p| p.pid() != 1 && p.pid() != own.pid());
             signal_many(sender, all, signo, info)
         }
         i32::MIN => Err(Errno::ESRCH),
@@ -305,7 +314,7 @@ pub fn kill(sender: &Process, pid: Pid, signo: Signo) -> Result<()> {
 ///
 /// # Errors
 /// `EINVAL` if there is no such signal, `EPERM`, `EAGAIN`.
-pub fn signal_one(sender: &Process, target: &Arc<Process>, signo: Signo, info: SigInfo) -> Result<()> {
+pub fn signal_one(sender: &Thread, target: &Arc<Process>, signo: Signo, info: SigInfo) -> Result<()> {
     if !(0..=SIGNALS).contains(&signo) {
         return Err(Errno::EINVAL);
     }
@@ -320,7 +329,7 @@ pub fn signal_one(sender: &Process, target: &Arc<Process>, signo: Signo, info: S
 }
 
 fn signal_many(
-    sender: &Process,
+    sender: &Thread,
     targets: impl IntoIterator<Item = Arc<Process>>,
     signo: Signo,
     info: SigInfo,
