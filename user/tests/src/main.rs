@@ -9,6 +9,7 @@ mod actions;
 mod arch;
 mod barriers;
 mod breenix;
+mod capabilities;
 mod costs;
 mod cpu_clocks;
 mod epolls;
@@ -125,6 +126,7 @@ fn all() -> impl Iterator<Item = Test> {
         process::TESTS,
         process_vm::TESTS,
         programs::TESTS,
+        capabilities::TESTS,
         mappings::TESTS,
         memory::TESTS,
         pipes::TESTS,

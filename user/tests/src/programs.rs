@@ -130,6 +130,9 @@ pub fn helper(name: &str, rest: &[&str]) -> ExitCode {
             true
         }
         "timers-after-exec" => rest.first().is_some_and(|number| crate::timers::after_exec(number)),
+        "identity" => rest
+            .first()
+            .is_some_and(|expected| crate::capabilities::after_exec(expected)),
         "rounding" => crate::arch::rounding() == 0,
         "ok" => true,
         _ => false,
