@@ -51,18 +51,12 @@ pub async fn getresgid(t: &Thread, real: u64, effective: u64, saved: u64) -> Res
 }
 
 /// Replaces the caller's credentials by what `edit` makes of them.
-pub(super) fn change(t: &Thread, edit: impl FnOnce(&mut Credentials) -> Result<()>) -> Result<u64> {
-    let old = t.credentials();
-    let mut new = Credentials::clone(&old);
-    edit(&mut new)?;
-    if new != *old {
-        t.set_credentials(new);
-    }
-    Ok(0)
+pub(super) fn change(t: &Thread, edit: impl FnMut(&mut Credentials) -> Result<()>) -> Result<u64> {
+    t.change_credentials(edit).map(|()| 0)
 }
 
 /// As [`change`], where the users change: capabilities follow.
-fn change_users(t: &Thread, edit: impl FnOnce(&mut Credentials) -> Result<()>) -> Result<u64> {
+fn change_users(t: &Thread, mut edit: impl FnMut(&mut Credentials) -> Result<()>) -> Result<u64> {
     change(t, |c| {
         let old = c.users();
         edit(c)?;
@@ -224,8 +218,9 @@ pub async fn setgroups(t: &Thread, size: u32, address: u64) -> Result<u64> {
         groups.push(group);
     }
     groups.sort_unstable();
+    let groups = Arc::new(groups);
     change(t, |c| {
-        c.groups = Arc::new(groups);
+        c.groups = groups.clone();
         Ok(())
     })
 }

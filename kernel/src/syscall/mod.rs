@@ -21,6 +21,7 @@ pub mod prctl;
 pub mod process;
 pub mod process_vm;
 pub mod sched;
+pub mod seccomp;
 pub mod signal;
 pub mod system;
 pub mod table;

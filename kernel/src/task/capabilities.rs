@@ -1,7 +1,8 @@
 //! Capabilities (`capabilities(7)`): root's power in parts, and the rules by which the sets change.
 //!
-//! Numbers are `linux/capability.h`'s, bits of `securebits` `linux/securebits.h`'s. There are no extended attributes, so no
-//! file has capabilities of its own: a program gets what root's compatibility rules give it, and what is ambient.
+//! Numbers are `linux/capability.h`'s, bits of `securebits` `linux/securebits.h`'s. What an extended
+//! attribute says of a program's own capabilities is not looked at: it gets what root's compatibility rules give it, and what is
+//! ambient.
 
 use core::ops::{BitAnd, BitOr};
 

@@ -19,7 +19,7 @@ use super::{
     run,
     signal::{Signo, action::ActionTable, set::SIGNALS},
     table::{self, TABLE},
-    thread::{Thread, ThreadParts},
+    thread::{Thread, ThreadParts, attention},
 };
 use crate::{
     errno::{Errno, Result},
@@ -146,7 +146,11 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
         credentials: thread.credentials(),
         comm: thread.comm(),
     };
+    let is_filtered = parts.credentials.filter.is_some();
     let child = Arc::new(Thread::new(parts));
+    if is_filtered {
+        child.kick(attention::FILTER);
+    }
     inherit(thread, &child, &args);
     let mut child_context = context.clone();
     child_context.set_return_value(0);
@@ -342,7 +346,13 @@ fn publish(thread: &Thread, child: &Arc<Thread>, args: &CloneArgs) -> Result<()>
         return Err(Errno::ERESTARTNOINTR);
     }
     if shared.stop.is_some() {
-        child.kick(super::thread::attention::STOP);
+        child.kick(attention::STOP);
+    }
+    // Another thread may have given a filter to all there were.
+    let credentials = thread.credentials();
+    child.replace_credentials(&child.credentials(), &credentials);
+    if credentials.filter.is_some() {
+        child.kick(attention::FILTER);
     }
     table.threads.insert(child.tid(), child.clone());
     child.process().clock_gains(child);

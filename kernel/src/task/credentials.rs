@@ -9,10 +9,11 @@ use core::sync::atomic::Ordering;
 use super::{
     capabilities::{Capabilities, Capability, CapabilitySet, SecureBits, Users},
     process::Process,
+    seccomp::Filter,
 };
 
-/// Users, groups and capabilities of a thread.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Users, groups and capabilities of a thread, and what keeps it from more.
+#[derive(Clone, Debug, Default)]
 pub struct Credentials {
     /// Real user.
     pub uid: u32,
@@ -36,6 +37,8 @@ pub struct Credentials {
     pub capabilities: Capabilities,
     /// Whether no exec may give it more (`PR_SET_NO_NEW_PRIVS`).
     pub no_new_privileges: bool,
+    /// What its calls have to pass, if anything.
+    pub filter: Option<Arc<Filter>>,
 }
 
 impl Credentials {

@@ -47,6 +47,17 @@ pub(crate) fn exit_thread(thread: &Thread, code: i32) {
     thread.kick(attention::EXIT);
 }
 
+/// Ends the calling thread alone, as by a signal.
+pub(super) fn kill_thread(thread: &Thread, signo: Signo) {
+    if thread.tid() == thread.process().pid() {
+        thread
+            .process()
+            .leader_status
+            .store(WaitStatus::killed(signo).0, Ordering::Relaxed);
+    }
+    thread.kick(attention::EXIT);
+}
+
 /// `exit_group(2)`.
 pub(crate) fn exit_process(thread: &Thread, code: i32) {
     exit_group(thread.process(), WaitStatus::exited(code));

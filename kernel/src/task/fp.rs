@@ -54,6 +54,8 @@ bitflags! {
         const ATTENTION = 1 << 2;
         /// The thread was away from its CPU, and has said where its restartable sequences are noted.
         const RESUMED = 1 << 3;
+        /// Every call is looked at by a filter: stays.
+        const FILTERED = 1 << 4;
     }
 }
 

@@ -26,6 +26,7 @@ mod robust;
 pub mod rseq;
 pub(crate) mod run;
 pub mod schedule;
+pub mod seccomp;
 pub mod shutdown;
 pub mod signal;
 mod stop;

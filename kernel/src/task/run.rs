@@ -26,6 +26,7 @@ use super::{
     exit, fault,
     fp::{AfterCall, Away, OnCpu},
     rseq,
+    seccomp::{self, Verdict},
     signal::deliver::{self, Outcome},
     thread::{Thread, comm_text},
 };
@@ -94,8 +95,16 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
     let mut interrupted = None;
     loop {
         // What asks for attention is seen on the way to user mode, where it has to be looked for in any case.
-        if !on_cpu.after_call.is_empty() {
+        let trap = if on_cpu.after_call.is_empty() {
+            // Looked at once, here: what follows exists twice, so that the one without a trace knows nothing of it.
+            if trace::is_on() {
+                visit_user_traced(thread, context, on_cpu, &mut interrupted)
+            } else {
+                visit_user::<false>(thread, context, on_cpu, &mut interrupted)
+            }
+        } else {
             let after = core::mem::replace(&mut on_cpu.after_call, AfterCall::empty());
+            on_cpu.after_call = after & AfterCall::FILTERED;
             if after.contains(AfterCall::RESUMED) {
                 rseq::resumed(thread, context, on_cpu).await;
             }
@@ -108,15 +117,10 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
                 return;
             }
             // That has waited.
-            if !on_cpu.after_call.is_empty() {
+            if on_cpu.after_call.contains(AfterCall::RESUMED) {
                 continue;
             }
-        }
-        // Looked at once, here: what follows exists twice, so that the one without a trace knows nothing of it.
-        let trap = if trace::is_on() {
-            visit_user_traced(thread, context, on_cpu, &mut interrupted)
-        } else {
-            visit_user::<false>(thread, context, on_cpu, &mut interrupted)
+            visit_user_after(thread, context, on_cpu, &mut interrupted)
         };
         let Some(trap) = trap else {
             if thread.attention() != 0 {
@@ -156,6 +160,33 @@ fn visit_user_traced(
     interrupted: &mut Option<Errno>,
 ) -> Option<Trap> {
     visit_user::<true>(thread, context, on_cpu, interrupted)
+}
+
+/// As [`visit_user`], where more than a plain call has gone before. A call that a filter keeps from being made is none: the
+/// thread goes back to user mode.
+#[inline(never)]
+fn visit_user_after(
+    thread: &Arc<Thread>,
+    context: &mut UserContext,
+    on_cpu: &mut OnCpu,
+    interrupted: &mut Option<Errno>,
+) -> Option<Trap> {
+    loop {
+        let trap = if trace::is_on() {
+            visit_user_traced(thread, context, on_cpu, interrupted)
+        } else {
+            visit_user::<false>(thread, context, on_cpu, interrupted)
+        }?;
+        if trap != Trap::Syscall
+            || !on_cpu.after_call.contains(AfterCall::FILTERED)
+            || seccomp::check(thread, context) == Verdict::Make
+        {
+            return Some(trap);
+        }
+        if thread.attention() != 0 || on_cpu.after_call.contains(AfterCall::TRACED) {
+            return None;
+        }
+    }
 }
 
 /// Goes to user mode until the next trap. `None` if something else has to come first: attention, or another task.

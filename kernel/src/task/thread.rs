@@ -47,8 +47,10 @@ pub mod attention {
     pub const EXIT: u32 = 2;
     /// The process stops.
     pub const STOP: u32 = 4;
-    /// Any of them.
-    pub const ANY: u32 = u32::MAX;
+    /// The thread's calls have to pass a filter.
+    pub const FILTER: u32 = 8;
+    /// Any of them that ends a wait.
+    pub const ANY: u32 = !FILTER;
 }
 
 /// A wait that ended because of a signal, a stop or the end of the process.
@@ -301,19 +303,46 @@ impl Thread {
         self.belongings.lock().credentials.clone()
     }
 
-    /// Replaces who it acts as: the thread's own business. Who gets more power than others see hides from them until the next
-    /// exec: the process can no longer be looked into, nor told of its parent's end.
-    pub fn set_credentials(&self, new: Credentials) {
-        let new = Arc::new(new);
-        if new.hide_from(&self.credentials()) {
+    /// Changes who it acts as; `edit` is called again if others have changed it meanwhile. Who gets more power than others see
+    /// hides from them until the next exec: the process can no longer be looked into, nor told of its parent's end.
+    ///
+    /// # Errors
+    /// `edit`'s: nothing is changed then.
+    pub fn change_credentials(&self, mut edit: impl FnMut(&mut Credentials) -> Result<(), Errno>) -> Result<(), Errno> {
+        loop {
+            let old = self.credentials();
+            let mut new = Credentials::clone(&old);
+            edit(&mut new)?;
+            if self.replace_credentials(&old, &Arc::new(new)) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives it `new` in place of `old`; false, and nothing is done, if it has others by now.
+    pub(super) fn replace_credentials(&self, old: &Arc<Credentials>, new: &Arc<Credentials>) -> bool {
+        if new.hide_from(old) {
             self.process.dumpable.store(0, Ordering::Relaxed);
             self.process.parent_death_signal.store(0, Ordering::Relaxed);
         }
-        let old = core::mem::replace(&mut self.belongings.lock().credentials, new.clone());
-        if self.tid() == self.process.pid() {
-            self.process.set_credentials(new);
+        {
+            let there = &mut self.belongings.lock().credentials;
+            if !Arc::ptr_eq(there, old) {
+                return false;
+            }
+            // The caller has `old`: nothing is freed under the lock.
+            *there = new.clone();
         }
-        drop(old);
+        if self.tid() == self.process.pid() {
+            loop {
+                let now = self.credentials();
+                self.process.set_credentials(now.clone());
+                if Arc::ptr_eq(&now, &self.credentials()) {
+                    break;
+                }
+            }
+        }
+        true
     }
 
     /// Its name, zero-padded.
@@ -378,7 +407,7 @@ impl Thread {
 
     /// Whether an interruptible wait would end at once.
     pub fn is_interrupted(&self) -> bool {
-        self.attention() != 0
+        self.attention() & attention::ANY != 0
     }
 
     /// Whether the thread has been told to end, so that even a repeat of the call makes no sense.

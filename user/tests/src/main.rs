@@ -30,6 +30,7 @@ mod real_time;
 mod runner;
 mod sched;
 mod seals;
+mod seccomp;
 mod segments;
 mod semaphores;
 mod sequences;
@@ -151,6 +152,7 @@ fn all() -> impl Iterator<Item = Test> {
         socket_waits::TESTS,
         socket_messages::TESTS,
         threads::TESTS,
+        seccomp::TESTS,
         real_time::TESTS,
         sched::TESTS,
         vdso::TESTS,

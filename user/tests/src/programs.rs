@@ -133,6 +133,7 @@ pub fn helper(name: &str, rest: &[&str]) -> ExitCode {
         "identity" => rest
             .first()
             .is_some_and(|expected| crate::capabilities::after_exec(expected)),
+        "filtered" => crate::seccomp::after_exec(),
         "rounding" => crate::arch::rounding() == 0,
         "ok" => true,
         _ => false,

@@ -176,6 +176,13 @@ pub(super) fn status(pid: Pid) -> Result<Vec<u8>> {
         let _ = writeln!(text, "Cap{name}:\t{:016x}", set.bits());
     }
     let _ = writeln!(text, "NoNewPrivs:\t{}", u8::from(credentials.no_new_privileges));
+    let filter = credentials.filter.as_ref();
+    let _ = writeln!(
+        text,
+        "Seccomp:\t{}\nSeccomp_filters:\t{}",
+        filter.map_or(0, |filter| filter.mode()),
+        filter.map_or(0, |filter| filter.count())
+    );
     Ok(text.into_bytes())
 }
 

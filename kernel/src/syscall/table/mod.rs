@@ -20,7 +20,7 @@ use hal::{abi::Abi, arch::ABI};
 
 use super::{
     FromRegister, capabilities, fs, futex, identity, ipc, membarrier, memory, net, pidfd, policy, prctl, process,
-    process_vm, sched, signal, system, time, timers, uts,
+    process_vm, sched, seccomp, signal, system, time, timers, uts,
 };
 use crate::{
     errno::{Errno, Result},
@@ -354,6 +354,7 @@ calls! {
     getrandom, 318, 278, call(system::getrandom; 3);
     syslog, 103, 116, large(system::syslog; 3);
     prctl, 157, 167, call(prctl::prctl; 5);
+    seccomp, 317, 277, large(seccomp::seccomp; 3);
     personality, 135, 92, now(prctl::personality; 1);
     getcpu, 309, 168, call(system::getcpu; 2);
     reboot, 169, 142, call(system::reboot; 4);

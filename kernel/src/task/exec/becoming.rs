@@ -1,5 +1,6 @@
 //! Who a program acts as.
 
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use linux_raw_sys::general::MS_NOSUID;
@@ -23,7 +24,8 @@ const SECURE_STACK: u64 = 8 << 20;
 /// What an exec makes of the thread's credentials and of what depends on them.
 #[derive(Debug)]
 pub(super) struct Becoming {
-    pub credentials: Credentials,
+    old: Arc<Credentials>,
+    pub credentials: Arc<Credentials>,
     /// Whether the program has more power than its caller (`AT_SECURE`).
     pub is_secure: bool,
     pub personality: u32,
@@ -68,10 +70,11 @@ impl Becoming {
         let (capabilities, is_secure) = old.capabilities.after_exec(exec, granted);
         new.capabilities = capabilities;
         Self {
-            credentials: new,
+            is_readable: permit(&attributes, &old, Permission::READ).is_ok(),
+            old,
+            credentials: Arc::new(new),
             is_secure,
             personality,
-            is_readable: permit(&attributes, &old, Permission::READ).is_ok(),
         }
     }
 
@@ -81,10 +84,15 @@ impl Becoming {
         if self.is_secure { limit.min(SECURE_STACK) } else { limit }
     }
 
+    /// Whether the thread still is who it was: another may have given it a filter.
+    pub fn is_current(&self, thread: &Thread) -> bool {
+        Arc::ptr_eq(&self.old, &thread.credentials())
+    }
+
     /// Past the point of no return.
     pub fn take_effect(&self, thread: &Thread) {
         let process = thread.process();
-        let old = thread.credentials();
+        let old = &self.old;
         let is_plain = self.is_readable && old.euid == old.uid && old.egid == old.gid;
         process.dumpable.store(i32::from(is_plain), Ordering::Relaxed);
         process.personality.store(self.personality, Ordering::Relaxed);
@@ -92,7 +100,7 @@ impl Becoming {
             process.with_limits(|limits| limits.lower(Resource::Stack, SECURE_STACK));
             process.parent_death_signal.store(0, Ordering::Relaxed);
         }
-        // May reset them once more.
-        thread.set_credentials(self.credentials.clone());
+        // May reset them once more. There is nobody else any more to change them.
+        thread.replace_credentials(old, &self.credentials);
     }
 }

@@ -97,6 +97,9 @@ impl Drop for Prepared {
 pub(crate) async fn execve(thread: &Arc<Thread>, context: &mut UserContext, request: Request) -> Result<()> {
     let prepared = prepare(thread, request).await?;
     end_other_threads(thread).await?;
+    if !prepared.becoming.is_current(thread) {
+        return Err(Errno::ERESTARTNOINTR);
+    }
     *context = take_over(thread, prepared);
     Ok(())
 }

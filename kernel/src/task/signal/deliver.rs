@@ -27,7 +27,7 @@ use crate::{
     task::{
         exec::vdso,
         exit,
-        fp::OnCpu,
+        fp::{AfterCall, OnCpu},
         process::WaitStatus,
         rseq, stop, table,
         thread::{Restart, Thread, attention, comm_text},
@@ -60,6 +60,10 @@ pub(in crate::task) async fn deliver(
         let bits = thread.attention();
         if bits & attention::EXIT != 0 {
             return Outcome::End;
+        }
+        if bits & attention::FILTER != 0 {
+            thread.clear_attention(attention::FILTER);
+            on_cpu.after_call |= AfterCall::FILTERED;
         }
         if bits & attention::STOP != 0 {
             on_cpu.save(context);

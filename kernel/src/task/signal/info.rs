@@ -104,6 +104,15 @@ impl SigInfo {
         info
     }
 
+    /// A call that was not made: why, the address behind it, its number, and the architecture (`AUDIT_ARCH_*`).
+    pub const fn call(code: i32, errno: i32, address: u64, number: i32, architecture: u32) -> Self {
+        let mut info = Self::new(SIGSYS, code);
+        info.words[0] |= (errno as u32 as u64) << 32;
+        info.words[2] = address;
+        info.words[3] = number as u32 as u64 | (architecture as u64) << 32;
+        info
+    }
+
     /// A child's change of state; times in clock ticks.
     pub const fn child(code: i32, pid: Pid, uid: u32, status: i32, user: u64, system: u64) -> Self {
         let mut info = Self::from_process(super::set::SIGCHLD, code, pid, uid);
