@@ -28,6 +28,7 @@ pub mod serial;
 pub mod signal;
 #[cfg(any(target_os = "none", test))]
 mod table_walk;
+pub mod traced;
 pub mod traits;
 pub mod trap;
 pub mod upcall;

@@ -48,6 +48,14 @@ pub enum ExceptionKind {
     Breakpoint,
     /// A completed single step: SIGTRAP, `TRAP_TRACE`.
     SingleStep,
+    /// A hardware breakpoint or watchpoint: SIGTRAP, `TRAP_HWBKPT`. Which ones, as a set of their numbers, where the CPU says it, and
+    /// whether a single step has ended there too.
+    HardwareBreakpoint {
+        /// The set.
+        hit: u8,
+        /// The step.
+        stepped: bool,
+    },
     /// Integer division by zero (x86_64): SIGFPE, `FPE_INTDIV`.
     DivideError,
     /// A floating-point or SIMD exception, with the `si_code` (`FPE_FLTDIV` and so on): SIGFPE.

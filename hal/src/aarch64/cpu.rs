@@ -21,6 +21,47 @@ pub struct InterruptState(u64);
 /// The I bit in `DAIF`. F goes with it: FIQs are not used.
 const DAIF_I: u64 = 1 << 7;
 
+/// The way to user mode. With `STEP` what is emulated counts as an instruction after which the thread comes back.
+#[inline]
+pub(super) fn enter<const STEP: bool>(context: &mut UserContext) -> Trap {
+    loop {
+        debug_assert!(!Cpu::interrupts_enabled());
+        debug_assert!(context.pstate & 0xf == 0, "a user context must be for EL0");
+        // SAFETY: the context is exclusively ours until the call returns, which it does with the kernel's registers
+        // and stack as they were; its PSTATE is EL0's. User mode changes only what the program may.
+        let what = unsafe { hal_enter_user(context) };
+        // SErrors are masked by the exception; interrupts stay so.
+        instruction!("msr daifclr, #4");
+        match what {
+            exceptions::SYNCHRONOUS => {
+                if let Some(trap) = trap_decode::synchronous(context) {
+                    return trap;
+                }
+                if STEP {
+                    return Trap::Exception {
+                        kind: ExceptionKind::SingleStep,
+                        address: context.pc,
+                    };
+                }
+            }
+            exceptions::IRQ => return Trap::Interrupt(InterruptToken(0)),
+            exceptions::SERROR => {
+                return Trap::Exception {
+                    kind: ExceptionKind::BusError,
+                    address: context.pc,
+                };
+            }
+            // FIQs come from no controller set up here, and 32-bit code is never entered.
+            _ => {
+                return Trap::Exception {
+                    kind: ExceptionKind::IllegalInstruction,
+                    address: context.pc,
+                };
+            }
+        }
+    }
+}
+
 impl CpuOps for Cpu {
     type UserContext = UserContext;
     type InterruptState = InterruptState;
@@ -65,37 +106,9 @@ impl CpuOps for Cpu {
         instruction!("isb");
     }
 
+    #[inline]
     fn enter_user(context: &mut UserContext) -> Trap {
-        loop {
-            debug_assert!(!Self::interrupts_enabled());
-            debug_assert!(context.pstate & 0xf == 0, "a user context must be for EL0");
-            // SAFETY: the context is exclusively ours until the call returns, which it does with the kernel's registers
-            // and stack as they were; its PSTATE is EL0's. User mode changes only what the program may.
-            let what = unsafe { hal_enter_user(context) };
-            // SErrors are masked by the exception; interrupts stay so.
-            instruction!("msr daifclr, #4");
-            match what {
-                exceptions::SYNCHRONOUS => {
-                    if let Some(trap) = trap_decode::synchronous(context) {
-                        return trap;
-                    }
-                }
-                exceptions::IRQ => return Trap::Interrupt(InterruptToken(0)),
-                exceptions::SERROR => {
-                    return Trap::Exception {
-                        kind: ExceptionKind::BusError,
-                        address: context.pc,
-                    };
-                }
-                // FIQs come from no controller set up here, and 32-bit code is never entered.
-                _ => {
-                    return Trap::Exception {
-                        kind: ExceptionKind::IllegalInstruction,
-                        address: context.pc,
-                    };
-                }
-            }
-        }
+        enter::<false>(context)
     }
 
     #[inline]

@@ -20,6 +20,7 @@ mod acpi;
 pub mod boot;
 pub mod constants;
 pub mod cpu;
+mod debug;
 mod device_tree;
 pub mod exception_frame;
 mod exceptions;
@@ -38,6 +39,7 @@ pub mod signal;
 pub mod smp;
 mod sysreg;
 pub mod timer;
+pub mod traced;
 mod trap_decode;
 pub mod user_copy;
 
@@ -45,6 +47,7 @@ use crate::abi::Abi;
 
 pub use boot::is_ram;
 pub use cpu::Cpu;
+pub use debug::DebugRegisters;
 pub use exception_frame::UserContext;
 pub use fp::FpState;
 pub use gic::{Controller, controller};

@@ -17,6 +17,9 @@ mod fpe {
     pub(super) const UNKNOWN: i32 = 14;
 }
 
+/// The CPU does not say which.
+const HARDWARE_BREAKPOINT: ExceptionKind = ExceptionKind::HardwareBreakpoint { hit: 0, stepped: false };
+
 /// Decodes a synchronous exception from EL0 (Arm ARM D19.2.37, `ESR_EL1`). `None`: it has been dealt with.
 pub(super) fn synchronous(context: &mut UserContext) -> Option<Trap> {
     let (esr, far) = (read_sysreg!("esr_el1"), read_sysreg!("far_el1"));
@@ -52,7 +55,12 @@ pub(super) fn synchronous(context: &mut UserContext) -> Option<Trap> {
             address: context.sp,
         }),
         0x2c => at_pc(ExceptionKind::FloatingPoint(floating_point_code(esr))),
-        0x30 | 0x34 | 0x3c => at_pc(ExceptionKind::Breakpoint),
+        0x30 => at_pc(HARDWARE_BREAKPOINT),
+        0x34 => Some(Trap::Exception {
+            kind: HARDWARE_BREAKPOINT,
+            address: far,
+        }),
+        0x3c => at_pc(ExceptionKind::Breakpoint),
         0x32 => at_pc(ExceptionKind::SingleStep),
         // Undefined, privileged, SVE, SME, illegal state, and whatever the future brings.
         _ => at_pc(ExceptionKind::IllegalInstruction),

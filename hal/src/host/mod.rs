@@ -31,6 +31,7 @@ mod ram;
 pub mod serial;
 mod signal;
 mod timer;
+mod traced;
 
 pub use context::{FpState, Program, Registers, UserContext, program};
 pub use controller::{Controller, controller};
@@ -41,6 +42,7 @@ pub use percpu::PerCpu;
 pub use privilege::Privilege;
 pub use ram::{RAM_BYTES, RAM_START, ram};
 pub use timer::Timer;
+pub use traced::DebugRegisters;
 
 use crate::abi::Abi;
 

@@ -194,6 +194,64 @@ impl FpState {
     }
 }
 
+/// As a tracer has them.
+impl FpState {
+    /// Fills `out` with the XSAVE area, or with the FXSAVE image alone, every component's values in place.
+    pub fn describe(&self, whole: bool, out: &mut [u8]) {
+        let mut shown = self.clone();
+        let enabled = FEATURES.xcr0.load(Relaxed);
+        if enabled != 0 {
+            shown.clear_but(self.present());
+        }
+        // Software's bytes begin with what components there are (`xstate_fx_sw_bytes`).
+        shown.area[SOFTWARE_OFFSET..LEGACY_SIZE].fill(0);
+        if whole {
+            shown.put(SOFTWARE_OFFSET, &enabled.to_le_bytes());
+        }
+        out.copy_from_slice(&shown.area[..out.len()]);
+    }
+
+    fn has_valid_mxcsr(bytes: &[u8]) -> bool {
+        let mxcsr = u32::from_le_bytes(array::from_fn(|at| bytes[MXCSR_OFFSET + at]));
+        mxcsr & !FEATURES.mxcsr_mask.load(Relaxed) == 0
+    }
+
+    /// Replaces x87 and SSE registers by an FXSAVE image; false, and nothing is changed, if it cannot be loaded.
+    ///
+    /// # Panics
+    /// If there are not [`LEGACY_SIZE`] bytes.
+    pub fn set_legacy(&mut self, bytes: &[u8]) -> bool {
+        if !Self::has_valid_mxcsr(bytes) {
+            return false;
+        }
+        let present = self.present();
+        if FEATURES.xcr0.load(Relaxed) != 0 {
+            self.clear_but(present);
+            self.put(LEGACY_SIZE, &(present | 0b011).to_le_bytes());
+        }
+        self.put(0, bytes);
+        self.put_software_bytes();
+        true
+    }
+
+    /// Replaces all registers by an XSAVE area; false, and nothing is changed, if it cannot be loaded.
+    ///
+    /// # Panics
+    /// If there are not [`FpState::used_size`] bytes, or the CPU has no XSAVE.
+    pub fn set_all(&mut self, bytes: &[u8]) -> bool {
+        let (present, rest) = bytes[LEGACY_SIZE..LEGACY_SIZE + HEADER_SIZE].split_at(8);
+        let present = u64::from_le_bytes(array::from_fn(|at| present[at]));
+        let enabled = FEATURES.xcr0.load(Relaxed);
+        if present & !enabled != 0 || rest.iter().any(|byte| *byte != 0) || !Self::has_valid_mxcsr(bytes) {
+            return false;
+        }
+        self.put(0, bytes);
+        self.clear_but(present);
+        self.put_software_bytes();
+        true
+    }
+}
+
 impl FpOps for FpState {
     fn save(&mut self) {
         let mask = FEATURES.xcr0.load(Relaxed);

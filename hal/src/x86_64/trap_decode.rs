@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::{
+    debug,
     entry::{NOT_CANONICAL, SYSCALL},
     fp,
     idt::vector,
@@ -46,7 +47,10 @@ pub fn decode(context: &mut UserContext, number: u64) -> Trap {
             return Trap::PageFault { address, access };
         }
         vector::DIVIDE => ExceptionKind::DivideError,
-        vector::DEBUG => ExceptionKind::SingleStep,
+        vector::DEBUG => match debug::take_status() {
+            (0, _) => ExceptionKind::SingleStep,
+            (hit, stepped) => ExceptionKind::HardwareBreakpoint { hit, stepped },
+        },
         vector::BREAKPOINT => ExceptionKind::Breakpoint,
         vector::INVALID_OPCODE => ExceptionKind::IllegalInstruction,
         vector::X87 => ExceptionKind::FloatingPoint(si_code(fp::x87_exceptions())),

@@ -11,6 +11,8 @@ pub enum Rank {
     ProcessTable,
     /// One process's children and exit state.
     Process,
+    /// What a traced thread and its tracer share.
+    Tracee,
     /// One process's signal state.
     Signals,
     /// Signal actions that several processes have in common.

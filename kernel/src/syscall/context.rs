@@ -1,6 +1,6 @@
 //! The calls that change their caller's registers, or copy them.
 
-use alloc::{sync::Arc, vec};
+use alloc::{boxed::Box, sync::Arc, vec};
 
 use hal::{arch::UserContext, traits::SyscallFrame};
 use linux_raw_sys::general::{AT_FDCWD, PATH_MAX};
@@ -12,6 +12,7 @@ use crate::{
         Thread,
         clone::{self, CloneArgs, flags},
         exec::{self, Request, args::Strings},
+        ptrace::events,
         signal::{deliver, set::SIGCHLD},
     },
 };
@@ -60,7 +61,7 @@ pub(super) async fn dispatch(thread: &Arc<Thread>, call: Call, context: &mut Use
     }
 }
 
-async fn spawn(thread: &Arc<Thread>, call: Call, context: &UserContext, a: [u64; 6]) -> Result<u64> {
+async fn spawn(thread: &Arc<Thread>, call: Call, context: &mut UserContext, a: [u64; 6]) -> Result<u64> {
     let args = match call {
         Call::fork => CloneArgs {
             exit_signal: SIGCHLD,
@@ -167,15 +168,18 @@ async fn execve(
         arguments.push(b"")?;
     }
     let file = fs::open_executable(thread, directory, &path, flags)?;
-    exec::execve(
-        thread,
-        context,
-        Request {
-            file,
-            path,
-            arguments,
-            environment,
-        },
-    )
-    .await
+    let old = thread.tid();
+    let request = Request {
+        file,
+        path,
+        arguments,
+        environment,
+    };
+    exec::execve(thread, context, request).await?;
+    if thread.is_traced()
+        && let Some(tracee) = thread.tracee()
+    {
+        Box::pin(events::executed(thread, &tracee, context, old)).await;
+    }
+    Ok(())
 }

@@ -20,6 +20,7 @@ pub mod policy;
 pub mod prctl;
 pub mod process;
 pub mod process_vm;
+pub mod ptrace;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;

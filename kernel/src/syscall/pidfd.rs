@@ -10,6 +10,7 @@ use crate::{
     syscall::{fs::descriptor_limit, signal::read_info_of},
     task::{
         self, Pid, Process, Thread,
+        ptrace::link::may_trace,
         signal::{
             SigInfo,
             info::code::{SI_TKILL, SI_USER},
@@ -83,8 +84,7 @@ pub fn pidfd_getfd(t: &Thread, pidfd: i32, fd: i32, flags: u32) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let (process, _) = PidFile::find(t, pidfd)?;
-    let is_own = Arc::ptr_eq(t.process(), &process);
-    if !is_own && !process.has_exited() && !t.credentials().may_attach(&process) {
+    if !process.has_exited() && !may_trace(t, &process) {
         return Err(Errno::EPERM);
     }
     let files = process.files().ok_or(Errno::ESRCH)?;

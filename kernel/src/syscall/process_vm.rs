@@ -11,7 +11,7 @@ use super::fs::user::{Vectors, vectors};
 use crate::{
     errno::{Errno, Result},
     mm::{AddressSpace, fallible::TryRoomExact},
-    task::{self, Thread},
+    task::{self, Thread, ptrace::link::may_trace},
 };
 
 /// Bytes copied at once.
@@ -127,8 +127,7 @@ async fn transfer(
     if thread.process().has_exited() {
         return Err(Errno::ESRCH);
     }
-    let is_own = Arc::ptr_eq(t.process(), thread.process());
-    if !is_own && !t.credentials().may_attach(thread.process()) {
+    if !may_trace(t, thread.process()) {
         return Err(Errno::EPERM);
     }
     let mut buffer = Vec::new();

@@ -3,7 +3,7 @@
 //! Everything that can fail is done before the child is visible; then it enters the table and its future is spawned. The
 //! caller's FP/SIMD values have been saved into the context that is copied.
 
-use alloc::sync::Arc;
+use alloc::{boxed::Box, sync::Arc};
 use core::{future::poll_fn, sync::atomic::Ordering, task::Poll};
 
 use hal::{
@@ -16,6 +16,7 @@ use super::{
     limits::Resource,
     pid::Pid,
     process::{Process, ProcessParts},
+    ptrace::{Tracee, events::Fork},
     run,
     signal::{Signo, action::ActionTable, set::SIGNALS},
     table::{self, TABLE},
@@ -42,6 +43,10 @@ pub mod flags {
     pub const CLONE_SIGHAND: u64 = 0x800;
     /// Return a process descriptor.
     pub const CLONE_PIDFD: u64 = 0x1000;
+    /// The caller's tracer traces the child as well.
+    pub const CLONE_PTRACE: u64 = 0x2000;
+    /// The caller's tracer is not told of the child.
+    pub const CLONE_UNTRACED: u64 = 0x80_0000;
     /// The parent waits until the child execs or ends.
     pub const CLONE_VFORK: u64 = 0x4000;
     /// Of no effect for long, and refused where it might get one.
@@ -110,7 +115,7 @@ impl CloneArgs {
 ///
 /// # Errors
 /// `EINVAL` for contradictory flags, `EAGAIN` if there are too many processes, `ENOMEM`.
-pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: CloneArgs) -> Result<Pid> {
+pub(crate) async fn clone(thread: &Arc<Thread>, context: &mut UserContext, args: CloneArgs) -> Result<Pid> {
     args.check()?;
     let process = thread.process();
     if !may_have_another(thread) {
@@ -151,7 +156,7 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
     if is_filtered {
         child.kick(attention::FILTER);
     }
-    inherit(thread, &child, &args);
+    let fork = inherit(thread, &child, &args).map(|tracee| Fork::new(tracee, &args));
     let mut child_context = context.clone();
     child_context.set_return_value(0);
     if args.stack != 0 {
@@ -178,6 +183,9 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
     publish(thread, &child, &args)?;
     core::mem::forget(tid);
     space.keep();
+    if let Some(fork) = &fork {
+        fork.link(&child, &args);
+    }
     let set_tid = if args.has(CLONE_CHILD_SETTID) {
         args.child_tid
     } else {
@@ -190,8 +198,14 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &UserContext, args: Clo
     if let Some(descriptor) = descriptor {
         core::mem::forget(descriptor);
     }
+    if let Some(fork) = &fork {
+        Box::pin(fork.born(thread, context, number)).await;
+    }
     if args.has(CLONE_VFORK) {
         wait_for_vfork(thread, child.process()).await;
+        if let Some(fork) = &fork {
+            Box::pin(fork.vfork_done(thread, context, number)).await;
+        }
     }
     Ok(number)
 }
@@ -281,6 +295,11 @@ async fn copy_process(thread: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc
     } else {
         process.pid()
     };
+    let creator = if args.has(CLONE_PARENT) {
+        process.creator.load(Ordering::Relaxed)
+    } else {
+        thread.tid()
+    };
     let child = Process::new(ProcessParts {
         pid,
         mm,
@@ -293,6 +312,7 @@ async fn copy_process(thread: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc
         parent,
         start_ns: rt::now(),
     });
+    child.creator.store(creator, Ordering::Relaxed);
     child
         .dumpable
         .store(process.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -305,7 +325,8 @@ async fn copy_process(thread: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc
     Ok(Arc::new(child))
 }
 
-fn inherit(thread: &Thread, child: &Thread, args: &CloneArgs) {
+/// What the child has of its parent. Returns what its parent shares with a tracer.
+fn inherit(thread: &Thread, child: &Thread, args: &CloneArgs) -> Option<Arc<Tracee>> {
     child
         .affinity
         .store(thread.affinity.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -319,9 +340,9 @@ fn inherit(thread: &Thread, child: &Thread, args: &CloneArgs) {
     if !args.has(CLONE_VM) {
         child.rseq.inherit(&thread.rseq);
     }
-    let (mask, alt_stack) = {
+    let (mask, alt_stack, tracee) = {
         let signals = thread.signals.lock();
-        (signals.mask, signals.alt_stack)
+        (signals.mask, signals.alt_stack, signals.tracee.clone())
     };
     let mut signals = child.signals.lock();
     signals.mask = mask;
@@ -329,6 +350,7 @@ fn inherit(thread: &Thread, child: &Thread, args: &CloneArgs) {
     if !args.has(CLONE_VM) || args.has(CLONE_VFORK) {
         signals.alt_stack = alt_stack;
     }
+    tracee
 }
 
 /// Enters the child into the table. A caller that has to end has no child any more.
@@ -371,6 +393,7 @@ fn withdraw(child: &Arc<Thread>) {
         .threads
         .retain(|thread| !Arc::ptr_eq(thread, child));
     let thread = table.threads.remove(&tid);
+    let tracee = table.tracees.remove(&tid);
     let node = if tid == process.pid() { table.remove(tid) } else { None };
     if tid != process.pid() {
         table.release(tid);
@@ -379,7 +402,7 @@ fn withdraw(child: &Arc<Thread>) {
     if node.is_some() {
         process.mm().leave();
     }
-    drop((thread, node));
+    drop((thread, node, tracee));
 }
 
 async fn wait_for_vfork(thread: &Thread, child: &Process) {

@@ -11,6 +11,7 @@ use super::{
     futex,
     pid::Pid,
     process::{Process, WaitStatus},
+    ptrace::{self, link, report},
     robust, shutdown,
     signal::{
         SigInfo, Signo,
@@ -33,6 +34,7 @@ pub(super) fn exit_group(process: &Process, status: WaitStatus) {
 /// As [`exit_group`], for a process that may be stopped and is not the caller's.
 pub(super) fn kill_now(process: &Arc<Process>, status: WaitStatus) {
     stop::resume(process, stop::Report::Nobody);
+    ptrace::killed(process);
     exit_group(process, status);
 }
 
@@ -111,11 +113,17 @@ fn leave(thread: &Arc<Thread>) {
     drop(shared);
     let tid = thread.tid();
     let removed = table.threads.remove(&tid);
-    if tid != process.pid() {
+    let mut after = After::default();
+    let traced = ptrace::is_used() && link::thread_ended(&mut table, thread, &mut after);
+    if ptrace::is_used() {
+        link::tracer_ends(&mut table, thread, &mut after);
+    }
+    if tid != process.pid() && !traced {
         table.release(tid);
     }
     drop(table);
     drop(removed);
+    after.send();
     if let Some(signo) = stopped {
         stop::tell_parent(process, CLD_STOPPED, signo);
     }
@@ -156,14 +164,14 @@ fn end_process(process: &Arc<Process>) {
 
 /// What is to be done once the table's lock is released.
 #[derive(Default)]
-struct After {
-    signals: Vec<(Arc<Process>, SigInfo)>,
-    wake: Vec<Arc<Process>>,
-    reaped: Vec<Node>,
+pub(super) struct After {
+    pub signals: Vec<(Arc<Process>, SigInfo)>,
+    pub wake: Vec<Arc<Process>>,
+    pub reaped: Vec<Node>,
 }
 
 impl After {
-    fn send(self) {
+    pub fn send(self) {
         for (process, info) in self.signals {
             // Standard signals only: sending cannot fail.
             let _ = send::send_to_process(&process, info);
@@ -243,7 +251,29 @@ fn become_zombie(table: &mut Table, process: &Arc<Process>, status: WaitStatus, 
     process.exited.store(true, Ordering::SeqCst);
     node.stopped = None;
     node.continued = false;
+    announce(table, process, after);
+}
+
+/// Tells whoever is to wait for an ended process of its end: its tracer, then its parent. Not while a tracer has threads of it to wait
+/// for.
+pub(super) fn announce(table: &mut Table, process: &Arc<Process>, after: &mut After) {
+    let Some(node) = table.node(process.pid()) else { return };
+    let Some(status) = node.exit else { return };
     let (parent, exit_signal) = (node.parent, node.exit_signal);
+    if !table.tracees.is_empty() {
+        if report::has_ended_threads(table, process) {
+            return;
+        }
+        if let Some(tracer) = report::tracer_of(table, process) {
+            let signo = if tracer.pid() == parent { exit_signal } else { SIGCHLD };
+            if signo != 0 {
+                let info = child_info(process, process.pid(), signo, status);
+                after.signals.push((tracer.clone(), info));
+            }
+            after.wake.push(tracer);
+            return;
+        }
+    }
     let Some(parent) = table.node(parent).map(|node| node.process.clone()) else {
         return;
     };
@@ -252,7 +282,7 @@ fn become_zombie(table: &mut Table, process: &Arc<Process>, status: WaitStatus, 
     if exit_signal != 0 && !(exit_signal == SIGCHLD && action.handler == SIG_IGN) {
         after
             .signals
-            .push((parent.clone(), child_info(process, exit_signal, status)));
+            .push((parent.clone(), child_info(process, process.pid(), exit_signal, status)));
     }
     if unwanted {
         after.reaped.extend(table.remove(process.pid()));
@@ -260,12 +290,12 @@ fn become_zombie(table: &mut Table, process: &Arc<Process>, status: WaitStatus, 
     after.wake.push(parent);
 }
 
-fn child_info(process: &Process, signo: Signo, status: WaitStatus) -> SigInfo {
+pub(super) fn child_info(process: &Process, tid: Pid, signo: Signo, status: WaitStatus) -> SigInfo {
     let (code, value) = match (status.code(), status.signal()) {
         (Some(code), _) => (CLD_EXITED, code),
         (None, signal) => (CLD_KILLED, signal.unwrap_or(0)),
     };
     let (user, system) = process.times();
     let uid = process.credentials().uid;
-    SigInfo::child(code, process.pid(), uid, value, user / 10_000_000, system / 10_000_000).with_signo(signo)
+    SigInfo::child(code, tid, uid, value, user / 10_000_000, system / 10_000_000).with_signo(signo)
 }

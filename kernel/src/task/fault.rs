@@ -2,7 +2,11 @@
 
 use alloc::sync::Arc;
 
-use hal::trap::{Access, ExceptionKind};
+use hal::{
+    abi::Abi,
+    arch::ABI,
+    trap::{Access, ExceptionKind},
+};
 
 use super::{
     signal::{SigInfo, force, info::code::*, set::*},
@@ -29,7 +33,11 @@ pub(super) async fn page_fault(thread: &Arc<Thread>, mm: &Arc<AddressSpace>, add
 pub(super) fn exception(thread: &Arc<Thread>, kind: ExceptionKind, address: u64) {
     let info = match kind {
         ExceptionKind::IllegalInstruction => SigInfo::fault(SIGILL, ILL_ILLOPC, address),
+        // Linux says of `int3` no more than that it was the kernel (`do_int3_user`).
+        ExceptionKind::Breakpoint if ABI == Abi::X86_64 => SigInfo::kernel(SIGTRAP),
         ExceptionKind::Breakpoint => SigInfo::fault(SIGTRAP, TRAP_BRKPT, address),
+        ExceptionKind::HardwareBreakpoint { stepped: true, .. } => SigInfo::fault(SIGTRAP, TRAP_TRACE, address),
+        ExceptionKind::HardwareBreakpoint { .. } => SigInfo::fault(SIGTRAP, TRAP_HWBKPT, address),
         ExceptionKind::SingleStep => SigInfo::fault(SIGTRAP, TRAP_TRACE, address),
         ExceptionKind::DivideError => SigInfo::fault(SIGFPE, FPE_INTDIV, address),
         ExceptionKind::FloatingPoint(code) => SigInfo::fault(SIGFPE, code, address),

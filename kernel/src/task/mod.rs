@@ -22,6 +22,7 @@ pub mod limits;
 pub mod oom;
 pub mod pid;
 pub mod process;
+pub mod ptrace;
 mod robust;
 pub mod rseq;
 pub(crate) mod run;

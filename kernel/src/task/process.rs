@@ -94,6 +94,8 @@ pub struct Process {
     // Kept by the table, under its lock; read without it.
     pub(super) parent: AtomicI32,
     pub(super) group: AtomicI32,
+    /// The thread that made it, while its parent is the parent that made it.
+    pub(super) creator: AtomicI32,
     /// Whether execve has run since fork: then setpgid by the parent is EACCES.
     pub(super) has_execed: AtomicBool,
     /// Whether a parent in vfork still waits.
@@ -175,6 +177,7 @@ impl Process {
             ),
             parent: AtomicI32::new(parts.parent),
             group: AtomicI32::new(parts.group),
+            creator: AtomicI32::new(0),
             has_execed: AtomicBool::new(false),
             vfork: SpinLock::new(Rank::Signals, None),
             start_ns: parts.start_ns,

@@ -8,7 +8,7 @@
 //!
 //! The registers are a local of the future. The calls that change them (fork, execve, `rt_sigreturn`) get them lent.
 
-use alloc::sync::Arc;
+use alloc::{boxed::Box, sync::Arc};
 use core::{
     future::{Future, poll_fn},
     sync::atomic::Ordering,
@@ -25,6 +25,7 @@ use hal::{
 use super::{
     exit, fault,
     fp::{AfterCall, Away, OnCpu},
+    ptrace::turn,
     rseq,
     seccomp::{self, Verdict},
     signal::deliver::{self, Outcome},
@@ -98,9 +99,9 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
         let trap = if on_cpu.after_call.is_empty() {
             // Looked at once, here: what follows exists twice, so that the one without a trace knows nothing of it.
             if trace::is_on() {
-                visit_user_traced(thread, context, on_cpu, &mut interrupted)
+                visit_user_traced(thread, context, on_cpu, &mut interrupted, Cpu::enter_user)
             } else {
-                visit_user::<false>(thread, context, on_cpu, &mut interrupted)
+                visit_user::<false>(thread, context, on_cpu, &mut interrupted, Cpu::enter_user)
             }
         } else {
             let after = core::mem::replace(&mut on_cpu.after_call, AfterCall::empty());
@@ -111,10 +112,14 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
             if after.contains(AfterCall::TRACED) {
                 trace::call_ended(context, interrupted);
             }
-            if (thread.attention() != 0 || after.contains(AfterCall::INTERRUPTED))
-                && deliver::deliver(thread, context, on_cpu, &mut interrupted).await == Outcome::End
-            {
-                return;
+            if thread.attention() != 0 || after.contains(AfterCall::INTERRUPTED) {
+                let mut outcome = deliver::deliver::<false>(thread, context, on_cpu, &mut interrupted).await;
+                if outcome == Outcome::Traced {
+                    outcome = Box::pin(turn::live(thread, context, on_cpu, &mut interrupted)).await;
+                }
+                if outcome == Outcome::End {
+                    return;
+                }
             }
             // That has waited.
             if on_cpu.after_call.contains(AfterCall::RESUMED) {
@@ -158,8 +163,24 @@ fn visit_user_traced(
     context: &mut UserContext,
     on_cpu: &mut OnCpu,
     interrupted: &mut Option<Errno>,
+    enter: impl FnOnce(&mut UserContext) -> Trap,
 ) -> Option<Trap> {
-    visit_user::<true>(thread, context, on_cpu, interrupted)
+    visit_user::<true>(thread, context, on_cpu, interrupted, enter)
+}
+
+/// Goes to user mode, for who is in no hurry.
+pub(super) fn visit_any(
+    thread: &Thread,
+    context: &mut UserContext,
+    on_cpu: &mut OnCpu,
+    interrupted: &mut Option<Errno>,
+    enter: impl FnOnce(&mut UserContext) -> Trap,
+) -> Option<Trap> {
+    if trace::is_on() {
+        visit_user_traced(thread, context, on_cpu, interrupted, enter)
+    } else {
+        visit_user::<false>(thread, context, on_cpu, interrupted, enter)
+    }
 }
 
 /// As [`visit_user`], where more than a plain call has gone before. A call that a filter keeps from being made is none: the
@@ -172,11 +193,7 @@ fn visit_user_after(
     interrupted: &mut Option<Errno>,
 ) -> Option<Trap> {
     loop {
-        let trap = if trace::is_on() {
-            visit_user_traced(thread, context, on_cpu, interrupted)
-        } else {
-            visit_user::<false>(thread, context, on_cpu, interrupted)
-        }?;
+        let trap = visit_any(thread, context, on_cpu, interrupted, Cpu::enter_user)?;
         if trap != Trap::Syscall
             || !on_cpu.after_call.contains(AfterCall::FILTERED)
             || seccomp::check(thread, context) == Verdict::Make
@@ -196,6 +213,7 @@ fn visit_user<const TRACED: bool>(
     context: &mut UserContext,
     on_cpu: &mut OnCpu,
     interrupted: &mut Option<Errno>,
+    enter: impl FnOnce(&mut UserContext) -> Trap,
 ) -> Option<Trap> {
     let interrupts = Cpu::mask_interrupts();
     // It may wake whoever waits for this CPU to forget a translation, on this very CPU, so it comes before the gate: once that
@@ -219,7 +237,7 @@ fn visit_user<const TRACED: bool>(
     if TRACED {
         trace::user_began(entered, thread.tid());
     }
-    let trap = Cpu::enter_user(context);
+    let trap = enter(context);
     let left = rt::executor().leave_user();
     if TRACED {
         trace::user_ended(left, trap);

@@ -10,6 +10,7 @@ use core::{future::poll_fn, sync::atomic::Ordering, task::Poll};
 
 use super::{
     process::Process,
+    ptrace,
     signal::{
         SigInfo, Signo,
         action::flags::SA_NOCLDSTOP,
@@ -36,8 +37,12 @@ pub(super) fn begin(process: &Process, signo: Signo) {
     if shared.group_exit.is_none() && shared.stop.is_none() {
         shared.stop = Some(signo);
         for thread in &shared.threads {
+            // Who is traced may run although its process is stopped.
+            thread.parked.store(false, Ordering::Relaxed);
             thread.kick(attention::STOP);
         }
+        drop(shared);
+        ptrace::group_changed(process);
     }
 }
 
@@ -71,7 +76,7 @@ pub(super) async fn park(thread: &Arc<Thread>) {
     }
     poll_fn(|cx| {
         thread.store_waker(cx.waker());
-        if thread.must_exit() || process.shared.lock().stop.is_none() {
+        if thread.attention() & (attention::EXIT | attention::TRACE) != 0 || process.shared.lock().stop.is_none() {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -94,6 +99,16 @@ fn arrive(thread: &Thread) -> Option<Signo> {
     let signo = shared.stop?;
     thread.parked.store(true, Ordering::Relaxed);
     report_if_complete(&mut table, process, &shared).then_some(signo)
+}
+
+/// As [`arrive`] for a traced thread; tells the parent if that is not the tracer anyway.
+pub(super) fn arrive_traced(thread: &Thread, tracer: Option<&Process>) {
+    let process = thread.process();
+    if let Some(signo) = arrive(thread)
+        && tracer.is_none_or(|tracer| tracer.pid() != process.parent())
+    {
+        tell_parent(process, CLD_STOPPED, signo);
+    }
 }
 
 /// Records the stop for wait4 if every thread has parked; whether it did.

@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 use super::{
     pid::{Pid, PidAllocator},
     process::{Process, WaitStatus},
+    ptrace::Tracee,
     signal::Signo,
     thread::Thread,
 };
@@ -72,6 +73,8 @@ pub(super) struct Table {
     pids: PidAllocator,
     pub processes: BTreeMap<Pid, Node>,
     pub threads: BTreeMap<Pid, Arc<Thread>>,
+    /// Threads that are traced, by number; those that have ended until their tracer has waited for them.
+    pub tracees: BTreeMap<Pid, Arc<Tracee>>,
     /// Members of each group, zombies included.
     pub groups: BTreeMap<Pid, Vec<Pid>>,
     /// How many processes, zombies included, each session has.
@@ -86,6 +89,7 @@ impl Table {
             pids: PidAllocator::new(),
             processes: BTreeMap::new(),
             threads: BTreeMap::new(),
+            tracees: BTreeMap::new(),
             groups: BTreeMap::new(),
             sessions: BTreeMap::new(),
         }

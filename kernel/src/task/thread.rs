@@ -25,6 +25,7 @@ use super::{
     credentials::Credentials,
     pid::Pid,
     process::Process,
+    ptrace::Tracee,
     rseq::Registration,
     schedule::PolicyCell,
     signal::{SignalSet, pending::Pending},
@@ -49,8 +50,10 @@ pub mod attention {
     pub const STOP: u32 = 4;
     /// The thread's calls have to pass a filter.
     pub const FILTER: u32 = 8;
-    /// Any of them that ends a wait.
-    pub const ANY: u32 = !FILTER;
+    /// The thread's tracer wants something, or there is one: it goes over to the turns of a traced thread.
+    pub const TRACE: u32 = 16;
+    /// Any of them that ends a wait: a filter and a tracer can wait until the thread comes by.
+    pub const ANY: u32 = !(FILTER | TRACE);
 }
 
 /// A wait that ended because of a signal, a stop or the end of the process.
@@ -122,6 +125,8 @@ pub(super) struct ThreadSignals {
     pub awaited: SignalSet,
     pub alt_stack: AltStack,
     pub restart: Restart,
+    /// What it shares with its tracer, if it has one.
+    pub tracee: Option<Arc<Tracee>>,
     /// No signal's, but under this lock to spare one: what is taken back at the thread's end, where there is something; in common with
     /// threads cloned by `CLONE_SYSVSEM`.
     undo: Option<Arc<UndoList>>,
@@ -179,6 +184,8 @@ pub struct Thread {
     /// Whether a process-wide stop has parked the thread.
     pub(super) parked: AtomicBool,
     pub(super) exiting: AtomicBool,
+    /// Whether it has a [`Tracee`].
+    pub(super) traced: AtomicBool,
     /// Whether the thread is inside a wait rather than running; for `/proc`.
     pub(super) blocked: AtomicBool,
     /// Whether somebody may wait for it to use CPU time: see [`super::cpu_clock`].
@@ -237,6 +244,7 @@ impl Thread {
             waits_for_child: AtomicBool::new(false),
             parked: AtomicBool::new(false),
             exiting: AtomicBool::new(false),
+            traced: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             clock_watched: AtomicBool::new(false),
             last_cpu: AtomicU16::new(0),

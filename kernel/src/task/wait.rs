@@ -4,12 +4,13 @@
 //! marked threads of the parent. A child that is there wins over a signal that arrived with it, so wait4 never returns
 //! `EINTR` for the SIGCHLD of the very child it waits for.
 
-use alloc::sync::Arc;
 use core::{future::poll_fn, sync::atomic::Ordering, task::Poll};
 
 use super::{
+    exit::After,
     pid::Pid,
     process::Process,
+    ptrace::report,
     signal::{
         SigInfo,
         info::code::*,
@@ -99,9 +100,8 @@ impl Report {
 /// # Errors
 /// `ECHILD` if there is no such child, `ERESTARTSYS` if interrupted.
 pub async fn wait(thread: &Thread, which: Which<'_>, options: u32) -> Result<Option<Report>> {
-    let process = thread.process();
     let (report, reaped) = if options & WNOHANG != 0 {
-        look(process, which, options)?
+        look(thread, which, options)?
     } else {
         wait_for_change(thread, which, options).await?
     };
@@ -112,14 +112,13 @@ pub async fn wait(thread: &Thread, which: Which<'_>, options: u32) -> Result<Opt
 }
 
 /// A change of state, and the child if it was taken out of the table.
-type Found = (Option<Report>, Option<Node>);
+pub(super) type Found = (Option<Report>, Option<Node>);
 
 async fn wait_for_change(thread: &Thread, which: Which<'_>, options: u32) -> Result<Found> {
-    let process = thread.process();
     let waited = thread.interruptible(poll_fn(|cx| {
         thread.store_waker(cx.waker());
         thread.waits_for_child.store(true, Ordering::SeqCst);
-        match look(process, which, options) {
+        match look(thread, which, options) {
             Ok((None, _)) => Poll::Pending,
             found => Poll::Ready(found),
         }
@@ -130,9 +129,17 @@ async fn wait_for_change(thread: &Thread, which: Which<'_>, options: u32) -> Res
 }
 
 /// Takes one child's change of state, if there is one.
-fn look(process: &Arc<Process>, which: Which<'_>, options: u32) -> Result<Found> {
+fn look(thread: &Thread, which: Which<'_>, options: u32) -> Result<Found> {
+    let process = thread.process();
     let mut guard = TABLE.lock();
     let table = &mut *guard;
+    if !table.tracees.is_empty() {
+        let mut after = After::default();
+        let found = report::look(table, thread, which, options, &mut after);
+        drop(guard);
+        after.send();
+        return found;
+    }
     let own = table.node(process.pid()).ok_or(Errno::ECHILD)?;
     let mut eligible = false;
     let mut found = None;
@@ -158,7 +165,7 @@ fn look(process: &Arc<Process>, which: Which<'_>, options: u32) -> Result<Found>
     Ok((Some(report), reaped))
 }
 
-fn matches(child: &Node, which: Which<'_>, options: u32) -> bool {
+pub(super) fn matches(child: &Node, which: Which<'_>, options: u32) -> bool {
     let of_kind = options & WALL != 0 || (options & WCLONE != 0) == (child.exit_signal != SIGCHLD);
     of_kind
         && match which {
@@ -169,7 +176,7 @@ fn matches(child: &Node, which: Which<'_>, options: u32) -> bool {
         }
 }
 
-fn change(child: &Node, options: u32) -> Option<Report> {
+pub(super) fn change(child: &Node, options: u32) -> Option<Report> {
     let process = &child.process;
     let report = |code, value, status| Report {
         pid: process.pid(),
@@ -194,7 +201,7 @@ fn change(child: &Node, options: u32) -> Option<Report> {
     (child.continued && options & WCONTINUED != 0).then(|| report(CLD_CONTINUED, SIGCONT, 0xffff))
 }
 
-fn usage(process: &Process) -> Usage {
+pub(super) fn usage(process: &Process) -> Usage {
     let (user, system) = process.times();
     let (children_user, children_system) = process.children_times();
     Usage {
@@ -207,7 +214,7 @@ fn usage(process: &Process) -> Usage {
     }
 }
 
-fn consume(table: &mut Table, parent: &Process, report: &Report) -> Option<Node> {
+pub(super) fn consume(table: &mut Table, parent: &Process, report: &Report) -> Option<Node> {
     let node = table.node_mut(report.pid)?;
     if node.exit.is_some() {
         parent

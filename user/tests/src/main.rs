@@ -26,6 +26,7 @@ mod pipes;
 mod process;
 mod process_vm;
 mod programs;
+mod ptraces;
 mod real_time;
 mod runner;
 mod sched;
@@ -154,6 +155,7 @@ fn all() -> impl Iterator<Item = Test> {
         threads::TESTS,
         seccomp::TESTS,
         real_time::TESTS,
+        ptraces::TESTS,
         sched::TESTS,
         vdso::TESTS,
         xattrs::TESTS,

@@ -108,7 +108,7 @@ const SYS_KERNEL_RANDOM: &[(&str, Kind)] = &[
 ];
 
 /// `/proc/<pid>`.
-fn of_process(pid: Pid) -> [(&'static str, Kind); 18] {
+fn of_process(pid: Pid) -> [(&'static str, Kind); 19] {
     use process::Place;
     [
         ("allocations", Kind::Allocations(pid)),
@@ -121,6 +121,7 @@ fn of_process(pid: Pid) -> [(&'static str, Kind); 18] {
         ("fd", Kind::Descriptors(pid)),
         ("limits", Kind::About(pid, process::limits)),
         ("maps", Kind::About(pid, process::maps)),
+        ("mem", Kind::Memory(pid)),
         ("mountinfo", Kind::About(pid, mounts::mount_info)),
         ("mounts", Kind::About(pid, mounts::mounts)),
         ("oom_score_adj", Kind::About(pid, process::oom_score)),

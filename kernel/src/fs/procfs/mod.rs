@@ -5,13 +5,14 @@
 //! at position 0 and kept in the open file until it is read there again.
 //!
 //! [`global`] and [`bus`] make the files about the machine, [`process`] those about one process, [`allocations`] one about a thread,
-//! [`trace`] what all CPUs did, [`sysvipc`] those about System V IPC; [`mounts`] those about file systems,
-//! [`listing`] the directories.
+//! [`memory`] a process's memory itself, [`trace`] what all CPUs did, [`sysvipc`] those about System V IPC; [`mounts`] those about
+//! file systems, [`listing`] the directories.
 
 mod allocations;
 mod bus;
 mod global;
 mod listing;
+mod memory;
 mod mounts;
 mod process;
 mod sysvipc;
@@ -79,6 +80,8 @@ enum Kind {
     Threads(Pid),
     /// What was allocated for a thread.
     Allocations(Pid),
+    /// `mem`.
+    Memory(Pid),
     /// `exe`, `cwd`, `root`.
     Place(Pid, process::Place),
 }
@@ -153,6 +156,7 @@ impl Node {
             | Kind::Descriptor(pid, _)
             | Kind::Threads(pid)
             | Kind::Allocations(pid)
+            | Kind::Memory(pid)
             | Kind::Place(pid, _) => process::find(pid).ok(),
             _ => None,
         }
@@ -166,7 +170,7 @@ impl Inode for Node {
             Kind::Descriptors(_) => 0o500,
             Kind::Setting(..) => 0o644,
             Kind::Command(_) => 0o200,
-            Kind::Trace => 0o600,
+            Kind::Trace | Kind::Memory(_) => 0o600,
             Kind::Global(_) | Kind::About(..) | Kind::Status(_) | Kind::Allocations(_) => 0o444,
             Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => 0o777,
         };
@@ -196,7 +200,8 @@ impl Inode for Node {
             | Kind::Command(_)
             | Kind::About(..)
             | Kind::Status(_)
-            | Kind::Allocations(_) => FileKind::Regular,
+            | Kind::Allocations(_)
+            | Kind::Memory(_) => FileKind::Regular,
             Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => {
                 FileKind::Symlink
             }
@@ -217,7 +222,7 @@ impl Inode for Node {
             return Err(Errno::EPERM);
         };
         match self.kind {
-            Kind::Setting(..) | Kind::Trace | Kind::Command(_) => Ok(Shrunk::No),
+            Kind::Setting(..) | Kind::Trace | Kind::Command(_) | Kind::Memory(_) => Ok(Shrunk::No),
             _ => Err(Errno::EPERM),
         }
     }
@@ -264,6 +269,7 @@ impl Inode for Node {
         Ok(match (self.kind, self.kind()) {
             (_, FileKind::Directory) => Arc::new(listing::Directory::new(self)),
             (Kind::Trace, _) => Arc::new(trace::Trace::new(self)),
+            (Kind::Memory(pid), _) => memory::Memory::open(self, pid)?,
             (Kind::Allocations(tid), _) => Arc::new(allocations::Allocations::new(self, tid)),
             _ => Arc::new(Text {
                 node: self,

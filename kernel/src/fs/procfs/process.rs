@@ -36,6 +36,9 @@ fn state(process: &Arc<Process>) -> char {
     if process.first_thread().is_none() {
         return 'Z';
     }
+    if process.first_thread().is_some_and(|thread| thread.is_trace_stopped()) {
+        return 't';
+    }
     if process.is_stopped() {
         return 'T';
     }
@@ -50,6 +53,7 @@ fn state_name(letter: char) -> &'static str {
     match letter {
         'R' => "R (running)",
         'T' => "T (stopped)",
+        't' => "t (tracing stop)",
         'Z' => "Z (zombie)",
         _ => "S (sleeping)",
     }
@@ -144,7 +148,7 @@ pub(super) fn status(pid: Pid) -> Result<Vec<u8>> {
         let _ = write!(groups, "{group} ");
     }
     let mut text = format!(
-        "Name:\t{}\nUmask:\t{:04o}\nState:\t{}\nTgid:\t{}\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t0\n\
+        "Name:\t{}\nUmask:\t{:04o}\nState:\t{}\nTgid:\t{}\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t{}\n\
          Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t{}\nGroups:\t{groups}\n\
          VmSize:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}\n",
         comm(process),
@@ -152,6 +156,7 @@ pub(super) fn status(pid: Pid) -> Result<Vec<u8>> {
         state_name(state(process)),
         process.pid(),
         process.parent(),
+        process.first_thread().and_then(|thread| thread.tracer()).unwrap_or(0),
         credentials.uid,
         credentials.euid,
         credentials.suid,

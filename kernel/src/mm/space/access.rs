@@ -8,7 +8,7 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use hal::{PAGE_SIZE, arch::PageTable, traits::PageTableOps, trap::Access};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{AddressSpace, FaultError, PAGE, page_floor};
+use super::{AddressSpace, FaultError, PAGE, fault::Poked, page_floor, table::Batch};
 use crate::{
     errno::{Errno, Result},
     mm::{
@@ -162,7 +162,8 @@ impl AddressSpace {
         }
     }
 
-    /// Copies bytes of any address space, active or not, without disturbing which is; returns how many could be had.
+    /// Copies bytes of any address space, active or not, without disturbing which is, and whatever the program itself may do with its
+    /// pages; returns how many could be had.
     ///
     /// # Errors
     /// `EFAULT` if not even the first byte is there.
@@ -180,7 +181,7 @@ impl AddressSpace {
                     frame.read(offset, &mut to[done..done + length]);
                     done += length;
                 }
-                None if self.fault_in(at, Access::Read).await.is_err() => break,
+                None if self.force(at, Access::Read).await.is_err() => break,
                 None => {}
             }
         }
@@ -189,5 +190,85 @@ impl AddressSpace {
         } else {
             Ok(done)
         }
+    }
+
+    /// Copies bytes to any address space, active or not; returns how many could be put there. What the program may not write itself is
+    /// written to if it is private memory: to a copy of its own, whose protection stays (Linux's `FOLL_FORCE`).
+    ///
+    /// # Errors
+    /// `EFAULT` if not even the first byte could be.
+    pub async fn write_remote(&self, address: u64, from: &[u8]) -> Result<usize> {
+        let mut done = 0;
+        while done < from.len() {
+            let Some(at) = address.checked_add(done as u64).filter(|&at| at < PageTable::USER_END) else {
+                break;
+            };
+            let length = (PAGE_SIZE - (at % PAGE) as usize).min(from.len() - done);
+            match self.poke(at, &from[done..done + length]) {
+                Ok(Poked::Written(generation)) => {
+                    self.tlb.wait(generation).await;
+                    done += length;
+                }
+                Ok(Poked::Forking) => self.wait_for_fork().await,
+                Ok(Poked::Missing(access)) => {
+                    if self.force(at, access).await.is_err() {
+                        break;
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        if done == 0 && !from.is_empty() {
+            Err(Errno::EFAULT)
+        } else {
+            Ok(done)
+        }
+    }
+
+    /// Makes the page of an address be there, and be written to by [`AddressSpace::poke_at_once`] if `write`.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub async fn prepare_remote(&self, address: u64, write: bool) -> Result<()> {
+        if address >= PageTable::USER_END {
+            return Err(Errno::EFAULT);
+        }
+        if !write {
+            return Ok(self.force(address, Access::Read).await?);
+        }
+        loop {
+            match self.poke(address, &[])? {
+                Poked::Written(generation) => {
+                    self.tlb.wait(generation).await;
+                    return Ok(());
+                }
+                Poked::Forking => self.wait_for_fork().await,
+                Poked::Missing(access) => self.force(address, access).await?,
+            }
+        }
+    }
+
+    /// Copies bytes of one page, if it is there.
+    pub fn peek(&self, address: u64, to: &mut [u8]) -> bool {
+        if address >= PageTable::USER_END {
+            return false;
+        }
+        let mapped = self.inner.lock().table.frame(page_floor(address));
+        if let Some((frame, _)) = &mapped {
+            frame.read((address % PAGE) as usize, to);
+        }
+        mapped.is_some()
+    }
+
+    /// Copies bytes to one page, if it can be done without copying that first.
+    pub fn poke_at_once(&self, address: u64, from: &[u8]) -> bool {
+        address < PageTable::USER_END && self.inner.lock().poke_at_once(address, from)
+    }
+
+    // Not in the async function, whose state would have to hold the batch.
+    fn poke(&self, at: u64, from: &[u8]) -> core::result::Result<Poked, FaultError> {
+        // The frame that is replaced is dropped outside the lock.
+        let mut batch = Batch::new();
+        self.inner.lock().poke(self, at, from, &mut batch)
     }
 }

@@ -1,6 +1,7 @@
 //! Page faults: the one place where pages come into being.
 
 use alloc::{boxed::Box, sync::Arc};
+use core::{future::Future, pin::Pin};
 
 use hal::{
     arch::{PageTable, PteFlags},
@@ -49,6 +50,16 @@ enum Step {
     Ask(Question),
 }
 
+/// What one attempt to write to a page from outside came to.
+pub(super) enum Poked {
+    /// It is written; other CPUs have to forget the page that was there.
+    Written(Generation),
+    /// The page has to be brought first.
+    Missing(Access),
+    /// A fork has to be over first.
+    Forking,
+}
+
 /// What a pager has to be asked, outside the lock.
 struct Question {
     pager: Arc<dyn Pager>,
@@ -72,12 +83,25 @@ impl AddressSpace {
     /// # Errors
     /// [`FaultError`].
     pub async fn fault(&self, address: u64, access: Access) -> Result<(), FaultError> {
+        self.fault_with(address, access, false).await
+    }
+
+    /// As [`AddressSpace::fault`], whatever the program itself may do with the page, for whoever looks into the space from outside.
+    pub(super) fn force(
+        &self,
+        address: u64,
+        access: Access,
+    ) -> Pin<Box<dyn Future<Output = Result<(), FaultError>> + Send + '_>> {
+        Box::pin(self.fault_with(address, access, access != Access::Write))
+    }
+
+    async fn fault_with(&self, address: u64, access: Access, forced: bool) -> Result<(), FaultError> {
         if address >= PageTable::USER_END {
             return Err(FaultError::MapErr);
         }
         let mut answer = None;
         loop {
-            match self.look(address, access, &mut answer)? {
+            match self.look(address, access, forced, &mut answer)? {
                 Step::Done(generation) => {
                     self.tlb.wait(generation).await;
                     return Ok(());
@@ -100,10 +124,19 @@ impl AddressSpace {
 
     // Not in the async function, whose state would have to hold the batch. The answer is taken if it is used, and handed on by
     // reference, since it is large for what most faults are.
-    fn look(&self, address: u64, access: Access, answer: &mut Option<(Question, Frame)>) -> Result<Step, FaultError> {
+    fn look(
+        &self,
+        address: u64,
+        access: Access,
+        forced: bool,
+        answer: &mut Option<(Question, Frame)>,
+    ) -> Result<Step, FaultError> {
         // The frame that is replaced is dropped outside the lock.
         let mut batch = Batch::new();
-        let step = self.inner.lock().fault(self, address, access, answer, &mut batch)?;
+        let step = self
+            .inner
+            .lock()
+            .fault(self, address, access, forced, answer, &mut batch)?;
         match step {
             Step::Ask(question) if access != Access::Write => self.look_around(address, access, question),
             step => Ok(step),
@@ -195,6 +228,7 @@ impl Inner {
         space: &AddressSpace,
         address: u64,
         access: Access,
+        forced: bool,
         answer: &mut Option<(Question, Frame)>,
         batch: &mut Batch,
     ) -> Result<Step, FaultError> {
@@ -203,7 +237,7 @@ impl Inner {
             self.grow_stack(page)?;
         }
         let area = self.areas.recall(address).ok_or(FaultError::MapErr)?;
-        if !permits(area.prot, access) {
+        if !forced && !permits(area.prot, access) {
             return Err(FaultError::AccErr);
         }
         let flags = area.prot.page_flags();
@@ -264,6 +298,68 @@ impl Inner {
         let copy = old.duplicate().map_err(|_| FaultError::Oom)?;
         sync_code(flags, &copy);
         self.replace(space, page, copy, flags, batch)
+    }
+
+    /// Writes to a page that is there and may be written to, or is private and nobody else's. Not more than a page.
+    pub(super) fn poke_at_once(&mut self, at: u64, from: &[u8]) -> bool {
+        let page = page_floor(at);
+        let Some(area) = self.areas.recall(at) else {
+            return false;
+        };
+        let (writable, shared) = (area.prot.contains(Prot::WRITE), area.sharing == Sharing::Shared);
+        let own = self.table.references(page) == 1 && !shared && !matches!(area.content, Content::Special(_));
+        let Some((frame, flags)) = self.table.frame(page) else {
+            return false;
+        };
+        let may = if writable {
+            flags.writable()
+        } else {
+            own && !frame.is_of_file()
+        };
+        if may {
+            frame.write((at - page) as usize, from);
+            sync_code(flags, &frame);
+        }
+        may
+    }
+
+    /// See [`AddressSpace::write_remote`]; `from` is within a page.
+    pub(super) fn poke(
+        &mut self,
+        space: &AddressSpace,
+        at: u64,
+        from: &[u8],
+        batch: &mut Batch,
+    ) -> Result<Poked, FaultError> {
+        let page = page_floor(at);
+        let area = self.areas.recall(at).ok_or(FaultError::MapErr)?;
+        let writable = area.prot.contains(Prot::WRITE);
+        if !writable && (area.sharing == Sharing::Shared || matches!(area.content, Content::Special(_))) {
+            return Err(FaultError::AccErr);
+        }
+        let access = if writable { Access::Write } else { Access::Read };
+        let Some((frame, flags)) = self.table.frame(page) else {
+            return Ok(Poked::Missing(access));
+        };
+        if writable && !flags.writable() {
+            return Ok(Poked::Missing(access));
+        }
+        let offset = (at - page) as usize;
+        drop(frame);
+        if self.poke_at_once(at, from) {
+            return Ok(Poked::Written(Generation::NONE));
+        }
+        if self.forking {
+            return Ok(Poked::Forking);
+        }
+        let (frame, _) = self.table.frame(page).ok_or(FaultError::MapErr)?;
+        let copy = frame.duplicate().map_err(|_| FaultError::Oom)?;
+        copy.write(offset, from);
+        sync_code(flags, &copy);
+        match self.replace(space, page, copy, flags, batch)? {
+            Step::Done(generation) => Ok(Poked::Written(generation)),
+            _ => Ok(Poked::Written(Generation::NONE)),
+        }
     }
 
     /// Puts another frame where one is mapped: first away with the old one, everywhere, then the new (Arm ARM D8.16,

@@ -20,7 +20,7 @@ use hal::{abi::Abi, arch::ABI};
 
 use super::{
     FromRegister, capabilities, fs, futex, identity, ipc, membarrier, memory, net, pidfd, policy, prctl, process,
-    process_vm, sched, seccomp, signal, system, time, timers, uts,
+    process_vm, ptrace, sched, seccomp, signal, system, time, timers, uts,
 };
 use crate::{
     errno::{Errno, Result},
@@ -243,6 +243,7 @@ calls! {
     pidfd_send_signal, 424, 424, call(pidfd::pidfd_send_signal; 4);
     pidfd_getfd, 438, 438, now(pidfd::pidfd_getfd; 3);
     arch_prctl, 158, -, context(context; 2);
+    ptrace, 101, 117, large(ptrace::ptrace; 4);
     // Identity.
     getuid, 102, 174, now(identity::getuid; 0);
     geteuid, 107, 175, now(identity::geteuid; 0);

@@ -32,6 +32,7 @@ use super::{
     exit,
     limits::Resource,
     process::{Image, Process},
+    ptrace::link,
     signal::SignalSet,
     table::TABLE,
     thread::{Thread, attention},
@@ -296,6 +297,7 @@ async fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
         }
     })
     .await;
+    let mut after = exit::After::default();
     let mut table = TABLE.lock();
     let mut shared = process.shared.lock();
     shared.exec = None;
@@ -309,7 +311,10 @@ async fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
         table.threads.remove(&old);
         table.threads.insert(new, thread.clone());
         table.release(old);
+        link::renumber(&mut table, thread, old, &mut after);
     }
+    drop(table);
+    after.send();
     Ok(())
 }
 

@@ -29,7 +29,7 @@ use crate::{
         exit,
         fp::{AfterCall, OnCpu},
         process::WaitStatus,
-        rseq, stop, table,
+        ptrace, rseq, stop, table,
         thread::{Restart, Thread, attention, comm_text},
     },
 };
@@ -41,6 +41,8 @@ pub(in crate::task) enum Outcome {
     Continue,
     /// The thread has to end.
     End,
+    /// It is traced: it goes on with the turns of [`ptrace`].
+    Traced,
 }
 
 /// `SS_ONSTACK`.
@@ -49,8 +51,8 @@ pub const SS_ONSTACK: i32 = 1;
 pub const SS_DISABLE: i32 = 2;
 
 /// Acts on everything that asks for the thread's attention. `interrupted` is the restart code of a call not settled yet; a
-/// handler takes it.
-pub(in crate::task) async fn deliver(
+/// handler takes it. `TRACED` threads stop for their tracers.
+pub(in crate::task) async fn deliver<const TRACED: bool>(
     thread: &Arc<Thread>,
     context: &mut UserContext,
     on_cpu: &mut OnCpu,
@@ -65,14 +67,46 @@ pub(in crate::task) async fn deliver(
             thread.clear_attention(attention::FILTER);
             on_cpu.after_call |= AfterCall::FILTERED;
         }
-        if bits & attention::STOP != 0 {
-            on_cpu.save(context);
-            stop::park(thread).await;
+        if bits & (attention::STOP | attention::TRACE) != 0 {
+            if !TRACED && bits & attention::TRACE != 0 {
+                return Outcome::Traced;
+            }
+            if TRACED && thread.is_traced() {
+                ptrace::stop::attend(thread, context, on_cpu, interrupted).await;
+            } else if bits & attention::TRACE != 0 {
+                // Not traced any more.
+                return Outcome::Continue;
+            } else {
+                on_cpu.save(context);
+                stop::park(thread).await;
+            }
             continue;
         }
         thread.clear_attention(attention::SIGNAL);
-        let Some(info) = thread.take_signal(|mask| SignalSet(!0).without(mask)) else {
+        // Under the lock under which a tracer comes, so that the signal with which one attaches is seen by a thread that knows.
+        let mut has_tracer = false;
+        let wanted = |mask| {
+            has_tracer = !TRACED && thread.is_traced();
+            if has_tracer {
+                SignalSet::default()
+            } else {
+                SignalSet(!0).without(mask)
+            }
+        };
+        let Some(info) = thread.take_signal(wanted) else {
+            if has_tracer {
+                thread.kick(attention::SIGNAL);
+                return Outcome::Traced;
+            }
             break;
+        };
+        let info = if TRACED {
+            match ptrace::stop::at_signal(thread, context, on_cpu, interrupted, info).await {
+                Some(info) => info,
+                None => continue,
+            }
+        } else {
+            info
         };
         let signo = info.signo();
         let action = take_action(thread, signo);
@@ -80,7 +114,7 @@ pub(in crate::task) async fn deliver(
             SIG_IGN => continue,
             SIG_DFL => match default_action(thread, context, &info) {
                 Outcome::Continue => continue,
-                Outcome::End => return Outcome::End,
+                outcome => return outcome,
             },
             _ => {}
         }
@@ -97,6 +131,8 @@ pub(in crate::task) async fn deliver(
                 reset(thread, SIGSEGV);
             }
             force(thread, SigInfo::kernel(SIGSEGV));
+        } else if TRACED {
+            ptrace::stop::at_handler(thread, context).await;
         }
     }
     thread.restore_mask();
@@ -346,7 +382,10 @@ mod tests {
         on_cpu: &mut OnCpu,
         interrupted: &mut Option<Errno>,
     ) {
-        assert_eq!(now(deliver(thread, context, on_cpu, interrupted)), Outcome::Continue);
+        assert_eq!(
+            now(deliver::<false>(thread, context, on_cpu, interrupted)),
+            Outcome::Continue
+        );
     }
 
     #[test]

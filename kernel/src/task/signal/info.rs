@@ -21,6 +21,8 @@ pub mod code {
     pub const CLD_KILLED: i32 = 2;
     /// The child died of a signal and left a core.
     pub const CLD_DUMPED: i32 = 3;
+    /// A traced child stopped.
+    pub const CLD_TRAPPED: i32 = 4;
     /// The child stopped.
     pub const CLD_STOPPED: i32 = 5;
     /// The child continued.
@@ -43,6 +45,8 @@ pub mod code {
     pub const TRAP_BRKPT: i32 = 1;
     /// Single step.
     pub const TRAP_TRACE: i32 = 2;
+    /// Hardware breakpoint or watchpoint.
+    pub const TRAP_HWBKPT: i32 = 4;
 }
 
 /// What the union of a `siginfo_t` holds (`siginfo_layout` of Linux).

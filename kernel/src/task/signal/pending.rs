@@ -55,6 +55,11 @@ impl Pending {
         self.queue.len()
     }
 
+    /// One of the queue.
+    pub fn info(&self, at: usize) -> Option<SigInfo> {
+        self.queue.get(at).map(|queued| queued.info)
+    }
+
     /// Adds a signal. False if it was a standard signal already pending, whose info is dropped.
     ///
     /// # Errors

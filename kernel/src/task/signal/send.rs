@@ -22,7 +22,7 @@ use crate::{
         limits::Resource,
         pid::Pid,
         process::{Process, Shared, WaitStatus},
-        stop, table,
+        ptrace, stop, table,
         thread::{Thread, attention},
     },
 };
@@ -126,8 +126,10 @@ fn send(process: &Arc<Process>, thread: Option<&Arc<Thread>>, info: SigInfo, tim
     } else if signo == SIGCONT {
         flush(process, SignalSet::STOPPING);
         stop::resume(process, stop::Report::Parent);
+        ptrace::group_changed(process);
     } else if signo == SIGKILL && (process.pid() != 1 || info.code() == code::SI_KERNEL) {
         stop::resume(process, stop::Report::Nobody);
+        ptrace::killed(process);
     }
     let action = process.action(signo);
     let limit = process.limit(Resource::PendingSignals);
@@ -150,7 +152,7 @@ fn send(process: &Arc<Process>, thread: Option<&Arc<Thread>>, info: SigInfo, tim
         let mask = signals.saved_mask.unwrap_or_default().union(signals.mask);
         (mask.contains(signo), signals.awaited.contains(signo))
     };
-    if action.ignores(signo) && !blocked && !awaited {
+    if action.ignores(signo) && !blocked && !awaited && !first.is_traced() {
         return Ok(Sent::Ignored);
     }
     let push = |pending: &mut Pending| match timer {
@@ -264,6 +266,21 @@ impl Thread {
         let shared = self.process().shared.lock();
         let signals = self.signals.lock();
         shared.pending.set().union(signals.pending.set())
+    }
+
+    /// The mask that a debugger sees: what a call that waits has put in its place for a while does not show.
+    pub fn blocked_signals(&self) -> SignalSet {
+        let signals = self.signals.lock();
+        signals.saved_mask.unwrap_or(signals.mask)
+    }
+
+    /// One of the signals that wait, of the thread or of its whole process, in the order in which they came; none is taken.
+    pub fn pending_info(&self, shared: bool, at: usize) -> Option<SigInfo> {
+        if shared {
+            self.process().shared.lock().pending.info(at)
+        } else {
+            self.signals.lock().pending.info(at)
+        }
     }
 
     /// Takes the next signal of `wanted`: faults first, then the thread's own, then the process's.
