@@ -54,14 +54,25 @@ pub async fn run() {
             }
         })
         .await;
-        let mut pending = Pending::left();
-        while pending.step() {
-            rt::yield_now().await;
-        }
-        if rights::has_sockets() && collect().await.is_err() {
+        if pass().await.is_err() {
             log::warn!("no memory to look for sockets that hold each other");
         }
     }
+}
+
+/// Lets go of what was left to the task, and looks for garbage once. What a dropped pass has not done the next one does.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(super) async fn pass() -> Result<()> {
+    let mut pending = Pending::left();
+    while pending.step() {
+        rt::yield_now().await;
+    }
+    if rights::has_sockets() {
+        collect().await?;
+    }
+    Ok(())
 }
 
 /// A candidate.

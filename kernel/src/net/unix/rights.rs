@@ -230,6 +230,20 @@ impl Pending {
                 return;
             }
         }
+    }
+
+    /// What was left to the task.
+    pub(super) fn left() -> Self {
+        Self {
+            first: IN_FLIGHT.lock().left.take(),
+            let_go: 0,
+        }
+    }
+}
+
+impl Drop for Pending {
+    /// What has not been let go is the task's.
+    fn drop(&mut self) {
         if self.first.is_none() {
             return;
         }
@@ -239,14 +253,6 @@ impl Pending {
             in_flight.left = Some(rights);
         }
         collect::wake();
-    }
-
-    /// What was left to the task.
-    pub(super) fn left() -> Self {
-        Self {
-            first: IN_FLIGHT.lock().left.take(),
-            let_go: 0,
-        }
     }
 }
 

@@ -35,7 +35,7 @@ fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
 }
 
 fn collect_all() {
-    let mut collecting = pin!(collect::collect());
+    let mut collecting = pin!(collect::pass());
     while poll(collecting.as_mut()).is_pending() {}
 }
 
@@ -212,7 +212,7 @@ proptest! {
                 waits.push(VecDeque::new());
             }
         }
-        let mut collecting = Box::pin(collect::collect());
+        let mut collecting = Box::pin(collect::pass());
         for (what, at, other, polls) in steps {
             let file = held[at].clone();
             let socket = file.as_ref().and_then(|file| file.socket());
@@ -244,7 +244,7 @@ proptest! {
             drop(file);
             for _ in 0..polls {
                 if poll(collecting.as_mut()).is_ready() {
-                    collecting = Box::pin(collect::collect());
+                    collecting = Box::pin(collect::pass());
                 }
             }
         }
