@@ -96,14 +96,8 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
     let mut interrupted = None;
     loop {
         // What asks for attention is seen on the way to user mode, where it has to be looked for in any case.
-        let trap = if on_cpu.after_call.is_empty() {
-            // Looked at once, here: what follows exists twice, so that the one without a trace knows nothing of it.
-            if trace::is_on() {
-                visit_user_traced(thread, context, on_cpu, &mut interrupted, Cpu::enter_user)
-            } else {
-                visit_user::<false>(thread, context, on_cpu, &mut interrupted, Cpu::enter_user)
-            }
-        } else {
+        let mut filtered = false;
+        if !on_cpu.after_call.is_empty() {
             let after = core::mem::replace(&mut on_cpu.after_call, AfterCall::empty());
             on_cpu.after_call = after & AfterCall::FILTERED;
             if after.contains(AfterCall::RESUMED) {
@@ -125,7 +119,15 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
             if on_cpu.after_call.contains(AfterCall::RESUMED) {
                 continue;
             }
-            visit_user_after(thread, context, on_cpu, &mut interrupted)
+            filtered = on_cpu.after_call.contains(AfterCall::FILTERED);
+        }
+        // Looked at once, here: what follows exists thrice, so that the one without a filter and a trace knows nothing of them.
+        let trap = if filtered {
+            visit_user_filtered(thread, context, on_cpu, &mut interrupted)
+        } else if trace::is_on() {
+            visit_user_traced(thread, context, on_cpu, &mut interrupted, Cpu::enter_user)
+        } else {
+            visit_user::<false>(thread, context, on_cpu, &mut interrupted, Cpu::enter_user)
         };
         let Some(trap) = trap else {
             if thread.attention() != 0 {
@@ -183,10 +185,11 @@ pub(super) fn visit_any(
     }
 }
 
-/// As [`visit_user`], where more than a plain call has gone before. A call that a filter keeps from being made is none: the
-/// thread goes back to user mode.
+/// As [`visit_user`], for a thread whose calls have to pass a filter. One that is kept from being made is none: the thread goes
+/// back to user mode.
+#[cold]
 #[inline(never)]
-fn visit_user_after(
+fn visit_user_filtered(
     thread: &Arc<Thread>,
     context: &mut UserContext,
     on_cpu: &mut OnCpu,
@@ -194,10 +197,7 @@ fn visit_user_after(
 ) -> Option<Trap> {
     loop {
         let trap = visit_any(thread, context, on_cpu, interrupted, Cpu::enter_user)?;
-        if trap != Trap::Syscall
-            || !on_cpu.after_call.contains(AfterCall::FILTERED)
-            || seccomp::check(thread, context) == Verdict::Make
-        {
+        if trap != Trap::Syscall || seccomp::check(thread, context) == Verdict::Make {
             return Some(trap);
         }
         if thread.attention() != 0 || on_cpu.after_call.contains(AfterCall::TRACED) {
@@ -207,7 +207,11 @@ fn visit_user_after(
 }
 
 /// Goes to user mode until the next trap. `None` if something else has to come first: attention, or another task.
-#[inline]
+#[expect(
+    clippy::inline_always,
+    reason = "left to itself the compiler makes it a call, which every system call then pays"
+)]
+#[inline(always)]
 fn visit_user<const TRACED: bool>(
     thread: &Thread,
     context: &mut UserContext,

@@ -464,8 +464,8 @@ calls! {
     preadv, 295, 69, call(fs::preadv; 5);
     preadv2, 327, 286, call(fs::preadv2; 6);
     pwrite64, 18, 68, ready(fs::pwrite64, fs::pwrite64_at_once; 4);
-    pwritev, 296, 70, call(fs::pwritev; 5);
-    pwritev2, 328, 287, call(fs::pwritev2; 6);
+    pwritev, 296, 70, large(fs::pwritev; 5);
+    pwritev2, 328, 287, large(fs::pwritev2; 6);
     read, 0, 63, ready(fs::read, fs::read_at_once; 3);
     readv, 19, 65, call(fs::readv; 3);
     sendfile, 40, 71, call(fs::sendfile; 4);
