@@ -82,8 +82,8 @@ impl AddressSpace {
     ///
     /// # Errors
     /// [`FaultError`].
-    pub async fn fault(&self, address: u64, access: Access) -> Result<(), FaultError> {
-        self.fault_with(address, access, false).await
+    pub fn fault(&self, address: u64, access: Access) -> impl Future<Output = Result<(), FaultError>> + Send {
+        self.fault_with(address, access, false)
     }
 
     /// As [`AddressSpace::fault`], whatever the program itself may do with the page, for whoever looks into the space from outside.

@@ -6,7 +6,7 @@
 //! ([`Restart`](crate::task::Restart)); what is repeated is then `restart_syscall`, which finds it there, unless a handler
 //! that comes before it has run: its `rt_sigreturn` leaves nothing to restart, and the program gets `EINTR`.
 
-use alloc::sync::Arc;
+use alloc::{boxed::Box, sync::Arc};
 
 use hal::{
     arch::UserContext,
@@ -51,7 +51,7 @@ pub const SS_ONSTACK: i32 = 1;
 pub const SS_DISABLE: i32 = 2;
 
 /// Acts on everything that asks for the thread's attention. `interrupted` is the restart code of a call not settled yet; a
-/// handler takes it. `TRACED` threads stop for their tracers.
+/// handler takes it. `TRACED` threads stop for their tracers: boxed, because a future has room for what it never does.
 pub(in crate::task) async fn deliver<const TRACED: bool>(
     thread: &Arc<Thread>,
     context: &mut UserContext,
@@ -72,7 +72,7 @@ pub(in crate::task) async fn deliver<const TRACED: bool>(
                 return Outcome::Traced;
             }
             if TRACED && thread.is_traced() {
-                ptrace::stop::attend(thread, context, on_cpu, interrupted).await;
+                Box::pin(ptrace::stop::attend(thread, context, on_cpu, interrupted)).await;
             } else if bits & attention::TRACE != 0 {
                 // Not traced any more.
                 return Outcome::Continue;
@@ -101,7 +101,7 @@ pub(in crate::task) async fn deliver<const TRACED: bool>(
             break;
         };
         let info = if TRACED {
-            match ptrace::stop::at_signal(thread, context, on_cpu, interrupted, info).await {
+            match Box::pin(ptrace::stop::at_signal(thread, context, on_cpu, interrupted, info)).await {
                 Some(info) => info,
                 None => continue,
             }
@@ -132,7 +132,7 @@ pub(in crate::task) async fn deliver<const TRACED: bool>(
             }
             force(thread, SigInfo::kernel(SIGSEGV));
         } else if TRACED {
-            ptrace::stop::at_handler(thread, context).await;
+            Box::pin(ptrace::stop::at_handler(thread, context)).await;
         }
     }
     thread.restore_mask();
