@@ -48,14 +48,11 @@ pub enum ExceptionKind {
     Breakpoint,
     /// A completed single step: SIGTRAP, `TRAP_TRACE`.
     SingleStep,
-    /// A hardware breakpoint or watchpoint: SIGTRAP, `TRAP_HWBKPT`. Which ones, as a set of their numbers, where the CPU says it, and
-    /// whether a single step has ended there too.
-    HardwareBreakpoint {
-        /// The set.
-        hit: u8,
-        /// The step.
-        stepped: bool,
-    },
+    /// A hardware breakpoint or watchpoint: SIGTRAP, `TRAP_HWBKPT`. Which ones, as a set of their numbers, where the CPU says it. A
+    /// whole word, as what other kinds carry: a smaller one would have every trap moved byte by byte.
+    HardwareBreakpoint(u32),
+    /// The same where a single step has ended, too.
+    SteppedOntoBreakpoint(u32),
     /// Integer division by zero (x86_64): SIGFPE, `FPE_INTDIV`.
     DivideError,
     /// A floating-point or SIMD exception, with the `si_code` (`FPE_FLTDIV` and so on): SIGFPE.

@@ -18,7 +18,7 @@ mod fpe {
 }
 
 /// The CPU does not say which.
-const HARDWARE_BREAKPOINT: ExceptionKind = ExceptionKind::HardwareBreakpoint { hit: 0, stepped: false };
+const HARDWARE_BREAKPOINT: ExceptionKind = ExceptionKind::HardwareBreakpoint(0);
 
 /// Decodes a synchronous exception from EL0 (Arm ARM D19.2.37, `ESR_EL1`). `None`: it has been dealt with.
 pub(super) fn synchronous(context: &mut UserContext) -> Option<Trap> {

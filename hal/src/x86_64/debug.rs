@@ -42,10 +42,10 @@ fn read_dr6() -> u64 {
 }
 
 /// What a debug exception reports, which is forgotten with that: the set of breakpoints hit, and whether a step has ended.
-pub(super) fn take_status() -> (u8, bool) {
+pub(super) fn take_status() -> (u32, bool) {
     let status = read_dr6();
     write_dr6(STATUS_RESERVED);
-    ((status & 0xf) as u8, status & STATUS_STEP != 0)
+    ((status & 0xf) as u32, status & STATUS_STEP != 0)
 }
 
 /// One thread's debug registers, as its tracer has set them.
@@ -132,7 +132,7 @@ impl DebugRegisters {
     }
 
     /// Notes what an exception has reported; whether it came before an instruction, which is to be gone past the next time.
-    pub(super) fn note(&mut self, hit: u8, stepped: bool) -> bool {
+    pub(super) fn note(&mut self, hit: u32, stepped: bool) -> bool {
         self.status = self.status & !0xf | u64::from(hit) | if stepped { STATUS_STEP } else { 0 };
         (0..4).any(|slot| hit >> slot & 1 != 0 && Self::fields(self.control, slot).1 == 0)
     }

@@ -214,9 +214,13 @@ impl TraceOps for UserContext {
         }
         let reported = match trap {
             Trap::Exception {
-                kind: ExceptionKind::HardwareBreakpoint { hit, stepped },
+                kind: ExceptionKind::HardwareBreakpoint(hit),
                 ..
-            } => Some((hit, stepped)),
+            } => Some((hit, false)),
+            Trap::Exception {
+                kind: ExceptionKind::SteppedOntoBreakpoint(hit),
+                ..
+            } => Some((hit, true)),
             Trap::Exception {
                 kind: ExceptionKind::SingleStep,
                 ..

@@ -49,7 +49,8 @@ pub fn decode(context: &mut UserContext, number: u64) -> Trap {
         vector::DIVIDE => ExceptionKind::DivideError,
         vector::DEBUG => match debug::take_status() {
             (0, _) => ExceptionKind::SingleStep,
-            (hit, stepped) => ExceptionKind::HardwareBreakpoint { hit, stepped },
+            (hit, false) => ExceptionKind::HardwareBreakpoint(hit),
+            (hit, true) => ExceptionKind::SteppedOntoBreakpoint(hit),
         },
         vector::BREAKPOINT => ExceptionKind::Breakpoint,
         vector::INVALID_OPCODE => ExceptionKind::IllegalInstruction,

@@ -36,8 +36,8 @@ pub(super) fn exception(thread: &Arc<Thread>, kind: ExceptionKind, address: u64)
         // Linux says of `int3` no more than that it was the kernel (`do_int3_user`).
         ExceptionKind::Breakpoint if ABI == Abi::X86_64 => SigInfo::kernel(SIGTRAP),
         ExceptionKind::Breakpoint => SigInfo::fault(SIGTRAP, TRAP_BRKPT, address),
-        ExceptionKind::HardwareBreakpoint { stepped: true, .. } => SigInfo::fault(SIGTRAP, TRAP_TRACE, address),
-        ExceptionKind::HardwareBreakpoint { .. } => SigInfo::fault(SIGTRAP, TRAP_HWBKPT, address),
+        ExceptionKind::SteppedOntoBreakpoint(_) => SigInfo::fault(SIGTRAP, TRAP_TRACE, address),
+        ExceptionKind::HardwareBreakpoint(_) => SigInfo::fault(SIGTRAP, TRAP_HWBKPT, address),
         ExceptionKind::SingleStep => SigInfo::fault(SIGTRAP, TRAP_TRACE, address),
         ExceptionKind::DivideError => SigInfo::fault(SIGFPE, FPE_INTDIV, address),
         ExceptionKind::FloatingPoint(code) => SigInfo::fault(SIGFPE, code, address),
