@@ -112,7 +112,7 @@ pub struct RunningUser {
     pub calm: OwnedU32,
     /// 1 if it has less than a whole share, as the gate found last.
     pub low: OwnedU32,
-    /// Nanoseconds of user mode here before this poll.
+    /// Ticks of user mode here before this poll.
     pub user_before: OwnedU64,
 }
 
@@ -135,9 +135,9 @@ pub struct Counts {
 pub struct Times {
     /// Asleep. Stopped by an interrupt handler as well.
     pub idle: Stopwatch,
-    /// In user mode, on behalf of tasks with a whole share or more.
+    /// In user mode, on behalf of tasks with a whole share or more, in ticks.
     pub user: Stopwatch,
-    /// In user mode, on behalf of tasks with less.
+    /// In user mode, on behalf of tasks with less, in ticks.
     pub low: Stopwatch,
 }
 
@@ -329,7 +329,7 @@ impl<P: Platform> PerCpu<P> {
         }
     }
 
-    /// Nanoseconds of user mode, now that the CPU is not there.
+    /// Ticks of user mode, now that the CPU is not there.
     pub fn user_sum(&self) -> u64 {
         self.times.user.sum() + self.times.low.sum()
     }

@@ -10,8 +10,8 @@
 //! loop {
 //!     mask interrupts
 //!     match executor.try_enter_user() {
-//!         Ok(_) => { trap = enter user mode; executor.leave_user(); dispatch an interrupt if that is what it was; unmask;
-//!                     serve the trap, maybe awaiting }
+//!         Ok(visit) => { trap = enter user mode; visit.leave(); dispatch an interrupt if that is what it was; unmask;
+//!                        serve the trap, maybe awaiting }
 //!         Err(Preempted) => { unmask; yield_now().await }
 //!     }
 //! }
@@ -19,6 +19,8 @@
 //!
 //! `yield_now` puts the thread back into its CPU's user queue, by its virtual time: what closed the gate runs first, and
 //! the thread goes on here, or on an idle CPU that takes it.
+
+use core::marker::PhantomData;
 
 use crate::{
     cpu::{NEVER, PerCpu},
@@ -34,9 +36,35 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preempted;
 
+/// The calling CPU is in user mode, as far as others are concerned.
+#[must_use = "a CPU that never leaves user mode wakes nobody"]
+pub struct InUser<'a, P: Platform> {
+    cpu: &'a PerCpu<P>,
+    began: u64,
+    /// It stays on its CPU.
+    not_send: PhantomData<*const ()>,
+}
+
+impl<P: Platform> InUser<'_, P> {
+    /// From when on the time counts as user mode's, by [`Platform::ticks`].
+    #[inline]
+    pub const fn began(&self) -> u64 {
+        self.began
+    }
+
+    /// Back from user mode: interrupts still masked, before the trap is looked at. When user mode ended, by [`Platform::ticks`].
+    #[inline]
+    pub fn leave(self) -> u64 {
+        let now = P::ticks();
+        self.cpu.ready.back(Away::InUser);
+        self.cpu.user_watch().end(now);
+        now
+    }
+}
+
 impl<P: Platform> Executor<P> {
     /// Opens the way to user mode for the user task that the calling CPU polls. Interrupts are masked, and stay so until
-    /// user mode is entered directly afterwards; [`Executor::leave_user`] follows the trap.
+    /// user mode is entered directly afterwards; [`InUser::leave`] follows the trap.
     ///
     /// In between the CPU counts as being in user mode. It must wake nothing, spawn nothing and arm no timer there: a wake
     /// by a CPU that is away interrupts nobody, and hides the need to from those that follow. Whatever may wake comes before
@@ -47,27 +75,23 @@ impl<P: Platform> Executor<P> {
     /// next sleeper, and for the end of the slice if another user task waits; with neither user mode runs without a tick, but for
     /// the one interrupt that an earlier slice may have left armed.
     ///
-    /// Gives when that was, from which on the time counts as user mode's.
-    ///
     /// # Errors
     /// [`Preempted`]: the CPU is not marked as in user mode.
     #[inline]
-    pub fn try_enter_user(&self) -> Result<u64, Preempted> {
+    pub fn try_enter_user(&self) -> Result<InUser<'_, P>, Preempted> {
         let Some((me, cpu)) = self.here() else {
             return Err(Preempted);
         };
-        if Self::is_calm(cpu) {
-            let now = P::now();
-            if cpu.ready.leave(Away::InUser) {
-                Self::enter(cpu, now);
-                return Ok(now);
+        if Self::is_calm(cpu) && cpu.ready.leave(Away::InUser) {
+            return Ok(Self::enter(cpu));
+        }
+        match self.try_gate(me, cpu) {
+            Ok(()) => Ok(Self::enter(cpu)),
+            Err(preempted) => {
+                cpu.counts.preemptions.add(1);
+                Err(preempted)
             }
         }
-        let entered = self.try_gate(me, cpu);
-        if entered.is_err() {
-            cpu.counts.preemptions.add(1);
-        }
-        entered
     }
 
     /// Whether nothing has come up since the gate last opened in this poll, but for what the ready word says: the way of a call
@@ -94,13 +118,19 @@ impl<P: Platform> Executor<P> {
 
     /// The gate has opened.
     #[inline]
-    fn enter(cpu: &PerCpu<P>, now: u64) {
+    fn enter(cpu: &PerCpu<P>) -> InUser<'_, P> {
+        let began = P::ticks();
         cpu.counts.user_entries.add(1);
-        cpu.user_watch().begin(now);
+        cpu.user_watch().begin(began);
+        InUser {
+            cpu,
+            began,
+            not_send: PhantomData,
+        }
     }
 
     #[inline(never)]
-    fn try_gate(&self, me: u32, cpu: &PerCpu<P>) -> Result<u64, Preempted> {
+    fn try_gate(&self, me: u32, cpu: &PerCpu<P>) -> Result<(), Preempted> {
         let Some(task) = self.slab.get(cpu.current.get()) else {
             return Err(Preempted);
         };
@@ -143,8 +173,7 @@ impl<P: Platform> Executor<P> {
             cpu.running.calm.set((alone && Self::is_free_of_others(cpu)).into());
             // A real-time one has more.
             cpu.running.low.set((task.share.get() < WEIGHT_ONE).into());
-            Self::enter(cpu, now);
-            return Ok(now);
+            return Ok(());
         }
     }
 
@@ -167,18 +196,6 @@ impl<P: Platform> Executor<P> {
             return Err(Preempted);
         }
         Ok(slice_end)
-    }
-
-    /// Back from user mode: called after every [`Executor::try_enter_user`] that opened, interrupts still masked, before
-    /// the trap is looked at. When user mode ended.
-    #[inline]
-    pub fn leave_user(&self) -> u64 {
-        let now = P::now();
-        if let Some((_, cpu)) = self.here() {
-            cpu.ready.back(Away::InUser);
-            cpu.user_watch().end(now);
-        }
-        now
     }
 
     /// When the poll of the user task that the calling CPU runs began, by the platform's clock; `None` where none runs. Task

@@ -121,7 +121,7 @@ pub use balance::bits;
 pub use cell::INLINE_BYTES;
 pub use event::Event;
 pub use executor::{Executor, MAX_CPUS};
-pub use gate::Preempted;
+pub use gate::{InUser, Preempted};
 pub use join::JoinHandle;
 pub use load::{LOAD_SHIFT, PERIOD as LOAD_PERIOD};
 pub use options::{Class, JoinError, Name, SpawnError, SpawnOptions, TaskId, WEIGHT_ONE};

@@ -31,6 +31,20 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Nanoseconds since boot: monotonic, the same on every CPU.
     fn now() -> u64;
 
+    /// The counter behind [`Platform::now`], for time that is only added up and looked at later: going to user mode and coming back
+    /// read it, and nothing else, so it should be as cheap as it gets. It need not be ordered against what surrounds it; on one CPU it
+    /// never goes back.
+    #[inline]
+    fn ticks() -> u64 {
+        Self::now()
+    }
+
+    /// How many nanoseconds so many [`Platform::ticks`] are.
+    #[inline]
+    fn nanoseconds(ticks: u64) -> u64 {
+        ticks
+    }
+
     /// Arms the calling CPU's one-shot timer, replacing what was armed; `None` disarms it. It may fire late, never early,
     /// and fires at once if the deadline has passed. Its interrupt leaves it disarmed and calls
     /// [`Executor::timer_interrupt`].

@@ -492,7 +492,7 @@ impl<P: Platform> Executor<P> {
         }
         let spent = cpu.clock.get().saturating_sub(began);
         task.run_ns.add(spent);
-        let user = cpu.user_sum() - cpu.running.user_before.get();
+        let user = P::nanoseconds(cpu.user_sum() - cpu.running.user_before.get());
         task.user_ns.add(user);
         task.note_poll_ns(spent.saturating_sub(user));
     }

@@ -321,13 +321,12 @@ pub fn executor() -> &'static Executor<Sim> {
 pub fn visit_user() -> Result<(), Preempted> {
     let (world, own) = me();
     world.set_masked(own, true);
-    let result = world.executor.try_enter_user();
-    if result.is_ok() {
+    let result = world.executor.try_enter_user().map(|visit| {
         world.away(own, Mode::User);
-        world.executor.leave_user();
-    }
+        visit.leave();
+    });
     world.set_masked(own, false);
-    result.map(|_| ())
+    result
 }
 
 /// A user thread that spins until the run is over.

@@ -135,8 +135,8 @@ impl<P: Platform> Executor<P> {
         let mut info = describe(task, polled)?;
         if polled {
             let times = &home.times;
-            let in_user = times.user.elapsed(P::now) + times.low.elapsed(P::now);
-            info.user_ns += in_user.saturating_sub(home.running.user_before.get());
+            let in_user = times.user.elapsed(P::ticks) + times.low.elapsed(P::ticks);
+            info.user_ns += P::nanoseconds(in_user.saturating_sub(home.running.user_before.get()));
         }
         Some(info)
     }
@@ -187,8 +187,8 @@ impl<P: Platform> Executor<P> {
             steals: counts.steals.get(),
             pushes: counts.pushes.get(),
             idle_ns: cpu.times.idle.elapsed(P::now),
-            user_ns: cpu.times.user.elapsed(P::now),
-            low_ns: cpu.times.low.elapsed(P::now),
+            user_ns: P::nanoseconds(cpu.times.user.elapsed(P::ticks)),
+            low_ns: P::nanoseconds(cpu.times.low.elapsed(P::ticks)),
             // Read last, so that the parts are no more than the whole.
             total_ns: P::now().saturating_sub(cpu.since.get()),
             idles: counts.idles.get(),

@@ -11,7 +11,8 @@ const TIME: u64 = RUNS - 1;
 /// The half of [`TIME`] that stands for less than nothing.
 const NEGATIVE: u64 = 1 << 62;
 
-/// Nanoseconds, up to 146 years. Started and stopped by one party, read by all.
+/// Nanoseconds, or the ticks of a counter, whatever those who start, stop and read it mean: up to 2^62 of them, which are 146 years of
+/// nanoseconds. Started and stopped by one party, read by all.
 #[derive(Debug, Default)]
 pub struct Stopwatch(AtomicU64);
 
@@ -71,19 +72,11 @@ impl Stopwatch {
             .compare_exchange(word, time_at(word, now), Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The sum at the moment that `clock` gives. It is asked after the watch has been looked at: a time read before might
-    /// lie before a start.
+    /// The sum at the moment that `clock` gives. It is asked after the watch has been looked at, and if it runs: a time read before
+    /// might lie before a start.
     pub fn elapsed(&self, clock: impl FnOnce() -> u64) -> u64 {
-        let [time] = Self::elapsed_of([self], clock);
-        time
-    }
-
-    /// The sums of several watches at one and the same moment, which `clock` gives. As [`Stopwatch::elapsed`].
-    pub fn elapsed_of<const N: usize>(watches: [&Self; N], clock: impl FnOnce() -> u64) -> [u64; N] {
-        let words = watches.map(|watch| watch.0.load(Ordering::Acquire));
-        let runs = words.iter().any(|word| word & RUNS != 0);
-        let now = if runs { clock() } else { 0 };
-        words.map(|word| time_at(word, now))
+        let word = self.0.load(Ordering::Acquire);
+        if word & RUNS == 0 { word } else { time_at(word, clock()) }
     }
 }
 

@@ -19,7 +19,7 @@
 use vdso::Counter;
 
 use crate::addr::{PhysAddr, VirtAddr};
-use crate::trap::{InterruptToken, Trap};
+use crate::trap::{Fault, InterruptToken, Trap};
 
 /// The privilege an interrupted context ran at.
 pub trait PrivilegeLevel: Copy + Eq + core::fmt::Debug {
@@ -71,6 +71,8 @@ pub trait InterruptFrame: Clone + Send + Sync + 'static {
     fn fp(&self) -> &Self::Fp;
     /// The FP/SIMD state's saved copy, to change.
     fn fp_mut(&mut self) -> &mut Self::Fp;
+    /// Why its last instruction could not be carried out, where [`Trap::Fault`] said so.
+    fn fault(&self) -> Fault;
     /// Loads what of the context stays in the CPU while the kernel works for it: FP/SIMD registers and thread pointers. User
     /// mode finds what was loaded last on its CPU. Interrupts are masked.
     fn load_kept(&self) {
@@ -243,6 +245,11 @@ pub trait PerCpuOps {
 pub trait TimerOps {
     /// Nanoseconds since boot: monotonic, the same on every CPU.
     fn now() -> u64;
+    /// The counter behind [`TimerOps::now`], for time that is added up: it begins anywhere, and is not ordered against what surrounds it
+    /// but by going to user mode and coming back. The same counter for as long as user mode has been entered.
+    fn ticks() -> u64;
+    /// How many nanoseconds so many [`TimerOps::ticks`] take, rounded down.
+    fn nanoseconds(ticks: u64) -> u64;
     /// Ticks per second of the counter behind [`TimerOps::now`].
     fn frequency_hz() -> u64;
     /// The counter behind [`TimerOps::now`], where programs can read it themselves and so make the same time of it.

@@ -16,15 +16,23 @@ pub enum Access {
     Execute,
 }
 
-/// Why [`CpuOps::enter_user`](crate::traits::CpuOps::enter_user) returned.
+/// Why [`CpuOps::enter_user`](crate::traits::CpuOps::enter_user) returned. Small enough for registers, since every system call brings
+/// one; what there is to know of a fault waits in the context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trap {
     /// The thread made a system call; number and arguments stand in its context.
     Syscall,
     /// An interrupt arrived. It has not been acknowledged: the caller dispatches it, still with interrupts masked.
     Interrupt(InterruptToken),
+    /// An instruction could not be carried out, for the reason that [`InterruptFrame::fault`](crate::traits::InterruptFrame::fault) gives.
+    Fault,
+}
+
+/// Why an instruction could not be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
     /// A memory access failed to translate or was not permitted.
-    PageFault {
+    Page {
         /// The user address touched (not aligned).
         address: u64,
         /// How it was touched.
@@ -39,6 +47,16 @@ pub enum Trap {
     },
 }
 
+impl Default for Fault {
+    /// What a context that has never run says.
+    fn default() -> Self {
+        Self::Exception {
+            kind: ExceptionKind::IllegalInstruction,
+            address: 0,
+        }
+    }
+}
+
 /// Faults of user instructions, as far as Linux tells them apart by signal and `si_code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExceptionKind {
@@ -48,8 +66,7 @@ pub enum ExceptionKind {
     Breakpoint,
     /// A completed single step: SIGTRAP, `TRAP_TRACE`.
     SingleStep,
-    /// A hardware breakpoint or watchpoint: SIGTRAP, `TRAP_HWBKPT`. Which ones, as a set of their numbers, where the CPU says it. A
-    /// whole word, as what other kinds carry: a smaller one would have every trap moved byte by byte.
+    /// A hardware breakpoint or watchpoint: SIGTRAP, `TRAP_HWBKPT`. Which ones, as a set of their numbers, where the CPU says it.
     HardwareBreakpoint(u32),
     /// The same where a single step has ended, too.
     SteppedOntoBreakpoint(u32),

@@ -56,6 +56,16 @@ impl Platform for Machine {
         Timer::now()
     }
 
+    #[inline]
+    fn ticks() -> u64 {
+        Timer::ticks()
+    }
+
+    #[inline]
+    fn nanoseconds(ticks: u64) -> u64 {
+        Timer::nanoseconds(ticks)
+    }
+
     fn arm_timer(deadline: Option<u64>) {
         match deadline {
             Some(deadline) => Timer::arm(deadline),

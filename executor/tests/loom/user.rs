@@ -14,9 +14,9 @@ use super::{Cell, EXECUTOR, IPI, Model, be, check, check_bounded, run, spawn};
 async fn user_thread(stop: Arc<PlainUsize>) -> usize {
     while stop.load(SeqCst) == 0 {
         match EXECUTOR.try_enter_user() {
-            Ok(_) => {
+            Ok(visit) => {
                 IPI[Model::cpu() as usize].wait();
-                EXECUTOR.leave_user();
+                visit.leave();
             }
             Err(_) => yield_now().await,
         }

@@ -62,7 +62,7 @@ fn a_wake_after_the_gate_is_refused() {
             let waiter = executor().spawn(options(Class::Service), std::future::pending::<()>());
             let id = waiter.unwrap().id();
             let thread = async move {
-                executor().try_enter_user().unwrap();
+                let _visit = executor().try_enter_user().unwrap();
                 executor().wake_task(id);
             };
             spawn(options(Class::User).cpu(0), thread);

@@ -9,7 +9,7 @@ use super::sysreg::{instruction, read_sysreg};
 use super::{features, percpu, platform, smp, trap_decode, user_copy};
 use crate::addr::PhysAddr;
 use crate::traits::{CopyFault, CpuOps, PerCpuOps, Shutdown};
-use crate::trap::{ExceptionKind, InterruptToken, Trap};
+use crate::trap::{ExceptionKind, Fault, InterruptToken, Trap};
 
 /// This machine's CPU.
 pub struct Cpu;
@@ -38,28 +38,23 @@ pub(super) fn enter<const STEP: bool>(context: &mut UserContext) -> Trap {
                     return trap;
                 }
                 if STEP {
-                    return Trap::Exception {
-                        kind: ExceptionKind::SingleStep,
-                        address: context.pc,
-                    };
+                    return exception(context, ExceptionKind::SingleStep);
                 }
             }
             exceptions::IRQ => return Trap::Interrupt(InterruptToken(0)),
-            exceptions::SERROR => {
-                return Trap::Exception {
-                    kind: ExceptionKind::BusError,
-                    address: context.pc,
-                };
-            }
+            exceptions::SERROR => return exception(context, ExceptionKind::BusError),
             // FIQs come from no controller set up here, and 32-bit code is never entered.
-            _ => {
-                return Trap::Exception {
-                    kind: ExceptionKind::IllegalInstruction,
-                    address: context.pc,
-                };
-            }
+            _ => return exception(context, ExceptionKind::IllegalInstruction),
         }
     }
+}
+
+/// A fault at the next instruction.
+#[cold]
+fn exception(context: &mut UserContext, kind: ExceptionKind) -> Trap {
+    let address = context.pc;
+    context.fault = Fault::Exception { kind, address };
+    Trap::Fault
 }
 
 impl CpuOps for Cpu {

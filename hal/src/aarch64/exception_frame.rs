@@ -5,7 +5,10 @@ use super::{
     privilege::Privilege,
     sysreg::{read_sysreg, write_sysreg},
 };
-use crate::traits::{FpOps, InterruptFrame, SyscallFrame};
+use crate::{
+    traits::{FpOps, InterruptFrame, SyscallFrame},
+    trap::Fault,
+};
 
 /// A thread's registers while it is not in user mode. `exceptions.rs` reads and writes it by offset.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub struct UserContext {
     pub orig_x0: u64,
     /// `ESR_EL1` of the last fault, for signal frames.
     pub(super) esr: u64,
+    /// Why the last instruction could not be carried out.
+    pub(super) fault: Fault,
     /// The FP/SIMD registers as last saved.
     pub fp: FpState,
 }
@@ -46,6 +51,7 @@ impl InterruptFrame for UserContext {
             tpidr: 0,
             orig_x0: 0,
             esr: 0,
+            fault: Fault::default(),
             fp: FpState::INITIAL,
         }
     }
@@ -88,6 +94,10 @@ impl InterruptFrame for UserContext {
 
     fn fp_mut(&mut self) -> &mut FpState {
         &mut self.fp
+    }
+
+    fn fault(&self) -> Fault {
+        self.fault
     }
 
     fn load_kept(&self) {

@@ -250,6 +250,7 @@ global_asm!(
     "ret",
 );
 
+#[expect(improper_ctypes, reason = "of the context only the registers are looked at there")]
 unsafe extern "C" {
     /// Goes to user mode and returns at the next exception from there, with its number. Interrupts are masked before
     /// and after, as are debug exceptions and SErrors after.

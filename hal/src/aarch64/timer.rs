@@ -70,6 +70,17 @@ impl TimerOps for Timer {
         )
     }
 
+    #[inline]
+    fn ticks() -> u64 {
+        // No `isb`: exceptions and their returns are synchronising enough for whom this is for.
+        read_sysreg!("cntvct_el0")
+    }
+
+    #[inline]
+    fn nanoseconds(ticks: u64) -> u64 {
+        scale(ticks, TO_NANOSECONDS.load(Ordering::Relaxed))
+    }
+
     fn frequency_hz() -> u64 {
         FREQUENCY.load(Ordering::Relaxed)
     }

@@ -5,7 +5,7 @@ use super::exception_frame::UserContext;
 use super::features;
 use super::sysreg::read_sysreg;
 use crate::traits::CpuOps;
-use crate::trap::{Access, ExceptionKind, Trap};
+use crate::trap::{Access, ExceptionKind, Fault, Trap};
 
 /// `siginfo` codes of SIGFPE (`asm-generic/siginfo.h`).
 mod fpe {
@@ -21,16 +21,26 @@ mod fpe {
 const HARDWARE_BREAKPOINT: ExceptionKind = ExceptionKind::HardwareBreakpoint(0);
 
 /// Decodes a synchronous exception from EL0 (Arm ARM D19.2.37, `ESR_EL1`). `None`: it has been dealt with.
+#[inline]
 pub(super) fn synchronous(context: &mut UserContext) -> Option<Trap> {
-    let (esr, far) = (read_sysreg!("esr_el1"), read_sysreg!("far_el1"));
+    const SVC: u64 = 0x15;
+    let esr = read_sysreg!("esr_el1");
+    if esr >> 26 == SVC {
+        context.orig_x0 = context.x[0];
+        return Some(Trap::Syscall);
+    }
+    context.fault = other(context, esr)?;
+    Some(Trap::Fault)
+}
+
+/// One that is no system call.
+#[inline(never)]
+fn other(context: &mut UserContext, esr: u64) -> Option<Fault> {
+    let far = read_sysreg!("far_el1");
     let class = esr >> 26 & 0x3f;
     let pc = context.pc;
-    let at_pc = |kind| Some(Trap::Exception { kind, address: pc });
+    let at_pc = |kind| Some(Fault::Exception { kind, address: pc });
     match class {
-        0x15 => {
-            context.orig_x0 = context.x[0];
-            Some(Trap::Syscall)
-        }
         0x20 | 0x24 => {
             context.esr = esr;
             Some(memory_abort(
@@ -46,17 +56,17 @@ pub(super) fn synchronous(context: &mut UserContext) -> Option<Trap> {
             context.pc += 4;
             None
         }
-        0x22 => Some(Trap::Exception {
+        0x22 => Some(Fault::Exception {
             kind: ExceptionKind::Alignment,
             address: far,
         }),
-        0x26 => Some(Trap::Exception {
+        0x26 => Some(Fault::Exception {
             kind: ExceptionKind::Alignment,
             address: context.sp,
         }),
         0x2c => at_pc(ExceptionKind::FloatingPoint(floating_point_code(esr))),
         0x30 => at_pc(HARDWARE_BREAKPOINT),
-        0x34 => Some(Trap::Exception {
+        0x34 => Some(Fault::Exception {
             kind: HARDWARE_BREAKPOINT,
             address: far,
         }),
@@ -68,7 +78,7 @@ pub(super) fn synchronous(context: &mut UserContext) -> Option<Trap> {
 }
 
 /// Which fault a fetch (`access` given) or a load or store met.
-fn memory_abort(esr: u64, far: u64, access: Option<Access>) -> Trap {
+fn memory_abort(esr: u64, far: u64, access: Option<Access>) -> Fault {
     // Cache maintenance counts as a write in the syndrome but needs no more than reading.
     const WRITE: u64 = 1 << 6;
     const CACHE_MAINTENANCE: u64 = 1 << 8;
@@ -78,12 +88,12 @@ fn memory_abort(esr: u64, far: u64, access: Option<Access>) -> Trap {
     });
     match esr & 0x3f {
         // Address size, translation, access flag, permission; level -1 forms are not possible with 48 bits.
-        0x00..=0x0f => Trap::PageFault { address: far, access },
-        0x21 => Trap::Exception {
+        0x00..=0x0f => Fault::Page { address: far, access },
+        0x21 => Fault::Exception {
             kind: ExceptionKind::Alignment,
             address: far,
         },
-        _ => Trap::Exception {
+        _ => Fault::Exception {
             kind: ExceptionKind::BusError,
             address: far,
         },

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     traits::{FpOps, InterruptFrame, SyscallFrame},
-    trap::{ExceptionKind, Trap},
+    trap::{ExceptionKind, Fault, Trap},
 };
 
 pub(super) const FP_WORDS: usize = 8;
@@ -27,7 +27,7 @@ pub struct Registers {
     pub fp: u64,
     /// The thread pointer.
     pub tp: u64,
-    /// The system-call number, set by the program before it returns [`Trap::Syscall`].
+    /// The system-call number, set by the program before it returns `Ok`.
     pub number: u64,
     /// The system-call arguments; a signal handler's three arguments.
     pub arguments: [u64; 6],
@@ -37,11 +37,11 @@ pub struct Registers {
     pub again: u64,
 }
 
-/// A user program: runs until its next trap, which it returns.
-pub type Program = Arc<Mutex<dyn FnMut(&mut Registers) -> Trap + Send>>;
+/// A user program: runs until its next system call, or fault.
+pub type Program = Arc<Mutex<dyn FnMut(&mut Registers) -> Result<(), Fault> + Send>>;
 
 /// A closure as a [`Program`].
-pub fn program(run: impl FnMut(&mut Registers) -> Trap + Send + 'static) -> Program {
+pub fn program(run: impl FnMut(&mut Registers) -> Result<(), Fault> + Send + 'static) -> Program {
     Arc::new(Mutex::new(run))
 }
 
@@ -66,6 +66,8 @@ pub struct UserContext {
     pub registers: Registers,
     /// The FP/SIMD registers' saved copy.
     pub fp: FpState,
+    /// Why the program could not go on.
+    pub fault: Fault,
     /// What runs in user mode. Without one, entering user mode raises an illegal-instruction exception.
     pub program: Option<Program>,
 }
@@ -83,12 +85,19 @@ impl UserContext {
         if std::mem::take(&mut self.registers.again) != 0 {
             return Trap::Syscall;
         }
-        match &self.program {
+        let ended = match &self.program {
             Some(program) => lock(program.as_ref())(&mut self.registers),
-            None => Trap::Exception {
+            None => Err(Fault::Exception {
                 kind: ExceptionKind::IllegalInstruction,
                 address: self.registers.pc,
-            },
+            }),
+        };
+        match ended {
+            Ok(()) => Trap::Syscall,
+            Err(fault) => {
+                self.fault = fault;
+                Trap::Fault
+            }
         }
     }
 }
@@ -107,6 +116,7 @@ impl InterruptFrame for UserContext {
         Self {
             registers,
             fp: FpState::default(),
+            fault: Fault::default(),
             program,
         }
     }
@@ -149,6 +159,10 @@ impl InterruptFrame for UserContext {
 
     fn fp_mut(&mut self) -> &mut FpState {
         &mut self.fp
+    }
+
+    fn fault(&self) -> Fault {
+        self.fault
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     PAGE_SIZE,
     addr::PhysAddr,
     traits::{CopyFault, CpuOps, Shutdown},
-    trap::{Access, InterruptToken, Trap},
+    trap::{Access, Fault, InterruptToken, Trap},
 };
 
 /// The CPU that the calling thread is.
@@ -40,8 +40,8 @@ fn word(address: u64, access: Access) -> Result<&'static AtomicU32, CopyFault> {
     Ok(unsafe { AtomicU32::from_ptr(pointer.cast()) })
 }
 
-fn trap(fault: CopyFault, address: u64, access: Access) -> Trap {
-    Trap::PageFault {
+fn page_fault(fault: CopyFault, address: u64, access: Access) -> Fault {
+    Fault::Page {
         address: address.wrapping_add(fault.copied as u64),
         access,
     }
@@ -50,27 +50,27 @@ fn trap(fault: CopyFault, address: u64, access: Access) -> Trap {
 /// A program's load.
 ///
 /// # Errors
-/// The trap that the program then returns.
-pub fn load(address: u64, to: &mut [u8]) -> Result<(), Trap> {
-    Cpu::copy_from_user(to, address).map_err(|fault| trap(fault, address, Access::Read))
+/// The fault that the program then returns.
+pub fn load(address: u64, to: &mut [u8]) -> Result<(), Fault> {
+    Cpu::copy_from_user(to, address).map_err(|fault| page_fault(fault, address, Access::Read))
 }
 
 /// A program's store.
 ///
 /// # Errors
-/// The trap that the program then returns.
-pub fn store(address: u64, from: &[u8]) -> Result<(), Trap> {
-    Cpu::copy_to_user(address, from).map_err(|fault| trap(fault, address, Access::Write))
+/// The fault that the program then returns.
+pub fn store(address: u64, from: &[u8]) -> Result<(), Fault> {
+    Cpu::copy_to_user(address, from).map_err(|fault| page_fault(fault, address, Access::Write))
 }
 
 /// A program's instruction fetch.
 ///
 /// # Errors
-/// The trap that the program then returns.
-pub fn fetch(address: u64) -> Result<(), Trap> {
+/// The fault that the program then returns.
+pub fn fetch(address: u64) -> Result<(), Fault> {
     match locate(address, Access::Execute) {
         Some(_) => Ok(()),
-        None => Err(Trap::PageFault {
+        None => Err(Fault::Page {
             address,
             access: Access::Execute,
         }),

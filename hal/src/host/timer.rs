@@ -14,6 +14,14 @@ impl TimerOps for Timer {
         machine::with_machine(|machine| machine.clock())
     }
 
+    fn ticks() -> u64 {
+        Self::now()
+    }
+
+    fn nanoseconds(ticks: u64) -> u64 {
+        ticks
+    }
+
     fn frequency_hz() -> u64 {
         1_000_000_000
     }

@@ -10,7 +10,10 @@ use super::{
     fp::FpState,
     privilege::Privilege,
 };
-use crate::traits::{FpOps, InterruptFrame, SyscallFrame};
+use crate::{
+    traits::{FpOps, InterruptFrame, SyscallFrame},
+    trap::Fault,
+};
 
 /// A user thread's registers, as left at its last trap.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +55,8 @@ pub struct UserContext {
     pub error_code: u64,
     /// The last page fault's address, for the signal frame.
     pub cr2: u64,
+    /// Why the last instruction could not be carried out.
+    pub(super) fault: Fault,
     /// x87, SSE and AVX registers.
     pub fp: FpState,
 }
@@ -120,6 +125,10 @@ impl InterruptFrame for UserContext {
 
     fn fp_mut(&mut self) -> &mut FpState {
         &mut self.fp
+    }
+
+    fn fault(&self) -> Fault {
+        self.fault
     }
 
     fn load_kept(&self) {

@@ -92,6 +92,13 @@ pub fn read_tsc() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// The time-stamp counter, not ordered against what surrounds it.
+#[inline]
+pub fn read_tsc_unordered() -> u64 {
+    // SAFETY: reads a counter, which every CPU with long mode has.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
 /// RFLAGS.
 pub fn read_rflags() -> u64 {
     let value: u64;

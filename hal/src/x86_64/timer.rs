@@ -20,7 +20,7 @@ use super::{
     percpu::CpuData,
     platform,
     reference_clock::ReferenceClock,
-    registers::{read_tsc, write_msr},
+    registers::{read_tsc, read_tsc_unordered, write_msr},
 };
 use crate::traits::{CpuOps, TimerOps};
 
@@ -202,23 +202,43 @@ pub(super) fn spin(nanos: u64) {
 /// The clock and the calling CPU's timer.
 pub struct Timer;
 
+/// The HPET, which is the clock.
+#[cold]
+fn read_hpet() -> u64 {
+    REFERENCE.get().map_or(0, ReferenceClock::ticks)
+}
+
+/// The rate of [`TimerOps::ticks`].
+#[inline]
+fn rate() -> &'static Rate {
+    if BY_HPET.load(Relaxed) { &HPET } else { &TSC }
+}
+
 impl TimerOps for Timer {
     #[inline]
     fn now() -> u64 {
-        if BY_HPET.load(Relaxed)
-            && let Some(clock) = REFERENCE.get()
-        {
-            return HPET.nanos(clock.ticks().wrapping_sub(HPET_START.load(Relaxed)));
+        if BY_HPET.load(Relaxed) {
+            return HPET.nanos(read_hpet().wrapping_sub(HPET_START.load(Relaxed)));
         }
         TSC.nanos(read_tsc().wrapping_sub(TSC_START.load(Relaxed)))
     }
 
-    fn frequency_hz() -> u64 {
+    #[inline]
+    fn ticks() -> u64 {
         if BY_HPET.load(Relaxed) {
-            HPET.hz.load(Relaxed)
+            read_hpet()
         } else {
-            TSC.hz.load(Relaxed)
+            read_tsc_unordered()
         }
+    }
+
+    #[inline]
+    fn nanoseconds(ticks: u64) -> u64 {
+        rate().nanos(ticks)
+    }
+
+    fn frequency_hz() -> u64 {
+        rate().hz.load(Relaxed)
     }
 
     fn user_counter() -> Option<Counter> {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     traced::{CallStop, DebugOps, Extra, Refused, SetSize, TraceOps, set},
-    trap::{ExceptionKind, Trap},
+    trap::{ExceptionKind, Fault, Trap},
 };
 
 /// Words of `struct user_regs_struct` (`arch/x86/include/asm/user_64.h`).
@@ -212,19 +212,13 @@ impl TraceOps for UserContext {
         if step {
             self.rflags = self.rflags & !rflags::TF | own_step;
         }
-        let reported = match trap {
-            Trap::Exception {
-                kind: ExceptionKind::HardwareBreakpoint(hit),
-                ..
-            } => Some((hit, false)),
-            Trap::Exception {
-                kind: ExceptionKind::SteppedOntoBreakpoint(hit),
-                ..
-            } => Some((hit, true)),
-            Trap::Exception {
-                kind: ExceptionKind::SingleStep,
-                ..
-            } => Some((0, true)),
+        let reported = match (trap, self.fault) {
+            (Trap::Fault, Fault::Exception { kind, .. }) => match kind {
+                ExceptionKind::HardwareBreakpoint(hit) => Some((hit, false)),
+                ExceptionKind::SteppedOntoBreakpoint(hit) => Some((hit, true)),
+                ExceptionKind::SingleStep => Some((0, true)),
+                _ => None,
+            },
             _ => None,
         };
         if let Some((hit, stepped)) = reported

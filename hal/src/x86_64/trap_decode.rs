@@ -11,7 +11,7 @@ use super::{
     percpu::CpuData,
     registers::read_cr2,
 };
-use crate::trap::{Access, ExceptionKind, InterruptToken, Trap};
+use crate::trap::{Access, ExceptionKind, Fault, InterruptToken, Trap};
 
 /// Page-fault error code (SDM volume 3, 4.7): the access was a write.
 const FAULT_WRITE: u64 = 1 << 1;
@@ -20,18 +20,26 @@ const FAULT_FETCH: u64 = 1 << 4;
 
 /// Says why user mode came back. Called right after the trap, with interrupts still masked and nothing in between that
 /// could fault, so that `CR2` and the FP status are the trap's.
+#[inline]
 pub fn decode(context: &mut UserContext, number: u64) -> Trap {
     match number {
-        SYSCALL => return Trap::Syscall,
-        // What the CPU would say at the first fetch, were there a way to get there.
-        NOT_CANONICAL => {
-            return Trap::Exception {
-                kind: ExceptionKind::Protection,
-                address: context.rip,
-            };
+        SYSCALL => Trap::Syscall,
+        vector::FIRST_INTERRUPT..SYSCALL => Trap::Interrupt(InterruptToken(number as u32)),
+        _ => {
+            context.fault = fault(context, number);
+            Trap::Fault
         }
-        vector::FIRST_INTERRUPT.. => return Trap::Interrupt(InterruptToken(number as u32)),
-        _ => {}
+    }
+}
+
+#[inline(never)]
+fn fault(context: &mut UserContext, number: u64) -> Fault {
+    if number == NOT_CANONICAL {
+        // What the CPU would say at the first fetch, were there a way to get there.
+        return Fault::Exception {
+            kind: ExceptionKind::Protection,
+            address: context.rip,
+        };
     }
     context.trap_number = number;
     context.error_code = CpuData::current().error.load(Relaxed);
@@ -44,7 +52,7 @@ pub fn decode(context: &mut UserContext, number: u64) -> Trap {
                 code if code & FAULT_WRITE != 0 => Access::Write,
                 _ => Access::Read,
             };
-            return Trap::PageFault { address, access };
+            return Fault::Page { address, access };
         }
         vector::DIVIDE => ExceptionKind::DivideError,
         vector::DEBUG => match debug::take_status() {
@@ -61,7 +69,7 @@ pub fn decode(context: &mut UserContext, number: u64) -> Trap {
         // access or an instruction that is not allowed.
         _ => ExceptionKind::Protection,
     };
-    Trap::Exception {
+    Fault::Exception {
         kind,
         address: context.rip,
     }

@@ -71,21 +71,24 @@ macro_rules! from_register {
 
 from_register!(u64 i64 u32 i32 usize u16);
 
-/// How a call begins.
+/// How a call begins. Small enough for a register.
 pub(crate) enum Begun {
-    /// It has been made.
-    Made(Result<u64>),
+    /// It has been made, and the context says what it returned.
+    Made,
+    /// It was interrupted by a signal: the restart code.
+    Interrupted(Errno),
     /// Nothing has happened: [`handle`] makes it. `admitted` says that what is kept of memory is whole.
     Waits { call: table::Call, admitted: bool },
 }
 
 /// Begins the call that the context stands at, and makes it if it need not wait.
 #[inline]
-pub(crate) fn begin(thread: &Arc<Thread>, context: &UserContext) -> Begun {
+pub(crate) fn begin(thread: &Arc<Thread>, context: &mut UserContext) -> Begun {
     let number = context.syscall_number();
     let Some(call) = table::find(number) else {
         trace_unknown(number, thread);
-        return Begun::Made(Err(Errno::ENOSYS));
+        context.set_return_value(Errno::ENOSYS.as_return_value());
+        return Begun::Made;
     };
     // One poll may make many calls; each begins with all that is kept.
     heap::begin_poll();
@@ -93,8 +96,11 @@ pub(crate) fn begin(thread: &Arc<Thread>, context: &UserContext) -> Begun {
         return Begun::Waits { call, admitted: false };
     }
     match table::at_once(thread, call, context.syscall_arguments()) {
-        Ok(value) => Begun::Made(Ok(value)),
-        Err(Stop::Errno(errno)) => Begun::Made(Err(errno)),
+        Ok(value) => {
+            context.set_return_value(value as i64);
+            Begun::Made
+        }
+        Err(Stop::Errno(errno)) => finish_call(context, Err(errno)).map_or(Begun::Made, Begun::Interrupted),
         Err(Stop::WouldBlock | Stop::Fault(_)) => Begun::Waits { call, admitted: true },
     }
 }

@@ -4,18 +4,31 @@ use alloc::sync::Arc;
 
 use hal::{
     abi::Abi,
-    arch::ABI,
-    trap::{Access, ExceptionKind},
+    arch::{ABI, UserContext},
+    traits::InterruptFrame,
+    trap::{Access, ExceptionKind, Fault},
 };
 
 use super::{
+    fp::{Away, OnCpu},
     signal::{SigInfo, force, info::code::*, set::*},
     thread::Thread,
 };
 use crate::mm::{AddressSpace, FaultError};
 
+/// Has a fault of the thread's instruction dealt with.
+pub(super) async fn serve(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCpu) {
+    match context.fault() {
+        Fault::Page { address, access } => {
+            let mm = on_cpu.mm.clone();
+            Away::new(thread, context, on_cpu, page_fault(thread, &mm, address, access)).await;
+        }
+        Fault::Exception { kind, address } => exception(thread, kind, address),
+    }
+}
+
 /// Brings the page in, or raises SIGSEGV or SIGBUS.
-pub(super) async fn page_fault(thread: &Arc<Thread>, mm: &Arc<AddressSpace>, address: u64, access: Access) {
+async fn page_fault(thread: &Arc<Thread>, mm: &Arc<AddressSpace>, address: u64, access: Access) {
     let info = match mm.fault_in(address, access).await {
         Ok(()) => return,
         Err(FaultError::Ending) => return,
@@ -30,7 +43,7 @@ pub(super) async fn page_fault(thread: &Arc<Thread>, mm: &Arc<AddressSpace>, add
 }
 
 /// Raises the signal of a faulty instruction.
-pub(super) fn exception(thread: &Arc<Thread>, kind: ExceptionKind, address: u64) {
+fn exception(thread: &Arc<Thread>, kind: ExceptionKind, address: u64) {
     let info = match kind {
         ExceptionKind::IllegalInstruction => SigInfo::fault(SIGILL, ILL_ILLOPC, address),
         // Linux says of `int3` no more than that it was the kernel (`do_int3_user`).

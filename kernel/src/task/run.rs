@@ -96,7 +96,7 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
     let mut interrupted = None;
     loop {
         // What asks for attention is seen on the way to user mode, where it has to be looked for in any case.
-        let mut filtered = false;
+        let mut slowly = false;
         if !on_cpu.after_call.is_empty() {
             let after = core::mem::replace(&mut on_cpu.after_call, AfterCall::empty());
             on_cpu.after_call = after & AfterCall::FILTERED;
@@ -117,19 +117,20 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
             }
             // That has waited.
             if on_cpu.after_call.contains(AfterCall::RESUMED) {
+                on_cpu.after_call.set(AfterCall::INTERRUPTED, interrupted.is_some());
                 continue;
             }
-            filtered = on_cpu.after_call.contains(AfterCall::FILTERED);
+            slowly = interrupted.is_some() || on_cpu.after_call.contains(AfterCall::FILTERED);
         }
-        // Looked at once, here: what follows exists thrice, so that the one without a filter and a trace knows nothing of them.
-        let trap = if filtered {
-            visit_user_filtered(thread, context, on_cpu, &mut interrupted)
-        } else if trace::is_on() {
-            visit_user_traced(thread, context, on_cpu, &mut interrupted, Cpu::enter_user)
+        // Looked at once, here: what follows exists thrice, so that the one for whom there is nothing to do knows nothing of it.
+        let trap = if slowly || trace::is_on() {
+            visit_user_slowly(thread, context, on_cpu, &mut interrupted)
         } else {
-            visit_user::<false>(thread, context, on_cpu, &mut interrupted, Cpu::enter_user)
+            visit_user::<false>(thread, context, on_cpu, None, Cpu::enter_user)
         };
         let Some(trap) = trap else {
+            // Still to be settled.
+            on_cpu.after_call.set(AfterCall::INTERRUPTED, interrupted.is_some());
             if thread.attention() != 0 {
                 on_cpu.after_call |= AfterCall::ATTENTION;
             } else {
@@ -139,38 +140,25 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
         };
         match trap {
             Trap::Syscall => {
-                interrupted = match syscall::begin(thread, context) {
-                    Begun::Made(result) => finish_call(context, result),
-                    Begun::Waits { call, admitted } => syscall::handle(thread, call, admitted, context, on_cpu).await,
-                };
+                match syscall::begin(thread, context) {
+                    Begun::Made => continue,
+                    Begun::Interrupted(errno) => interrupted = Some(errno),
+                    Begun::Waits { call, admitted } => {
+                        interrupted = syscall::handle(thread, call, admitted, context, on_cpu).await;
+                    }
+                }
                 if interrupted.is_some() {
                     on_cpu.after_call |= AfterCall::INTERRUPTED;
                 }
             }
             // Dispatched on the way out.
             Trap::Interrupt(_) => {}
-            Trap::PageFault { address, access } => {
-                let mm = on_cpu.mm.clone();
-                Away::new(thread, context, on_cpu, fault::page_fault(thread, &mm, address, access)).await;
-            }
-            Trap::Exception { kind, address } => fault::exception(thread, kind, address),
+            Trap::Fault => fault::serve(thread, context, on_cpu).await,
         }
     }
 }
 
-#[cold]
-#[inline(never)]
-fn visit_user_traced(
-    thread: &Thread,
-    context: &mut UserContext,
-    on_cpu: &mut OnCpu,
-    interrupted: &mut Option<Errno>,
-    enter: impl FnOnce(&mut UserContext) -> Trap,
-) -> Option<Trap> {
-    visit_user::<true>(thread, context, on_cpu, interrupted, enter)
-}
-
-/// Goes to user mode, for who is in no hurry.
+/// Goes to user mode, for who is in no hurry. Leaves `interrupted` to be looked at again if that cannot be.
 pub(super) fn visit_any(
     thread: &Thread,
     context: &mut UserContext,
@@ -179,17 +167,17 @@ pub(super) fn visit_any(
     enter: impl FnOnce(&mut UserContext) -> Trap,
 ) -> Option<Trap> {
     if trace::is_on() {
-        visit_user_traced(thread, context, on_cpu, interrupted, enter)
+        visit_user::<true>(thread, context, on_cpu, Some(interrupted), enter)
     } else {
-        visit_user::<false>(thread, context, on_cpu, interrupted, enter)
+        visit_user::<false>(thread, context, on_cpu, Some(interrupted), enter)
     }
 }
 
-/// As [`visit_user`], for a thread whose calls have to pass a filter. One that is kept from being made is none: the thread goes
-/// back to user mode.
+/// As [`visit_user`], with everything that may have to be done about it. A call that a filter keeps from being made is none: the
+/// thread goes back to user mode.
 #[cold]
 #[inline(never)]
-fn visit_user_filtered(
+fn visit_user_slowly(
     thread: &Arc<Thread>,
     context: &mut UserContext,
     on_cpu: &mut OnCpu,
@@ -197,7 +185,10 @@ fn visit_user_filtered(
 ) -> Option<Trap> {
     loop {
         let trap = visit_any(thread, context, on_cpu, interrupted, Cpu::enter_user)?;
-        if trap != Trap::Syscall || seccomp::check(thread, context) == Verdict::Make {
+        if trap != Trap::Syscall
+            || !on_cpu.after_call.contains(AfterCall::FILTERED)
+            || seccomp::check(thread, context) == Verdict::Make
+        {
             return Some(trap);
         }
         if thread.attention() != 0 || on_cpu.after_call.contains(AfterCall::TRACED) {
@@ -206,7 +197,8 @@ fn visit_user_filtered(
     }
 }
 
-/// Goes to user mode until the next trap. `None` if something else has to come first: attention, or another task.
+/// Goes to user mode until the next trap. `None` if something else has to come first: attention, or another task. Of an interrupted call
+/// that no handler has settled, where there may be one, `interrupted` tells.
 #[expect(
     clippy::inline_always,
     reason = "left to itself the compiler makes it a call, which every system call then pays"
@@ -216,37 +208,41 @@ fn visit_user<const TRACED: bool>(
     thread: &Thread,
     context: &mut UserContext,
     on_cpu: &mut OnCpu,
-    interrupted: &mut Option<Errno>,
+    interrupted: Option<&mut Option<Errno>>,
     enter: impl FnOnce(&mut UserContext) -> Trap,
 ) -> Option<Trap> {
-    let interrupts = Cpu::mask_interrupts();
+    debug_assert!(
+        Cpu::interrupts_enabled(),
+        "a user thread is polled with interrupts masked"
+    );
+    Cpu::mask_interrupts();
     // It may wake whoever waits for this CPU to forget a translation, on this very CPU, so it comes before the gate: once that
     // is open only an interrupt brings the CPU back. A shootdown from here on is an interrupt.
     on_cpu.mm.activate();
-    let entered = if thread.attention() == 0 {
+    let visit = if thread.attention() == 0 {
         rt::executor().try_enter_user().ok()
     } else {
         None
     };
-    let Some(entered) = entered else {
-        Cpu::restore_interrupts(interrupts);
+    let Some(visit) = visit else {
+        Cpu::unmask_interrupts();
         return None;
     };
-    // Nothing can come in between any more: an interrupted call that no handler has settled is made again.
-    if let Some(errno) = interrupted.take() {
+    // Nothing can come in between any more: the call is made again.
+    if let Some(errno) = interrupted.and_then(Option::take) {
         deliver::repeat(context, errno);
     }
     on_cpu.load(context);
-    thread.user_time.begin(entered);
+    thread.user_time.begin(visit.began());
     if TRACED {
-        trace::user_began(entered, thread.tid());
+        trace::user_began(rt::now(), thread.tid());
     }
     let trap = enter(context);
-    let left = rt::executor().leave_user();
+    let left = visit.leave();
     if TRACED {
-        trace::user_ended(left, trap);
+        trace::user_ended(trap, context);
         if trap == Trap::Syscall {
-            trace::call_began(left, context, thread.tid());
+            trace::call_began(context, thread.tid());
             on_cpu.after_call |= AfterCall::TRACED;
         }
     }
@@ -256,7 +252,7 @@ fn visit_user<const TRACED: bool>(
         on_cpu.mm.checkpoint_active();
         irq::dispatch(token);
     }
-    Cpu::restore_interrupts(interrupts);
+    Cpu::unmask_interrupts();
     Some(trap)
 }
 

@@ -18,7 +18,7 @@ use core::{
 };
 
 use executor::{Stopwatch, WakerCell};
-use hal::signal::AltStack;
+use hal::{arch::Timer, signal::AltStack, traits::TimerOps};
 use pin_project_lite::pin_project;
 
 use super::{
@@ -173,6 +173,7 @@ pub struct Thread {
     /// The head of the robust futex list.
     pub(crate) robust_list: AtomicU64,
     pub(super) rseq: Registration,
+    /// Runs while the thread is in user mode, in [`TimerOps::ticks`].
     pub(super) user_time: Stopwatch,
     /// Runs while the thread is polled, in user mode and out of it.
     pub(super) cpu_time: Stopwatch,
@@ -538,7 +539,9 @@ impl Thread {
 
     /// User and system time used, in nanoseconds.
     pub fn times(&self) -> (u64, u64) {
-        let [user, all] = Stopwatch::elapsed_of([&self.user_time, &self.cpu_time], rt::now);
+        // The part first, so that it is no more than the whole.
+        let user = Timer::nanoseconds(self.user_time.elapsed(Timer::ticks));
+        let all = self.cpu_time.elapsed(rt::now);
         (user, all.saturating_sub(user))
     }
 }

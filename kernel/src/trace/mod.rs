@@ -15,8 +15,8 @@ use executor::Event as OfExecutor;
 use hal::{
     MAX_CPUS,
     arch::{Cpu, PerCpu, UserContext},
-    traits::{CpuOps, PerCpuOps, SyscallFrame},
-    trap::Trap,
+    traits::{CpuOps, InterruptFrame, PerCpuOps, SyscallFrame},
+    trap::{Fault, Trap},
 };
 use spin::Once;
 
@@ -171,20 +171,22 @@ pub(crate) fn user_began(at: u64, tid: Pid) {
 }
 
 /// It has come back.
-pub(crate) fn user_ended(at: u64, trap: Trap) {
+pub(crate) fn user_ended(trap: Trap, context: &UserContext) {
     let why = match trap {
         Trap::Syscall => Left::Call,
         Trap::Interrupt(_) => Left::Interrupt,
-        Trap::PageFault { .. } => Left::PageFault,
-        Trap::Exception { .. } => Left::Exception,
+        Trap::Fault => match context.fault() {
+            Fault::Page { .. } => Left::PageFault,
+            Fault::Exception { .. } => Left::Exception,
+        },
     };
-    record(at, Event::UserEnded(why));
+    record(rt::now(), Event::UserEnded(why));
 }
 
 /// It has come back for a call.
-pub(crate) fn call_began(at: u64, context: &UserContext, tid: Pid) {
+pub(crate) fn call_began(context: &UserContext, tid: Pid) {
     let number = context.syscall_number();
-    record(at, Event::CallBegan { number, tid });
+    record(rt::now(), Event::CallBegan { number, tid });
 }
 
 /// The call that began has been made; `interrupted` is the restart code if a signal ended it.

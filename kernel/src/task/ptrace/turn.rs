@@ -100,11 +100,7 @@ async fn turn(
     match trap {
         Trap::Syscall => call(thread, tracee, context, on_cpu, interrupted).await,
         Trap::Interrupt(_) => {}
-        Trap::PageFault { address, access } => {
-            let mm = on_cpu.mm.clone();
-            Away::new(thread, context, on_cpu, fault::page_fault(thread, &mm, address, access)).await;
-        }
-        Trap::Exception { kind, address } => fault::exception(thread, kind, address),
+        Trap::Fault => fault::serve(thread, context, on_cpu).await,
     }
 }
 
@@ -234,7 +230,8 @@ async fn make(
     *interrupted = match passes.then(|| syscall::begin(thread, context)) {
         // The filter has said what it returns.
         None => None,
-        Some(Begun::Made(result)) => run::finish_call(context, result),
+        Some(Begun::Made) => None,
+        Some(Begun::Interrupted(errno)) => Some(errno),
         Some(Begun::Waits { call, admitted }) => {
             Box::pin(syscall::handle(thread, call, admitted, context, on_cpu)).await
         }
