@@ -26,8 +26,10 @@ pub struct Delivery<'a> {
     room: usize,
     /// How many were delivered.
     found: usize,
-    /// Entries that are still to be looked at: what was in the list as the call came.
-    looks: usize,
+    /// Entries that are still to be looked at: what was in the list as the call came, once that has been looked up.
+    looks: Option<usize>,
+    /// Whether not to begin with more than can be looked at without a pause.
+    whole: bool,
     /// Level-triggered entries that were delivered.
     delivered: Chain,
 }
@@ -43,6 +45,7 @@ pub const EVENT: usize = size_of::<linux::epoll_event>();
 pub const DATA: usize = mem::offset_of!(linux::epoll_event, data);
 
 struct Taken {
+    file: Option<Arc<OpenFile>>,
     slot: u32,
     wanted: Readiness,
     data: u64,
@@ -56,14 +59,17 @@ impl<'a> Delivery<'a> {
             core,
             room,
             found: 0,
-            looks: core.listed(),
+            looks: None,
+            whole: false,
             delivered: Chain::EMPTY,
         }
     }
 
-    /// How many entries are to be looked at.
-    pub const fn looks_left(&self) -> usize {
-        self.looks
+    /// Has the first [`Delivery::go_on`] do all or nothing.
+    #[must_use]
+    pub const fn whole(mut self) -> Self {
+        self.whole = true;
+        self
     }
 
     /// How many events were delivered.
@@ -81,67 +87,71 @@ impl<'a> Delivery<'a> {
         mut looks: usize,
         put: &mut impl FnMut(u64, &[u8]) -> Put,
     ) -> core::result::Result<bool, UserFault> {
-        while self.looks > 0 && self.room > 0 {
+        while self.looks != Some(0) && self.room > 0 {
             if looks == 0 {
                 return Ok(false);
             }
-            let count = AT_ONCE.min(self.looks).min(self.room).min(looks);
-            looks -= count;
-            self.looks -= count;
-            if !self.deliver(count, put)? {
-                break;
+            match self.deliver(looks, put)? {
+                Some(looked_at) => looks -= looked_at,
+                None => return Ok(false),
             }
         }
         Ok(true)
     }
 
-    /// Takes `count` entries at most, and delivers those that are ready; false if the list was empty.
+    /// Takes some entries, `most` at most, and delivers those that are ready; how many it has looked at. `None` if
+    /// that would leave some where all are wanted, or none.
     fn deliver(
         &mut self,
-        count: usize,
+        most: usize,
         put: &mut impl FnMut(u64, &[u8]) -> Put,
-    ) -> core::result::Result<bool, UserFault> {
+    ) -> core::result::Result<Option<usize>, UserFault> {
         let mut taken: ArrayVec<Taken, AT_ONCE> = ArrayVec::new();
-        let mut files: ArrayVec<Option<Arc<OpenFile>>, AT_ONCE> = ArrayVec::new();
         {
             let mut entries = self.core.entries.lock();
+            if self.looks.is_none() && self.whole && entries.listed() > most {
+                return Ok(None);
+            }
+            let left = self.looks.get_or_insert(entries.listed());
+            let count = AT_ONCE.min(*left).min(self.room).min(most);
             while taken.len() < count
                 && let Some((slot, entry)) = entries.take()
             {
-                files.push(entry.file.upgrade());
                 taken.push(Taken {
+                    file: entry.file.upgrade(),
                     slot,
                     wanted: entry.wanted(),
                     data: entry.data,
                     ready: Readiness::empty(),
                 });
             }
+            // Fewer are there if others have taken them.
+            *left = if taken.len() < count { 0 } else { *left - count };
         }
         if taken.is_empty() {
-            return Ok(false);
+            return Ok(Some(0));
         }
         // What is written without a lock is seen, or the writer's wake finds the entry taken.
         fence(SeqCst);
-        let mut bytes = [0; EVENT * AT_ONCE];
-        let mut length = 0;
-        for (taken, file) in taken.iter_mut().zip(&files) {
-            if let Some(file) = file {
+        let mut bytes: ArrayVec<u8, { EVENT * AT_ONCE }> = ArrayVec::new();
+        for taken in &mut taken {
+            if let Some(file) = &taken.file {
                 taken.ready = file.file().readiness() & taken.wanted;
             }
             if !taken.ready.is_empty() {
-                let event = &mut bytes[length..length + EVENT];
+                let mut event = [0; EVENT];
                 event[..4].copy_from_slice(&taken.ready.bits().to_ne_bytes());
                 event[DATA..DATA + 8].copy_from_slice(&taken.data.to_ne_bytes());
-                length += EVENT;
+                bytes.extend(event);
             }
         }
-        let copied = put((self.found * EVENT) as u64, &bytes[..length]);
+        let copied = put((self.found * EVENT) as u64, &bytes);
         let delivered = match copied {
-            Ok(()) => length / EVENT,
+            Ok(()) => bytes.len() / EVENT,
             Err(fault) => fault.copied / EVENT,
         };
         self.settle(&taken, delivered);
-        copied.map(|()| true)
+        copied.map(|()| Some(taken.len()))
     }
 
     /// Gives back what was taken, of which the first `delivered` that were ready have been delivered.
@@ -150,7 +160,7 @@ impl<'a> Delivery<'a> {
         let all = taken.iter().filter(is_ready).count() == delivered;
         self.room -= delivered;
         self.found += delivered;
-        let over = all && self.delivered.is_empty() && (self.room == 0 || self.looks == 0);
+        let over = all && self.delivered.is_empty() && (self.room == 0 || self.looks == Some(0));
         let mut entries = self.core.entries.lock();
         let mut number = 0;
         let mut first_left = taken.len();
@@ -167,7 +177,7 @@ impl<'a> Delivery<'a> {
         // The first in front.
         for taken in taken[first_left..].iter().rev().filter(is_ready) {
             entries.was_not_delivered(taken.slot);
-            self.looks += 1;
+            self.looks = self.looks.map(|left| left + 1);
         }
         self.end_of_turn(entries);
     }

@@ -310,12 +310,16 @@ impl Entries {
     /// Takes the first of the list, to deliver it.
     pub fn take(&mut self) -> Option<(u32, &Entry)> {
         let slot = self.ready.first;
-        self.slots.get(slot)?;
-        self.unlist(slot);
-        self.taken += 1;
         let entry = self.slots.get_mut(slot)?;
-        entry.standing |= Standing::TAKEN;
-        Some((slot, entry))
+        entry.standing = entry.standing - Standing::LISTED | Standing::TAKEN;
+        self.ready.first = entry.next;
+        match self.slots.get_mut(self.ready.first) {
+            Some(behind) => behind.previous = NOWHERE,
+            None => self.ready.last = NOWHERE,
+        }
+        self.listed -= 1;
+        self.taken += 1;
+        Some((slot, self.slots.get(slot)?))
     }
 
     /// One that was taken is not any more: frees it if it is gone. What has happened to it meanwhile.

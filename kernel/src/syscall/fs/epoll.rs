@@ -117,7 +117,7 @@ struct Events {
 }
 
 impl Events {
-    /// The epoll's file, and how many events there is room for.
+    /// The file, and how many events there is room for.
     fn check(self, t: &Thread) -> Result<(Arc<OpenFile>, usize)> {
         let most = usize::try_from(self.most).ok();
         let most = most.filter(|&most| most > 0 && most <= i32::MAX as usize / EVENT);
@@ -126,20 +126,16 @@ impl Events {
         if end.is_none_or(|end| end > PageTable::USER_END) {
             return Err(Errno::EFAULT);
         }
-        let file = t.files().get_usable(self.epfd)?;
-        epoll::of(&file).ok_or(Errno::EINVAL)?;
-        Ok((file, most))
+        Ok((t.files().get_usable(self.epfd)?, most))
     }
 
     /// What is ready, if it is not so much that others should have their turn, and every page is there.
     fn at_once(self, t: &Thread, deadline: Option<u64>) -> Attempt<u64> {
         let (file, most) = self.check(t)?;
         let core = epoll::of(&file).ok_or(Errno::EINVAL)?;
-        let mut delivery = Delivery::new(core, most);
-        if delivery.looks_left() > IN_A_TURN {
-            return Err(Stop::WouldBlock);
-        }
+        let mut delivery = Delivery::new(core, most).whole();
         match delivery.go_on(IN_A_TURN, &mut |at, events| copy_out(self.array + at, events)) {
+            Ok(false) => Err(Stop::WouldBlock),
             // A page was missing behind some: the rest is for the next call.
             Err(fault) if delivery.found() == 0 => Err(fault.into()),
             _ => settled(delivery.found() as u64, deadline).ok_or(Stop::WouldBlock),
