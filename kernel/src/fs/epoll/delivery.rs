@@ -26,8 +26,8 @@ pub struct Delivery<'a> {
     room: usize,
     /// How many were delivered.
     found: usize,
-    /// Entries that are still to be looked at: what was in the list as the call came, once that has been looked up.
-    looks: Option<usize>,
+    /// Entries that are still to be looked at: what was in the list as the call came, or [`UNKNOWN`].
+    looks: usize,
     /// Whether not to begin with more than can be looked at without a pause.
     whole: bool,
     /// Level-triggered entries that were delivered.
@@ -37,6 +37,8 @@ pub struct Delivery<'a> {
 /// What writing an event comes to.
 pub type Put = core::result::Result<(), UserFault>;
 
+/// The list has not been seen yet.
+const UNKNOWN: usize = usize::MAX;
 /// Entries that are delivered at once.
 const AT_ONCE: usize = 16;
 /// Bytes of a `struct epoll_event`, which is packed on x86_64 alone.
@@ -59,7 +61,7 @@ impl<'a> Delivery<'a> {
             core,
             room,
             found: 0,
-            looks: None,
+            looks: UNKNOWN,
             whole: false,
             delivered: Chain::EMPTY,
         }
@@ -87,7 +89,7 @@ impl<'a> Delivery<'a> {
         mut looks: usize,
         put: &mut impl FnMut(u64, &[u8]) -> Put,
     ) -> core::result::Result<bool, UserFault> {
-        while self.looks != Some(0) && self.room > 0 {
+        while self.looks > 0 && self.room > 0 {
             if looks == 0 {
                 return Ok(false);
             }
@@ -109,11 +111,13 @@ impl<'a> Delivery<'a> {
         let mut taken: ArrayVec<Taken, AT_ONCE> = ArrayVec::new();
         {
             let mut entries = self.core.entries.lock();
-            if self.looks.is_none() && self.whole && entries.listed() > most {
-                return Ok(None);
+            if self.looks == UNKNOWN {
+                self.looks = entries.listed();
+                if self.whole && self.looks > most {
+                    return Ok(None);
+                }
             }
-            let left = self.looks.get_or_insert(entries.listed());
-            let count = AT_ONCE.min(*left).min(self.room).min(most);
+            let count = AT_ONCE.min(self.looks).min(self.room).min(most);
             while taken.len() < count
                 && let Some((slot, entry)) = entries.take()
             {
@@ -126,7 +130,7 @@ impl<'a> Delivery<'a> {
                 });
             }
             // Fewer are there if others have taken them.
-            *left = if taken.len() < count { 0 } else { *left - count };
+            self.looks = if taken.len() < count { 0 } else { self.looks - count };
         }
         if taken.is_empty() {
             return Ok(Some(0));
@@ -142,42 +146,40 @@ impl<'a> Delivery<'a> {
                 let mut event = [0; EVENT];
                 event[..4].copy_from_slice(&taken.ready.bits().to_ne_bytes());
                 event[DATA..DATA + 8].copy_from_slice(&taken.data.to_ne_bytes());
-                bytes.extend(event);
+                // There is room for as many as are taken.
+                let _ = bytes.try_extend_from_slice(&event);
             }
         }
         let copied = put((self.found * EVENT) as u64, &bytes);
+        let ready = bytes.len() / EVENT;
         let delivered = match copied {
-            Ok(()) => bytes.len() / EVENT,
+            Ok(()) => ready,
             Err(fault) => fault.copied / EVENT,
         };
-        self.settle(&taken, delivered);
+        self.settle(&taken, ready, delivered);
         copied.map(|()| Some(taken.len()))
     }
 
-    /// Gives back what was taken, of which the first `delivered` that were ready have been delivered.
-    fn settle(&mut self, taken: &[Taken], delivered: usize) {
-        let is_ready = |taken: &&Taken| !taken.ready.is_empty();
-        let all = taken.iter().filter(is_ready).count() == delivered;
+    /// Gives back what was taken. Of the `ready` ones the first `delivered` have been delivered.
+    fn settle(&mut self, taken: &[Taken], ready: usize, delivered: usize) {
         self.room -= delivered;
         self.found += delivered;
-        let over = all && self.delivered.is_empty() && (self.room == 0 || self.looks == Some(0));
+        let over = ready == delivered && self.delivered.is_empty() && (self.room == 0 || self.looks == 0);
         let mut entries = self.core.entries.lock();
-        let mut number = 0;
-        let mut first_left = taken.len();
-        for (index, taken) in taken.iter().enumerate() {
+        let mut left = delivered;
+        for taken in taken {
             if taken.ready.is_empty() {
                 entries.was_not_ready(taken.slot);
-            } else if number < delivered {
-                number += 1;
+            } else if left > 0 {
+                left -= 1;
                 entries.was_delivered(taken.slot, (!over).then_some(&mut self.delivered));
-            } else {
-                first_left = first_left.min(index);
             }
         }
         // The first in front.
-        for taken in taken[first_left..].iter().rev().filter(is_ready) {
+        let others = taken.iter().rev().filter(|taken| !taken.ready.is_empty());
+        for taken in others.take(ready - delivered) {
             entries.was_not_delivered(taken.slot);
-            self.looks = self.looks.map(|left| left + 1);
+            self.looks += 1;
         }
         self.end_of_turn(entries);
     }

@@ -248,11 +248,11 @@ impl Entries {
         true
     }
 
+    /// Puts an entry to the list's end that is neither in the list nor, from now on, taken.
     fn push_back(&mut self, slot: u32) {
         let last = self.ready.last;
         let Some(entry) = self.slots.get_mut(slot) else { return };
-        entry.standing |= Standing::LISTED;
-        (entry.previous, entry.next) = (last, NOWHERE);
+        (entry.standing, entry.previous, entry.next) = (Standing::LISTED, last, NOWHERE);
         match self.slots.get_mut(last) {
             Some(before) => before.next = slot,
             None => self.ready.first = slot,
@@ -358,7 +358,7 @@ impl Entries {
         if !entry.standing.intersects(Standing::GONE | Standing::CHANGED) {
             if entry.is_level() {
                 let Some(chain) = delivered else {
-                    self.give_back(slot);
+                    self.taken -= 1;
                     return self.push_back(slot);
                 };
                 entry.next = NOWHERE;
