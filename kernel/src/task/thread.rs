@@ -287,6 +287,14 @@ impl Thread {
         self.belongings.lock().files.get(fd)
     }
 
+    /// As [`Thread::file`], for what a file opened with `O_PATH` is no good for.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn usable_file(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+        self.belongings.lock().files.get_usable(fd)
+    }
+
     /// Replaces its descriptor table (`unshare`, execve); the old one is returned.
     pub fn set_files(&self, files: Arc<FdTable>) -> Arc<FdTable> {
         core::mem::replace(&mut self.belongings.lock().files, files)

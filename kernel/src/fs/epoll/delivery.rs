@@ -11,7 +11,7 @@ use linux_raw_sys::general as linux;
 
 use super::{
     Core,
-    entry::{Chain, Entries},
+    entry::{Chain, Entries, Entry},
 };
 use crate::{
     fs::{OpenFile, Readiness},
@@ -54,24 +54,38 @@ struct Taken {
     ready: Readiness,
 }
 
+impl Taken {
+    fn of(slot: u32, entry: &Entry) -> Self {
+        Self {
+            file: entry.file.upgrade(),
+            slot,
+            wanted: entry.wanted(),
+            data: entry.data,
+            ready: Readiness::empty(),
+        }
+    }
+}
+
 impl<'a> Delivery<'a> {
     /// Begins to deliver at most `room` events.
-    pub fn new(core: &'a Core, room: usize) -> Self {
+    pub const fn new(core: &'a Core, room: usize) -> Self {
+        Self::begin(core, room, false)
+    }
+
+    /// As [`Delivery::new`], of which the first [`Delivery::go_on`] does all or nothing.
+    pub const fn whole(core: &'a Core, room: usize) -> Self {
+        Self::begin(core, room, true)
+    }
+
+    const fn begin(core: &'a Core, room: usize, whole: bool) -> Self {
         Self {
             core,
             room,
             found: 0,
             looks: UNKNOWN,
-            whole: false,
+            whole,
             delivered: Chain::EMPTY,
         }
-    }
-
-    /// Has the first [`Delivery::go_on`] do all or nothing.
-    #[must_use]
-    pub const fn whole(mut self) -> Self {
-        self.whole = true;
-        self
     }
 
     /// How many events were delivered.
@@ -119,15 +133,9 @@ impl<'a> Delivery<'a> {
             }
             let count = AT_ONCE.min(self.looks).min(self.room).min(most);
             while taken.len() < count
-                && let Some((slot, entry)) = entries.take()
+                && let Some(first) = entries.take(Taken::of)
             {
-                taken.push(Taken {
-                    file: entry.file.upgrade(),
-                    slot,
-                    wanted: entry.wanted(),
-                    data: entry.data,
-                    ready: Readiness::empty(),
-                });
+                taken.push(first);
             }
             // Fewer are there if others have taken them.
             self.looks = if taken.len() < count { 0 } else { self.looks - count };

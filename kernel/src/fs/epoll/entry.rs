@@ -307,19 +307,20 @@ impl Entries {
         }
     }
 
-    /// Takes the first of the list, to deliver it.
-    pub fn take(&mut self) -> Option<(u32, &Entry)> {
+    /// Takes the first of the list, to deliver it; what `look` says of it.
+    pub fn take<T>(&mut self, look: impl FnOnce(u32, &Entry) -> T) -> Option<T> {
         let slot = self.ready.first;
         let entry = self.slots.get_mut(slot)?;
         entry.standing = entry.standing - Standing::LISTED | Standing::TAKEN;
         self.ready.first = entry.next;
+        let seen = look(slot, entry);
         match self.slots.get_mut(self.ready.first) {
             Some(behind) => behind.previous = NOWHERE,
             None => self.ready.last = NOWHERE,
         }
         self.listed -= 1;
         self.taken += 1;
-        Some((slot, self.slots.get(slot)?))
+        Some(seen)
     }
 
     /// One that was taken is not any more: frees it if it is gone. What has happened to it meanwhile.

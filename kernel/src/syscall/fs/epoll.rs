@@ -126,19 +126,21 @@ impl Events {
         if end.is_none_or(|end| end > PageTable::USER_END) {
             return Err(Errno::EFAULT);
         }
-        Ok((t.files().get_usable(self.epfd)?, most))
+        Ok((t.usable_file(self.epfd)?, most))
     }
 
     /// What is ready, if it is not so much that others should have their turn, and every page is there.
-    fn at_once(self, t: &Thread, deadline: Option<u64>) -> Attempt<u64> {
+    /// `is_late` says whether it is not worth waiting for anything.
+    fn at_once(self, t: &Thread, is_late: impl FnOnce() -> bool) -> Attempt<u64> {
         let (file, most) = self.check(t)?;
         let core = epoll::of(&file).ok_or(Errno::EINVAL)?;
-        let mut delivery = Delivery::new(core, most).whole();
+        let mut delivery = Delivery::whole(core, most);
         match delivery.go_on(IN_A_TURN, &mut |at, events| copy_out(self.array + at, events)) {
             Ok(false) => Err(Stop::WouldBlock),
             // A page was missing behind some: the rest is for the next call.
             Err(fault) if delivery.found() == 0 => Err(fault.into()),
-            _ => settled(delivery.found() as u64, deadline).ok_or(Stop::WouldBlock),
+            _ if delivery.found() > 0 || is_late() => Ok(delivery.found() as u64),
+            _ => Err(Stop::WouldBlock),
         }
     }
 
@@ -203,7 +205,7 @@ pub async fn epoll_wait(t: &Thread, epfd: i32, array: u64, most: i32, timeout: i
 /// # Errors
 /// `EINVAL`, `EFAULT`, `EBADF`; that it has to wait.
 pub fn epoll_wait_at_once(t: &Thread, epfd: i32, array: u64, most: i32, timeout: i32) -> Attempt<u64> {
-    Events { epfd, array, most }.at_once(t, milliseconds(timeout))
+    Events { epfd, array, most }.at_once(t, || timeout == 0)
 }
 
 /// `epoll_pwait(2)`.
@@ -287,5 +289,5 @@ pub fn epoll_pwait2_at_once(
 ) -> Attempt<u64> {
     let deadline = deadline_at_once(timeout, 1).ok_or(Stop::WouldBlock)?;
     check_mask(mask, size)?;
-    Events { epfd, array, most }.at_once(t, deadline)
+    Events { epfd, array, most }.at_once(t, || settled(0, deadline).is_some())
 }
