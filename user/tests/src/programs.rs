@@ -132,8 +132,8 @@ pub fn helper(name: &str, rest: &[&str]) -> ExitCode {
         "timers-after-exec" => rest.first().is_some_and(|number| crate::timers::after_exec(number)),
         "identity" => rest
             .first()
-            .is_some_and(|expected| crate::capabilities::after_exec(expected)),
-        "filtered" => crate::seccomp::after_exec(),
+            .is_some_and(|expected| crate::capabilities::exec::after_exec(expected)),
+        "filtered" => crate::seccomp::inheriting::after_exec(),
         "rounding" => crate::arch::rounding() == 0,
         "ok" => true,
         _ => false,
