@@ -4,7 +4,7 @@
 use core::mem::size_of;
 
 use linux_raw_sys::general as linux;
-use smallvec::SmallVec;
+use smallvec::{Array, SmallVec};
 
 use crate::{
     errno::{Errno, Result},
@@ -74,21 +74,29 @@ pub async fn path(t: &Thread, address: u64) -> Result<UserPath> {
 /// # Errors
 /// As [`path`]; a page that is missing.
 pub fn path_at_once(address: u64) -> Attempt<UserPath> {
-    let mut path = UserPath::new();
+    string_at_once(address, PATH_MAX - 1, Errno::ENAMETOOLONG)
+}
+
+/// A string of the caller's, without its final zero and of at most `most` bytes.
+///
+/// # Errors
+/// `EFAULT`; `too_long`; a page that is missing.
+pub fn string_at_once<A: Array<Item = u8>>(address: u64, most: usize, too_long: Errno) -> Attempt<SmallVec<A>> {
+    let mut string = SmallVec::new();
     let mut chunk = [0u8; 32];
     loop {
-        let at = address.checked_add(path.len() as u64).ok_or(Errno::EFAULT)?;
+        let at = address.checked_add(string.len() as u64).ok_or(Errno::EFAULT)?;
         // Within one page, so that a string that ends at the end of memory is read whole.
         let length = chunk.len().min(hal::PAGE_SIZE - at as usize % hal::PAGE_SIZE);
         let chunk = &mut chunk[..length];
         copy_in(chunk, at)?;
         let end = find_zero(chunk);
-        path.extend_from_slice(&chunk[..end.unwrap_or(length)]);
-        if path.len() >= PATH_MAX {
-            return Err(Errno::ENAMETOOLONG.into());
+        string.extend_from_slice(&chunk[..end.unwrap_or(length)]);
+        if string.len() > most {
+            return Err(too_long.into());
         }
         if end.is_some() {
-            return Ok(path);
+            return Ok(string);
         }
     }
 }

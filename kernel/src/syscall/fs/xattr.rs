@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::{
     at::{AT_FDCWD, Subject, subject},
-    user::{answer, path_at_once},
+    user::{answer, path_at_once, string_at_once},
 };
 use crate::{
     errno::{Errno, Result},
@@ -98,22 +98,11 @@ fn may(t: &Thread, subject: &Subject, name: &[u8], wanted: Permission) -> Result
 
 /// A name of the caller's.
 fn name_at_once(address: u64) -> Attempt<Name> {
-    let mut name = Name::new();
-    loop {
-        // By words up to a page's end, so that a string which ends there is read whole.
-        let at = address.checked_add(name.len() as u64).ok_or(Errno::EFAULT)?;
-        let mut chunk = [0; 32];
-        let chunk = &mut chunk[..32.min(hal::PAGE_SIZE - at as usize % hal::PAGE_SIZE)];
-        copy_in(chunk, at)?;
-        let end = chunk.iter().position(|byte| *byte == 0);
-        name.extend_from_slice(&chunk[..end.unwrap_or(chunk.len())]);
-        if name.len() > NAME_MAX || end == Some(0) && name.is_empty() {
-            return Err(Errno::ERANGE.into());
-        }
-        if end.is_some() {
-            return Ok(name);
-        }
+    let name: Name = string_at_once(address, NAME_MAX, Errno::ERANGE)?;
+    if name.is_empty() {
+        return Err(Errno::ERANGE.into());
     }
+    Ok(name)
 }
 
 fn by_path(t: &Thread, path: u64, flags: u32) -> Attempt<Subject> {
