@@ -44,11 +44,39 @@ impl UserSlice {
     }
 }
 
-/// A position in a list of runs.
+/// A place in a list of runs.
 #[derive(Clone, Copy, Debug, Default)]
-struct Cursor {
+pub struct Place {
     index: usize,
     within: usize,
+}
+
+impl Place {
+    /// What is left of the run at the place, none of them empty; `None` at the end.
+    pub fn run(&mut self, slices: &[UserSlice]) -> Option<UserSlice> {
+        loop {
+            let slice = slices.get(self.index)?;
+            if self.within < slice.len {
+                return Some(UserSlice {
+                    address: slice.address + self.within as u64,
+                    len: slice.len - self.within,
+                });
+            }
+            self.index += 1;
+            self.within = 0;
+        }
+    }
+
+    /// Goes on within the run.
+    pub fn advance(&mut self, bytes: usize) {
+        self.within += bytes;
+    }
+}
+
+/// A place in a list of runs, and how much of them is to be moved.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    place: Place,
     done: usize,
     total: usize,
     window: usize,
@@ -73,18 +101,13 @@ impl Cursor {
 
     /// The user run at the cursor, cut to `len`.
     fn user(&mut self, slices: &[UserSlice], len: usize) -> (u64, usize) {
-        while let Some(slice) = slices.get(self.index) {
-            if self.within < slice.len {
-                return (slice.address + self.within as u64, len.min(slice.len - self.within));
-            }
-            self.index += 1;
-            self.within = 0;
-        }
-        (0, 0)
+        self.place
+            .run(slices)
+            .map_or((0, 0), |run| (run.address, len.min(run.len)))
     }
 
     fn advance(&mut self, bytes: usize) {
-        self.within += bytes;
+        self.place.advance(bytes);
         self.done += bytes;
     }
 
@@ -92,12 +115,12 @@ impl Cursor {
     fn rewind(&mut self, done: usize, slices: &[UserSlice]) {
         debug_assert!(done <= self.done);
         self.done = done;
-        self.index = 0;
-        self.within = done;
-        while let Some(slice) = slices.get(self.index).filter(|slice| self.within >= slice.len) {
-            self.within -= slice.len;
-            self.index += 1;
+        let mut place = Place { index: 0, within: done };
+        while let Some(slice) = slices.get(place.index).filter(|slice| place.within >= slice.len) {
+            place.within -= slice.len;
+            place.index += 1;
         }
+        self.place = place;
     }
 }
 

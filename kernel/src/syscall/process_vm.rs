@@ -7,9 +7,10 @@ use alloc::{sync::Arc, vec::Vec};
 
 use hal::PAGE_SIZE;
 
-use super::fs::user::{Vectors, vectors};
+use super::fs::user::vectors;
 use crate::{
     errno::{Errno, Result},
+    fs::io::Place,
     mm::{AddressSpace, fallible::TryRoomExact},
     task::{self, Thread, ptrace::link::may_trace},
 };
@@ -24,39 +25,6 @@ enum Direction {
     Read,
     /// To the other.
     Write,
-}
-
-/// A place in a list of runs.
-struct Cursor {
-    runs: Vectors,
-    index: usize,
-    within: usize,
-}
-
-impl Cursor {
-    fn new(runs: Vectors) -> Self {
-        Self {
-            runs,
-            index: 0,
-            within: 0,
-        }
-    }
-
-    /// Where it stands, and how many bytes are there; `None` at the end.
-    fn run(&mut self) -> Option<(u64, usize)> {
-        loop {
-            let run = self.runs.get(self.index)?;
-            if self.within < run.len {
-                return Some((run.address + self.within as u64, run.len - self.within));
-            }
-            self.index += 1;
-            self.within = 0;
-        }
-    }
-
-    fn advance(&mut self, bytes: usize) {
-        self.within += bytes;
-    }
 }
 
 /// Bytes from `address` to the end of its page.
@@ -115,12 +83,13 @@ async fn transfer(
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
-    let mut own = Cursor::new(vectors(t, own.0, own.1).await?);
-    if own.run().is_none() {
+    let own = vectors(t, own.0, own.1).await?;
+    let (mut here, mut there) = (Place::default(), Place::default());
+    if here.run(&own).is_none() {
         return Ok(0);
     }
-    let mut other = Cursor::new(vectors(t, other.0, other.1).await?);
-    if other.run().is_none() {
+    let other = vectors(t, other.0, other.1).await?;
+    if there.run(&other).is_none() {
         return Ok(0);
     }
     let thread = task::thread(pid).ok_or(Errno::ESRCH)?;
@@ -140,11 +109,11 @@ async fn transfer(
         buffer,
     };
     let mut done = 0;
-    while let (Some((to, room)), Some((from, there))) = (own.run(), other.run()) {
-        let length = room.min(there).min(CHUNK);
-        let copied = transfer.copy_what_can_be(to, from, length).await;
-        own.advance(copied);
-        other.advance(copied);
+    while let (Some(to), Some(from)) = (here.run(&own), there.run(&other)) {
+        let length = to.len.min(from.len).min(CHUNK);
+        let copied = transfer.copy_what_can_be(to.address, from.address, length).await;
+        here.advance(copied);
+        there.advance(copied);
         done += copied as u64;
         if copied < length || t.must_exit() {
             break;
