@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     errno::{Errno, Result},
-    fs::file::Attempt,
+    fs::file::{Attempt, Stop},
     mm::user::{self, UserFault},
 };
 
@@ -96,20 +96,11 @@ impl Section {
     }
 }
 
-/// Why a look at a thread's sequence came to nothing.
-enum Stop {
-    Fault(UserFault),
-    Unsound,
-}
-
-impl From<UserFault> for Stop {
-    fn from(fault: UserFault) -> Self {
-        Self::Fault(fault)
-    }
-}
+/// Of a sequence that contradicts itself, or is not the thread's.
+const UNSOUND: Stop = Stop::Errno(Errno::EFAULT);
 
 /// Has the thread go on at the abort handler if it stands within a sequence.
-fn leave_section(thread: &Thread, context: &mut UserContext) -> core::result::Result<(), Stop> {
+fn leave_section(thread: &Thread, context: &mut UserContext) -> Attempt<()> {
     let registration = thread.rseq.address.load(Ordering::Relaxed);
     let noted = registration + SECTION;
     let address: u64 = user::read(noted)?;
@@ -118,16 +109,16 @@ fn leave_section(thread: &Thread, context: &mut UserContext) -> core::result::Re
     }
     let section: Section = user::read(address)?;
     if !section.is_sound() {
-        return Err(Stop::Unsound);
+        return Err(UNSOUND);
     }
     let signature: u32 = user::read(section.abort - 4)?;
     if signature != thread.rseq.signature.load(Ordering::Relaxed) {
-        return Err(Stop::Unsound);
+        return Err(UNSOUND);
     }
     let within = section.contains(context.instruction_pointer());
     // Flags of either once said when not to leave it. They are gone, and looked at where they would have had a meaning.
     if within && (section.flags != 0 || user::read::<u32>(registration + FLAGS)? != 0) {
-        return Err(Stop::Unsound);
+        return Err(UNSOUND);
     }
     user::write(noted, &0u64)?;
     if within {
@@ -167,7 +158,7 @@ async fn attempt(
     thread: &Arc<Thread>,
     context: &mut UserContext,
     on_cpu: &mut OnCpu,
-    mut act: impl FnMut(&mut UserContext) -> core::result::Result<(), Stop>,
+    mut act: impl FnMut(&mut UserContext) -> Attempt<()>,
 ) -> Result<()> {
     // The first poll of a thread begins with whatever translations its CPU has.
     on_cpu.mm.activate();
@@ -179,7 +170,8 @@ async fn attempt(
                 let resolved = Box::pin(async move { mm.resolve(fault).await });
                 Away::new(thread, context, on_cpu, resolved).await?;
             }
-            Err(Stop::Unsound) => return Err(Errno::EFAULT),
+            Err(Stop::Errno(errno)) => return Err(errno),
+            Err(Stop::WouldBlock) => return Err(Errno::EAGAIN),
         }
     }
 }
