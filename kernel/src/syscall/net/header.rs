@@ -7,7 +7,7 @@ use linux_raw_sys::{general as linux, net};
 use crate::{
     errno::{Errno, Result},
     fs::{
-        Attempt, OnExec, OpenFile, UserSlice,
+        Attempt, OnExec, OpenFile, Stop, UserSlice,
         io::{copy_in, copy_out},
     },
     mm::{
@@ -110,9 +110,15 @@ impl Header {
         Ok(slices)
     }
 
-    /// The only vector, if there is one alone.
-    pub const fn is_single(&self) -> bool {
-        self.vector_count <= 1
+    /// The only run of the caller's memory.
+    ///
+    /// # Errors
+    /// As [`Header::vectors`]; that there are more, which an attempt does not go through.
+    pub fn only_run(&self) -> Attempt<UserSlice> {
+        if self.vector_count > 1 {
+            return Err(Stop::WouldBlock);
+        }
+        Ok(self.vectors()?.first().copied().unwrap_or_default())
     }
 
     /// Writes what a receiver is told of lengths and flags.

@@ -180,6 +180,19 @@ pub async fn accept(t: &Thread, fd: i32, address: u64, length: u64) -> Result<u6
     accept4(t, fd, address, length, 0).await
 }
 
+/// Whether a call waits, by its file and its flags.
+fn waits(file: &OpenFile, flags: u32) -> bool {
+    !file.is_nonblocking() && flags & net::MSG_DONTWAIT == 0
+}
+
+/// What an attempt says that is all there will be of its call: nothing to wait for is an error then.
+fn unless_it_waits(stop: Stop, file: &OpenFile, flags: u32) -> Stop {
+    match stop {
+        Stop::WouldBlock if !waits(file, flags) => Errno::EAGAIN.into(),
+        stop => stop,
+    }
+}
+
 /// How a call waits.
 #[derive(Clone, Copy)]
 struct Wait {
@@ -193,7 +206,7 @@ impl Wait {
     /// As the file, the socket's `timeout` and the call's `flags` say.
     fn new(file: &OpenFile, timeout: u64, flags: u32) -> Self {
         Self {
-            waits: !file.is_nonblocking() && flags & net::MSG_DONTWAIT == 0,
+            waits: waits(file, flags),
             deadline: (timeout != u64::MAX).then(|| rt::now().saturating_add(timeout)),
         }
     }

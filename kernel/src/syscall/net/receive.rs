@@ -11,7 +11,7 @@ use super::{
     find,
     header::{self, Control, Header},
     send::in_one_page,
-    socket,
+    socket, unless_it_waits, waits,
 };
 use crate::{
     errno::{Errno, Result},
@@ -190,13 +190,12 @@ fn receive_at_once(file: &OpenFile, slice: UserSlice, flags: u32) -> Attempt<(u6
     let mut sink = Sink::user_slice(slice);
     let mut taken = Taken::default();
     match socket.receive(&mut sink, flags_of(flags, false), &mut taken) {
-        Ok(_) if taken.ended && (file.is_nonblocking() || flags & net::MSG_DONTWAIT != 0) => Err(Errno::EAGAIN.into()),
+        Ok(_) if taken.ended && !waits(file, flags) => Err(Errno::EAGAIN.into()),
         Ok(_) => {
             let (value, cut) = outcome(socket, &taken, sink.done(), flags);
             Ok((value, taken, cut))
         }
-        Err(Stop::WouldBlock) if file.is_nonblocking() || flags & net::MSG_DONTWAIT != 0 => Err(Errno::EAGAIN.into()),
-        Err(stop) => Err(stop),
+        Err(stop) => Err(unless_it_waits(stop, file, flags)),
     }
 }
 
@@ -271,10 +270,10 @@ pub async fn recvmsg(t: &Thread, fd: i32, address: u64, flags: u32) -> Result<u6
 pub fn recvmsg_at_once(t: &Thread, fd: i32, address: u64, flags: u32) -> Attempt<u64> {
     let file = find(t, fd)?;
     let header = Header::read(address)?;
-    if header.name != 0 || header.control != 0 || !header.is_single() {
+    if header.name != 0 || header.control != 0 {
         return Err(Stop::WouldBlock);
     }
-    let slice = header.vectors()?.first().copied().unwrap_or_default();
+    let slice = header.only_run()?;
     header.check_writable()?;
     let (value, mut taken, cut) = receive_at_once(&file, slice, flags)?;
     let mut control = Control::of(&header);

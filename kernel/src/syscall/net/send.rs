@@ -11,7 +11,7 @@ use super::{
     address::{self, Given},
     find,
     header::{self, Header},
-    socket,
+    socket, unless_it_waits,
 };
 use crate::{
     errno::{Errno, Result},
@@ -149,9 +149,8 @@ fn send_at_once(t: &Thread, file: &OpenFile, slice: UserSlice, flags: u32) -> At
     let mut out = Outgoing::default();
     match attempt(t, socket, &mut source, None, &mut out) {
         Ok(()) => Ok(slice.len as u64),
-        Err(Stop::WouldBlock) if file.is_nonblocking() || flags & net::MSG_DONTWAIT != 0 => Err(Errno::EAGAIN.into()),
         Err(Stop::Errno(errno)) => Err(fail(t, errno, &out, flags).into()),
-        Err(stop) => Err(stop),
+        Err(stop) => Err(unless_it_waits(stop, file, flags)),
     }
 }
 
@@ -246,9 +245,8 @@ pub async fn sendmsg(t: &Thread, fd: i32, address: u64, flags: u32) -> Result<u6
 pub fn sendmsg_at_once(t: &Thread, fd: i32, address: u64, flags: u32) -> Attempt<u64> {
     let file = find(t, fd)?;
     let header = Header::read(address)?;
-    if header.name_length != 0 || header.control_length != 0 || !header.is_single() {
+    if header.name_length != 0 || header.control_length != 0 {
         return Err(Stop::WouldBlock);
     }
-    let slice = header.vectors()?.first().copied().unwrap_or_default();
-    send_at_once(t, &file, slice, flags)
+    send_at_once(t, &file, header.only_run()?, flags)
 }
