@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, sync::Arc};
 use core::{
-    future::{Future, poll_fn},
+    future::{Future, poll_fn, ready},
     pin::pin,
     task::Poll,
 };
@@ -192,6 +192,19 @@ impl Events {
             other => other,
         }
     }
+
+    /// As [`Events::wait`]; mask and deadline are still to be read.
+    async fn wait_masked(
+        self,
+        t: &Thread,
+        deadline: impl Future<Output = Result<Option<u64>>>,
+        mask: u64,
+        size: u64,
+    ) -> Result<u64> {
+        let deadline = deadline.await?;
+        let mask = signal_mask(t, mask, size).await?;
+        self.wait(t, mask, deadline).await
+    }
 }
 
 /// `epoll_wait(2)`.
@@ -219,12 +232,8 @@ pub async fn epoll_pwait(
     size: u64,
 ) -> Result<u64> {
     let events = Events { epfd, array, most };
-    let deadline = milliseconds(timeout);
-    let wait = async move {
-        let mask = signal_mask(t, mask, size).await?;
-        events.wait(t, mask, deadline).await
-    };
-    Box::pin(wait).await
+    let deadline = ready(Ok(milliseconds(timeout)));
+    Box::pin(events.wait_masked(t, deadline, mask, size)).await
 }
 
 /// Whether the mask of a call that need not wait is right; it has no effect.
@@ -266,12 +275,7 @@ pub async fn epoll_pwait2(
     size: u64,
 ) -> Result<u64> {
     let events = Events { epfd, array, most };
-    let wait = async move {
-        let deadline = deadline(t, timeout, 1).await?;
-        let mask = signal_mask(t, mask, size).await?;
-        events.wait(t, mask, deadline).await
-    };
-    Box::pin(wait).await
+    Box::pin(events.wait_masked(t, deadline(t, timeout, 1), mask, size)).await
 }
 
 /// [`epoll_pwait2`] where it need not wait.
