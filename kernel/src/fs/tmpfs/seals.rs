@@ -33,15 +33,7 @@ pub struct Seals {
 /// See [`Seals`].
 struct Writers;
 
-impl Attach for Writers {
-    fn attached(&self) {}
-
-    fn detached(&self) {}
-
-    fn segment(&self) -> Option<u64> {
-        None
-    }
-}
+impl Attach for Writers {}
 
 impl Seals {
     /// None yet.

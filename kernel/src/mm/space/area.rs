@@ -94,16 +94,18 @@ impl Role {
     }
 }
 
-/// What has to know how many areas show it.
+/// What areas show and keep a share in, and may have to know of them.
 pub trait Attach: Send + Sync {
     /// There is one more. Called with locks of memory management held.
-    fn attached(&self);
+    fn attached(&self) {}
 
     /// There is one less. Called as [`Attach::attached`].
-    fn detached(&self);
+    fn detached(&self) {}
 
     /// Bytes of the object, in whole pages, if it is a segment, which `shmdt` takes away.
-    fn segment(&self) -> Option<u64>;
+    fn segment(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// One area's share in what it shows. One word, since every area has room for it.
