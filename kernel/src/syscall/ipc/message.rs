@@ -4,7 +4,7 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, Named, check_id, check_shown, to_show};
+use super::{IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, Named, check_id, check_shown, get, to_show};
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -18,7 +18,7 @@ use crate::{
         line::{self, Woken},
         message::{self, Message, QUEUES, Received, Receiver, Receivers, Senders, Which},
         permission::IpcPerm,
-        registry::{Object, Request},
+        registry::Object,
         seconds,
     },
     mm::fallible::TryRoomExact,
@@ -75,13 +75,7 @@ struct MsgInfo {
 /// # Errors
 /// `ENOSPC`, `ENOENT`, `EEXIST`, `EACCES`.
 pub fn msgget(t: &Thread, key: i32, flags: i32) -> Result<u64> {
-    let credentials = &t.credentials();
-    let request = Request {
-        key,
-        flags,
-        credentials,
-    };
-    Ok(message::get(&request)? as u64)
+    get(t, key, flags, message::get)
 }
 
 fn copy_message(address: u64, size: u64) -> Attempt<Message> {

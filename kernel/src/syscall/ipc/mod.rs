@@ -14,9 +14,9 @@ use crate::{
     errno::{Errno, Result},
     ipc::{
         permission::READ,
-        registry::{Object, Registry},
+        registry::{Object, Registry, Request},
     },
-    task::Credentials,
+    task::{Credentials, Thread},
 };
 
 /// `IPC_RMID` (`linux/ipc.h`).
@@ -27,6 +27,17 @@ const IPC_SET: i32 = 1;
 const IPC_STAT: i32 = 2;
 /// `IPC_INFO`.
 const IPC_INFO: i32 = 3;
+
+/// Finds or makes the object of a key, as `make` does: the identifier.
+fn get(t: &Thread, key: i32, flags: i32, make: impl FnOnce(&Request<'_>) -> Result<i32>) -> Result<u64> {
+    let credentials = &t.credentials();
+    let request = Request {
+        key,
+        flags,
+        credentials,
+    };
+    Ok(make(&request)? as u64)
+}
 
 /// What a `*_STAT` command names its object by.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use hal::{abi::Abi, arch::ABI};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, Named, check_id, check_shown, to_show};
+use super::{IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, Named, check_id, check_shown, get, to_show};
 use crate::{
     errno::{Errno, Result},
     fs::{Stop, file::Attempt, io::copy_in},
@@ -13,7 +13,7 @@ use crate::{
         limits::{SEMMNI, SEMMNS, SEMMSL, SEMOPM},
         line::{self, Over},
         permission::{IpcPerm, READ, WRITE},
-        registry::{Object, Request},
+        registry::Object,
         seconds,
         semaphore::{self, Attempted, Change, MAX_VALUE, Operation, Operations, SETS, Set},
     },
@@ -82,13 +82,7 @@ struct SemInfo {
 /// # Errors
 /// `EINVAL`, `ENOSPC`, `ENOMEM`, `ENOENT`, `EEXIST`, `EACCES`.
 pub fn semget(t: &Thread, key: i32, count: i32, flags: i32) -> Result<u64> {
-    let credentials = &t.credentials();
-    let request = Request {
-        key,
-        flags,
-        credentials,
-    };
-    Ok(semaphore::get(&request, count)? as u64)
+    get(t, key, flags, |request| semaphore::get(request, count))
 }
 
 /// `semop(2)`: a signal ends it with `EINTR` whatever `SA_RESTART` says.

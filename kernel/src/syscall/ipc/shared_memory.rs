@@ -3,13 +3,12 @@
 use hal::PAGE_SIZE;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, Named, check_id, check_shown, to_show};
+use super::{IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, Named, check_id, check_shown, get, to_show};
 use crate::{
     errno::{Errno, Result},
     ipc::{
         limits::{SHMALL, SHMMAX, SHMMNI},
         permission::{EXECUTE, IpcPerm, READ, WRITE},
-        registry::Request,
         seconds,
         shared_memory::{self, SEGMENTS},
     },
@@ -78,13 +77,7 @@ struct ShmUse {
 /// # Errors
 /// `EINVAL`, `ENOSPC`, `ENOMEM`, `ENOENT`, `EEXIST`, `EACCES`.
 pub fn shmget(t: &Thread, key: i32, size: u64, flags: i32) -> Result<u64> {
-    let credentials = &t.credentials();
-    let request = Request {
-        key,
-        flags,
-        credentials,
-    };
-    Ok(shared_memory::get(&request, size, t.process().pid())? as u64)
+    get(t, key, flags, |request| shared_memory::get(request, size, t.process().pid()))
 }
 
 /// `shmat(2)`: where the segment is.
