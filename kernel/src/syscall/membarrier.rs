@@ -1,6 +1,8 @@
 //! `membarrier(2)`: memory barriers on the CPUs where others run, so that those others need none of their own.
 //!
-//! A task is spawned for each CPU and joined. What a program runs on a CPU comes either before that CPU's task, whose barrier the
+//! A task is spawned for each CPU that matters and joined. To a private command only those CPUs do that have the process's address
+//! space active: one that comes to it later passes a barrier on its way ([`AddressSpace::activate`](crate::mm::AddressSpace::activate)),
+//! and one that has left it has been seen to leave. What a program runs on a CPU comes either before that CPU's task, whose barrier the
 //! caller then sees the effects of, or after it, and sees what the caller did before the call; a thread that moves meanwhile is no
 //! exception, since one piece of it happens before the next. The thread that the task came before has been away from its CPU, which
 //! is what ends restartable sequences ([`rseq`](crate::task::rseq)), too.
@@ -63,9 +65,9 @@ pub async fn membarrier(t: &Thread, command: u32, flags: u32, cpu: i32) -> Resul
             let one = u32::try_from(cpu).ok().and_then(|cpu| 1u64.checked_shl(cpu));
             match (flags & ON_ONE_CPU != 0).then_some(one) {
                 // As on Linux, a CPU that does not exist runs nobody. A number below zero stands for all.
-                Some(Some(one)) => on(online() & one, false).await,
+                Some(Some(one)) => on(own(t) & one, false).await,
                 Some(None) if cpu >= 0 => Ok(0),
-                _ => on(online(), command == PRIVATE_SYNC_CORE).await,
+                _ => on(own(t), command == PRIVATE_SYNC_CORE).await,
             }
         }
         REGISTER_GLOBAL => Ok(0),
@@ -80,6 +82,14 @@ pub async fn membarrier(t: &Thread, command: u32, flags: u32, cpu: i32) -> Resul
 
 fn online() -> u64 {
     rt::executor().online()
+}
+
+/// Those on which threads of the process may be running. What the caller did before is seen by who comes to be among them.
+fn own(t: &Thread) -> u64 {
+    fence(Ordering::SeqCst);
+    let own = t.mm().active_cpus();
+    fence(Ordering::SeqCst);
+    own & online()
 }
 
 /// Has the CPUs of `mask` pass a full barrier, and fetch their instructions anew where `synchronize` says so.

@@ -17,6 +17,7 @@ use alloc::{boxed::Box, collections::VecDeque, sync::Arc};
 use core::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
+    fence,
 };
 
 use executor::sync::Generations;
@@ -168,6 +169,8 @@ impl AddressSpace {
         let previous = ACTIVE[cpu as usize].lock().replace(self.clone());
         self.tlb.generations.join(cpu);
         self.inner.lock().table.activate();
+        // So that a barrier on the CPUs that are seen to be among them (`membarrier`) leaves out none that then reads what is old.
+        fence(SeqCst);
         // Who changes something from here on waits for this CPU, and may do so already.
         self.catch_up(cpu);
         ACTIVE_ID[cpu as usize].store(self.tlb.id, SeqCst);
