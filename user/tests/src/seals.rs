@@ -1,7 +1,7 @@
 //! Memory files and their seals: `memfd_create(2)`, `F_ADD_SEALS`.
 
 use crate::{
-    sys::{self, Sys, fork, mmap, wait_exit},
+    sys::{self, Sys, fork, wait_exit},
     syscall,
 };
 
@@ -183,5 +183,12 @@ fn other_files_have_none() {
     assert_eq!(seals(read), Err(libc::EINVAL));
     assert_eq!(seal(read, GROW), Err(libc::EPERM));
     assert_eq!(seal(write, GROW), Err(libc::EINVAL));
-    assert!(mmap(0, 4096, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).is_ok());
+    for path in [c"/dev/null", c"/dev/zero", c"/proc/self/status"] {
+        let file = syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY, 0).expect("open") as i32;
+        assert_eq!(seals(file), Err(libc::EINVAL), "{path:?}");
+        sys::close(file);
+    }
+    let device = syscall!(SYS_openat, libc::AT_FDCWD, c"/dev/null".as_ptr(), libc::O_RDWR, 0).expect("open") as i32;
+    assert_eq!(seal(device, GROW), Err(libc::EINVAL));
+    sys::close(device);
 }

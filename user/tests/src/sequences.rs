@@ -101,24 +101,30 @@ fn registering_is_checked() {
 
 fn the_cpu_is_told() {
     let area = Registered::new();
+    // Before anything is pinned.
+    let all = cpus();
     for _ in 0..20 {
-        for cpu in cpus() {
+        for &cpu in &all {
             pin(&[cpu]);
             assert_eq!((area.cpu() as usize, sys::cpu()), (cpu, cpu));
         }
     }
-    // Threads that the scheduler moves as it likes.
-    pin(&cpus());
-    let threads: Vec<_> = (0..2 * cpus().len())
-        .map(|_| {
-            thread::spawn(|| {
+    // Many threads, which take turns where they are and are moved by each other: each knows where it is kept.
+    let threads: Vec<_> = (0..2 * all.len())
+        .map(|first| {
+            let cpus = all.clone();
+            thread::spawn(move || {
                 let area = Registered::new();
                 for turn in 0..200 {
-                    let told = area.cpu() as usize;
-                    let is = sys::cpu();
-                    assert!(told == is || area.cpu() as usize != told, "moved in between, or not");
+                    let cpu = cpus[(first + turn * (1 + first % 3)) % cpus.len()];
+                    pin(&[cpu]);
+                    assert_eq!((area.cpu() as usize, sys::cpu()), (cpu, cpu));
                     if turn % 20 == 0 {
                         sys::sleep_ms(1);
+                    }
+                    // Not by a call: nothing but the scheduler has come between.
+                    for _ in 0..2000 {
+                        assert_eq!(area.cpu() as usize, cpu);
                     }
                 }
             })
