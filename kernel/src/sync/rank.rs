@@ -65,6 +65,8 @@ pub enum Rank {
     FutexRequeue,
     /// The futex table's buckets.
     Futex,
+    /// Who waits for which priority-inheriting lock of whom.
+    FutexOwners,
     /// One interrupt line's registration.
     Interrupt,
     /// A device's registers.

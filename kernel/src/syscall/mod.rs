@@ -40,6 +40,7 @@ use hal::{
 };
 
 use crate::{
+    clock::Moment,
     errno::{Errno, Result},
     fs::Stop,
     mm::{fallible, heap},
@@ -162,12 +163,13 @@ pub async fn restart_syscall(thread: &Arc<Thread>) -> Result<u64> {
         Restart::Futex {
             address,
             expected,
-            deadline,
+            time,
+            base,
             bits,
             private,
         } => {
             let scope = if private { Scope::Process } else { Scope::Machine };
-            futex::wait_until(thread, address, scope, expected, bits, Some(deadline)).await
+            futex::wait_until(thread, address, scope, expected, bits, Some(Moment { base, time })).await
         }
         Restart::Poll {
             descriptors,

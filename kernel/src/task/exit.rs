@@ -71,6 +71,7 @@ pub(super) async fn end(thread: &Arc<Thread>) {
     let process = thread.process();
     thread.exiting.store(true, Ordering::Relaxed);
     robust::release(thread).await;
+    futex::pi::end(thread).await;
     let clear = thread.clear_child_tid.load(Ordering::Relaxed);
     if clear != 0 {
         let mm = thread.mm();

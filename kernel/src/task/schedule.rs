@@ -1,6 +1,6 @@
 //! Nice values and policies, and what they mean to the executor.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use executor::RealTime;
 use linux_raw_sys::general::{SCHED_FIFO, SCHED_IDLE, SCHED_NORMAL, SCHED_RR};
@@ -76,22 +76,52 @@ pub fn weight(thread: &Thread) -> u32 {
     WEIGHTS[(thread.nice.load(Ordering::Relaxed) + 20).clamp(0, 39) as usize]
 }
 
-/// What puts a thread before all that have a share.
-pub fn real_time(thread: &Thread) -> RealTime {
+/// A thread's own real-time priority: 1 to 99, 0 of a fair one.
+pub fn own_priority(thread: &Thread) -> u8 {
     let policy = thread.policy.get();
-    match policy.number {
-        SCHED_FIFO => RealTime::fifo(policy.priority as u8),
-        SCHED_RR => RealTime::round_robin(policy.priority as u8),
-        _ => RealTime::NONE,
+    if policy.is_real_time() {
+        policy.priority as u8
+    } else {
+        0
     }
 }
 
-/// Tells the executor a thread's policy and the CPUs it may run on, as they are now. Before its task is known it does nothing:
-/// the task's first poll does it again.
+/// The priority it goes by: its own, or that of the best who waits for a lock that it has.
+pub fn priority(thread: &Thread) -> u8 {
+    own_priority(thread).max(thread.inherited.load(Ordering::SeqCst))
+}
+
+/// What puts a thread before all that have a share. Who has inherited it takes turns only if its own policy says so.
+pub fn real_time(thread: &Thread) -> RealTime {
+    match thread.policy.get().number {
+        SCHED_RR => RealTime::round_robin(priority(thread)),
+        _ => RealTime::fifo(priority(thread)),
+    }
+}
+
+/// Tells the executor a thread's policy and the CPUs it may run on, as they are now, and those whose locks it waits for its
+/// priority. Before its task is known it tells the executor nothing: the task's first poll does it again.
 pub fn apply(thread: &Thread) {
+    apply_share(thread);
     if let Some(id) = thread.task_id() {
-        rt::executor().set_policy(id, weight(thread), real_time(thread));
         rt::executor().set_affinity(id, thread.affinity.load(Ordering::Relaxed));
+    }
+    super::futex::pi::adjust(thread);
+}
+
+/// As [`apply`], of the policy and the priority alone.
+pub(super) fn apply_share(thread: &Thread) {
+    let Some(id) = thread.task_id() else { return };
+    let share = || (weight(thread), real_time(thread));
+    let mut now = share();
+    loop {
+        rt::executor().set_policy(id, now.0, now.1);
+        // Whoever has changed it meanwhile may have been overwritten.
+        fence(Ordering::SeqCst);
+        let told = core::mem::replace(&mut now, share());
+        if told == now {
+            return;
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use alloc::{boxed::Box, sync::Arc};
 use core::{
     future::Future,
     pin::Pin,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicU16, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering},
     task::{Context, Poll, Waker},
 };
 
@@ -31,6 +31,7 @@ use super::{
     signal::{SignalSet, pending::Pending},
 };
 use crate::{
+    clock::Base,
     errno::Errno,
     fs::{FdTable, FsContext, OpenFile},
     ipc::semaphore::undo::UndoList,
@@ -94,8 +95,10 @@ pub enum Restart {
         address: u64,
         /// What it must hold.
         expected: u32,
-        /// Monotonic nanoseconds.
-        deadline: u64,
+        /// Until when, in nanoseconds of `base`.
+        time: u64,
+        /// What that is counted from.
+        base: Base,
         /// The waiter's bit set.
         bits: u32,
         /// Whether the key is private to the process.
@@ -180,6 +183,8 @@ pub struct Thread {
     pub(crate) affinity: AtomicU64,
     pub(crate) nice: AtomicI32,
     pub(crate) policy: PolicyCell,
+    /// The real-time priority of the best who waits for a lock that it has: see [`super::futex::pi`].
+    pub(super) inherited: AtomicU8,
     /// Whether the thread sits in wait4, so that a child's end wakes it.
     pub(super) waits_for_child: AtomicBool,
     /// Whether a process-wide stop has parked the thread.
@@ -242,6 +247,7 @@ impl Thread {
             affinity: AtomicU64::new(!0),
             nice: AtomicI32::new(0),
             policy: PolicyCell::new(),
+            inherited: AtomicU8::new(0),
             waits_for_child: AtomicBool::new(false),
             parked: AtomicBool::new(false),
             exiting: AtomicBool::new(false),

@@ -15,7 +15,9 @@ mod cpu_clocks;
 mod epolls;
 mod files;
 mod floating;
+mod futexes;
 mod hostile;
+mod inheritance;
 mod locks;
 mod mappings;
 mod memory;
@@ -161,6 +163,8 @@ fn all() -> impl Iterator<Item = Test> {
         seccomp::programs::TESTS,
         seccomp::actions::TESTS,
         seccomp::inheriting::TESTS,
+        futexes::TESTS,
+        inheritance::TESTS,
         real_time::TESTS,
         ptraces::registers::TESTS,
         ptraces::calls::TESTS,

@@ -36,3 +36,9 @@ pub const USER_ATTRIBUTES: Need = Need {
         set != Err(libc::EOPNOTSUPP)
     },
 };
+
+/// `futex_wake`, `futex_wait` and `futex_requeue`.
+pub const SIZED_FUTEXES: Need = Need {
+    what: "needs Linux 6.7",
+    is_there: || crate::sys::call(454, &[0, 0, 0, 0]) != Err(libc::ENOSYS),
+};

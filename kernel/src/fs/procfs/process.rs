@@ -11,7 +11,7 @@ use crate::{
     fs::{inode::Target, mount::Location, path},
     mm::fallible::TryRoom,
     rt,
-    task::{self, Pid, Process, Thread, limits::INFINITY},
+    task::{self, Pid, Process, Thread, limits::INFINITY, schedule},
 };
 
 const NANOS_PER_TICK: u64 = 10_000_000;
@@ -92,10 +92,10 @@ pub(super) fn stat(process: &Arc<Process>) -> Result<Vec<u8>> {
     let policy = thread
         .as_ref()
         .map_or_else(Default::default, |thread| thread.policy.get());
-    let priority = if policy.is_real_time() {
-        -1 - i64::from(policy.priority)
-    } else {
-        20 + i64::from(nice)
+    // By which it goes, be it inherited; the policy's own is in another field.
+    let priority = match thread.as_ref().map_or(0, |thread| schedule::priority(thread)) {
+        0 => 20 + i64::from(nice),
+        priority => -1 - i64::from(priority),
     };
     let session = process.session();
     let (tty, foreground) = match session.tty() {

@@ -7,7 +7,7 @@ use super::{
     area::{Area, Sharing},
 };
 use crate::{
-    errno::Result,
+    errno::{Errno, Result},
     mm::{
         fallible::{TryRoom, TryRoomExact},
         pager::Backing,
@@ -35,15 +35,18 @@ pub struct MapEntry {
 
 impl AddressSpace {
     /// The identity of the shared object mapped at `address` and the byte in it: what a shared futex is named by. `None`
-    /// where nothing is mapped, or privately. The identity is unique while the mapping stands.
-    pub fn shared_object(&self, address: u64) -> Option<(usize, u64)> {
+    /// where the mapping is private. The identity is unique while the mapping stands.
+    ///
+    /// # Errors
+    /// `EFAULT` where nothing is mapped.
+    pub fn shared_object(&self, address: u64) -> Result<Option<(usize, u64)>> {
         let inner = self.inner.lock();
-        let area = inner
-            .areas
-            .find(address)
-            .filter(|area| area.sharing == Sharing::Shared)?;
-        let (pager, page) = area.object_page(address)?;
-        Some((Arc::as_ptr(pager).addr(), page * PAGE + address % PAGE))
+        let area = inner.areas.find(address).ok_or(Errno::EFAULT)?;
+        if area.sharing != Sharing::Shared {
+            return Ok(None);
+        }
+        let object = area.object_page(address);
+        Ok(object.map(|(pager, page)| (Arc::as_ptr(pager).addr(), page * PAGE + address % PAGE)))
     }
 
     /// The areas, ascending.

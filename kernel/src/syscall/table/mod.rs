@@ -317,6 +317,10 @@ calls! {
     setrlimit, 160, 164, call(sched::setrlimit; 2);
     // Futexes.
     futex, 202, 98, ready(futex::futex, futex::futex_at_once; 6);
+    futex_waitv, 449, 449, call(futex::futex_waitv; 5);
+    futex_wake, 454, 454, now(futex::futex_wake; 4);
+    futex_wait, 455, 455, call(futex::futex_wait; 6);
+    futex_requeue, 456, 456, call(futex::futex_requeue; 4);
     rseq, 334, 293, copies(rseq::rseq; 4);
     set_robust_list, 273, 99, now(futex::set_robust_list; 2);
     get_robust_list, 274, 100, call(futex::get_robust_list; 3);

@@ -29,10 +29,11 @@ use self::{
     stack::at,
 };
 use super::{
-    exit,
+    exit, futex,
     limits::Resource,
     process::{Image, Process},
     ptrace::link,
+    robust,
     signal::SignalSet,
     table::TABLE,
     thread::{Thread, attention},
@@ -101,6 +102,8 @@ pub(crate) async fn execve(thread: &Arc<Thread>, context: &mut UserContext, requ
     if !prepared.becoming.is_current(thread) {
         return Err(Errno::ERESTARTNOINTR);
     }
+    robust::release(thread).await;
+    futex::pi::release(thread).await;
     *context = take_over(thread, prepared);
     Ok(())
 }

@@ -1,30 +1,39 @@
-//! `futex(2)` and the robust list.
+//! `futex(2)`, and the calls of its own for each operation.
 
-use alloc::sync::Arc;
+mod robust;
+mod second;
+
+use alloc::{boxed::Box, sync::Arc};
 
 use linux_raw_sys::general::{
-    FUTEX_CLOCK_REALTIME, FUTEX_CMD_MASK, FUTEX_CMP_REQUEUE, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE, FUTEX_WAIT,
-    FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_WAKE_OP,
+    FUTEX_CLOCK_REALTIME, FUTEX_CMD_MASK, FUTEX_CMP_REQUEUE, FUTEX_CMP_REQUEUE_PI, FUTEX_LOCK_PI, FUTEX_LOCK_PI2,
+    FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE, FUTEX_TRYLOCK_PI, FUTEX_UNLOCK_PI, FUTEX_WAIT, FUTEX_WAIT_BITSET,
+    FUTEX_WAIT_REQUEUE_PI, FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_WAKE_OP,
 };
 
+pub use self::{robust::*, second::*};
 use super::types::Timespec;
 use crate::{
+    clock::{Base, Moment},
     errno::{Errno, Result},
     fs::{Stop, file::Attempt},
     mm::user,
     rt,
     task::{
         Restart, Thread,
-        futex::{self, Key, Scope, Source},
+        futex::{
+            self, Key, Scope, pi,
+            requeue::{self, Source},
+        },
     },
 };
 
 const ALL_BITS: u32 = u32::MAX;
 
-/// `futex(2)`: `FUTEX_WAIT`, `WAKE`, their bit-set forms, `REQUEUE`, `CMP_REQUEUE`, `WAKE_OP`.
+/// `futex(2)`.
 ///
 /// # Errors
-/// As the manual page; `ENOSYS` for the priority-inheriting operations.
+/// As the manual page.
 pub async fn futex(
     t: &Arc<Thread>,
     address: u64,
@@ -39,24 +48,56 @@ pub async fn futex(
     } else {
         Scope::Machine
     };
-    let realtime = operation & FUTEX_CLOCK_REALTIME != 0;
     let command = operation & FUTEX_CMD_MASK as u32;
-    if realtime && command != FUTEX_WAIT_BITSET {
+    let base = if operation & FUTEX_CLOCK_REALTIME != 0 || command == FUTEX_LOCK_PI {
+        Base::Wall
+    } else {
+        Base::Boot
+    };
+    // Looked at before anything else.
+    let at = match command {
+        FUTEX_WAIT | FUTEX_LOCK_PI | FUTEX_LOCK_PI2 | FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI if timeout != 0 => {
+            let time = t.mm().read::<Timespec>(timeout).await?.to_nanoseconds()?;
+            Some(match command {
+                FUTEX_WAIT => Moment {
+                    base: Base::Boot,
+                    time: rt::now().saturating_add(time),
+                },
+                _ => Moment { base, time },
+            })
+        }
+        _ => None,
+    };
+    if operation & FUTEX_CLOCK_REALTIME != 0
+        && !matches!(command, FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI2)
+    {
         return Err(Errno::ENOSYS);
     }
     match command {
-        FUTEX_WAIT => wait_relative(t, address, scope, value, timeout).await,
-        FUTEX_WAIT_BITSET => {
-            let deadline = absolute_deadline(t, timeout, realtime).await?;
-            futex::wait(t, address, scope, value, value3, deadline).await?;
-            Ok(0)
-        }
+        FUTEX_WAIT => wait_until(t, address, scope, value, ALL_BITS, at).await,
+        FUTEX_WAIT_BITSET => wait_until(t, address, scope, value, value3, at).await,
         FUTEX_WAKE => wake(t, address, scope, value, ALL_BITS),
-        FUTEX_WAKE_BITSET if value3 == 0 => Err(Errno::EINVAL),
         FUTEX_WAKE_BITSET => wake(t, address, scope, value, value3),
         FUTEX_REQUEUE => requeue(t, address, address2, scope, (value, timeout as u32), None).await,
         FUTEX_CMP_REQUEUE => requeue(t, address, address2, scope, (value, timeout as u32), Some(value3)).await,
         FUTEX_WAKE_OP => wake_op(t, address, address2, scope, (value, timeout as u32), value3).await,
+        // Few threads make these: their futures are not to size all.
+        FUTEX_LOCK_PI | FUTEX_LOCK_PI2 => Box::pin(pi::lock(t, address, scope, at, false)).await.map(|()| 0),
+        FUTEX_TRYLOCK_PI => Box::pin(pi::lock(t, address, scope, None, true)).await.map(|()| 0),
+        FUTEX_UNLOCK_PI => Box::pin(pi::unlock(t, address, scope)).await.map(|()| 0),
+        FUTEX_WAIT_REQUEUE_PI => Box::pin(requeue::wait_to_be_moved(t, address, scope, value, at, address2))
+            .await
+            .map(|()| 0),
+        FUTEX_CMP_REQUEUE_PI => {
+            Box::pin(move_to_lock(
+                t,
+                (address, address2),
+                scope,
+                (value, timeout as u32),
+                value3,
+            ))
+            .await
+        }
         _ => Err(Errno::ENOSYS),
     }
 }
@@ -82,41 +123,41 @@ pub fn futex_at_once(
     }
 }
 
+/// How many a count of waiters to be woken means: one, where it is not positive.
+const fn at_least_one(limit: u32) -> usize {
+    let limit = limit.cast_signed();
+    if limit < 1 { 1 } else { limit as usize }
+}
+
 fn wake(t: &Thread, address: u64, scope: Scope, limit: u32, bits: u32) -> Result<u64> {
+    if bits == 0 {
+        return Err(Errno::EINVAL);
+    }
     let key = Key::new(&t.mm(), address, scope)?;
-    Ok(futex::wake(key, limit.max(1) as usize, bits) as u64)
+    Ok(futex::wake(key, at_least_one(limit), bits)? as u64)
 }
 
-async fn wait_relative(t: &Arc<Thread>, address: u64, scope: Scope, value: u32, timeout: u64) -> Result<u64> {
-    let deadline = if timeout == 0 {
-        None
-    } else {
-        let length = t.mm().read::<Timespec>(timeout).await?.to_nanoseconds()?;
-        Some(rt::now().saturating_add(length))
-    };
-    wait_until(t, address, scope, value, ALL_BITS, deadline).await
-}
-
-/// Waits until a fixed monotonic time. Also how an interrupted wait goes on (`restart_syscall`).
+/// Waits until a fixed time. Also how an interrupted wait goes on (`restart_syscall`).
 ///
 /// # Errors
-/// As [`futex::wait`]; interrupted with a deadline, `ERESTART_RESTARTBLOCK`.
+/// As [`futex::wait`]; interrupted with a time, `ERESTART_RESTARTBLOCK`.
 pub async fn wait_until(
     t: &Arc<Thread>,
     address: u64,
     scope: Scope,
     expected: u32,
     bits: u32,
-    deadline: Option<u64>,
+    at: Option<Moment>,
 ) -> Result<u64> {
-    match (futex::wait(t, address, scope, expected, bits, deadline).await, deadline) {
+    match (futex::wait(t, address, scope, expected, bits, at).await, at) {
         (Ok(()), _) => Ok(0),
-        (Err(Errno::ERESTARTSYS), Some(deadline)) => {
+        (Err(Errno::ERESTARTSYS), Some(Moment { base, time })) => {
             let private = scope == Scope::Process;
             t.set_restart(Restart::Futex {
                 address,
                 expected,
-                deadline,
+                time,
+                base,
                 bits,
                 private,
             });
@@ -126,23 +167,22 @@ pub async fn wait_until(
     }
 }
 
-async fn absolute_deadline(t: &Thread, timeout: u64, realtime: bool) -> Result<Option<u64>> {
-    if timeout == 0 {
-        return Ok(None);
-    }
-    let time = t.mm().read::<Timespec>(timeout).await?.to_nanoseconds()?;
-    if !realtime {
-        return Ok(Some(time));
-    }
-    let left = time.saturating_sub(rt::wall_clock().max(0) as u64);
-    Ok(Some(rt::now().saturating_add(left)))
-}
-
 async fn requeue(
     t: &Thread,
     from: u64,
     to: u64,
     scope: Scope,
+    limits: (u32, u32),
+    expected: Option<u32>,
+) -> Result<u64> {
+    requeue_between(t, (from, scope), (to, scope), limits, expected).await
+}
+
+/// Requeues from one word to another, each with its scope.
+async fn requeue_between(
+    t: &Thread,
+    (from, from_scope): (u64, Scope),
+    (to, to_scope): (u64, Scope),
     (wake_limit, move_limit): (u32, u32),
     expected: Option<u32>,
 ) -> Result<u64> {
@@ -152,15 +192,29 @@ async fn requeue(
     let mm = t.mm();
     loop {
         let source = Source {
-            key: Key::new(&mm, from, scope)?,
+            key: Key::new(&mm, from, from_scope)?,
             expected: expected.map(|expected| (from, expected)),
         };
-        let target = Key::new(&mm, to, scope)?;
-        match futex::requeue(&source, target, wake_limit as usize, move_limit as usize)? {
+        let target = Key::new(&mm, to, to_scope)?;
+        match requeue::requeue(&source, target, wake_limit as usize, move_limit as usize)? {
             Ok(count) => return Ok(count as u64),
             Err(fault) => mm.resolve(fault).await?,
         }
     }
+}
+
+/// `FUTEX_CMP_REQUEUE_PI`: one waiter takes the lock or waits for it, and as many as `move_limit` besides.
+async fn move_to_lock(
+    t: &Arc<Thread>,
+    (from, lock): (u64, u64),
+    scope: Scope,
+    (wake_limit, move_limit): (u32, u32),
+    expected: u32,
+) -> Result<u64> {
+    if wake_limit != 1 || move_limit > i32::MAX as u32 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(requeue::move_to_lock(t, from, scope, expected, lock, move_limit as usize).await? as u64)
 }
 
 /// Bits of `FUTEX_WAKE_OP`'s last argument (`linux/futex.h`).
@@ -232,42 +286,9 @@ async fn wake_op(
             Err(fault) => mm.resolve(fault).await?,
         }
     };
-    let mut woken = futex::wake(key, limit as usize, ALL_BITS);
+    let mut woken = futex::wake(key, at_least_one(limit), ALL_BITS)?;
     if op.compare(old as i32)? {
-        woken += futex::wake(key2, limit2 as usize, ALL_BITS);
+        woken += futex::wake(key2, at_least_one(limit2), ALL_BITS)?;
     }
     Ok(woken as u64)
-}
-
-/// `set_robust_list(2)`.
-///
-/// # Errors
-/// `EINVAL` if `length` is not the head's size.
-pub fn set_robust_list(t: &Thread, head: u64, length: usize) -> Result<u64> {
-    if length != size_of::<[u64; 3]>() {
-        return Err(Errno::EINVAL);
-    }
-    t.robust_list.store(head, core::sync::atomic::Ordering::Relaxed);
-    Ok(0)
-}
-
-/// `get_robust_list(2)`, of a thread that the caller may look into.
-///
-/// # Errors
-/// `ESRCH`, `EPERM`, `EFAULT`.
-pub async fn get_robust_list(t: &Thread, tid: i32, head: u64, length: u64) -> Result<u64> {
-    let address = if tid == 0 || tid == t.tid() {
-        t.robust_list.load(core::sync::atomic::Ordering::Relaxed)
-    } else {
-        let other = crate::task::thread(tid).ok_or(Errno::ESRCH)?;
-        let is_own = alloc::sync::Arc::ptr_eq(other.process(), t.process());
-        if !is_own && !t.credentials().may_attach(other.process()) {
-            return Err(Errno::EPERM);
-        }
-        other.robust_list.load(core::sync::atomic::Ordering::Relaxed)
-    };
-    let mm = t.mm();
-    mm.write(length, &(size_of::<[u64; 3]>() as u64)).await?;
-    mm.write(head, &address).await?;
-    Ok(0)
 }
