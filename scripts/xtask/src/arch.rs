@@ -88,6 +88,30 @@ impl Arch {
     }
 }
 
+/// Which guests a command is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Archs {
+    /// Of one architecture.
+    #[value(name = "aarch64", alias = "arm64")]
+    Aarch64,
+    /// Of the other.
+    #[value(name = "x86_64", alias = "amd64")]
+    X86_64,
+    /// Of each in turn.
+    Both,
+}
+
+impl Archs {
+    /// Each of them.
+    pub fn all(self) -> Vec<Arch> {
+        match self {
+            Self::Aarch64 => vec![Arch::Aarch64],
+            Self::X86_64 => vec![Arch::X86_64],
+            Self::Both => Arch::ALL.to_vec(),
+        }
+    }
+}
+
 /// How a guest came to its end, read from QEMU's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuestExit {

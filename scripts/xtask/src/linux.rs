@@ -11,13 +11,21 @@ use std::process::Command;
 /// # Errors
 /// It cannot be had and is not optional.
 pub fn cached(arch: Arch, name: &str, optional: bool) -> Result<Option<PathBuf>> {
+    cached_by("--linux", arch, name, optional)
+}
+
+/// The same of what `scripts/setup` fetches by another option.
+///
+/// # Errors
+/// It cannot be had and is not optional.
+pub fn cached_by(option: &str, arch: Arch, name: &str, optional: bool) -> Result<Option<PathBuf>> {
     let path = project::cache_dir().join("linux").join(arch.name()).join(name);
     if !path.exists() {
         let mut setup = Command::new(project::root().join("scripts/setup"));
-        let status = setup.arg("--linux").status().context("cannot start scripts/setup")?;
+        let status = setup.arg(option).status().context("cannot start scripts/setup")?;
         ensure!(
             status.success() || optional,
-            "no Linux to compare with: see what scripts/setup --linux says"
+            "no Linux to compare with: see what scripts/setup {option} says"
         );
     }
     Ok(path.exists().then_some(path))

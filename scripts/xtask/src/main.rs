@@ -6,6 +6,7 @@ mod bench;
 mod boot_many;
 mod busybox;
 mod check;
+mod conform;
 mod console;
 mod cpio;
 mod disk;
@@ -59,6 +60,8 @@ enum Task {
     Test(test::Test),
     /// Boot many times, several guests at once
     BootMany(boot_many::BootMany),
+    /// Run Linux's own tests of its interface on our kernel and on Linux
+    Conform(conform::Conform),
     /// Measure, against others where there are others
     Bench(bench::Bench),
     /// Show where the instructions of a benchmark's row go
@@ -115,6 +118,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Parallels(parallels) => return parallels.main(),
         Task::Test(test) => return test.main(),
         Task::BootMany(boots) => return boots.main(),
+        Task::Conform(conform) => return conform.main(),
         Task::Bench(bench) => return bench.main(),
         Task::Profile(options) => return options.main(),
         Task::Trace(trace) => return trace.main(),

@@ -10,7 +10,7 @@ mod plot;
 mod report;
 mod table;
 
-use crate::arch::Arch;
+use crate::arch::Archs;
 use crate::project;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -68,26 +68,6 @@ impl Name {
         self.to_possible_value()
             .map(|value| value.get_name().to_owned())
             .unwrap_or_default()
-    }
-}
-
-/// Which guests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Archs {
-    #[value(name = "aarch64", alias = "arm64")]
-    Aarch64,
-    #[value(name = "x86_64", alias = "amd64")]
-    X86_64,
-    Both,
-}
-
-impl Archs {
-    fn all(self) -> Vec<Arch> {
-        match self {
-            Self::Aarch64 => vec![Arch::Aarch64],
-            Self::X86_64 => vec![Arch::X86_64],
-            Self::Both => Arch::ALL.to_vec(),
-        }
     }
 }
 
