@@ -12,6 +12,7 @@ use kernel::{
         FdTable, FileKind, Inode, OnExec, OpenFile, Readiness, Sink, Source, Whence,
         file::WriteAt,
         inode::{NewFile, OpenRequest},
+        nameless::Anonymous,
         pipe::Pipe,
         tmpfs::{Limits, TmpFs},
     },
@@ -69,7 +70,7 @@ fn write(file: &OpenFile, at: Option<u64>, bytes: &[u8]) -> usize {
 
 fn open(inode: Arc<dyn Inode>) -> OpenFile {
     let request = OpenRequest { flags: 2, caller: None };
-    OpenFile::anonymous(inode.open(&request).expect("open"), 2)
+    OpenFile::anonymous(inode.open(&request).expect("open"), Anonymous::EventFd, 2)
 }
 
 #[test]
@@ -81,7 +82,10 @@ fn what_costs_is_counted() {
 #[test]
 fn a_pipe_with_room_costs_nothing() {
     let (reader, writer) = Pipe::ends();
-    let (reader, writer) = (OpenFile::anonymous(reader, 0), OpenFile::anonymous(writer, 1));
+    let (reader, writer) = (
+        OpenFile::anonymous(reader, Anonymous::EventFd, 0),
+        OpenFile::anonymous(writer, Anonymous::EventFd, 1),
+    );
     let mut bytes = [0; 4096];
     for length in [1, 100, 4096] {
         let through = || {
@@ -112,7 +116,7 @@ fn a_page_that_is_there_costs_nothing() {
 #[test]
 fn descriptors_cost_nothing_to_find_and_to_use_again() {
     let table = FdTable::new();
-    let file = Arc::new(OpenFile::anonymous(Pipe::ends().0, 0));
+    let file = Arc::new(OpenFile::anonymous(Pipe::ends().0, Anonymous::EventFd, 0));
     let fd = table.insert(file.clone(), OnExec::Keep, 100).expect("insert");
     assert_eq!(cost(|| drop(table.get(fd).expect("get"))), 0);
     let again = || {

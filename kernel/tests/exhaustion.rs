@@ -20,7 +20,8 @@ use disk::{Drive, Kind};
 use kernel::{
     errno::{Errno, Result},
     fs::{
-        FsContext, OpenFile, archive, block_device::Extent, boot::mount_root, inode::OpenRequest, page_cache::PageCache,
+        FsContext, OpenFile, archive, block_device::Extent, boot::mount_root, inode::OpenRequest, nameless::Anonymous,
+        page_cache::PageCache,
     },
     mm::{
         AddressSpace, Frame, Map, Prot,
@@ -352,7 +353,7 @@ fn read_archive(drive: &Drive) -> Result<u64> {
     })?;
     let file = root.lookup(b"d")?.lookup(b"file")?;
     let request = OpenRequest { flags: 0, caller: None };
-    let open = OpenFile::anonymous(file.clone().open(&request)?, 0);
+    let open = OpenFile::anonymous(file.clone().open(&request)?, Anonymous::EventFd, 0);
     let mut bytes = vec![0; 13_000];
     let read = drive.wait(open.read_kernel(0, &mut bytes))?;
     assert!(read == 13_000 && bytes.iter().all(|byte| *byte == 7));

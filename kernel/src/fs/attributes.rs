@@ -16,6 +16,8 @@ pub enum FileKind {
     Regular,
     Symlink,
     Socket,
+    /// None of these: an object of a call (`anon_inode` on Linux).
+    Untyped,
 }
 
 impl FileKind {
@@ -29,6 +31,7 @@ impl FileKind {
             Self::Regular => 0o100_000,
             Self::Symlink => 0o120_000,
             Self::Socket => 0o140_000,
+            Self::Untyped => 0,
         }
     }
 

@@ -1,7 +1,5 @@
 //! `eventfd(2)`: a counter to wait for.
 
-use alloc::string::String;
-
 use super::{
     file::{Attempt, Direction, File, Readiness, Stop, Transfer},
     io::{Sink, Source},
@@ -135,9 +133,5 @@ impl File for EventCounter {
 
     fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.pollers)
-    }
-
-    fn description(&self) -> String {
-        String::from("anon_inode:[eventfd]")
     }
 }

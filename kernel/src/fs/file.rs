@@ -10,8 +10,7 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as linux;
 
 use super::{
-    attributes::{Attributes, DeviceNumber, FileKind, SetAttributes, Shrunk},
-    inode::{FileSystemStatus, Inode},
+    attributes::FileKind,
     io::{Sink, Source, UserFault},
     poll_queue::PollQueue,
 };
@@ -374,38 +373,6 @@ pub trait File: Send + Sync {
         Ok(())
     }
 
-    /// Changes attributes of a file that stands in no file system: `ftruncate`.
-    ///
-    /// # Errors
-    /// `EINVAL` by default.
-    fn set_attributes(&self, change: &SetAttributes) -> Result<Shrunk> {
-        let _ = change;
-        Err(Errno::EINVAL)
-    }
-
-    /// `stat` of a file that stands in no file system. A file with an inode is asked by that.
-    fn attributes(&self) -> Attributes {
-        Attributes::synthetic(ANONYMOUS_DEVICE, 1, FileKind::Regular, 0o600)
-    }
-
-    /// `statfs` of a file that stands in no file system.
-    fn status(&self) -> FileSystemStatus {
-        FileSystemStatus {
-            magic: 0x0904_1934,
-            ..FileSystemStatus::default()
-        }
-    }
-
-    /// What `/proc/<pid>/fd` shows for a file without a name.
-    fn description(&self) -> alloc::string::String {
-        alloc::string::String::from("anon_inode:[file]")
-    }
-
-    /// The inode, of a file that never had a name and yet can be opened once more by `/proc/<pid>/fd`.
-    fn unnamed_inode(&self) -> Option<Arc<dyn Inode>> {
-        None
-    }
-
     /// The pipe behind it, for `splice`, `F_GETPIPE_SZ` and the like.
     fn as_pipe(&self) -> Option<&super::pipe::PipeEnd> {
         None
@@ -431,6 +398,3 @@ pub trait File: Send + Sync {
         None
     }
 }
-
-/// The device number of files that stand in no file system.
-pub const ANONYMOUS_DEVICE: DeviceNumber = DeviceNumber::new(0, 2);

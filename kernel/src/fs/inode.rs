@@ -4,7 +4,7 @@
 //! symlinks are the business of [`path`](super::path) and the calls; an inode is only asked for what it can do. Names handed
 //! in have been checked: 1 to 255 bytes, no `/`, not `.` or `..`.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 use core::any::Any;
 
 use smallvec::SmallVec;
@@ -138,6 +138,11 @@ pub trait Inode: Send + Sync + Any {
         None
     }
 
+    /// What `/proc` calls it instead of by a path; `None` for what stands in a tree.
+    fn own_name(&self) -> Option<String> {
+        None
+    }
+
     /// Makes a file in this directory.
     ///
     /// # Errors
@@ -265,9 +270,9 @@ pub trait Inode: Send + Sync + Any {
 
 /// What a self-following link leads to.
 pub enum Target {
-    /// A place in the tree.
+    /// A place, which may be in no tree.
     Location(Location),
-    /// A file that may have no place in any tree (a pipe).
+    /// A file through the mount of the link.
     Inode(Arc<dyn Inode>),
 }
 

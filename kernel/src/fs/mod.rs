@@ -6,8 +6,8 @@
 //!   what.
 //! - The objects: an [`FdTable`] maps numbers to [`OpenFile`]s, each of which has a position, flags, and a [`File`]
 //!   that does the work in attempts that never wait. [`path`] turns paths into [`Location`]s by way of [`mount`]s.
-//! - The file systems: [`tmpfs`] (the root, and `/dev` with its device nodes) and [`procfs`]. Pipes, event counters and
-//!   the like are `File`s without an inode.
+//! - The file systems: [`tmpfs`] (the root, and `/dev` with its device nodes) and [`procfs`]. Pipes, event
+//!   counters and the like have inodes without a name ([`nameless`]).
 
 pub mod archive;
 pub mod attributes;
@@ -24,6 +24,7 @@ pub mod inode;
 pub mod io;
 pub mod locks;
 pub mod mount;
+pub mod nameless;
 pub mod open_file;
 pub mod page_cache;
 pub mod page_map;

@@ -25,9 +25,25 @@ pub struct Mount {
     /// The file system's type.
     kind: &'static str,
     flags: AtomicU32,
+    /// Whether it stands in no directory, as [`nameless`](super::nameless) has it.
+    is_hidden: bool,
 }
 
 impl Mount {
+    /// A mount that stands in no directory and in no list.
+    pub(super) fn hidden(root: Arc<dyn Inode>) -> Arc<Self> {
+        Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Relaxed),
+            root,
+            covers: None,
+            key: None,
+            source: String::from("none"),
+            kind: "none",
+            flags: AtomicU32::new(0),
+            is_hidden: true,
+        })
+    }
+
     /// Its number.
     pub const fn id(&self) -> u64 {
         self.id
@@ -64,6 +80,11 @@ impl Mount {
     /// Replaces the flags (`MS_REMOUNT`).
     pub fn set_flags(&self, flags: u32) {
         self.flags.store(flags, Relaxed);
+    }
+
+    /// Whether a program's set-user-ID and set-group-ID bits count: not without a place in the tree, and not where it says so.
+    pub fn honours_set_id(&self) -> bool {
+        !self.is_hidden && self.flags() & linux_raw_sys::general::MS_NOSUID == 0
     }
 
     /// Whether nothing may be changed through it.
@@ -205,6 +226,7 @@ pub fn mount(
         source: String::from(source),
         kind,
         flags: AtomicU32::new(flags),
+        is_hidden: false,
     });
     let mut mounts = MOUNTS.lock();
     mounts.try_room(1)?;

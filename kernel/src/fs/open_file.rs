@@ -12,6 +12,7 @@ use super::{
     inode::Inode,
     io::{Sink, Source},
     mount::Location,
+    nameless::Anonymous,
 };
 use crate::{
     errno::{Errno, Result},
@@ -28,7 +29,7 @@ const CREATION: u32 = linux::O_CREAT | linux::O_EXCL | linux::O_NOCTTY | linux::
 /// A file, opened.
 pub struct OpenFile {
     file: Arc<dyn File>,
-    location: Option<Location>,
+    location: Location,
     flags: AtomicU32,
     /// What the file says of itself, which does not change.
     positioning: Positioning,
@@ -40,17 +41,8 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
-    /// Something opened by a name. `flags` are those of `open(2)`.
+    /// `file`, opened at a place. `flags` are those of `open(2)`.
     pub fn new(file: Arc<dyn File>, location: Location, flags: u32) -> Self {
-        Self::at(file, Some(location), flags)
-    }
-
-    /// Something that never had a name: a pipe's end, an eventfd.
-    pub fn anonymous(file: Arc<dyn File>, flags: u32) -> Self {
-        Self::at(file, None, flags)
-    }
-
-    fn at(file: Arc<dyn File>, location: Option<Location>, flags: u32) -> Self {
         Self {
             positioning: file.positioning(),
             writes_pages_whole: file.whole_write() >= PAGE_SIZE,
@@ -61,6 +53,11 @@ impl OpenFile {
             watched: AtomicU32::new(0),
             position: SpinLock::new(Rank::OpenFile, 0),
         }
+    }
+
+    /// A call's object.
+    pub fn anonymous(file: Arc<dyn File>, kind: Anonymous, flags: u32) -> Self {
+        Self::new(file, kind.place(), flags)
     }
 
     /// The file itself.
@@ -74,13 +71,13 @@ impl OpenFile {
     }
 
     /// Where it was opened.
-    pub fn location(&self) -> Option<&Location> {
-        self.location.as_ref()
+    pub const fn location(&self) -> &Location {
+        &self.location
     }
 
     /// The inode it was opened by.
-    pub fn inode(&self) -> Option<&Arc<dyn Inode>> {
-        self.location.as_ref().map(|location| &location.inode)
+    pub const fn inode(&self) -> &Arc<dyn Inode> {
+        &self.location.inode
     }
 
     /// Access mode and status flags, as `F_GETFL` reports them.
@@ -262,10 +259,7 @@ impl OpenFile {
 
     /// `fstat`.
     pub fn attributes(&self) -> Attributes {
-        match &self.location {
-            Some(location) => location.inode.attributes(),
-            None => self.file.attributes(),
-        }
+        self.location.inode.attributes()
     }
 
     /// Reads at `offset` into kernel memory until it is full or the file ends; the bytes read. Waits for a disk.

@@ -313,13 +313,15 @@ pub enum Named {
     Deleted(Vec<u8>),
     /// It lies outside `root`.
     Unreachable(Vec<u8>),
+    /// It never had a name, and is called this.
+    Nameless(Vec<u8>),
 }
 
 impl Named {
     /// As `/proc` shows it.
     pub fn display(self) -> Vec<u8> {
         match self {
-            Self::Path(path) => path,
+            Self::Path(path) | Self::Nameless(path) => path,
             Self::Deleted(mut path) => {
                 path.extend_from_slice(b" (deleted)");
                 path
@@ -331,6 +333,9 @@ impl Named {
 
 /// The path of a place.
 pub fn path_of(location: &Location, root: &Location) -> Named {
+    if let Some(name) = location.inode.own_name() {
+        return Named::Nameless(name.into_bytes());
+    }
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut here = location.clone();
     let join = |names: &[Vec<u8>]| {

@@ -3,7 +3,7 @@
 //! Unlike a number, which is given to another process some day, it stands for the one process for ever, and is readable once
 //! that has ended.
 
-use alloc::{string::String, sync::Arc};
+use alloc::sync::Arc;
 
 use super::{
     file::{File, Readiness},
@@ -49,10 +49,6 @@ impl File for PidFile {
 
     fn poll_queue(&self) -> Option<&PollQueue> {
         Some(self.process.exits())
-    }
-
-    fn description(&self) -> String {
-        String::from("anon_inode:[pidfd]")
     }
 
     fn as_any(&self) -> Option<&dyn core::any::Any> {

@@ -3,7 +3,6 @@
 //! A reader sees its own signals and its process's, whoever made the file: the file holds a mask and nothing else. Those who wait
 //! do so where their process's signals are told of ([`watch`]).
 
-use alloc::string::String;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
@@ -109,10 +108,6 @@ impl File for SignalFile {
         for number in executor::bits(self.queues.load(Ordering::Relaxed)) {
             each(watch::numbered(number as usize));
         }
-    }
-
-    fn description(&self) -> String {
-        String::from("anon_inode:[signalfd]")
     }
 
     fn as_any(&self) -> Option<&dyn core::any::Any> {

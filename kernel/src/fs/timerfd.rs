@@ -4,7 +4,7 @@
 //! its setting: only then are the expiries that it passed over counted. What has become due is found by whoever looks first, a
 //! reader or the timer's task, which is there to wake those who wait.
 
-use alloc::{string::String, sync::Arc};
+use alloc::sync::Arc;
 
 use linux_raw_sys::general as linux;
 
@@ -314,10 +314,6 @@ impl File for TimerFile {
 
     fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.timer.waiters)
-    }
-
-    fn description(&self) -> String {
-        String::from("anon_inode:[timerfd]")
     }
 
     fn as_any(&self) -> Option<&dyn core::any::Any> {

@@ -6,7 +6,7 @@ use linux_raw_sys::general::{O_CLOEXEC, O_NONBLOCK, O_RDWR};
 
 use crate::{
     errno::{Errno, Result},
-    fs::{OnExec, OpenFile, pidfd::PidFile, procfs},
+    fs::{OnExec, OpenFile, nameless::Anonymous, pidfd::PidFile, procfs},
     syscall::{fs::descriptor_limit, signal::read_info_of},
     task::{
         self, Pid, Process, Thread,
@@ -24,7 +24,11 @@ use crate::{
 /// # Errors
 /// `EMFILE`, `ENOMEM`.
 pub fn open(t: &Thread, process: Arc<Process>, flags: u32) -> Result<i32> {
-    let file = OpenFile::anonymous(Arc::new(PidFile::new(process)), O_RDWR | O_CLOEXEC | flags);
+    let file = OpenFile::anonymous(
+        Arc::new(PidFile::new(process)),
+        Anonymous::PidFd,
+        O_RDWR | O_CLOEXEC | flags,
+    );
     t.files().insert(Arc::new(file), OnExec::Close, descriptor_limit(t))
 }
 

@@ -22,10 +22,10 @@ use super::{
 use crate::{
     command_line::{self, Word},
     errno::{Errno, Result},
-    fs::{FdTable, FsContext, OnExec, OpenFile},
+    fs::{FdTable, FsContext, OnExec, OpenFile, nameless},
     mm::AddressSpace,
     rt,
-    tty::{Tty, TtyFile},
+    tty::{Tty, TtyFile, device::number_of},
 };
 
 /// Starts `path` as process 1, in `fs`, with the console as its standard descriptors.
@@ -35,7 +35,8 @@ use crate::{
 pub async fn start_init(path: &str, fs: FsContext, console: Arc<Tty>) -> Result<()> {
     let pid = table::allocate_pid()?;
     let thread = parentless(pid, fs)?;
-    let console = Arc::new(OpenFile::anonymous(Arc::new(TtyFile::new(console)), O_RDWR));
+    let place = nameless::device(format!("/dev/{}", console.name()), number_of(&console));
+    let console = Arc::new(OpenFile::new(Arc::new(TtyFile::new(console)), place, O_RDWR));
     for _ in 0..3 {
         thread.files().insert(console.clone(), OnExec::Keep, 3)?;
     }

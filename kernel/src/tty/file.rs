@@ -1,6 +1,6 @@
 //! An open terminal.
 
-use alloc::{string::String, sync::Arc};
+use alloc::sync::Arc;
 
 use linux_raw_sys::general as raw;
 
@@ -121,10 +121,6 @@ impl File for TtyFile {
 
     fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.tty.pollers)
-    }
-
-    fn description(&self) -> String {
-        alloc::format!("/dev/{}", self.tty.name())
     }
 
     fn as_any(&self) -> Option<&dyn core::any::Any> {

@@ -10,6 +10,7 @@ use kernel::{
         block_device::{self, Volume},
         boot::mount_disk,
         mount,
+        nameless::Anonymous,
     },
     syscall::{fs, memory},
 };
@@ -461,6 +462,7 @@ fn visit(drive: &Drive, directory: &Arc<dyn Inode>, seen: &mut u32) {
             FileKind::Regular => {
                 let file = Arc::new(kernel::fs::OpenFile::anonymous(
                     inode.clone().open(&request).unwrap(),
+                    Anonymous::EventFd,
                     0,
                 ));
                 let mut bytes = vec![0; inode.attributes().size as usize + 1];

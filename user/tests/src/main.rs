@@ -22,6 +22,7 @@ mod locks;
 mod mappings;
 mod memory;
 mod messages;
+mod nameless;
 mod needs;
 mod pidfds;
 mod pipes;
@@ -137,6 +138,7 @@ fn all() -> impl Iterator<Item = Test> {
         mappings::TESTS,
         memory::TESTS,
         pipes::TESTS,
+        nameless::TESTS,
         files::TESTS,
         locks::TESTS,
         sysv::TESTS,

@@ -6,10 +6,10 @@ use super::node::Node;
 use crate::{
     errno::{Errno, Result},
     fs::{
-        attributes::{Attributes, FileKind},
+        attributes::FileKind,
         block_device::seek_in,
         file::{Attempt, Direction, DirectoryEntry, File, Positioning, Transfer, Whence, list_dots},
-        inode::{FileSystemStatus, Inode},
+        inode::Inode,
         io::{Sink, Source},
         page_cache::ReadAhead,
     },
@@ -110,13 +110,5 @@ impl File for ArchiveFile {
 
     fn sync(&self) -> Result<()> {
         Ok(())
-    }
-
-    fn attributes(&self) -> Attributes {
-        self.node.attributes()
-    }
-
-    fn status(&self) -> FileSystemStatus {
-        self.node.status()
     }
 }

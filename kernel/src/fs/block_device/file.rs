@@ -1,6 +1,6 @@
 //! A block device that is open.
 
-use alloc::{string::String, sync::Arc};
+use alloc::sync::Arc;
 
 use linux_raw_sys::{general as linux, ioctl as request};
 
@@ -9,7 +9,6 @@ use crate::{
     block::SECTOR,
     errno::{Errno, Result},
     fs::{
-        attributes::{Attributes, FileKind},
         file::{Attempt, Direction, File, Positioning, Transfer, Whence},
         inode::OpenRequest,
         io::{Sink, Source, copy_out},
@@ -123,16 +122,6 @@ impl File for BlockFile {
     fn sync(&self) -> Result<()> {
         // What was written past the cache is made durable by `fsync`, which waits; nothing else was written.
         Ok(())
-    }
-
-    fn attributes(&self) -> Attributes {
-        let mut attributes = Attributes::synthetic(crate::fs::file::ANONYMOUS_DEVICE, 1, FileKind::BlockDevice, 0o600);
-        attributes.rdev = self.device.number();
-        attributes
-    }
-
-    fn description(&self) -> String {
-        alloc::format!("/dev/{}", self.device.name())
     }
 
     fn as_block(&self) -> Option<&Self> {

@@ -24,7 +24,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use alloc::{string::String, sync::Arc};
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst, fence};
 
 pub use delivery::{DATA, Delivery, EVENT};
@@ -365,10 +365,6 @@ impl File for EpollFile {
 
     fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.core.pollers)
-    }
-
-    fn description(&self) -> String {
-        String::from("anon_inode:[eventpoll]")
     }
 
     fn as_any(&self) -> Option<&dyn core::any::Any> {

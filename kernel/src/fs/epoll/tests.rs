@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    fs::{eventfd::Counting, eventfd::EventCounter, pipe::Pipe},
+    fs::{eventfd::Counting, eventfd::EventCounter, nameless::Anonymous, pipe::Pipe},
     mm::user::UserFault,
     sync::SpinLock,
 };
@@ -35,7 +35,7 @@ impl File for Told {
 }
 
 fn open(file: impl File + 'static) -> Arc<OpenFile> {
-    Arc::new(OpenFile::anonymous(Arc::new(file), linux::O_RDWR))
+    Arc::new(OpenFile::anonymous(Arc::new(file), Anonymous::EventFd, linux::O_RDWR))
 }
 
 fn told() -> Arc<OpenFile> {
@@ -191,8 +191,8 @@ fn a_file_that_is_closed_is_gone() {
     // Another file that has the queue stays.
     let (read, write) = Pipe::ends();
     let read: Arc<dyn File> = read;
-    let one = Arc::new(OpenFile::anonymous(read.clone(), linux::O_RDONLY));
-    let other = Arc::new(OpenFile::anonymous(read, linux::O_RDONLY));
+    let one = Arc::new(OpenFile::anonymous(read.clone(), Anonymous::EventFd, linux::O_RDONLY));
+    let other = Arc::new(OpenFile::anonymous(read, Anonymous::EventFd, linux::O_RDONLY));
     add(&first, 1, &one, IN).unwrap();
     add(&first, 1, &other, IN).unwrap();
     drop(one);
@@ -219,8 +219,8 @@ fn a_closed_epoll_leaves_the_queues() {
 fn the_ends_of_a_pipe_are_told_apart() {
     let (read, write) = Pipe::ends();
     let (read, write) = (
-        Arc::new(OpenFile::anonymous(read, linux::O_RDONLY)),
-        Arc::new(OpenFile::anonymous(write, linux::O_WRONLY)),
+        Arc::new(OpenFile::anonymous(read, Anonymous::EventFd, linux::O_RDONLY)),
+        Arc::new(OpenFile::anonymous(write, Anonymous::EventFd, linux::O_WRONLY)),
     );
     let epoll = epoll();
     add(&epoll, 1, &read, IN | linux::EPOLLOUT | ET).unwrap();

@@ -14,7 +14,6 @@ mod held;
 mod tests;
 mod wait;
 
-use alloc::sync::Arc;
 use core::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     task::Waker,
@@ -100,14 +99,11 @@ impl Lock {
     }
 }
 
-/// A file: device and number of its inode, or the address of what has none.
+/// A file: device and number of its inode.
 type Key = (DeviceNumber, u64);
 
 fn key(file: &OpenFile) -> Key {
-    match file.inode() {
-        Some(inode) => inode.identity(),
-        None => (DeviceNumber::default(), Arc::as_ptr(file.file()).addr() as u64),
-    }
+    file.inode().identity()
 }
 
 const BUCKETS: usize = 64;

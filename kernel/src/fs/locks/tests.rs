@@ -13,7 +13,10 @@ use super::{
     LockKind::{Exclusive, Shared},
     *,
 };
-use crate::fs::open_file::PathFile;
+use crate::{
+    fs::{nameless, open_file::PathFile},
+    task::Credentials,
+};
 
 /// A file of the test's own. Its locks go with it, as owners by tables that are none do not.
 struct Locked(OpenFile);
@@ -33,7 +36,8 @@ impl Drop for Locked {
 }
 
 fn file() -> Locked {
-    Locked(OpenFile::anonymous(Arc::new(PathFile), 0))
+    let place = nameless::pipe(&Credentials::root()).0;
+    Locked(OpenFile::new(Arc::new(PathFile), place, 0))
 }
 
 /// Owners of one test's own: the list of waits is common to all tests.

@@ -1,6 +1,6 @@
 //! An end of a pipe: the file.
 
-use alloc::{format, string::String, sync::Arc};
+use alloc::sync::Arc;
 
 use linux_raw_sys::{general as linux, ioctl};
 
@@ -8,9 +8,7 @@ use super::{PIPE_BUF, Pipe};
 use crate::{
     errno::Errno,
     fs::{
-        attributes::{Attributes, DeviceNumber, FileKind},
         file::{Attempt, Direction, File, Readiness, Transfer},
-        inode::FileSystemStatus,
         io::{Sink, Source, copy_out},
         poll_queue::PollQueue,
     },
@@ -61,7 +59,6 @@ impl End {
 pub struct PipeEnd {
     pub(super) pipe: Arc<Pipe>,
     pub(super) end: End,
-    pub(super) fifo: Option<Attributes>,
 }
 
 impl PipeEnd {
@@ -81,9 +78,6 @@ impl Drop for PipeEnd {
         self.pipe.close(self.end);
     }
 }
-
-/// The file system that pipes stand in (`pipefs`).
-const DEVICE: DeviceNumber = DeviceNumber::new(0, 3);
 
 impl File for PipeEnd {
     fn read(&self, _: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
@@ -134,23 +128,6 @@ impl File for PipeEnd {
 
     fn heeds(&self) -> Readiness {
         self.end.heeds()
-    }
-
-    fn attributes(&self) -> Attributes {
-        self.fifo
-            .unwrap_or_else(|| Attributes::synthetic(DEVICE, self.pipe.number, FileKind::Fifo, 0o600))
-    }
-
-    fn status(&self) -> FileSystemStatus {
-        FileSystemStatus {
-            magic: 0x5049_5045,
-            device: DEVICE,
-            ..FileSystemStatus::default()
-        }
-    }
-
-    fn description(&self) -> String {
-        format!("pipe:[{}]", self.pipe.number)
     }
 
     fn as_pipe(&self) -> Option<&PipeEnd> {

@@ -18,8 +18,8 @@ mod end;
 
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{
-    AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    AtomicU32,
+    Ordering::{Acquire, Release, SeqCst},
     fence,
 };
 
@@ -27,7 +27,6 @@ use bytes::{Bytes, PAGE};
 pub use end::{End, PipeEnd};
 
 use super::{
-    attributes::Attributes,
     file::{Attempt, Readiness, Stop},
     io::{Sink, Source},
     poll_queue::PollQueue,
@@ -113,7 +112,6 @@ pub struct Pipe {
     writable: WaitQueue,
     pollers: PollQueue,
     opened: WaitQueue,
-    number: u64,
 }
 
 impl Default for Pipe {
@@ -134,7 +132,6 @@ impl Pipe {
 
     /// A pipe that nobody has open.
     pub fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             state: SpinLock::new(
                 Rank::Pipe,
@@ -153,20 +150,18 @@ impl Pipe {
             writable: WaitQueue::new(),
             pollers: PollQueue::new(),
             opened: WaitQueue::new(),
-            number: NEXT.fetch_add(1, Relaxed),
         }
     }
 
     /// A pipe's two ends: to read, to write.
     pub fn ends() -> (Arc<PipeEnd>, Arc<PipeEnd>) {
         let pipe = Arc::new(Self::new());
-        (pipe.open(End::Read, None).0, pipe.open(End::Write, None).0)
+        (pipe.open(End::Read).0, pipe.open(End::Write).0)
     }
 
-    /// Opens an end. `fifo` is what `fstat` says of it, where it has an inode. If the other side is not open: how often it
-    /// has been opened so far, for [`Pipe::has_met`]. That is found out in one step with the opening, which wakes whoever
+    /// Opens an end. If the other side is not open: how often it has been opened so far, for [`Pipe::has_met`]. That is found out in one step with the opening, which wakes whoever
     /// waits on the other side: by the next look they may have written, closed and gone.
-    pub fn open(self: &Arc<Self>, end: End, fifo: Option<Attributes>) -> (Arc<PipeEnd>, Option<u64>) {
+    pub fn open(self: &Arc<Self>, end: End) -> (Arc<PipeEnd>, Option<u64>) {
         let mut state = self.state.lock();
         let (opens, present) = state.peer(end);
         if end.reads() {
@@ -183,7 +178,6 @@ impl Pipe {
         let opened = Arc::new(PipeEnd {
             pipe: self.clone(),
             end,
-            fifo,
         });
         (opened, (!present).then_some(opens))
     }

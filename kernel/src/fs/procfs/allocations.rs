@@ -3,18 +3,15 @@
 //! Made for a thread that looks at itself: it is written afresh at every read, into memory of the reader's own poll, so that
 //! looking changes nothing of what is seen. Its length never changes.
 
-use alloc::sync::Arc;
 use core::fmt::Write;
 
 use arrayvec::ArrayString;
 
-use super::{Node, read, seek};
+use super::{read, seek};
 use crate::{
     errno::{Errno, Result},
     fs::{
-        attributes::Attributes,
         file::{Attempt, File, Positioning, Transfer, Whence},
-        inode::Inode,
         io::Sink,
     },
     tally::{OPERATION_NAMES, Operations},
@@ -23,13 +20,12 @@ use crate::{
 
 /// The open file.
 pub(super) struct Allocations {
-    node: Arc<Node>,
     tid: Pid,
 }
 
 impl Allocations {
-    pub(super) const fn new(node: Arc<Node>, tid: Pid) -> Self {
-        Self { node, tid }
+    pub(super) const fn new(tid: Pid) -> Self {
+        Self { tid }
     }
 }
 
@@ -54,10 +50,6 @@ impl File for Allocations {
 
     fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {
         seek(position, offset, whence)
-    }
-
-    fn attributes(&self) -> Attributes {
-        self.node.attributes()
     }
 }
 

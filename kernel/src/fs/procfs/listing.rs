@@ -6,7 +6,6 @@ use super::{GlobalText, Kind, Node, bus, global, mounts, process, sysvipc};
 use crate::{
     errno::{Errno, Result},
     fs::{
-        attributes::Attributes,
         block_device,
         file::{Attempt, DirectoryEntry, File, Positioning, Whence, list_dots},
         inode::Inode,
@@ -266,10 +265,6 @@ impl File for Directory {
 
     fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {
         super::seek(position, offset, whence)
-    }
-
-    fn attributes(&self) -> Attributes {
-        self.node.attributes()
     }
 
     fn as_any(&self) -> Option<&dyn core::any::Any> {

@@ -8,13 +8,11 @@ use alloc::sync::Arc;
 use executor::{Class, SpawnOptions};
 use hal::PAGE_SIZE;
 
-use super::{Node, process, seek};
+use super::{process, seek};
 use crate::{
     errno::{Errno, Result},
     fs::{
-        attributes::Attributes,
         file::{Attempt, Direction, File, Positioning, Stop, Transfer, Whence},
-        inode::Inode,
         io::{Sink, Source},
     },
     mm::AddressSpace,
@@ -46,7 +44,6 @@ struct Shared {
 
 /// The open file.
 pub(super) struct Memory {
-    node: Arc<Node>,
     shared: Arc<Shared>,
 }
 
@@ -55,14 +52,13 @@ impl Memory {
     ///
     /// # Errors
     /// `ENOENT` if it has ended, `EACCES`.
-    pub(super) fn open(node: Arc<Node>, pid: Pid) -> Result<Arc<Self>> {
+    pub(super) fn open(pid: Pid) -> Result<Arc<Self>> {
         let process = process::find(pid)?;
         let caller = task::current::tid().and_then(task::thread);
         if !caller.is_some_and(|caller| link::may_trace(&caller, &process)) {
             return Err(Errno::EACCES);
         }
         Ok(Arc::new(Self {
-            node,
             shared: Arc::new(Shared {
                 space: process.mm(),
                 work: SpinLock::new(Rank::Inode, Work::default()),
@@ -154,9 +150,5 @@ impl File for Memory {
 
     fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {
         seek(position, offset, whence)
-    }
-
-    fn attributes(&self) -> Attributes {
-        self.node.attributes()
     }
 }

@@ -268,9 +268,9 @@ impl Inode for Node {
     fn open(self: Arc<Self>, _: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
         Ok(match (self.kind, self.kind()) {
             (_, FileKind::Directory) => Arc::new(listing::Directory::new(self)),
-            (Kind::Trace, _) => Arc::new(trace::Trace::new(self)),
-            (Kind::Memory(pid), _) => memory::Memory::open(self, pid)?,
-            (Kind::Allocations(tid), _) => Arc::new(allocations::Allocations::new(self, tid)),
+            (Kind::Trace, _) => Arc::new(trace::Trace::new()),
+            (Kind::Memory(pid), _) => memory::Memory::open(pid)?,
+            (Kind::Allocations(tid), _) => Arc::new(allocations::Allocations::new(tid)),
             _ => Arc::new(Text {
                 node: self,
                 made: SpinLock::new(Rank::Inode, Vec::new()),
@@ -335,10 +335,6 @@ impl File for Text {
 
     fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {
         seek(position, offset, whence)
-    }
-
-    fn attributes(&self) -> Attributes {
-        self.node.attributes()
     }
 }
 

@@ -320,25 +320,11 @@ pub(super) fn describe_descriptor(pid: Pid, fd: i32) -> Result<Vec<u8>> {
         .ok_or(Errno::ENOENT)?
         .get(fd)
         .map_err(|_| Errno::ENOENT)?;
-    match file.location() {
-        Some(location) => {
-            let root = process.fs().ok_or(Errno::ENOENT)?.root();
-            Ok(path::path_of(location, &root).display())
-        }
-        None => Ok(file.file().description().into_bytes()),
-    }
+    let root = process.fs().ok_or(Errno::ENOENT)?.root();
+    Ok(path::path_of(file.location(), &root).display())
 }
 
 pub(super) fn follow_descriptor(pid: Pid, fd: i32) -> Option<Result<Target>> {
     let file = find(pid).ok()?.files()?.get(fd).ok()?;
-    match file.location() {
-        Some(location) => Some(Ok(Target::Location(location.clone()))),
-        None => Some(
-            file.inode()
-                .cloned()
-                .or_else(|| file.file().unnamed_inode())
-                .map(Target::Inode)
-                .ok_or(Errno::ENXIO),
-        ),
-    }
+    Some(Ok(Target::Location(file.location().clone())))
 }

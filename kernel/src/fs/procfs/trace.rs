@@ -1,14 +1,10 @@
 //! `/proc/breenix/trace`: the trace, to be switched and to be read.
 
-use alloc::sync::Arc;
-
-use super::{Node, seek, set_by_line};
+use super::{seek, set_by_line};
 use crate::{
     errno::{Errno, Result},
     fs::{
-        attributes::Attributes,
         file::{Attempt, File, Positioning, Transfer, Whence},
-        inode::Inode,
         io::{Sink, Source},
     },
     sync::{Rank, SpinLock},
@@ -20,15 +16,13 @@ const LINES: usize = 128;
 
 /// The open file.
 pub(super) struct Trace {
-    node: Arc<Node>,
     /// Taken when it is read from its beginning.
     snapshot: SpinLock<Option<Snapshot>>,
 }
 
 impl Trace {
-    pub(super) const fn new(node: Arc<Node>) -> Self {
+    pub(super) const fn new() -> Self {
         Self {
-            node,
             snapshot: SpinLock::new(Rank::Inode, None),
         }
     }
@@ -73,9 +67,5 @@ impl File for Trace {
 
     fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {
         seek(position, offset, whence)
-    }
-
-    fn attributes(&self) -> Attributes {
-        self.node.attributes()
     }
 }

@@ -41,16 +41,16 @@ fn end_of_file_and_broken_pipe() {
 fn a_fifo_s_two_sides_meet_once_and_for_all() {
     for (first, second) in [(End::Read, End::Write), (End::Write, End::Read)] {
         let pipe = Arc::new(Pipe::new());
-        let (waiting, alone) = pipe.open(first, None);
+        let (waiting, alone) = pipe.open(first);
         let seen = alone.expect("nobody is there yet");
         assert!(!pipe.has_met(first, seen));
-        let (late, alone) = pipe.open(second, None);
+        let (late, alone) = pipe.open(second);
         assert!(pipe.has_met(first, seen));
         drop(waiting);
         assert_eq!(alone, None, "has met the one who has gone");
         drop(late);
         // What was before does not count.
-        let (_end, alone) = pipe.open(first, None);
+        let (_end, alone) = pipe.open(first);
         assert!(!pipe.has_met(first, alone.expect("alone again")));
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         DeviceNumber, FdTable, FileKind, Inode, OnExec, OpenFile, initramfs,
         inode::{LinkText, NewFile},
         locks::{self, Lock, LockKind, Owner},
-        mount,
+        mount, nameless,
         open_file::PathFile,
         path::{Base, LastLink, Named, find, path_of, walk},
         tmpfs::{Limits, TmpFs},
@@ -19,7 +19,8 @@ use crate::{
 };
 
 fn file() -> Arc<OpenFile> {
-    Arc::new(OpenFile::anonymous(Arc::new(PathFile), 0))
+    let place = nameless::pipe(&Credentials::root()).0;
+    Arc::new(OpenFile::new(Arc::new(PathFile), place, 0))
 }
 
 #[test]

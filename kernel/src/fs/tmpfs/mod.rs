@@ -36,6 +36,7 @@ use crate::{
     errno::{Errno, Result},
     mm::{fallible::TryRoom, frame},
     sync::{Rank, SpinLock},
+    task::Credentials,
 };
 
 /// The largest file: what a signed 64-bit offset can name, to the page.
@@ -156,15 +157,16 @@ impl TmpFs {
     }
 }
 
-/// A regular file without a name in a file system of its own (`memfd_create`), which is called `name` in
+/// A regular file of `owner` without a name in a file system of its own (`memfd_create`), which is called `name` in
 /// `/proc` and can be sealed if `sealable`.
 ///
 /// # Errors
 /// `ENOMEM`.
-pub fn unnamed_file(name: &[u8], sealable: bool) -> Result<Arc<TmpInode>> {
+pub fn unnamed_file(name: &[u8], sealable: bool, owner: &Credentials) -> Result<Arc<TmpInode>> {
     let root = TmpFs::create(Limits::half_of_memory(), 0o700)?;
-    let mut new = NewFile::new(FileKind::Regular, 0o777, 0, 0);
-    new.target = name;
+    let mut new = NewFile::new(FileKind::Regular, 0o777, owner.fsuid, owner.fsgid);
+    let name = [b"/memfd:", name, b" (deleted)"].concat();
+    new.target = &name;
     let file = TmpInode::new(root.file_system(), &new)?;
     if sealable {
         file.make_sealable();

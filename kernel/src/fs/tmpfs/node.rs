@@ -4,6 +4,7 @@ mod file;
 
 use alloc::{
     boxed::Box,
+    string::String,
     sync::{Arc, Weak},
     vec::Vec,
 };
@@ -70,7 +71,7 @@ pub struct TmpInode {
     number: u64,
     kind: FileKind,
     rdev: DeviceNumber,
-    /// What a symlink says, and what a memory file is called.
+    /// What a symlink says, and what `/proc` calls a memory file.
     target: Box<[u8]>,
     mappings: Mappings,
     state: SpinLock<State>,
@@ -346,6 +347,11 @@ impl Inode for TmpInode {
         let parent = tree.get(&directory)?;
         parent.get(&name).filter(|inode| inode.number == self.number)?;
         Some((TmpFs::place(&tree, directory)?, name))
+    }
+
+    fn own_name(&self) -> Option<String> {
+        (self.kind == FileKind::Regular && !self.target.is_empty())
+            .then(|| String::from_utf8_lossy(&self.target).into_owned())
     }
 
     fn create(&self, name: &[u8], new: &NewFile<'_>) -> Result<Arc<dyn Inode>> {

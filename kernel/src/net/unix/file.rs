@@ -1,7 +1,5 @@
 //! A socket as a file.
 
-use alloc::{format, string::String};
-
 use linux_raw_sys::{general as linux, ioctl};
 
 use super::{
@@ -13,21 +11,10 @@ use super::{
 };
 use crate::{
     errno::Errno,
-    fs::{
-        Attempt, Direction, File, Readiness, Sink, Source, Stop, Transfer,
-        attributes::{Attributes, DeviceNumber, FileKind},
-        inode::FileSystemStatus,
-        io::copy_out,
-        poll_queue::PollQueue,
-    },
+    fs::{Attempt, Direction, File, Readiness, Sink, Source, Stop, Transfer, io::copy_out, poll_queue::PollQueue},
     sync::WaitQueue,
     task::Thread,
 };
-
-/// The file system that sockets stand in (`sockfs`).
-const DEVICE: DeviceNumber = DeviceNumber::new(0, 8);
-/// `SOCKFS_MAGIC` (`linux/magic.h`).
-const MAGIC: u32 = 0x534f_434b;
 
 impl Socket {
     /// Bytes that wait to be received (`SIOCINQ`): of a datagram socket those of the first message.
@@ -131,22 +118,6 @@ impl File for Socket {
 
     fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.core.pollers)
-    }
-
-    fn attributes(&self) -> Attributes {
-        Attributes::synthetic(DEVICE, self.number(), FileKind::Socket, 0o777)
-    }
-
-    fn status(&self) -> FileSystemStatus {
-        FileSystemStatus {
-            magic: MAGIC,
-            device: DEVICE,
-            ..FileSystemStatus::default()
-        }
-    }
-
-    fn description(&self) -> String {
-        format!("socket:[{}]", self.number())
     }
 
     fn as_socket(&self) -> Option<&Socket> {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     errno::Errno,
-    fs::{File, OpenFile, Readiness, Sink, Source, Stop},
+    fs::{File, OpenFile, Readiness, Sink, Source, Stop, nameless::Anonymous},
 };
 
 /// What is on its way is the whole kernel's: one test at a time.
@@ -206,7 +206,7 @@ proptest! {
         for _ in 0..4 {
             let (a, b) = Socket::pair(Kind::SeqPacket, None);
             for socket in [a, b] {
-                let file = Arc::new(OpenFile::anonymous(socket, 2));
+                let file = Arc::new(OpenFile::anonymous(socket, Anonymous::EventFd, 2));
                 all.push(Arc::downgrade(&file));
                 held.push(Some(file));
                 waits.push(VecDeque::new());
@@ -284,7 +284,11 @@ proptest! {
 
 /// A file that is no socket.
 fn anything() -> Arc<OpenFile> {
-    Arc::new(OpenFile::anonymous(Arc::new(crate::fs::open_file::PathFile), 0))
+    Arc::new(OpenFile::anonymous(
+        Arc::new(crate::fs::open_file::PathFile),
+        Anonymous::EventFd,
+        0,
+    ))
 }
 
 #[test]
@@ -296,7 +300,7 @@ fn a_long_chain_is_no_recursion() {
         let (a, b) = Socket::pair(Kind::SeqPacket, None);
         let mut out = Outgoing::with(None, Some(Rights::new(vec![inner], 9, None).unwrap()));
         assert_eq!(send(&a, b"x", &mut out), Ok(1));
-        inner = Arc::new(OpenFile::anonymous(b, 2));
+        inner = Arc::new(OpenFile::anonymous(b, Anonymous::EventFd, 2));
     }
     drop(inner);
     // Beyond a few the task lets go of them.

@@ -26,7 +26,7 @@ fn start(t: &Thread, dirfd: i32, path: &[u8]) -> Result<Location> {
         return Ok(t.fs().working_directory());
     }
     let file = t.file(dirfd)?;
-    let location = file.location().ok_or(Errno::ENOTDIR)?;
+    let location = file.location();
     if location.inode.kind() != FileKind::Directory && !path.is_empty() {
         return Err(Errno::ENOTDIR);
     }
@@ -68,7 +68,7 @@ pub fn find_as(t: &Thread, credentials: &Credentials, dirfd: i32, path: &[u8], l
     path::find(&base(t, credentials, dirfd, path)?, path, last)
 }
 
-/// What a call is about: a place, or a file that may have none.
+/// What a call is about.
 pub enum Subject {
     /// A place.
     Location(Location),
@@ -86,13 +86,10 @@ impl Subject {
     }
 
     /// The place.
-    ///
-    /// # Errors
-    /// `EINVAL` for a file that has none.
-    pub fn location(&self) -> Result<&Location> {
+    pub fn location(&self) -> &Location {
         match self {
-            Self::Location(location) => Ok(location),
-            Self::Open(file) => file.location().ok_or(Errno::EINVAL),
+            Self::Location(location) => location,
+            Self::Open(file) => file.location(),
         }
     }
 }

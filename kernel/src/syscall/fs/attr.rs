@@ -27,9 +27,9 @@ use crate::{
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Changes what a call is about. Pipes and the like have no attributes to change.
+/// Changes what a call is about.
 fn apply(subject: &Subject, change: &SetAttributes) -> Result<u64> {
-    let location = subject.location().map_err(|_| Errno::EPERM)?;
+    let location = subject.location();
     location.mount.writable()?;
     location.inode.set_attributes(change)?;
     Ok(0)
@@ -272,8 +272,10 @@ pub async fn truncate(t: &Thread, name: u64, length: i64) -> Result<u64> {
     let name = path(t, name).await?;
     let place = find(t, AT_FDCWD, &name, LastLink::Follow)?;
     let attributes = place.inode.attributes();
-    if attributes.kind == FileKind::Directory {
-        return Err(Errno::EISDIR);
+    match attributes.kind {
+        FileKind::Regular => {}
+        FileKind::Directory => return Err(Errno::EISDIR),
+        _ => return Err(Errno::EINVAL),
     }
     place.mount.writable()?;
     permit(&attributes, &t.credentials(), Permission::WRITE)?;
@@ -304,16 +306,10 @@ async fn resized(pager: Option<Arc<dyn Pager>>, change: &SetAttributes, shrunk: 
 pub async fn ftruncate(t: &Thread, fd: i32, length: i64) -> Result<u64> {
     let change = size(length)?;
     let file = t.files().get_usable(fd)?;
-    if !file.is_writable() {
+    if !file.is_writable() || file.inode().kind() != FileKind::Regular {
         return Err(Errno::EINVAL);
     }
-    match file.inode() {
-        Some(inode) => set_size(inode, &change).await?,
-        None => {
-            let shrunk = file.file().set_attributes(&change)?;
-            resized(file.file().pager().ok(), &change, shrunk).await;
-        }
-    }
+    set_size(file.inode(), &change).await?;
     Ok(0)
 }
 
@@ -398,6 +394,7 @@ mod tests {
             OpenFile,
             fd_table::OnExec,
             inode::{NewFile, OpenRequest},
+            nameless,
             tmpfs::{Limits, TmpFs},
         },
         mm::{Map, MapFlags, Prot, frame::Frame},
@@ -424,7 +421,7 @@ mod tests {
             .unwrap();
         let flags = linux::O_RDWR;
         let file = inode.clone().open(&OpenRequest { flags, caller: None }).unwrap();
-        let file = Arc::new(OpenFile::anonymous(file, flags));
+        let file = Arc::new(OpenFile::new(file, nameless::place(inode.clone()), flags));
         (t.files().insert(file, OnExec::Keep, 64).unwrap(), inode)
     }
 

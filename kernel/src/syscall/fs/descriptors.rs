@@ -15,8 +15,8 @@ use crate::{
         eventfd::{Counting, EventCounter},
         io::{copy_in, copy_out},
         locks::{self, Lock, LockKind, Owner},
+        nameless::{self, Anonymous},
         open_file::Blocking,
-        pipe::Pipe,
     },
     sync::WaitQueue,
     task::Thread,
@@ -57,10 +57,10 @@ pub async fn pipe2(t: &Thread, descriptors: u64, flags: u32) -> Result<u64> {
     if flags & !(linux::O_CLOEXEC | linux::O_NONBLOCK) != 0 {
         return Err(Errno::EINVAL);
     }
-    let (read, write) = Pipe::ends();
+    let (place, read, write) = nameless::pipe(&t.credentials());
     let status = flags & linux::O_NONBLOCK;
-    let read = Arc::new(OpenFile::anonymous(read, linux::O_RDONLY | status));
-    let write = Arc::new(OpenFile::anonymous(write, linux::O_WRONLY | status));
+    let read = Arc::new(OpenFile::new(read, place.clone(), linux::O_RDONLY | status));
+    let write = Arc::new(OpenFile::new(write, place, linux::O_WRONLY | status));
     let files = t.files();
     let read = files.insert(read, on_exec(flags), descriptor_limit(t))?;
     let result = match files.insert(write, on_exec(flags), descriptor_limit(t)) {
@@ -93,7 +93,7 @@ pub fn eventfd2(t: &Thread, initial: u32, flags: u32) -> Result<u64> {
         Counting::All
     };
     let counter = Arc::new(EventCounter::new(u64::from(initial), counting));
-    let file = OpenFile::anonymous(counter, linux::O_RDWR | flags & linux::EFD_NONBLOCK);
+    let file = OpenFile::anonymous(counter, Anonymous::EventFd, linux::O_RDWR | flags & linux::EFD_NONBLOCK);
     Ok(t.files().insert(Arc::new(file), on_exec(flags), descriptor_limit(t))? as u64)
 }
 

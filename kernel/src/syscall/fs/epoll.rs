@@ -21,6 +21,7 @@ use crate::{
         epoll::{self, DATA, Delivery, EVENT, EpollFile, IN_A_TURN, Interest},
         file::Attempt,
         io::{copy_in, copy_out},
+        nameless::Anonymous,
     },
     rt,
     task::{Capability, Thread},
@@ -34,7 +35,11 @@ pub fn epoll_create1(t: &Thread, flags: u32) -> Result<u64> {
     if flags & !linux::EPOLL_CLOEXEC != 0 {
         return Err(Errno::EINVAL);
     }
-    let file = OpenFile::anonymous(Arc::new(EpollFile::new(t.credentials().uid)), linux::O_RDWR);
+    let file = OpenFile::anonymous(
+        Arc::new(EpollFile::new(t.credentials().uid)),
+        Anonymous::EventPoll,
+        linux::O_RDWR,
+    );
     Ok(t.files().insert(Arc::new(file), on_exec(flags), descriptor_limit(t))? as u64)
 }
 

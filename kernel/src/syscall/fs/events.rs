@@ -11,6 +11,7 @@ use crate::{
     fs::{
         OpenFile,
         file::Attempt,
+        nameless::Anonymous,
         signalfd::SignalFile,
         timerfd::{OnClockSet, TimerFile, clock_base},
     },
@@ -38,7 +39,7 @@ pub fn timerfd_create(t: &Thread, clock: u32, flags: u32) -> Result<u64> {
     let base = clock_base(clock)?;
     check_alarm(t, clock)?;
     let timer = Arc::new(TimerFile::new(clock, base));
-    let file = OpenFile::anonymous(timer, linux::O_RDWR | flags & linux::TFD_NONBLOCK);
+    let file = OpenFile::anonymous(timer, Anonymous::TimerFd, linux::O_RDWR | flags & linux::TFD_NONBLOCK);
     Ok(t.files().insert(Arc::new(file), on_exec(flags), descriptor_limit(t))? as u64)
 }
 
@@ -113,6 +114,7 @@ pub fn signalfd4(t: &Thread, fd: i32, mask: u64, size: u64, flags: u32) -> Attem
     }
     let file = OpenFile::anonymous(
         Arc::new(SignalFile::new(mask)),
+        Anonymous::SignalFd,
         linux::O_RDWR | flags & linux::O_NONBLOCK,
     );
     Ok(t.files().insert(Arc::new(file), on_exec(flags), descriptor_limit(t))? as u64)

@@ -15,7 +15,9 @@ use crate::{
         attributes::{may_delete, permit},
         file::DirectoryEntry,
         inode::{NewFile, RenameMode},
+        nameless,
         path::{LastLink, LastName, Named, Walked, path_of},
+        tmpfs,
     },
     task::{Capability, Thread},
 };
@@ -128,7 +130,7 @@ pub async fn linkat(t: &Thread, old_dirfd: i32, old: u64, dirfd: i32, name: u64,
         0
     };
     let source = subject(t, old_dirfd, &old, flags & linux::AT_EMPTY_PATH | keep)?;
-    let source = source.location().map_err(|_| Errno::EXDEV)?;
+    let source = source.location();
     let walked = walk(t, dirfd, &name, LastLink::Keep)?;
     let (directory, last) = walked.vacant()?;
     if walked.trailing_slash {
@@ -283,7 +285,7 @@ pub async fn chdir(t: &Thread, name: u64) -> Result<u64> {
 /// `fchdir(2)`.
 pub fn fchdir(t: &Thread, fd: i32) -> Result<u64> {
     let file = t.file(fd)?;
-    let place = file.location().ok_or(Errno::ENOTDIR)?;
+    let place = file.location();
     enterable(t, place)?;
     t.fs().set_working_directory(place.clone());
     Ok(0)
@@ -307,7 +309,7 @@ pub async fn getcwd(t: &Thread, buffer: u64, size: u64) -> Result<u64> {
     let mut name = match path_of(&fs.working_directory(), &fs.root()) {
         Named::Path(path) => path,
         Named::Unreachable(path) => Named::Unreachable(path).display(),
-        Named::Deleted(_) => return Err(Errno::ENOENT),
+        Named::Deleted(_) | Named::Nameless(_) => return Err(Errno::ENOENT),
     };
     name.push(0);
     if name.len() as u64 > size {
@@ -397,8 +399,9 @@ pub async fn memfd_create(t: &Thread, name: u64, flags: u32) -> Result<u64> {
     if name.len() > 249 || flags & !(linux::MFD_CLOEXEC | linux::MFD_ALLOW_SEALING | linux::MFD_EXEC) != 0 {
         return Err(Errno::EINVAL);
     }
-    let file = crate::fs::tmpfs::unnamed_file(&name, flags & linux::MFD_ALLOW_SEALING != 0)?;
-    let open = crate::fs::OpenFile::anonymous(file, linux::O_RDWR | linux::O_LARGEFILE);
+    let sealable = flags & linux::MFD_ALLOW_SEALING != 0;
+    let file = tmpfs::unnamed_file(&name, sealable, &t.credentials())?;
+    let open = crate::fs::OpenFile::new(file.clone(), nameless::place(file), linux::O_RDWR | linux::O_LARGEFILE);
     let on_exec = if flags & linux::MFD_CLOEXEC != 0 {
         crate::fs::OnExec::Close
     } else {

@@ -148,7 +148,7 @@ async fn open_fifo(t: &Thread, location: &Location, flags: u32) -> Result<Arc<dy
     if end == End::Write && nonblocking && !pipe.has_peer(end) {
         return Err(Errno::ENXIO);
     }
-    let (opened, alone) = pipe.open(end, Some(location.inode.attributes()));
+    let (opened, alone) = pipe.open(end);
     if let Some(seen) = alone.filter(|_| !nonblocking) {
         let met = pipe.opened().wait_until(|| pipe.has_met(end, seen).then_some(()));
         t.interruptible(met).await?;
@@ -236,7 +236,7 @@ async fn open_path(t: &Thread, dirfd: i32, name: &[u8], flags: u32, mode: u32) -
 /// # Errors
 /// As `open`; `EACCES` for what is not a regular file or not executable.
 pub fn open_executable(t: &Thread, dirfd: i32, name: &[u8], flags: u32) -> Result<Arc<OpenFile>> {
-    let location = at::subject(t, dirfd, name, flags)?.location()?.clone();
+    let location = at::subject(t, dirfd, name, flags)?.location().clone();
     let attributes = location.inode.attributes();
     match attributes.kind {
         FileKind::Regular => {}

@@ -85,9 +85,8 @@ pub fn statx(t: &Thread, dirfd: i32, name: u64, flags: u32, mask: u32, buffer: u
     };
     let subject = subject(t, dirfd, &name, flags)?;
     let a = subject.attributes();
-    let (mount, is_root) = subject
-        .location()
-        .map_or((0, false), |place| (place.mount.id(), place.is_mount_root()));
+    let place = subject.location();
+    let (mount, is_root) = (place.mount.id(), place.is_mount_root());
     let bytes = structure!(linux::statx {
         stx_mask: linux::STATX_BASIC_STATS | linux::STATX_BTIME | linux::STATX_MNT_ID,
         stx_blksize: a.block_size,
@@ -147,11 +146,8 @@ pub fn faccessat2(t: &Thread, dirfd: i32, name: u64, mode: u32, flags: u32) -> A
         attributes.kind,
         FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo
     );
-    if wanted.contains(Permission::WRITE)
-        && !is_node
-        && let Ok(location) = subject.location()
-    {
-        location.mount.writable()?;
+    if wanted.contains(Permission::WRITE) && !is_node {
+        subject.location().mount.writable()?;
     }
     Ok(0)
 }
@@ -175,7 +171,7 @@ pub fn readlinkat(t: &Thread, dirfd: i32, name: u64, buffer: u64, size: i32) -> 
     let flags = linux::AT_SYMLINK_NOFOLLOW | if dirfd == AT_FDCWD { 0 } else { linux::AT_EMPTY_PATH };
     let subject = subject(t, dirfd, &name, flags)?;
     let missing = if name.is_empty() { Errno::ENOENT } else { Errno::EINVAL };
-    let location = subject.location().map_err(|_| missing)?;
+    let location = subject.location();
     if location.inode.kind() != FileKind::Symlink {
         return Err(missing.into());
     }
@@ -218,9 +214,6 @@ pub fn statfs(t: &Thread, name: u64, buffer: u64) -> Attempt<u64> {
 /// `fstatfs(2)`.
 pub fn fstatfs(t: &Thread, fd: i32, buffer: u64) -> Attempt<u64> {
     let file = t.file(fd)?;
-    let (status, flags) = match file.location() {
-        Some(place) => (place.inode.status(), place.mount.flags()),
-        None => (file.file().status(), 0),
-    };
-    put_statfs(buffer, &status, flags)
+    let place = file.location();
+    put_statfs(buffer, &place.inode.status(), place.mount.flags())
 }

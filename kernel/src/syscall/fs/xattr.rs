@@ -139,13 +139,9 @@ fn remove(t: &Thread, subject: &Subject, name: u64) -> Attempt<u64> {
 }
 
 fn change(t: &Thread, subject: &Subject, name: &[u8], value: Option<&[u8]>, mode: SetMode) -> Attempt<u64> {
-    // What has no place in a file system has none for attributes either.
     let location = subject.location();
-    if let Ok(location) = location {
-        location.mount.writable()?;
-    }
+    location.mount.writable()?;
     may(t, subject, name, Permission::WRITE)?;
-    let location = location.map_err(|_| Errno::EOPNOTSUPP)?;
     Space::check(name)?;
     location.inode.set_extended(name, value, mode)?;
     Ok(0)
@@ -154,16 +150,14 @@ fn change(t: &Thread, subject: &Subject, name: &[u8], value: Option<&[u8]>, mode
 fn get(t: &Thread, subject: &Subject, name: u64, buffer: u64, size: usize) -> Attempt<u64> {
     let name = name_at_once(name)?;
     may(t, subject, &name, Permission::READ)?;
-    let location = subject.location().map_err(|_| Errno::EOPNOTSUPP)?;
+    let location = subject.location();
     Space::check(&name)?;
     let value = location.inode.extended(&name)?;
     give(&value, buffer, size)
 }
 
 fn list(t: &Thread, subject: &Subject, buffer: u64, size: usize) -> Attempt<u64> {
-    let Ok(location) = subject.location() else {
-        return Ok(0);
-    };
+    let location = subject.location();
     let mut names = Vec::new();
     let sees_all = t.credentials().can(Capability::SysAdmin);
     location.inode.extended_names(&mut names, sees_all)?;

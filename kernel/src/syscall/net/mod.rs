@@ -24,7 +24,7 @@ pub use send::{sendmsg, sendmsg_at_once, sendto, sendto_at_once, write};
 use super::fs::{descriptor_limit, on_exec, user::with_faults};
 use crate::{
     errno::{Errno, Result},
-    fs::{Attempt, OpenFile, Stop},
+    fs::{Attempt, OpenFile, Stop, nameless},
     mm::user,
     net::unix::{Kind, Peer, Socket, core::Shut},
     rt,
@@ -87,7 +87,8 @@ fn kind(family: i32, kind: u32, protocol: i32) -> Result<(Kind, u32)> {
 
 /// Gives a socket a descriptor.
 fn install(t: &Thread, socket: Arc<Socket>, flags: u32) -> Result<i32> {
-    let file = OpenFile::anonymous(socket, linux::O_RDWR | flags & linux::O_NONBLOCK);
+    let place = nameless::socket(socket.number(), &t.credentials());
+    let file = OpenFile::new(socket, place, linux::O_RDWR | flags & linux::O_NONBLOCK);
     t.files().insert(Arc::new(file), on_exec(flags), descriptor_limit(t))
 }
 

@@ -3,8 +3,6 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use linux_raw_sys::general::MS_NOSUID;
-
 use crate::{
     fs::{
         OpenFile,
@@ -42,7 +40,7 @@ impl Becoming {
         let attributes = file.attributes();
         let mode = attributes.permissions;
         let mut personality = thread.process().personality.load(Ordering::Relaxed);
-        let counts = file.location().is_some_and(|at| at.mount.flags() & MS_NOSUID == 0) && !old.no_new_privileges;
+        let counts = file.location().mount.honours_set_id() && !old.no_new_privileges;
         if counts && mode & S_ISUID != 0 {
             personality &= !UNSAFE_PERSONALITY;
             new.euid = attributes.uid;

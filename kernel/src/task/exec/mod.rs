@@ -200,10 +200,7 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
     prepared.entry = start;
     prepared.stack = built.pointer;
     prepared.image = Arc::new(Image {
-        path: request.file.location().map_or_else(
-            || request.path.clone(),
-            |location| path::path_of(location, &thread.fs().root()).display(),
-        ),
+        path: path::path_of(request.file.location(), &thread.fs().root()).display(),
         arguments: fallible::copy(request.arguments.bytes())?,
         environment: fallible::copy(request.environment.bytes())?,
         auxv: built.auxv,

@@ -1,6 +1,6 @@
 //! An open file of a tmpfs: reading, writing, listing, mapping.
 
-use alloc::{format, string::String, sync::Arc};
+use alloc::{string::String, sync::Arc};
 use core::any::Any;
 
 use linux_raw_sys::general as linux;
@@ -9,9 +9,9 @@ use super::{Change, TmpInode};
 use crate::{
     errno::{Errno, Result},
     fs::{
-        attributes::{Attributes, FileKind, SetAttributes, Shrunk, Timestamp},
+        attributes::{FileKind, Timestamp},
         file::{Attempt, DirectoryEntry, File, Positioning, SharedMapping, Transfer, Whence, WriteAt, list_dots},
-        inode::{FileSystemStatus, Inode},
+        inode::Inode,
         io::{Sink, Source},
         tmpfs::MAX_FILE_SIZE,
     },
@@ -148,15 +148,6 @@ impl File for TmpInode {
         Ok(())
     }
 
-    fn description(&self) -> String {
-        self.memory_name()
-    }
-
-    fn unnamed_inode(&self) -> Option<Arc<dyn Inode>> {
-        let this: Arc<dyn Inode> = self.this().ok()?;
-        Some(this)
-    }
-
     fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
         if self.kind != FileKind::Regular {
             return Err(if self.is_directory() {
@@ -206,27 +197,8 @@ impl File for TmpInode {
         Ok(())
     }
 
-    fn attributes(&self) -> Attributes {
-        Inode::attributes(self)
-    }
-
-    fn set_attributes(&self, change: &SetAttributes) -> Result<Shrunk> {
-        Inode::set_attributes(self, change)
-    }
-
-    fn status(&self) -> FileSystemStatus {
-        self.fs.status()
-    }
-
     fn as_any(&self) -> Option<&dyn Any> {
         Some(self)
-    }
-}
-
-impl TmpInode {
-    /// What `memfd_create` has called it, as `/proc` shows that.
-    fn memory_name(&self) -> String {
-        format!("/memfd:{} (deleted)", String::from_utf8_lossy(&self.target))
     }
 }
 
@@ -264,7 +236,7 @@ impl Pager for TmpInode {
         let this: Arc<dyn Inode> = self.this().ok()?;
         let path = match crate::fs::path::inode_path(&this) {
             Some(path) => String::from_utf8_lossy(&path).into_owned(),
-            None => self.memory_name(),
+            None => self.own_name().unwrap_or_default(),
         };
         Some(Backing {
             device: (self.fs.device.major, self.fs.device.minor),
