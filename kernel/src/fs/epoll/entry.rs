@@ -311,7 +311,7 @@ impl Entries {
     pub fn take<T>(&mut self, look: impl FnOnce(u32, &Entry) -> T) -> Option<T> {
         let slot = self.ready.first;
         let entry = self.slots.get_mut(slot)?;
-        entry.standing = entry.standing - Standing::LISTED | Standing::TAKEN;
+        entry.standing = (entry.standing - Standing::LISTED) | Standing::TAKEN;
         self.ready.first = entry.next;
         let seen = look(slot, entry);
         match self.slots.get_mut(self.ready.first) {
