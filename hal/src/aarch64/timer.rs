@@ -5,12 +5,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use vdso::Counter;
+use vdso::{Counter, SHIFT};
 
 use super::sysreg::{instruction, read_sysreg, write_sysreg};
 use crate::traits::TimerOps;
 
-const SHIFT: u32 = 54;
 const NANOSECONDS: u64 = 1_000_000_000;
 
 static FREQUENCY: AtomicU64 = AtomicU64::new(0);
@@ -89,7 +88,6 @@ impl TimerOps for Timer {
         Some(Counter {
             origin: ORIGIN.load(Ordering::Relaxed),
             factor: TO_NANOSECONDS.load(Ordering::Relaxed),
-            shift: SHIFT,
         })
     }
 

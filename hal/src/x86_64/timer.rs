@@ -10,7 +10,7 @@ use core::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use vdso::Counter;
+use vdso::{Counter, SHIFT};
 
 use super::{
     apic::{self, register},
@@ -34,7 +34,7 @@ const MODE_TSC_DEADLINE: u32 = 2 << 17;
 /// Divide configuration: by 16, so that 32 bits last for more than a minute.
 const DIVIDE_BY_16: u32 = 3;
 
-/// A fixed-point rate: nanoseconds per tick, times 2^32.
+/// A fixed-point rate: nanoseconds per tick, with [`SHIFT`] binary digits behind the point.
 struct Rate {
     hz: AtomicU64,
     nanos_per_tick: AtomicU64,
@@ -51,12 +51,12 @@ impl Rate {
     fn set(&self, hz: u64) {
         self.hz.store(hz.max(1), Relaxed);
         self.nanos_per_tick
-            .store(((u128::from(NANOS) << 32) / u128::from(hz.max(1))) as u64, Relaxed);
+            .store(((u128::from(NANOS) << SHIFT) / u128::from(hz.max(1))) as u64, Relaxed);
     }
 
     #[inline]
     fn nanos(&self, ticks: u64) -> u64 {
-        ((u128::from(ticks) * u128::from(self.nanos_per_tick.load(Relaxed))) >> 32) as u64
+        ((u128::from(ticks) * u128::from(self.nanos_per_tick.load(Relaxed))) >> SHIFT) as u64
     }
 
     /// Ticks in that many nanoseconds, rounded up.
@@ -245,7 +245,6 @@ impl TimerOps for Timer {
         (!BY_HPET.load(Relaxed)).then(|| Counter {
             origin: TSC_START.load(Relaxed),
             factor: TSC.nanos_per_tick.load(Relaxed),
-            shift: 32,
         })
     }
 

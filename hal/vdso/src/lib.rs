@@ -6,4 +6,4 @@
 
 mod page;
 
-pub use page::{Counter, Page, WORDS};
+pub use page::{Counter, Page, SHIFT, WORDS};

@@ -2,10 +2,7 @@
 
 use core::panic::PanicInfo;
 
-use crate::{
-    machine,
-    page::{Moment, Page},
-};
+use crate::{machine, page::Page};
 
 /// `CLOCK_*` (`linux/time.h`).
 mod clock {
@@ -44,16 +41,21 @@ pub struct Timezone {
 }
 
 #[inline(always)]
-fn now() -> Option<Moment> {
-    Page::new(machine::words()).read(machine::count)
+fn monotonic() -> Option<u64> {
+    Page::new(machine::words()).monotonic(machine::count)
+}
+
+#[inline(always)]
+fn realtime() -> Option<u64> {
+    Page::new(machine::words()).realtime(machine::count)
 }
 
 /// The time of a clock that the page has.
 #[inline(always)]
 fn read(clock: i32) -> Option<u64> {
     match clock {
-        clock::REALTIME | clock::REALTIME_COARSE | clock::TAI => Some(now()?.realtime),
-        clock::MONOTONIC | clock::MONOTONIC_RAW | clock::MONOTONIC_COARSE | clock::BOOTTIME => Some(now()?.monotonic),
+        clock::REALTIME | clock::REALTIME_COARSE | clock::TAI => realtime(),
+        clock::MONOTONIC | clock::MONOTONIC_RAW | clock::MONOTONIC_COARSE | clock::BOOTTIME => monotonic(),
         _ => None,
     }
 }
@@ -93,11 +95,11 @@ extern "C" fn clock_getres(clock: i32, resolution: *mut Timespec) -> i32 {
 #[cfg_attr(target_arch = "x86_64", unsafe(export_name = "__vdso_gettimeofday"))]
 #[cfg_attr(target_arch = "aarch64", unsafe(export_name = "__kernel_gettimeofday"))]
 extern "C" fn gettimeofday(time: *mut Timespec, zone: *mut Timezone) -> i32 {
-    let Some(now) = now() else {
+    let Some(now) = realtime() else {
         return machine::call(machine::GETTIMEOFDAY, time.addr(), zone.addr());
     };
     if !time.is_null() {
-        store!(time, Timespec::new(now.realtime, 1000));
+        store!(time, Timespec::new(now, 1000));
     }
     if !zone.is_null() {
         store!(
@@ -115,10 +117,10 @@ extern "C" fn gettimeofday(time: *mut Timespec, zone: *mut Timezone) -> i32 {
 #[cfg(target_arch = "x86_64")]
 #[unsafe(export_name = "__vdso_time")]
 extern "C" fn time(seconds: *mut i64) -> i64 {
-    let Some(now) = now() else {
+    let Some(now) = realtime() else {
         return machine::call(machine::TIME, seconds.addr(), 0).into();
     };
-    let now = (now.realtime / NANOS) as i64;
+    let now = (now / NANOS) as i64;
     if !seconds.is_null() {
         store!(seconds, now);
     }

@@ -77,7 +77,9 @@ struct ShmUse {
 /// # Errors
 /// `EINVAL`, `ENOSPC`, `ENOMEM`, `ENOENT`, `EEXIST`, `EACCES`.
 pub fn shmget(t: &Thread, key: i32, size: u64, flags: i32) -> Result<u64> {
-    get(t, key, flags, |request| shared_memory::get(request, size, t.process().pid()))
+    get(t, key, flags, |request| {
+        shared_memory::get(request, size, t.process().pid())
+    })
 }
 
 /// `shmat(2)`: where the segment is.
