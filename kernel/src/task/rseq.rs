@@ -38,12 +38,23 @@ const SECTION: u64 = 8;
 const FLAGS: u64 = 16;
 
 /// Where a thread's `struct rseq` is; nowhere at first.
-#[derive(Default)]
 pub struct Registration {
     /// Its address; 0 for none.
     address: AtomicU64,
     /// What stands before each abort handler.
     signature: AtomicU32,
+    /// The CPU that is written there, as far as the kernel knows; [`UNINITIALIZED`] where it has to be written anew.
+    told: AtomicU32,
+}
+
+impl Default for Registration {
+    fn default() -> Self {
+        Self {
+            address: AtomicU64::new(0),
+            signature: AtomicU32::new(0),
+            told: AtomicU32::new(UNINITIALIZED),
+        }
+    }
 }
 
 impl Registration {
@@ -55,6 +66,7 @@ impl Registration {
 
     fn set(&self, address: u64, signature: u32) {
         self.signature.store(signature, Ordering::Relaxed);
+        self.told.store(UNINITIALIZED, Ordering::Relaxed);
         self.address.store(address, Ordering::Relaxed);
     }
 
@@ -132,11 +144,31 @@ fn tell_cpu(address: u64) -> core::result::Result<(), UserFault> {
     user::write(address, &[cpu, cpu])
 }
 
+/// Whether the thread has noted no sequence. By the active address space, which is its own.
+#[inline]
+fn is_outside(thread: &Thread) -> bool {
+    let noted = thread.rseq.address.load(Ordering::Relaxed) + SECTION;
+    user::read::<u64>(noted) == Ok(0)
+}
+
 /// Sees to a thread that has been away from its CPU, before it goes back to user mode: a `SIGSEGV` where what it has noted is wrong.
+/// Nearly always it has noted nothing, and is where it was: then that is all.
+#[inline]
 pub(super) async fn resumed(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCpu) {
+    // The first poll of a thread begins with whatever translations its CPU has.
+    on_cpu.mm.activate();
+    if thread.rseq.told.load(Ordering::Relaxed) != PerCpu::cpu_id() || !is_outside(thread) {
+        see_to(thread, context, on_cpu).await;
+    }
+}
+
+async fn see_to(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCpu) {
     let seen = attempt(thread, context, on_cpu, |context| {
         leave_section(thread, context)?;
-        Ok(tell_cpu(thread.rseq.address.load(Ordering::Relaxed))?)
+        let registration = &thread.rseq;
+        tell_cpu(registration.address.load(Ordering::Relaxed))?;
+        registration.told.store(PerCpu::cpu_id(), Ordering::Relaxed);
+        Ok(())
     });
     if seen.await.is_err() {
         force(thread, SigInfo::kernel(SIGSEGV));
@@ -151,6 +183,10 @@ pub(super) async fn interrupted(thread: &Arc<Thread>, context: &mut UserContext,
     if !thread.rseq.is_there() {
         return Ok(());
     }
+    on_cpu.mm.activate();
+    if is_outside(thread) {
+        return Ok(());
+    }
     attempt(thread, context, on_cpu, |context| leave_section(thread, context)).await
 }
 
@@ -160,8 +196,6 @@ async fn attempt(
     on_cpu: &mut OnCpu,
     mut act: impl FnMut(&mut UserContext) -> Attempt<()>,
 ) -> Result<()> {
-    // The first poll of a thread begins with whatever translations its CPU has.
-    on_cpu.mm.activate();
     loop {
         match act(context) {
             Ok(()) => return Ok(()),
@@ -195,6 +229,7 @@ pub fn rseq(thread: &Thread, address: u64, size: u32, flags: u32, signature: u32
             tell_cpu(address)?;
             // This poll's CPU. A later poll on another is noticed from now on.
             thread.rseq.set(address, signature);
+            thread.rseq.told.store(PerCpu::cpu_id(), Ordering::Relaxed);
         }
         Change::Leaves => {
             user::write(address, &[0, UNINITIALIZED])?;
