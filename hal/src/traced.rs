@@ -73,6 +73,8 @@ pub enum CallStop {
     Entry,
     /// After it.
     Exit,
+    /// Before it, because a filter says so.
+    Filter,
 }
 
 /// The hardware's breakpoints of one thread.
@@ -115,6 +117,8 @@ pub trait TraceOps: SyscallFrame {
 
     /// Makes the registers look as they do at a stop for a call; the result undoes that in [`TraceOps::end_call_stop`].
     fn begin_call_stop(&mut self, stop: CallStop) -> u64;
+    /// A new program's context keeps what `old` says of the call by which it came, as far as registers show it.
+    fn keep_call(&mut self, _old: &Self) {}
     /// After a stop for a call.
     fn end_call_stop(&mut self, stop: CallStop, before: u64);
     /// The number of the call to make after the stop at its entry; -1 for none.

@@ -144,11 +144,18 @@ impl TraceOps for UserContext {
 
     /// `x7` tells the two stops apart.
     fn begin_call_stop(&mut self, stop: CallStop) -> u64 {
-        core::mem::replace(&mut self.x[7], u64::from(stop == CallStop::Exit))
+        let shown = match stop {
+            CallStop::Entry => 0,
+            CallStop::Exit => 1,
+            CallStop::Filter => return 0,
+        };
+        core::mem::replace(&mut self.x[7], shown)
     }
 
-    fn end_call_stop(&mut self, _: CallStop, before: u64) {
-        self.x[7] = before;
+    fn end_call_stop(&mut self, stop: CallStop, before: u64) {
+        if stop != CallStop::Filter {
+            self.x[7] = before;
+        }
     }
 
     fn call_to_make(&self, extra: &Extra<DebugRegisters>) -> i32 {

@@ -168,10 +168,14 @@ impl TraceOps for UserContext {
     }
 
     fn begin_call_stop(&mut self, stop: CallStop) -> u64 {
-        if stop == CallStop::Entry {
+        if stop != CallStop::Exit {
             self.rax = NO_CALL;
         }
         0
+    }
+
+    fn keep_call(&mut self, old: &Self) {
+        self.orig_rax = old.orig_rax;
     }
 
     fn end_call_stop(&mut self, _: CallStop, _: u64) {}

@@ -274,6 +274,11 @@ pub trait File: Send + Sync {
         Err(Errno::ENOTTY.into())
     }
 
+    /// What a call of [`File::control`] that waits ends with when a signal comes.
+    fn control_interrupted(&self) -> Errno {
+        Errno::ERESTARTSYS
+    }
+
     /// What the file is ready for now. By default it is always readable and writable.
     fn readiness(&self) -> Readiness {
         Readiness::READABLE | Readiness::WRITABLE

@@ -13,6 +13,8 @@ pub enum Rank {
     Process,
     /// What a traced thread and its tracer share.
     Tracee,
+    /// What a seccomp listener is asked.
+    Listener,
     /// One process's signal state.
     Signals,
     /// Signal actions that several processes have in common.

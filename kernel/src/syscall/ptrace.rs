@@ -10,12 +10,13 @@ use hal::{
     traits::{InterruptFrame, SyscallFrame},
 };
 
+use super::seccomp::inspect;
 use crate::{
     errno::{Errno, Result},
     mm::fallible::TryRoom,
     task::{
-        Pid, Thread,
-        ptrace::{Mode, State, Tracee, link, options},
+        Capability, Pid, Thread,
+        ptrace::{Mode, State, Tracee, events, link, options},
         signal::{
             SigInfo, SignalSet,
             send::send_to_thread,
@@ -54,6 +55,8 @@ mod request {
     pub const PEEKSIGINFO: u32 = 0x4209;
     pub const GETSIGMASK: u32 = 0x420a;
     pub const SETSIGMASK: u32 = 0x420b;
+    pub const SECCOMP_GET_FILTER: u32 = 0x420c;
+    pub const SECCOMP_GET_METADATA: u32 = 0x420d;
     pub const GET_SYSCALL_INFO: u32 = 0x420e;
 }
 
@@ -72,6 +75,7 @@ pub async fn ptrace(t: &Arc<Thread>, request: u64, tid: i32, address: u64, data:
             if address != 0 || data & !u64::from(options::KNOWN) != 0 {
                 return Err(Errno::EIO);
             }
+            check_options(t, data)?;
             return link::attach(t, tid, Some(data as u32)).map(|()| 0);
         }
         _ => {}
@@ -181,6 +185,7 @@ async fn of_standing(t: &Arc<Thread>, target: &Target<'_>, request: u32, address
             if data & !u64::from(options::KNOWN) != 0 {
                 return Err(Errno::EINVAL);
             }
+            check_options(t, data)?;
             target.with(|state| {
                 state.options = data as u32;
                 Ok(0)
@@ -208,6 +213,14 @@ async fn of_standing(t: &Arc<Thread>, target: &Target<'_>, request: u32, address
         }
         GETREGSET | SETREGSET => register_set(t, target, request == SETREGSET, address, data).await,
         GET_SYSCALL_INFO => syscall_info(t, target, address, data).await,
+        SECCOMP_GET_FILTER | SECCOMP_GET_METADATA => {
+            let thread = target.tracee.thread().ok_or(Errno::ESRCH)?;
+            if request == SECCOMP_GET_FILTER {
+                inspect::filter(t, &thread, address, data).await
+            } else {
+                inspect::metadata(t, &thread, address, data).await
+            }
+        }
         _ => match UserContext::legacy_request(request) {
             Some((set, write)) => {
                 let size = UserContext::register_set(set).ok_or(Errno::EIO)?.bytes;
@@ -217,6 +230,21 @@ async fn of_standing(t: &Arc<Thread>, target: &Target<'_>, request: u32, address
             None => Err(Errno::EIO),
         },
     }
+}
+
+/// Whether the tracer may ask for all of these options.
+fn check_options(t: &Thread, data: u64) -> Result<()> {
+    if data & u64::from(options::SUSPEND_SECCOMP) == 0 {
+        return Ok(());
+    }
+    let credentials = t.credentials();
+    let suspended = t
+        .tracee()
+        .is_some_and(|tracee| tracee.with(|state| state.options & options::SUSPEND_SECCOMP != 0));
+    if !credentials.can(Capability::SysAdmin) || credentials.filter.is_some() || suspended {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
 }
 
 async fn answer(t: &Arc<Thread>, address: u64, bytes: &[u8]) -> Result<u64> {
@@ -365,14 +393,23 @@ async fn syscall_info(t: &Arc<Thread>, target: &Target<'_>, size: u64, data: u64
         put(8, context.instruction_pointer());
         put(16, context.stack_pointer());
         let code = state.stop.and_then(|stop| stop.info).map_or(0, |info| info.code());
-        let operation = if code == SIGTRAP | 0x80 { state.message } else { 0 };
+        let operation = match code {
+            _ if code == SIGTRAP | 0x80 => state.message,
+            _ if code == SIGTRAP | events::SECCOMP << 8 => 3,
+            _ => 0,
+        };
         let length = match operation {
-            1 => {
+            1 | 3 => {
                 put(24, context.call_to_make(&state.extra) as i64 as u64);
                 for (index, argument) in context.call_arguments().into_iter().enumerate() {
                     put(32 + index * 8, argument);
                 }
-                80
+                if operation == 3 {
+                    put(80, state.message);
+                    84
+                } else {
+                    80
+                }
             }
             2 => {
                 let result = context.return_value();

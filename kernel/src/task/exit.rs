@@ -34,8 +34,8 @@ pub(super) fn exit_group(process: &Process, status: WaitStatus) {
 /// As [`exit_group`], for a process that may be stopped and is not the caller's.
 pub(super) fn kill_now(process: &Arc<Process>, status: WaitStatus) {
     stop::resume(process, stop::Report::Nobody);
-    ptrace::killed(process);
     exit_group(process, status);
+    ptrace::forbid_stops(process);
 }
 
 /// Ends the calling thread alone, with the code of `exit(2)`.

@@ -26,8 +26,7 @@ use super::{
     exit, fault,
     fp::{AfterCall, Away, OnCpu},
     ptrace::turn,
-    rseq,
-    seccomp::{self, Verdict},
+    rseq, seccomp,
     signal::deliver::{self, Outcome},
     thread::{Thread, comm_text},
 };
@@ -187,7 +186,7 @@ fn visit_user_slowly(
         let trap = visit_any(thread, context, on_cpu, interrupted, Cpu::enter_user)?;
         if trap != Trap::Syscall
             || !on_cpu.after_call.contains(AfterCall::FILTERED)
-            || seccomp::check(thread, context) == Verdict::Make
+            || seccomp::passes(thread, context)
         {
             return Some(trap);
         }

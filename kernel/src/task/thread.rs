@@ -53,8 +53,10 @@ pub mod attention {
     pub const FILTER: u32 = 8;
     /// The thread's tracer wants something, or there is one: it goes over to the turns of a traced thread.
     pub const TRACE: u32 = 16;
+    /// The thread stands at a call whose filter wants to ask somebody.
+    pub const ASK: u32 = 32;
     /// Any of them that ends a wait: a filter and a tracer can wait until the thread comes by.
-    pub const ANY: u32 = !(FILTER | TRACE);
+    pub const ANY: u32 = !(FILTER | TRACE | ASK);
 }
 
 /// A wait that ended because of a signal, a stop or the end of the process.

@@ -398,7 +398,10 @@ pub async fn ioctl(t: &Thread, fd: i32, command: u32, argument: u64) -> Result<u
             Err(Stop::Errno(errno)) => return Err(errno),
             Err(Stop::Fault(fault)) => t.mm().resolve(fault).await?,
             Err(Stop::WouldBlock) => match wait.as_mut().as_pin_mut() {
-                Some(wait) => t.interruptible(wait).await?,
+                Some(wait) => {
+                    let waited = t.interruptible(wait).await;
+                    waited.map_err(|_| file.file().control_interrupted())?;
+                }
                 None => return Err(Errno::EAGAIN),
             },
         }

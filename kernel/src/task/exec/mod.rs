@@ -19,6 +19,7 @@ use hal::{
     PAGE_SIZE,
     arch::{Cpu, UserContext},
     signal::AltStack,
+    traced::TraceOps,
     traits::{CpuOps, InterruptFrame},
 };
 
@@ -32,11 +33,11 @@ use super::{
     exit, futex,
     limits::Resource,
     process::{Image, Process},
-    ptrace::link,
+    ptrace::{self, link, report},
     robust,
     signal::SignalSet,
     table::TABLE,
-    thread::{Thread, attention},
+    thread::Thread,
 };
 use crate::{
     command_line,
@@ -104,7 +105,9 @@ pub(crate) async fn execve(thread: &Arc<Thread>, context: &mut UserContext, requ
     }
     robust::release(thread).await;
     futex::pi::release(thread).await;
-    *context = take_over(thread, prepared);
+    let mut new = take_over(thread, prepared);
+    new.keep_call(context);
+    *context = new;
     Ok(())
 }
 
@@ -275,6 +278,11 @@ fn auxiliary_vector(program: &Program, base: u64, interpreter_base: u64, becomin
     ]
 }
 
+/// Whether tracers have not waited yet for the ends of other threads, and the caller need not end itself.
+fn waits_for_tracers(thread: &Thread) -> bool {
+    ptrace::is_used() && !thread.must_exit() && report::has_ended_threads(&TABLE.lock(), thread.process())
+}
+
 /// Ends every thread of the process but the caller, which becomes its first.
 async fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
     let process = thread.process();
@@ -285,12 +293,12 @@ async fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
         }
         shared.exec = Some(thread.tid());
         for other in shared.threads.iter().filter(|other| !Arc::ptr_eq(other, thread)) {
-            other.kick(attention::EXIT);
+            ptrace::end(other);
         }
     }
     poll_fn(|cx| {
         thread.store_waker(cx.waker());
-        if process.thread_count() == 1 {
+        if process.thread_count() == 1 && !waits_for_tracers(thread) {
             Poll::Ready(())
         } else {
             Poll::Pending

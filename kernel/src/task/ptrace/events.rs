@@ -8,7 +8,6 @@ use super::{Stop, Tracee, link, options, stop};
 use crate::task::{
     clone::{CloneArgs, flags},
     pid::Pid,
-    process::WaitStatus,
     signal::{
         SigInfo,
         info::code::SI_USER,
@@ -30,6 +29,8 @@ pub const EXEC: i32 = 4;
 pub const VFORK_DONE: i32 = 5;
 /// The end.
 pub const EXIT: i32 = 6;
+/// A filter of calls wants the tracer to say what becomes of one.
+pub const SECCOMP: i32 = 7;
 /// A seized thread's stop that is no signal's.
 pub const STOP: i32 = 128;
 
@@ -50,9 +51,17 @@ fn is_wanted(tracee: &Tracee, event: i32) -> bool {
 async fn tell(thread: &Arc<Thread>, tracee: &Tracee, context: &mut UserContext, event: i32, message: u64) {
     if is_wanted(tracee, event) {
         tracee.with(|state| state.message = message);
-        let signo = stop::stand(thread, tracee, context, event_stop(thread, event)).await;
-        stop::inject(thread, signo);
+        // The signal with which it goes on is for stops of other kinds.
+        stop::stand(thread, tracee, context, event_stop(thread, event)).await;
     }
+}
+
+/// A filter wants the tracer to say what becomes of a call; false, and nothing is done, if the tracer does not want to. The registers
+/// have been saved.
+pub(super) async fn filtered(thread: &Arc<Thread>, tracee: &Tracee, context: &mut UserContext, message: u32) -> bool {
+    let wanted = is_wanted(tracee, SECCOMP);
+    tell(thread, tracee, context, SECCOMP, message.into()).await;
+    wanted
 }
 
 /// What a traced thread's child has to do with its tracer.
@@ -121,8 +130,8 @@ pub(super) async fn ending(thread: &Arc<Thread>, tracee: &Tracee, context: &mut 
     let status = link::end_status(thread, tracee);
     tracee.with(|state| {
         state.message = status.0 as u64;
-        // The manual: SIGKILL is meant to end threads at once, even traced ones.
-        state.killed |= status == WaitStatus::killed(crate::task::signal::set::SIGKILL);
+        // What has led here does not end the stop; what comes from now on does.
+        state.killed = false;
     });
     stop::stand_before_end(thread, tracee, context, event_stop(thread, EXIT)).await;
 }

@@ -153,6 +153,13 @@ fn unlink(table: &mut Table, tid: Pid, after: &mut After) {
 pub(in crate::task) fn over(table: &mut Table, process: &Arc<Process>, tid: Pid, after: &mut After) {
     if tid != process.pid() {
         table.release(tid);
+        // One that executes a program waits for this.
+        let shared = process.shared.lock();
+        if let Some(exec) = shared.exec
+            && let Some(waiter) = shared.threads.iter().find(|thread| thread.tid() == exec)
+        {
+            waiter.wake();
+        }
     }
     exit::announce(table, process, after);
 }

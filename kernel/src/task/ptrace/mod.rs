@@ -45,8 +45,10 @@ pub mod options {
     pub const TRACEEXIT: u32 = 1 << super::events::EXIT;
     /// The tracee dies with its tracer.
     pub const EXITKILL: u32 = 1 << 20;
-    /// All that there are, `PTRACE_O_SUSPEND_SECCOMP` apart.
-    pub const KNOWN: u32 = 0xff | EXITKILL;
+    /// The tracee's calls pass no filter.
+    pub const SUSPEND_SECCOMP: u32 = 1 << 21;
+    /// All that there are.
+    pub const KNOWN: u32 = 0xff | EXITKILL | SUSPEND_SECCOMP;
 }
 
 /// How a thread goes on after a stop.
@@ -101,7 +103,7 @@ pub struct State {
     pub notify: bool,
     /// It stands, but hears of [`State::notify`] (`PTRACE_LISTEN`).
     pub listening: bool,
-    /// SIGKILL has come: not even a stop before its end keeps it.
+    /// It has been told to end: not even a stop before its end keeps it, if it has begun.
     pub killed: bool,
     /// What it gave `exit(2)`.
     pub own_exit: Option<WaitStatus>,
@@ -253,10 +255,23 @@ fn for_each(process: &Process, mut act: impl FnMut(&Thread, &Tracee)) {
     }
 }
 
-/// SIGKILL comes to a process, whatever state it is in.
-pub(super) fn killed(process: &Process) {
-    for_each(process, |thread, tracee| {
+/// A thread is told to end, whatever it stands at. Its process is locked.
+pub(super) fn end(thread: &Thread) {
+    if is_used()
+        && let Some(tracee) = thread.tracee()
+    {
         tracee.state.lock().killed = true;
+    }
+    thread.kick(attention::EXIT);
+}
+
+/// A process is to end for good, and its tracers are not asked.
+pub(super) fn forbid_stops(process: &Process) {
+    for_each(process, |thread, tracee| {
+        let mut state = tracee.state.lock();
+        state.options &= !options::TRACEEXIT;
+        state.killed = true;
+        drop(state);
         thread.wake();
     });
 }

@@ -43,7 +43,7 @@ pub(super) async fn stand(
     stand_until(thread, tracee, context, stop, |thread, _| thread.must_exit()).await
 }
 
-/// As [`stand`], for a thread that ends already: only SIGKILL, from whenever, makes it not stop.
+/// As [`stand`], for a thread that ends already: being told to end once more ends it.
 pub(super) async fn stand_before_end(thread: &Arc<Thread>, tracee: &Tracee, context: &mut UserContext, stop: Stop) {
     stand_until(thread, tracee, context, stop, |_, state| state.killed).await;
 }

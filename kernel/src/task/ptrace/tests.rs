@@ -97,7 +97,8 @@ fn a_stop_ends_with_its_thread() {
     );
     let mut last = pin!(stop::stand_before_end(&thread, &tracee, &mut context, at));
     assert!(poll(last.as_mut()).is_pending());
-    super::killed(thread.process());
+    // By exec, which has nothing to do with how the process ends.
+    super::end(&thread);
     assert!(poll(last.as_mut()).is_ready());
     link::tracer_ends(&mut TABLE.lock(), &tracer, &mut After::default());
 }

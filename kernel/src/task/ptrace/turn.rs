@@ -132,7 +132,7 @@ async fn stand_at_call(
 ) {
     on_cpu.save(context);
     let good = tracee.with(|state| {
-        state.message = if at == CallStop::Entry { ENTRY } else { EXIT };
+        state.message = if at == CallStop::Exit { EXIT } else { ENTRY };
         state.options & options::TRACESYSGOOD != 0
     });
     let code = if good { SIGTRAP | 0x80 } else { SIGTRAP };
@@ -175,9 +175,8 @@ async fn call(
             return;
         }
     }
-    let number = tracee.with(|state| context.call_to_make(&state.extra));
-    if number != -1 && !at_entry.emulates {
-        make(thread, tracee, context, on_cpu, interrupted, number).await;
+    if !at_entry.emulates {
+        make(thread, tracee, context, on_cpu, interrupted).await;
     }
     if thread.must_exit() {
         return;
@@ -211,30 +210,110 @@ fn instruction(context: &UserContext) -> u64 {
     context.instruction_pointer()
 }
 
-/// Makes the call of that number.
+/// What became of the call at which a thread stands.
+enum Passed {
+    /// It is to be made: its number, and what [`TraceOps::call_made`] needs.
+    Make(i32, [u64; 2]),
+    /// It is not made.
+    Leave,
+    /// A signal has interrupted it.
+    Interrupted(Errno),
+}
+
+/// Has the call pass the filters, whatever the tracer made of it; they are asked anew when the tracer has said what becomes of a call.
+async fn pass(thread: &Arc<Thread>, tracee: &Tracee, context: &mut UserContext, on_cpu: &mut OnCpu) -> Passed {
+    let mut asked = false;
+    loop {
+        let number = tracee.with(|state| context.call_to_make(&state.extra));
+        let before = context.prepare_call(number);
+        let filtered = on_cpu.after_call.contains(AfterCall::FILTERED) && !is_suspended(tracee);
+        let verdict = if filtered {
+            seccomp::look(thread, context)
+        } else {
+            Verdict::Make
+        };
+        let makes = match verdict {
+            Verdict::Make => true,
+            Verdict::Trace(_) if asked => true,
+            Verdict::Leave => false,
+            Verdict::Ask(listener) => match seccomp::ask(thread, context, on_cpu, &listener).await {
+                Ok(makes) => makes,
+                Err(errno) => {
+                    context.call_made(before);
+                    return Passed::Interrupted(errno);
+                }
+            },
+            Verdict::Trace(message) => {
+                context.call_made(before);
+                if !stand_at_filter(thread, tracee, context, on_cpu, message).await {
+                    seccomp::refuse(context);
+                    return Passed::Leave;
+                }
+                if thread.must_exit() || tracee.with(|state| context.call_to_make(&state.extra)) < 0 {
+                    return Passed::Leave;
+                }
+                asked = true;
+                continue;
+            }
+        };
+        // What is no call any more has what it returns already.
+        if makes && number != -1 {
+            return Passed::Make(number, before);
+        }
+        context.call_made(before);
+        return Passed::Leave;
+    }
+}
+
+fn is_suspended(tracee: &Tracee) -> bool {
+    tracee.with(|state| state.tracer.is_some() && state.options & options::SUSPEND_SECCOMP != 0)
+}
+
+/// A stop because a filter wants it; false if the tracer does not.
+async fn stand_at_filter(
+    thread: &Arc<Thread>,
+    tracee: &Tracee,
+    context: &mut UserContext,
+    on_cpu: &mut OnCpu,
+    message: u32,
+) -> bool {
+    on_cpu.save(context);
+    let before = context.begin_call_stop(CallStop::Filter);
+    let stood = events::filtered(thread, tracee, context, message).await;
+    context.end_call_stop(CallStop::Filter, before);
+    on_cpu.forget();
+    on_cpu.mm.activate();
+    stood
+}
+
+/// Makes the call at which the thread stands, if it passes.
 async fn make(
     thread: &Arc<Thread>,
     tracee: &Tracee,
     context: &mut UserContext,
     on_cpu: &mut OnCpu,
     interrupted: &mut Option<Errno>,
-    number: i32,
 ) {
-    let before = context.prepare_call(number);
+    let (number, before) = match Box::pin(pass(thread, tracee, context, on_cpu)).await {
+        Passed::Make(number, before) => (number, before),
+        Passed::Leave => {
+            *interrupted = None;
+            return;
+        }
+        Passed::Interrupted(errno) => {
+            *interrupted = Some(errno);
+            return;
+        }
+    };
     let call = table::find(u64::from(number.cast_unsigned()));
     if call == Some(Call::exit) {
         let status = WaitStatus::exited(context.syscall_arguments()[0] as i32);
         tracee.with(|state| state.own_exit = Some(status));
     }
-    let passes = !on_cpu.after_call.contains(AfterCall::FILTERED) || seccomp::check(thread, context) == Verdict::Make;
-    *interrupted = match passes.then(|| syscall::begin(thread, context)) {
-        // The filter has said what it returns.
-        None => None,
-        Some(Begun::Made) => None,
-        Some(Begun::Interrupted(errno)) => Some(errno),
-        Some(Begun::Waits { call, admitted }) => {
-            Box::pin(syscall::handle(thread, call, admitted, context, on_cpu)).await
-        }
+    *interrupted = match syscall::begin(thread, context) {
+        Begun::Made => None,
+        Begun::Interrupted(errno) => Some(errno),
+        Begun::Waits { call, admitted } => Box::pin(syscall::handle(thread, call, admitted, context, on_cpu)).await,
     };
     if !matches!(call, Some(Call::execve | Call::execveat | Call::rt_sigreturn)) {
         context.call_made(before);

@@ -93,9 +93,9 @@ impl Program {
         }
     }
 
-    /// How many instructions it has.
-    pub fn instructions(&self) -> usize {
-        self.0.len()
+    /// Its instructions.
+    pub fn code(&self) -> &[Instruction] {
+        &self.0
     }
 
     /// What it returns for `data`.

@@ -5,9 +5,12 @@
 //! calls looked at. A thread that another one gives a filter (`SECCOMP_FILTER_FLAG_TSYNC`) while it is in user mode gets to know by
 //! the interrupt that is sent: a call that it makes before that arrives is one from before.
 //!
-//! There are no listeners (`SECCOMP_FILTER_FLAG_NEW_LISTENER`).
+//! A filter may want to wait: for a supervisor's answer ([`listener`]), or, of a traced thread, for the tracer. Looking at a call
+//! ([`look`]) does not wait; [`attention::ASK`] has a thread that is not traced come by where it can ([`call_after_asking`]), and a traced one
+//! waits in its own turns.
 
 pub mod bpf;
+pub mod listener;
 
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -18,11 +21,16 @@ use hal::{
     traits::{InterruptFrame, SyscallFrame},
 };
 
-use self::bpf::{Program, WORDS};
+use self::{
+    bpf::{Instruction, Program, WORDS},
+    listener::{Answer, Asking, Listener},
+};
 use super::{
     exit,
+    fp::{Away, OnCpu},
     pid::Pid,
     process::WaitStatus,
+    run::finish_call,
     signal::{
         SigInfo, force,
         set::{SIGKILL, SIGSYS},
@@ -32,7 +40,10 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     mm::fallible,
-    syscall::table::{self, Call},
+    syscall::{
+        self, Begun,
+        table::{self, Call},
+    },
 };
 
 /// `SECCOMP_RET_*` (`linux/seccomp.h`).
@@ -49,7 +60,7 @@ pub mod action {
     pub const TRAP: u32 = 0x0003_0000;
     /// Fail with an errno.
     pub const ERRNO: u32 = 0x0005_0000;
-    /// Ask a listener: there is none.
+    /// Ask a listener.
     pub const USER_NOTIF: u32 = 0x7fc0_0000;
     /// Ask a tracer.
     pub const TRACE: u32 = 0x7ff0_0000;
@@ -86,6 +97,26 @@ pub struct Link {
     /// Instructions and overhead, with the earlier ones.
     weight: usize,
     messages: AtomicU32,
+    logs: bool,
+    asking: Option<Asking>,
+}
+
+impl Link {
+    /// The listener, if it has one that is open.
+    fn listener(&self) -> Option<&Arc<Listener>> {
+        let listener = &self.asking.as_ref()?.0;
+        listener.is_open().then_some(listener)
+    }
+
+    /// The program's instructions.
+    pub fn instructions(&self) -> &[Instruction] {
+        self.program.code()
+    }
+
+    /// Whether what it does not allow is to be written about (`SECCOMP_FILTER_FLAG_LOG`).
+    pub const fn logs(&self) -> bool {
+        self.logs
+    }
 }
 
 impl Drop for Link {
@@ -124,6 +155,16 @@ impl Filter {
         core::iter::successors(Some(self), |filter| filter.link()?.previous.as_ref())
     }
 
+    /// The program that was installed as number `index`, the first as 0.
+    pub fn program(&self, index: u64) -> Option<&Link> {
+        let later = u64::from(self.count()).checked_sub(index)?.checked_sub(1)?;
+        let mut link = self.link()?;
+        for _ in 0..later {
+            link = link.previous.as_ref()?.link()?;
+        }
+        Some(link)
+    }
+
     /// What the strictest program says, and which that is. The latest of several that agree.
     fn run(self: &Arc<Self>, data: &[u32; WORDS]) -> (u32, Option<&Link>) {
         let mut result = (action::ALLOW, None);
@@ -139,12 +180,16 @@ impl Filter {
 }
 
 /// What becomes of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Verdict {
     /// It is made.
     Make,
     /// It is not: the context has what it returns, or the thread has a signal, or its end, to come.
     Leave,
+    /// A listener says.
+    Ask(Arc<Listener>),
+    /// A tracer says, who is told this; where there is none the call fails with `ENOSYS`.
+    Trace(u32),
 }
 
 /// `AUDIT_ARCH_*` (`linux/audit.h`) of the machine.
@@ -166,8 +211,78 @@ fn data(context: &UserContext) -> [u32; WORDS] {
     data
 }
 
+/// Whether the call that the context stands at, of a thread that is not traced, is made at once. A thread that has to ask before
+/// has [`attention::ASK`].
+pub(super) fn passes(thread: &Arc<Thread>, context: &mut UserContext) -> bool {
+    match look(thread, context) {
+        Verdict::Make => true,
+        Verdict::Leave => false,
+        Verdict::Ask(_) => {
+            thread.kick(attention::ASK);
+            false
+        }
+        Verdict::Trace(_) => {
+            refuse(context);
+            false
+        }
+    }
+}
+
+/// Nobody is there to say what becomes of the call.
+pub(super) fn refuse(context: &mut UserContext) {
+    context.set_return_value(Errno::ENOSYS.as_return_value());
+}
+
+/// Asks a listener about the call that the context stands at: whether it is made. If it is not the context has what it returns.
+///
+/// # Errors
+/// `ERESTARTSYS` if a signal ends the wait.
+pub(super) async fn ask(
+    thread: &Arc<Thread>,
+    context: &mut UserContext,
+    on_cpu: &mut OnCpu,
+    listener: &Listener,
+) -> Result<bool> {
+    let data = data(context);
+    match Away::new(thread, context, on_cpu, listener.ask(thread, data)).await {
+        Ok(Some(Answer::Make)) => return Ok(true),
+        Ok(Some(Answer::Returns(value))) => context.set_return_value(value),
+        Ok(None) => refuse(context),
+        Err(Errno::ERESTARTSYS) => return Err(Errno::ERESTARTSYS),
+        Err(errno) => context.set_return_value(errno.as_return_value()),
+    }
+    Ok(false)
+}
+
+/// Goes on with a call that [`passes`] had ask; the restart code if a signal interrupted it.
+pub(super) async fn call_after_asking(
+    thread: &Arc<Thread>,
+    context: &mut UserContext,
+    on_cpu: &mut OnCpu,
+) -> Option<Errno> {
+    let makes = match look(thread, context) {
+        Verdict::Ask(listener) => match ask(thread, context, on_cpu, &listener).await {
+            Ok(makes) => makes,
+            Err(errno) => return Some(errno),
+        },
+        Verdict::Make => true,
+        Verdict::Leave => false,
+        Verdict::Trace(_) => {
+            refuse(context);
+            false
+        }
+    };
+    if !makes {
+        return None;
+    }
+    match syscall::begin(thread, context) {
+        Begun::Made(result) => finish_call(context, result),
+        Begun::Waits { call, admitted } => syscall::handle(thread, call, admitted, context, on_cpu).await,
+    }
+}
+
 /// Looks at the call that the context stands at.
-pub(super) fn check(thread: &Arc<Thread>, context: &mut UserContext) -> Verdict {
+pub(super) fn look(thread: &Arc<Thread>, context: &mut UserContext) -> Verdict {
     let credentials = thread.credentials();
     match &credentials.filter {
         None => Verdict::Make,
@@ -202,8 +317,11 @@ fn act(thread: &Arc<Thread>, context: &mut UserContext, said: u32, link: Option<
         action::ERRNO => context.set_return_value(-i64::from(data.min(MAX_ERRNO))),
         // The registers are as they were at the call.
         action::TRAP => force(thread, signal(context, data)),
-        // A tracer would be asked here. There is neither that nor a listener.
-        action::TRACE | action::USER_NOTIF => context.set_return_value(Errno::ENOSYS.as_return_value()),
+        action::TRACE => return Verdict::Trace(data),
+        action::USER_NOTIF => match link.and_then(Link::listener) {
+            Some(listener) => return Verdict::Ask(listener.clone()),
+            None => refuse(context),
+        },
         action::KILL_THREAD if thread.process().thread_count() > 1 => {
             report(thread, context, "ends its thread");
             exit::kill_thread(thread, SIGSYS);
@@ -264,6 +382,15 @@ pub enum For {
     All,
 }
 
+/// What belongs to a program that is installed.
+#[derive(Debug, Default)]
+pub struct With {
+    /// Whether what it does not allow is to be written about.
+    pub logs: bool,
+    /// Whom it asks. Gone if installing fails.
+    pub asking: Option<Asking>,
+}
+
 /// A thread whose filters are others, so that it cannot have the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Diverged(pub Pid);
@@ -271,8 +398,9 @@ pub struct Diverged(pub Pid);
 /// Adds a program to what the thread's calls have to pass.
 ///
 /// # Errors
-/// `EINVAL` if the thread is restricted to the four calls, `ENOMEM` if all programs together are too long.
-pub fn install(thread: &Thread, program: Program, whom: For) -> Result<core::result::Result<(), Diverged>> {
+/// `EINVAL` if the thread is restricted to the four calls, `EBUSY` if it is to ask one listener and asks another already, `ENOMEM` if
+/// all programs together are too long.
+pub fn install(thread: &Thread, program: Program, whom: For, with: With) -> Result<core::result::Result<(), Diverged>> {
     // So that no thread begins meanwhile, nor two of these cross.
     let shared = thread.process().shared.lock();
     let own = thread.credentials();
@@ -282,7 +410,11 @@ pub fn install(thread: &Thread, program: Program, whom: For) -> Result<core::res
         Some(Filter::Strict) => return Err(Errno::EINVAL),
         Some(Filter::Programs(link)) => (link.count, link.weight + OVERHEAD),
     };
-    let weight = weight + program.instructions();
+    let asks = |filter: &Arc<Filter>| filter.link().is_some_and(|link| link.listener().is_some());
+    if with.asking.is_some() && previous.as_ref().is_some_and(|there| there.chain().any(asks)) {
+        return Err(Errno::EBUSY);
+    }
+    let weight = weight + program.code().len();
     if weight > MAX_INSTRUCTIONS {
         return Err(Errno::ENOMEM);
     }
@@ -292,6 +424,8 @@ pub fn install(thread: &Thread, program: Program, whom: For) -> Result<core::res
         count: count + 1,
         weight,
         messages: AtomicU32::new(0),
+        logs: with.logs,
+        asking: with.asking,
     }));
     let others: Vec<&Arc<Thread>> = match whom {
         For::Itself => Vec::new(),
@@ -359,7 +493,9 @@ mod tests {
         hal::host::machine().attach(31);
         let thread = testing::thread(9300);
         for value in values {
-            install(&thread, returns(*value), For::Itself).unwrap().unwrap();
+            install(&thread, returns(*value), For::Itself, With::default())
+                .unwrap()
+                .unwrap();
         }
         let filter = thread.credentials().filter.clone().unwrap();
         assert_eq!(filter.count() as usize, values.len());
@@ -383,12 +519,12 @@ mod tests {
         hal::host::machine().attach(31);
         let thread = testing::thread(9301);
         let mut count = 0;
-        while install(&thread, returns(action::ALLOW), For::Itself).is_ok() {
+        while install(&thread, returns(action::ALLOW), For::Itself, With::default()).is_ok() {
             count += 1;
         }
         assert_eq!(count, 1 + (MAX_INSTRUCTIONS - 1) / (1 + OVERHEAD));
         assert_eq!(
-            install(&thread, returns(action::ALLOW), For::Itself),
+            install(&thread, returns(action::ALLOW), For::Itself, With::default()),
             Err(Errno::ENOMEM)
         );
         assert_eq!(restrict(&thread), Err(Errno::EINVAL));
@@ -421,14 +557,25 @@ mod tests {
             comm: first.comm(),
         }));
         first.process().shared.lock().threads.push(second.clone());
-        install(&first, returns(action::ALLOW), For::All).unwrap().unwrap();
+        install(&first, returns(action::ALLOW), For::All, With::default())
+            .unwrap()
+            .unwrap();
         assert!(Arc::ptr_eq(&first.credentials(), &second.credentials()));
-        install(&first, returns(action::LOG), For::Itself).unwrap().unwrap();
+        install(&first, returns(action::LOG), For::Itself, With::default())
+            .unwrap()
+            .unwrap();
         assert_eq!(second.credentials().filter.as_ref().unwrap().count(), 1);
-        install(&first, returns(action::LOG), For::All).unwrap().unwrap();
+        install(&first, returns(action::LOG), For::All, With::default())
+            .unwrap()
+            .unwrap();
         assert_eq!(second.credentials().filter.as_ref().unwrap().count(), 3);
-        install(&second, returns(action::LOG), For::Itself).unwrap().unwrap();
-        assert_eq!(install(&first, returns(action::LOG), For::All), Ok(Err(Diverged(9303))));
+        install(&second, returns(action::LOG), For::Itself, With::default())
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            install(&first, returns(action::LOG), For::All, With::default()),
+            Ok(Err(Diverged(9303)))
+        );
         assert_eq!(first.credentials().filter.as_ref().unwrap().count(), 3);
     }
 }

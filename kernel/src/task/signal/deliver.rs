@@ -29,7 +29,7 @@ use crate::{
         exit,
         fp::{AfterCall, OnCpu},
         process::WaitStatus,
-        ptrace, rseq, stop, table,
+        ptrace, rseq, seccomp, stop, table,
         thread::{Restart, Thread, attention, comm_text},
     },
 };
@@ -61,11 +61,21 @@ pub(in crate::task) async fn deliver<const TRACED: bool>(
     loop {
         let bits = thread.attention();
         if bits & attention::EXIT != 0 {
-            return Outcome::End;
+            // Its tracer may want to be told of the end.
+            return if !TRACED && thread.is_traced() {
+                Outcome::Traced
+            } else {
+                Outcome::End
+            };
         }
         if bits & attention::FILTER != 0 {
             thread.clear_attention(attention::FILTER);
             on_cpu.after_call |= AfterCall::FILTERED;
+        }
+        if bits & attention::ASK != 0 {
+            thread.clear_attention(attention::ASK);
+            *interrupted = Box::pin(seccomp::call_after_asking(thread, context, on_cpu)).await;
+            continue;
         }
         if bits & (attention::STOP | attention::TRACE) != 0 {
             if !TRACED && bits & attention::TRACE != 0 {

@@ -129,7 +129,6 @@ fn send(process: &Arc<Process>, thread: Option<&Arc<Thread>>, info: SigInfo, tim
         ptrace::group_changed(process);
     } else if signo == SIGKILL && (process.pid() != 1 || info.code() == code::SI_KERNEL) {
         stop::resume(process, stop::Report::Nobody);
-        ptrace::killed(process);
     }
     let action = process.action(signo);
     let limit = process.limit(Resource::PendingSignals);
@@ -183,7 +182,7 @@ pub(in crate::task) fn end_all(shared: &mut Shared, status: WaitStatus) {
         shared.group_exit = Some(status);
         shared.stop = None;
         for thread in &shared.threads {
-            thread.kick(attention::EXIT);
+            ptrace::end(thread);
         }
     }
 }

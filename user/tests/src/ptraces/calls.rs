@@ -1,7 +1,7 @@
 //! Stops at the two ends of a call.
 
 use super::{
-    ARCH, CONT, FIRST, GET_SYSCALL_INFO, PC, RESULT, SETOPTIONS, SP, SYSCALL, SYSEMU, SYSGOOD, TRAP, go, info, message,
+    ARCH, CONT, FIRST, PC, RESULT, SETOPTIONS, SP, SYSCALL, SYSEMU, SYSGOOD, TRAP, call_info, go, info, message,
     next_call, ptrace, raw_pid, registers, set_call, set_registers, traced, wait_stopped,
 };
 use crate::{
@@ -14,13 +14,6 @@ crate::tests! { "ptraces":
     a_call_is_changed_or_left_out;
     a_call_is_emulated;
     an_interrupted_call_shows_its_restart;
-}
-
-fn call_info(tid: i32) -> (u8, u32, [u64; 10], usize) {
-    let mut words = [0u64; 11];
-    let length = ptrace(GET_SYSCALL_INFO, tid, 88, words.as_mut_ptr() as usize).expect("info");
-    let rest = std::array::from_fn(|at| words[1 + at]);
-    (words[0] as u8, (words[0] >> 32) as u32, rest, length)
 }
 
 fn calls_stop_twice() {

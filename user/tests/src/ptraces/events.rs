@@ -5,7 +5,7 @@ use std::{ptr, sync::atomic::Ordering::SeqCst, thread};
 use super::{
     CONT, EVENT_CLONE, EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_VFORK, EVENT_VFORK_DONE, KILL, O_CLONE, O_EXEC,
     O_EXIT, O_FORK, O_VFORK, O_VFORKDONE, PC, SETOPTIONS, SP, SYSGOOD, TRAP, WORD, go, info, ptrace, raw_pid,
-    registers, told, traced, wait, wait_stopped,
+    registers, stop_here, told, traced, wait, wait_stopped,
 };
 use crate::{
     sys::{self, fork, kill, sleep_ms, wait_exit, wait_killed},
@@ -18,6 +18,8 @@ crate::tests! { "ptraces":
     threads_are_told;
     a_program_is_told;
     the_end_is_told;
+    a_kill_is_told;
+    a_program_waits_for_its_threads_ends;
     an_ended_thread_is_its_tracers;
     another_thread_takes_the_program_over;
 }
@@ -131,6 +133,8 @@ fn a_program_is_told() {
     assert_eq!(ptrace(SETOPTIONS, child, 0, O_EXEC), Ok(0));
     go(CONT, child, 0);
     assert_eq!(told(child, EVENT_EXEC), child);
+    #[cfg(target_arch = "x86_64")]
+    assert_eq!(registers(child)[15], libc::SYS_execve as u64, "orig_rax");
     go(CONT, child, 0);
     let status = wait(child);
     assert!(libc::WIFEXITED(status), "{status:#x}");
@@ -169,6 +173,70 @@ fn an_ended_thread_is_its_tracers() {
         }
     }
     assert_eq!(sys::wait(-1, libc::__WALL), Err(libc::ECHILD));
+}
+
+fn a_kill_is_told() {
+    let child = traced(|| {
+        loop {
+            sleep_ms(1000);
+        }
+    });
+    assert_eq!(ptrace(SETOPTIONS, child, 0, O_EXIT), Ok(0));
+    go(CONT, child, 0);
+    kill(child, libc::SIGKILL).expect("kill");
+    assert_eq!(told(child, EVENT_EXIT), libc::SIGKILL);
+    // It ends already.
+    kill(child, libc::SIGKILL).expect("kill");
+    sleep_ms(20);
+    assert_eq!(sys::wait(child, libc::__WALL | libc::WNOHANG), Ok((0, 0)));
+    go(CONT, child, 0);
+    assert_eq!(wait(child), libc::SIGKILL);
+}
+
+fn a_program_waits_for_its_threads_ends() {
+    let child = traced(|| {
+        thread::spawn(|| {
+            loop {
+                sleep_ms(1000);
+            }
+        });
+        stop_here();
+        run_self()
+    });
+    assert_eq!(ptrace(SETOPTIONS, child, 0, O_CLONE | O_EXEC), Ok(0));
+    go(CONT, child, 0);
+    let other = told(child, EVENT_CLONE);
+    wait_stopped(other, libc::SIGSTOP, 0);
+    go(CONT, other, 0);
+    go(CONT, child, 0);
+    wait_stopped(child, libc::SIGSTOP, 0);
+    go(CONT, child, 0);
+    sleep_ms(200);
+    assert_eq!(sys::wait(child, libc::__WALL | libc::WNOHANG), Ok((0, 0)));
+    assert_eq!(wait(other), 0, "it has ended, and nobody knew");
+    assert_eq!(told(child, EVENT_EXEC), child);
+    go(CONT, child, 0);
+    let status = wait(child);
+    assert!(libc::WIFEXITED(status), "{status:#x}");
+    // Who does not wait keeps it from nothing but that: it can still be killed.
+    let child = traced(|| {
+        thread::spawn(|| {
+            loop {
+                sleep_ms(1000);
+            }
+        });
+        run_self()
+    });
+    assert_eq!(ptrace(SETOPTIONS, child, 0, O_CLONE), Ok(0));
+    go(CONT, child, 0);
+    let other = told(child, EVENT_CLONE);
+    wait_stopped(other, libc::SIGSTOP, 0);
+    go(CONT, other, 0);
+    go(CONT, child, 0);
+    sleep_ms(100);
+    kill(child, libc::SIGKILL).expect("kill");
+    wait(other);
+    assert_eq!(wait(child), libc::SIGKILL);
 }
 
 fn another_thread_takes_the_program_over() {

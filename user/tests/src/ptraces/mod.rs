@@ -3,6 +3,7 @@
 pub mod attaching;
 pub mod calls;
 pub mod events;
+pub mod filters;
 pub mod registers;
 pub mod steps;
 
@@ -36,6 +37,8 @@ const LISTEN: usize = 0x4208;
 const PEEKSIGINFO: usize = 0x4209;
 const GETSIGMASK: usize = 0x420a;
 const SETSIGMASK: usize = 0x420b;
+const GET_FILTER: usize = 0x420c;
+const GET_METADATA: usize = 0x420d;
 const GET_SYSCALL_INFO: usize = 0x420e;
 
 const SYSGOOD: usize = 1;
@@ -45,7 +48,9 @@ const O_CLONE: usize = 8;
 const O_EXEC: usize = 16;
 const O_VFORKDONE: usize = 32;
 const O_EXIT: usize = 64;
+const O_SECCOMP: usize = 128;
 const O_EXITKILL: usize = 1 << 20;
+const O_SUSPEND_SECCOMP: usize = 1 << 21;
 
 const EVENT_FORK: i32 = 1;
 const EVENT_VFORK: i32 = 2;
@@ -53,6 +58,7 @@ const EVENT_CLONE: i32 = 3;
 const EVENT_EXEC: i32 = 4;
 const EVENT_VFORK_DONE: i32 = 5;
 const EVENT_EXIT: i32 = 6;
+const EVENT_SECCOMP: i32 = 7;
 const EVENT_STOP: i32 = 128;
 
 const TRAP: i32 = libc::SIGTRAP;
@@ -198,6 +204,13 @@ fn set_call(tid: i32, number: i64) {
         let mut word = [number as u64];
         assert_eq!(set_register_set(tid, 0x404, &mut word, 4), Ok(0));
     }
+}
+
+fn call_info(tid: i32) -> (u8, u32, [u64; 10], usize) {
+    let mut words = [0u64; 11];
+    let length = ptrace(GET_SYSCALL_INFO, tid, 88, words.as_mut_ptr() as usize).expect("info");
+    let rest = std::array::from_fn(|at| words[1 + at]);
+    (words[0] as u8, (words[0] >> 32) as u32, rest, length)
 }
 
 static WORD: AtomicU64 = AtomicU64::new(0);

@@ -2,6 +2,7 @@
 
 pub mod actions;
 pub mod inheriting;
+pub mod listeners;
 pub mod programs;
 
 use crate::{sys::Sys, syscall};
@@ -10,18 +11,20 @@ const SET_MODE_STRICT: u32 = 0;
 const SET_MODE_FILTER: u32 = 1;
 const GET_ACTION_AVAIL: u32 = 2;
 const TSYNC: u32 = 1;
-const LOG: u32 = 2;
+pub(crate) const LOG: u32 = 2;
 const SPEC_ALLOW: u32 = 4;
+const NEW_LISTENER: u32 = 8;
 const TSYNC_ESRCH: u32 = 16;
+const WAIT_KILLABLE: u32 = 32;
 
 const KILL_PROCESS: u32 = 0x8000_0000;
 const KILL_THREAD: u32 = 0;
 const TRAP: u32 = 0x0003_0000;
-const ERRNO: u32 = 0x0005_0000;
+pub(crate) const ERRNO: u32 = 0x0005_0000;
 const USER_NOTIF: u32 = 0x7fc0_0000;
-const TRACE: u32 = 0x7ff0_0000;
+pub(crate) const TRACE: u32 = 0x7ff0_0000;
 const LOGGED: u32 = 0x7ffc_0000;
-const ALLOW: u32 = 0x7fff_0000;
+pub(crate) const ALLOW: u32 = 0x7fff_0000;
 
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xc000_003e;
@@ -29,7 +32,7 @@ const ARCHITECTURE: u32 = 0xc000_003e;
 const ARCHITECTURE: u32 = 0xc000_00b7;
 
 /// A call that nobody needs here.
-const VICTIM: i64 = libc::SYS_getpgid;
+pub(crate) const VICTIM: i64 = libc::SYS_getpgid;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -81,14 +84,14 @@ fn install(flags: u32, instructions: &[Instruction]) -> Sys {
 }
 
 /// Has calls of one number end as `value` says, others be made.
-fn filter(flags: u32, number: i64, value: u32) -> Sys {
+pub(crate) fn filter(flags: u32, number: i64, value: u32) -> Sys {
     install(
         flags,
         &[load(0), jump(0x15, number as u32, 0, 1), returns(value), returns(ALLOW)],
     )
 }
 
-fn victim() -> Sys {
+pub(crate) fn victim() -> Sys {
     syscall!(SYS_getpgid, 0)
 }
 

@@ -1,17 +1,26 @@
 //! `seccomp(2)`: filters of system calls. What they do is [`task::seccomp`](crate::task::seccomp)'s.
 
-use alloc::vec::Vec;
+pub(super) mod inspect;
+mod notify;
 
+use alloc::{sync::Arc, vec::Vec};
+
+use linux_raw_sys::general as linux;
 use zerocopy::IntoBytes;
+
+use self::notify::{Notif, NotifResponse, control};
+use super::fs::descriptor_limit;
 
 use crate::{
     errno::{Errno, Result},
+    fs::{OnExec, OpenFile},
     mm::fallible::TryRoomExact,
     task::{
         Capability, Thread,
         seccomp::{
-            self, Diverged, For, action,
-            bpf::{Instruction, MAX_INSTRUCTIONS, Program},
+            self, Diverged, For, With, action,
+            bpf::{Instruction, MAX_INSTRUCTIONS, Program, WORDS},
+            listener::{Asking, Listener, ListenerFile},
         },
     },
 };
@@ -19,16 +28,19 @@ use crate::{
 const SET_MODE_STRICT: u32 = 0;
 const SET_MODE_FILTER: u32 = 1;
 const GET_ACTION_AVAIL: u32 = 2;
+const GET_NOTIF_SIZES: u32 = 3;
 
-/// `SECCOMP_FILTER_FLAG_*`. Not among them are the two of listeners, which there are none of.
+/// `SECCOMP_FILTER_FLAG_*`.
 mod flags {
     pub const TSYNC: u32 = 1;
     /// Everything that is not allowed is written about: it is in any case, as far as Linux's default goes.
     pub const LOG: u32 = 2;
     /// No mitigation of speculation is switched on by a filter that this would leave off.
     pub const SPEC_ALLOW: u32 = 4;
+    pub const NEW_LISTENER: u32 = 8;
     pub const TSYNC_ESRCH: u32 = 16;
-    pub const ALL: u32 = TSYNC | LOG | SPEC_ALLOW | TSYNC_ESRCH;
+    pub const WAIT_KILLABLE_RECV: u32 = 32;
+    pub const ALL: u32 = TSYNC | LOG | SPEC_ALLOW | NEW_LISTENER | TSYNC_ESRCH | WAIT_KILLABLE_RECV;
 }
 
 /// `SECCOMP_MODE_*` of `prctl`.
@@ -38,9 +50,9 @@ const MODE_FILTER: u64 = 2;
 /// `seccomp(2)`.
 ///
 /// # Errors
-/// `EINVAL` for an operation or flags that are not there (those about listeners among them), for a program that is none, and
-/// where the other mode is on; `EFAULT`; `EACCES` without `no_new_privs` and `CAP_SYS_ADMIN`; `ENOMEM` for too many
-/// instructions; `ESRCH` if threads diverge and that is asked for; `EOPNOTSUPP` for an action that is not there.
+/// `EINVAL` for an operation or flags that are not there, for a program that is none, and where the other mode is on; `EFAULT`; `EACCES`
+/// without `no_new_privs` and `CAP_SYS_ADMIN`; `ENOMEM` for too many instructions; `ESRCH` if threads diverge and that is asked
+/// for; `EBUSY` for a second listener, `EMFILE`; `EOPNOTSUPP` for an action that is not there.
 pub async fn seccomp(t: &Thread, operation: u32, flags: u32, argument: u64) -> Result<u64> {
     match operation {
         SET_MODE_STRICT if flags == 0 && argument == 0 => seccomp::restrict(t).map(|()| 0),
@@ -52,11 +64,21 @@ pub async fn seccomp(t: &Thread, operation: u32, flags: u32, argument: u64) -> R
                 | action::KILL_THREAD
                 | action::TRAP
                 | action::ERRNO
+                | action::USER_NOTIF
                 | action::TRACE
                 | action::LOG
                 | action::ALLOW => Ok(0),
                 _ => Err(Errno::EOPNOTSUPP),
             }
+        }
+        GET_NOTIF_SIZES if flags == 0 => {
+            let sizes = [
+                size_of::<Notif>(),
+                size_of::<NotifResponse>(),
+                size_of::<[u32; WORDS]>(),
+            ];
+            t.mm().write(argument, &sizes.map(|size| size as u16)).await?;
+            Ok(0)
         }
         _ => Err(Errno::EINVAL),
     }
@@ -80,7 +102,10 @@ pub(super) fn mode(t: &Thread) -> u64 {
 }
 
 async fn set_filter(t: &Thread, flags: u32, argument: u64) -> Result<u64> {
-    if flags & !flags::ALL != 0 {
+    let has = |flag: u32| flags & flag != 0;
+    // A call that returns a descriptor cannot return a thread.
+    let ambiguous = has(flags::TSYNC) && has(flags::NEW_LISTENER) && !has(flags::TSYNC_ESRCH);
+    if flags & !flags::ALL != 0 || ambiguous || has(flags::WAIT_KILLABLE_RECV) && !has(flags::NEW_LISTENER) {
         return Err(Errno::EINVAL);
     }
     let program = read_program(t, argument).await?;
@@ -89,9 +114,25 @@ async fn set_filter(t: &Thread, flags: u32, argument: u64) -> Result<u64> {
     } else {
         For::All
     };
-    match seccomp::install(t, program, whom)? {
-        Ok(()) => Ok(0),
-        Err(_) if flags & flags::TSYNC_ESRCH != 0 => Err(Errno::ESRCH),
+    let mut with = With {
+        logs: has(flags::LOG),
+        asking: None,
+    };
+    let descriptor = if has(flags::NEW_LISTENER) {
+        let listener = Arc::new(Listener::new(has(flags::WAIT_KILLABLE_RECV)));
+        with.asking = Some(Asking(listener.clone()));
+        let file = OpenFile::anonymous(Arc::new(ListenerFile::new(listener, control)), linux::O_RDWR);
+        Some(t.files().insert(Arc::new(file), OnExec::Close, descriptor_limit(t))?)
+    } else {
+        None
+    };
+    let installed = seccomp::install(t, program, whom, with);
+    if let (Some(fd), Err(_) | Ok(Err(_))) = (descriptor, &installed) {
+        drop(t.files().remove(fd));
+    }
+    match installed? {
+        Ok(()) => Ok(descriptor.unwrap_or(0) as u64),
+        Err(_) if has(flags::TSYNC_ESRCH) => Err(Errno::ESRCH),
         Err(Diverged(tid)) => Ok(tid as u64),
     }
 }
