@@ -184,6 +184,8 @@ pub struct SetAttributes {
     pub uid: Option<u32>,
     /// Group.
     pub gid: Option<u32>,
+    /// Whether the file loses its capabilities.
+    pub strips_capabilities: bool,
     /// Length in bytes: cut, or grown by a hole.
     pub size: Option<u64>,
     /// Access time.

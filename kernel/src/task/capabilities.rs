@@ -1,10 +1,12 @@
 //! Capabilities (`capabilities(7)`): root's power in parts, and the rules by which the sets change.
 //!
-//! Numbers are `linux/capability.h`'s, bits of `securebits` `linux/securebits.h`'s. What an extended
-//! attribute says of a program's own capabilities is not looked at: it gets what root's compatibility rules give it, and what is
-//! ambient.
+//! Numbers are `linux/capability.h`'s, bits of `securebits` `linux/securebits.h`'s. What a program's file says is
+//! [`file_capabilities`](super::file_capabilities)'.
 
 use core::ops::{BitAnd, BitOr};
+
+use super::file_capabilities::FileCapabilities;
+use crate::errno::{Errno, Result};
 
 /// One capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +214,17 @@ pub struct Exec {
     pub effective_user: u32,
     /// Whether the effective user or group becomes another than the real one was.
     pub changes_id: bool,
+    /// What the program's file has.
+    pub file: Option<FileCapabilities>,
+}
+
+/// What an exec grants, before anything is taken back or ambient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// What is permitted.
+    pub permitted: CapabilitySet,
+    /// Whether that counts at once.
+    pub effective: bool,
 }
 
 impl Capabilities {
@@ -275,34 +288,48 @@ impl Capabilities {
         true
     }
 
-    /// What an exec permits before anything is taken back or ambient: what the file grants, which is nothing but for user 0.
-    pub fn granted_by_exec(&self, exec: Exec) -> CapabilitySet {
-        let root = exec.real_user == 0 || exec.effective_user == 0;
-        if root && !self.secure_bits.contains(SecureBits::NO_ROOT) {
-            self.bounding | self.inheritable
-        } else {
-            CapabilitySet::EMPTY
+    /// What an exec grants: what the file does, and everything for user 0. A file that says what it is to have is not given everything
+    /// because its owner is user 0.
+    ///
+    /// # Errors
+    /// `EPERM` for a file whose capabilities are to count at once, and which cannot have all of them.
+    pub fn granted_by_exec(&self, exec: Exec) -> Result<Granted> {
+        let mut granted = Granted::default();
+        if let Some(file) = exec.file {
+            granted.permitted = self.bounding & file.permitted | self.inheritable & file.inheritable;
+            granted.effective = file.effective;
+            if file.effective && !file.permitted.is_within(granted.permitted) {
+                return Err(Errno::EPERM);
+            }
         }
+        let becomes_root = exec.effective_user == 0 && exec.real_user != 0;
+        if self.secure_bits.contains(SecureBits::NO_ROOT) || exec.file.is_some() && becomes_root {
+            return Ok(granted);
+        }
+        if exec.real_user == 0 || exec.effective_user == 0 {
+            granted.permitted = self.bounding | self.inheritable;
+        }
+        granted.effective |= exec.effective_user == 0;
+        Ok(granted)
     }
 
     /// The sets after an exec that grants `granted`, and whether the program is to be told that it has more power than who
     /// started it (`AT_SECURE`).
-    pub fn after_exec(&self, exec: Exec, granted: CapabilitySet) -> (Self, bool) {
-        let all_count = exec.effective_user == 0 && !self.secure_bits.contains(SecureBits::NO_ROOT);
-        let ambient = if exec.changes_id {
+    pub fn after_exec(&self, exec: Exec, granted: Granted) -> (Self, bool) {
+        let ambient = if exec.changes_id || exec.file.is_some() {
             CapabilitySet::EMPTY
         } else {
             self.ambient
         };
-        let permitted = granted | ambient;
+        let permitted = granted.permitted | ambient;
         let new = Self {
             permitted,
-            effective: if all_count { permitted } else { ambient },
+            effective: if granted.effective { permitted } else { ambient },
             ambient,
             secure_bits: self.secure_bits.difference(SecureBits::KEEP_CAPS),
             ..*self
         };
-        let secure = exec.changes_id || exec.real_user != 0 && (all_count || !permitted.is_within(ambient));
+        let secure = exec.changes_id || exec.real_user != 0 && (granted.effective || !permitted.is_within(ambient));
         (new, secure)
     }
 }
@@ -350,31 +377,46 @@ mod tests {
     #[test]
     fn an_exec_goes_by_the_formulas_of_the_manual() {
         let mut random = Random(7);
-        let mut differed = 0;
+        let (mut differed, mut refused) = (0, 0);
         for _ in 0..20_000 {
             let old = random.capabilities();
             let exec = Exec {
                 real_user: random.user(),
                 effective_user: random.user(),
                 changes_id: random.next() >> 63 != 0,
+                file: (random.next() >> 62 == 0).then(|| FileCapabilities {
+                    permitted: random.set() & random.set(),
+                    inheritable: random.set(),
+                    effective: random.next() >> 63 != 0,
+                }),
             };
             // capabilities(7): "Transformation of capabilities during execve()" and "Capabilities and execution of programs by root".
-            let by_root = !old.secure_bits.contains(SecureBits::NO_ROOT);
-            let file = if by_root && (exec.real_user == 0 || exec.effective_user == 0) {
-                CapabilitySet::ALL
+            // "Set-user-ID-root programs that have file capabilities": user 0 is nothing special then.
+            let by_root = !old.secure_bits.contains(SecureBits::NO_ROOT)
+                && (exec.file.is_none() || exec.real_user == 0 || exec.effective_user != 0);
+            let its = exec.file.unwrap_or_default();
+            let (file, file_inheritable) = if by_root && (exec.real_user == 0 || exec.effective_user == 0) {
+                (CapabilitySet::ALL, CapabilitySet::ALL)
             } else {
-                CapabilitySet::EMPTY
+                (its.permitted, its.inheritable)
             };
-            let file_effective = by_root && exec.effective_user == 0;
-            let ambient = if exec.changes_id {
+            let file_effective = its.effective || by_root && exec.effective_user == 0;
+            // "Safety checking for capability-dumb binaries".
+            let by_file = old.inheritable & its.inheritable | its.permitted & old.bounding;
+            if its.effective && !its.permitted.is_within(by_file) {
+                assert_eq!(old.granted_by_exec(exec), Err(Errno::EPERM));
+                refused += 1;
+                continue;
+            }
+            let ambient = if exec.changes_id || exec.file.is_some() {
                 CapabilitySet::EMPTY
             } else {
                 old.ambient
             };
-            let permitted = old.inheritable & file | file & old.bounding | ambient;
+            let permitted = old.inheritable & file_inheritable | file & old.bounding | ambient;
             let effective = if file_effective { permitted } else { ambient };
 
-            let (new, _) = old.after_exec(exec, old.granted_by_exec(exec));
+            let (new, _) = old.after_exec(exec, old.granted_by_exec(exec).unwrap());
             assert_eq!(
                 (new.permitted, new.effective, new.ambient),
                 (permitted, effective, ambient),
@@ -385,7 +427,7 @@ mod tests {
             assert!(is_sound(&new), "{old:?} {exec:?} {new:?}");
             differed += u32::from(new.permitted != old.permitted);
         }
-        assert!(differed > 1000);
+        assert!(differed > 1000 && refused > 100);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod deadline;
 pub mod exec;
 pub mod exit;
 mod fault;
+pub mod file_capabilities;
 pub(crate) mod fp;
 pub mod futex;
 pub mod limits;

@@ -134,6 +134,7 @@ fn all() -> impl Iterator<Item = Test> {
         capabilities::calls::TESTS,
         capabilities::users::TESTS,
         capabilities::exec::TESTS,
+        capabilities::files::TESTS,
         capabilities::permits::TESTS,
         mappings::TESTS,
         memory::TESTS,

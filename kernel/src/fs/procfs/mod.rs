@@ -212,6 +212,7 @@ impl Inode for Node {
     fn set_attributes(&self, change: &SetAttributes) -> Result<Shrunk> {
         let SetAttributes {
             permissions: None,
+            strips_capabilities: _,
             uid: None,
             gid: None,
             size: Some(_),

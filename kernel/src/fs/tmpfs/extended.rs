@@ -53,6 +53,11 @@ impl ExtendedAttributes {
         self.all().iter().position(|extended| *extended.name == *name)
     }
 
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Pages that they are charged as.
     pub fn pages(&self) -> u64 {
         pages_of(self.all().iter().map(Extended::bytes).sum())
@@ -70,6 +75,20 @@ impl ExtendedAttributes {
     /// The names, in order.
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.all().iter().map(|extended| &*extended.name)
+    }
+
+    /// Removes one, if it is there: how many pages less are to be charged.
+    pub fn forget(&mut self, name: &[u8]) -> u64 {
+        let (Some(at), before) = (self.position(name), self.pages()) else {
+            return 0;
+        };
+        if let Some(all) = &mut self.0 {
+            all.remove(at);
+            if all.is_empty() {
+                self.0 = None;
+            }
+        }
+        before - self.pages()
     }
 
     /// Sets one, or removes it, once `charge` allows for the pages. What was there goes back to the caller, to be dropped.

@@ -32,6 +32,7 @@ use crate::{
         pager::Mappings,
     },
     sync::{Rank, SpinLock},
+    task::file_capabilities,
 };
 
 struct State {
@@ -195,10 +196,17 @@ impl TmpInode {
         Ok(())
     }
 
-    /// What `chmod` and the like may not leave behind after a write, whoever writes.
-    fn strip_set_id(state: &mut State) {
+    /// What may not be left behind after a write, whoever writes.
+    fn strip_privileges(&self, state: &mut State) {
         let group = if state.permissions & 0o010 != 0 { S_ISGID } else { 0 };
         state.permissions &= !(S_ISUID | group);
+        self.strip_capabilities(state);
+    }
+
+    fn strip_capabilities(&self, state: &mut State) {
+        if !state.extended.is_empty() {
+            self.fs.uncharge_pages(state.extended.forget(file_capabilities::NAME));
+        }
     }
 }
 
@@ -278,7 +286,10 @@ impl Inode for TmpInode {
             let removed = state.contents.set_size(size)?;
             state.taken_out.append(removed);
             state.modified = now;
-            Self::strip_set_id(&mut state);
+            self.strip_privileges(&mut state);
+        }
+        if change.strips_capabilities {
+            self.strip_capabilities(&mut state);
         }
         state.permissions = change.permissions.unwrap_or(state.permissions);
         state.uid = change.uid.unwrap_or(state.uid);

@@ -108,6 +108,7 @@ fn change_owner(t: &Thread, subject: &Subject, uid: u32, gid: u32) -> Result<u64
         &SetAttributes {
             uid,
             gid,
+            strips_capabilities: attributes.kind != FileKind::Directory,
             permissions: (permissions != attributes.permissions).then_some(permissions),
             ..SetAttributes::default()
         },

@@ -1,7 +1,7 @@
 //! Extended attributes: `xattr(7)`.
 //!
 //! Who may: `user.*` as the contents of a file or directory; `trusted.*` by root alone, and nobody else learns of them; `security.*`
-//! is read by all and set by root. Access lists (`system.*`) there are none.
+//! is read by all and set by root, `security.capability` by whoever may give files capabilities. Access lists (`system.*`) there are none.
 
 use alloc::vec::Vec;
 
@@ -22,7 +22,7 @@ use crate::{
         io::copy_in,
     },
     mm::fallible::TryRoomExact,
-    task::{Capability, Thread},
+    task::{Capability, Thread, file_capabilities},
 };
 
 /// `XATTR_NAME_MAX` (`linux/limits.h`).
@@ -73,10 +73,11 @@ fn may(t: &Thread, subject: &Subject, name: &[u8], wanted: Permission) -> Result
     let refused = Err(if changes { Errno::EPERM } else { Errno::ENODATA });
     let is_admin = credentials.can(Capability::SysAdmin);
     if name.starts_with(Space::SECURITY) {
-        return match changes && !is_admin {
-            true => refused,
-            false => Ok(()),
+        let may_change = match name == file_capabilities::NAME {
+            true => credentials.can(Capability::Setfcap),
+            false => is_admin,
         };
+        return if changes && !may_change { refused } else { Ok(()) };
     }
     if name.starts_with(Space::SYSTEM) {
         return Ok(());
@@ -141,6 +142,12 @@ fn remove(t: &Thread, subject: &Subject, name: u64) -> Attempt<u64> {
 fn change(t: &Thread, subject: &Subject, name: &[u8], value: Option<&[u8]>, mode: SetMode) -> Attempt<u64> {
     let location = subject.location();
     location.mount.writable()?;
+    // That it is one is looked at before who may.
+    if let Some(value) = value.filter(|value| !value.is_empty())
+        && name == file_capabilities::NAME
+    {
+        file_capabilities::check(value)?;
+    }
     may(t, subject, name, Permission::WRITE)?;
     Space::check(name)?;
     location.inode.set_extended(name, value, mode)?;
@@ -152,7 +159,10 @@ fn get(t: &Thread, subject: &Subject, name: u64, buffer: u64, size: usize) -> At
     may(t, subject, &name, Permission::READ)?;
     let location = subject.location();
     Space::check(&name)?;
-    let value = location.inode.extended(&name)?;
+    let mut value = location.inode.extended(&name)?;
+    if *name == *file_capabilities::NAME {
+        value = file_capabilities::shown(value)?;
+    }
     give(&value, buffer, size)
 }
 

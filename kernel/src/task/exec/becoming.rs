@@ -4,11 +4,18 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use crate::{
+    errno::{Errno, Result},
     fs::{
         OpenFile,
         attributes::{Permission, S_ISGID, S_ISUID, permit},
     },
-    task::{Credentials, capabilities::Exec, limits::Resource, thread::Thread},
+    task::{
+        Capability, Credentials,
+        capabilities::Exec,
+        file_capabilities::{self, FileCapabilities},
+        limits::Resource,
+        thread::Thread,
+    },
 };
 
 /// `ADDR_NO_RANDOMIZE` of `personality(2)`.
@@ -31,16 +38,31 @@ pub(super) struct Becoming {
     is_readable: bool,
 }
 
+/// The capabilities of a program's file, if it has any.
+fn capabilities_of(file: &OpenFile) -> Result<Option<FileCapabilities>> {
+    let Some(inode) = file.inode() else { return Ok(None) };
+    match inode.extended(file_capabilities::NAME) {
+        Ok(value) => FileCapabilities::parse(&value),
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
 impl Becoming {
     /// The program in `file`, started by `thread`. Set-user-ID and set-group-ID bits count unless it has renounced new
-    /// privileges or the file system is mounted without (`MS_NOSUID`). There are no file capabilities.
-    pub fn new(thread: &Thread, file: &OpenFile) -> Self {
+    /// privileges or the file system is mounted without (`MS_NOSUID`), which has no capabilities of files either. Who has renounced, or
+    /// is traced by somebody who may not trace everybody, gets no more than it has.
+    ///
+    /// # Errors
+    /// `EPERM` for a file that is to have capabilities and cannot, `EINVAL` for one whose attribute is wrong; `ENOMEM`.
+    pub fn new(thread: &Thread, file: &OpenFile) -> Result<Self> {
         let old = thread.credentials();
         let mut new = Credentials::clone(&old);
         let attributes = file.attributes();
         let mode = attributes.permissions;
         let mut personality = thread.process().personality.load(Ordering::Relaxed);
-        let counts = file.location().mount.honours_set_id() && !old.no_new_privileges;
+        let may_gain = file.location().mount.honours_set_id();
+        let counts = may_gain && !old.no_new_privileges;
         if counts && mode & S_ISUID != 0 {
             personality &= !UNSAFE_PERSONALITY;
             new.euid = attributes.uid;
@@ -53,27 +75,31 @@ impl Becoming {
             real_user: new.uid,
             effective_user: new.euid,
             changes_id: new.euid != old.uid || new.egid != old.gid,
+            file: if may_gain { capabilities_of(file)? } else { None },
         };
-        let mut granted = old.capabilities.granted_by_exec(exec);
-        let gains = !granted.is_within(old.capabilities.permitted);
+        let mut granted = old.capabilities.granted_by_exec(exec)?;
+        let gains = !granted.permitted.is_within(old.capabilities.permitted);
         if gains {
             personality &= !UNSAFE_PERSONALITY;
         }
-        if old.no_new_privileges && (exec.changes_id || gains) {
-            (new.euid, new.egid) = (new.uid, new.gid);
-            granted = granted & old.capabilities.permitted;
+        let is_watched = thread.tracee().is_some_and(|tracee| tracee.is_by_the_weak());
+        if (old.no_new_privileges || is_watched) && (exec.changes_id || gains) {
+            if old.no_new_privileges || !old.can(Capability::Setuid) {
+                (new.euid, new.egid) = (new.uid, new.gid);
+            }
+            granted.permitted = granted.permitted & old.capabilities.permitted;
         }
         (new.suid, new.fsuid) = (new.euid, new.euid);
         (new.sgid, new.fsgid) = (new.egid, new.egid);
         let (capabilities, is_secure) = old.capabilities.after_exec(exec, granted);
         new.capabilities = capabilities;
-        Self {
+        Ok(Self {
             is_readable: permit(&attributes, &old, Permission::READ).is_ok(),
             old,
             credentials: Arc::new(new),
             is_secure,
             personality,
-        }
+        })
     }
 
     /// How large the stack may grow, in bytes.

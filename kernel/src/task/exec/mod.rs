@@ -154,7 +154,7 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
         stack: 0,
         image: Arc::new(Image::default()),
         comm: base_name(original).to_vec(),
-        becoming: Becoming::new(thread, &request.file),
+        becoming: Becoming::new(thread, &request.file)?,
     };
     let randomise = prepared.becoming.personality & ADDR_NO_RANDOMIZE == 0 && !command_line::has("norandmaps");
     let shift = |bits: u32| if randomise { random_bits(bits) * PAGE } else { 0 };

@@ -7,6 +7,7 @@ use super::{Mode, Tracee, options::EXITKILL};
 use crate::{
     errno::{Errno, Result},
     task::{
+        capabilities::Capability,
         exit::{self, After},
         pid::Pid,
         process::{Process, WaitStatus},
@@ -63,7 +64,9 @@ pub fn trace_me(thread: &Arc<Thread>) -> Result<()> {
         .get(&creator)
         .filter(|made| Arc::ptr_eq(made.process(), &parent));
     let tracer = made.cloned().or_else(|| parent.first_thread()).ok_or(Errno::EPERM)?;
-    link(&mut table, thread, &tracer, false, 0)?;
+    let tracee = link(&mut table, thread, &tracer, false, 0)?;
+    // As on Linux its own strength counts: it is the one who asks for it.
+    tracee.state.lock().strong = thread.credentials().can(Capability::SysPtrace);
     drop(table);
     thread.kick(attention::TRACE);
     Ok(())
@@ -103,9 +106,9 @@ pub fn attach(tracer: &Arc<Thread>, tid: Pid, seize: Option<u32>) -> Result<()> 
 /// A child is traced by its parent's tracer, in the same way.
 pub(super) fn inherit(parent: &Tracee, child: &Arc<Thread>) {
     let mut table = TABLE.lock();
-    let (tracer, seized, options) = {
+    let (tracer, seized, options, strong) = {
         let state = parent.state.lock();
-        (state.tracer.clone(), state.seized, state.options)
+        (state.tracer.clone(), state.seized, state.options, state.strong)
     };
     let Some(tracer) = tracer else { return };
     // Where somebody else has been faster the child is that one's.
@@ -113,6 +116,7 @@ pub(super) fn inherit(parent: &Tracee, child: &Arc<Thread>) {
         return;
     };
     drop(table);
+    tracee.state.lock().strong = strong;
     if seized {
         tracee.state.lock().interrupt = true;
     } else {

@@ -28,6 +28,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use hal::{arch::UserContext, traced::Extra};
 
 use super::{
+    capabilities::Capability,
     pid::Pid,
     process::{Process, WaitStatus},
     signal::{SigInfo, Signo},
@@ -77,6 +78,8 @@ pub struct Stop {
 pub struct State {
     /// The tracer; `None` once tracing has ended.
     pub tracer: Option<Arc<Thread>>,
+    /// Whether whoever began the tracing could trace everybody (`CAP_SYS_PTRACE`): then the thread may gain by execve.
+    pub strong: bool,
     /// By `PTRACE_SEIZE` rather than `PTRACE_ATTACH`.
     pub seized: bool,
     /// `PTRACE_O_*`.
@@ -162,6 +165,7 @@ impl Tracee {
                 Rank::Tracee,
                 State {
                     tracer: Some(tracer.clone()),
+                    strong: tracer.credentials().can(Capability::SysPtrace),
                     seized,
                     options,
                     mode: Mode::default(),
@@ -191,6 +195,11 @@ impl Tracee {
     /// The thread; `None` once it has ended.
     pub fn thread(&self) -> Option<Arc<Thread>> {
         self.thread.upgrade()
+    }
+
+    /// Whether its tracer could not trace whatever it becomes.
+    pub fn is_by_the_weak(&self) -> bool {
+        self.with(|state| state.tracer.is_some() && !state.strong)
     }
 
     /// Lends the state.

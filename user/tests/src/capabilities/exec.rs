@@ -55,7 +55,7 @@ pub fn after_exec(expected: &str) -> bool {
 
 /// What `program` finds itself to be, started after `before`.
 #[track_caller]
-fn becomes(program: &str, before: impl FnOnce(), expected: &str) {
+pub(super) fn becomes(program: &str, before: impl FnOnce(), expected: &str) {
     let status = wait_exit(fork(|| {
         before();
         execute(program, &["tests", "helper", "identity", expected])

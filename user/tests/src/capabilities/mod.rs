@@ -2,6 +2,7 @@
 
 pub mod calls;
 pub mod exec;
+pub mod files;
 pub mod permits;
 pub mod users;
 

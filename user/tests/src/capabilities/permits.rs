@@ -146,7 +146,7 @@ fn files_of_others_need_a_capability() {
 }
 
 /// What execve fails with.
-fn execute_error(path: &str) -> i32 {
+pub(super) fn execute_error(path: &str) -> i32 {
     let path = std::ffi::CString::new(path).expect("no zero in it");
     let none = [std::ptr::null::<libc::c_char>(); 1];
     syscall!(SYS_execve, path.as_ptr(), none.as_ptr(), none.as_ptr()).expect_err("execve came back")

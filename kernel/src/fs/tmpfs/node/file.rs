@@ -55,7 +55,7 @@ impl File for TmpInode {
         if source.done() > before {
             state.modified = Timestamp::now();
             state.changed = state.modified;
-            Self::strip_set_id(&mut state);
+            self.strip_privileges(&mut state);
         }
         result
     }
