@@ -19,6 +19,7 @@ use crate::{
 crate::tests! { "capabilities":
     attributes_of_files_are_checked;
     who_may_give_files_capabilities;
+    who_may_take_files_capabilities [breenix "a Linux with BPF among its security modules does not look"];
     changes_take_them_from_files;
     files_give_programs_capabilities;
     files_need_all_that_counts_at_once;
@@ -122,8 +123,7 @@ fn who_may_give_files_capabilities() {
     });
     assert_eq!(give(&path, &plain), Ok(0));
     in_child(|| {
-        without(&[SETFCAP]);
-        assert_eq!(take(&path), Err(libc::EPERM));
+        become_user(USER);
         assert_eq!(given(&path), Ok(bytes(&plain)), "anybody may read it");
     });
     in_child(|| {
@@ -137,6 +137,17 @@ fn who_may_give_files_capabilities() {
         assert_eq!(take(&path), Ok(0));
         assert_eq!(give(&path, &plain), Ok(0));
     });
+}
+
+fn who_may_take_files_capabilities() {
+    let mount = Mount::new("takes", 0);
+    let path = scratch(&mount);
+    assert_eq!(give(&path, &[VERSION_2, 1, 0, 0, 0]), Ok(0));
+    in_child(|| {
+        without(&[SETFCAP]);
+        assert_eq!(take(&path), Err(libc::EPERM));
+    });
+    assert_eq!(take(&path), Ok(0));
 }
 
 fn changes_take_them_from_files() {

@@ -2,8 +2,10 @@
 
 use std::{fs, os::unix::fs::FileExt, ptr, sync::atomic::Ordering::SeqCst};
 
+#[cfg(target_arch = "x86_64")]
+use super::PC;
 use super::{
-    CONT, GENERAL, GETREGSET, GETSIGMASK, KEPT, PC, PEEK, PEEKSIGINFO, SETSIGINFO, SETSIGMASK, WORD, WORDS, go, info,
+    CONT, GENERAL, GETREGSET, GETSIGMASK, KEPT, PEEK, PEEKSIGINFO, SETSIGINFO, SETSIGMASK, WORD, WORDS, go, info,
     landmark, landmark_address, peek, poke, ptrace, raw_pid, register_set, registers, set_register_set, set_registers,
     stop_here, traced, wait_stopped, word,
 };

@@ -9,7 +9,7 @@ use super::{
 #[cfg(target_arch = "aarch64")]
 use super::{register_set, set_register_set};
 use crate::{
-    sys::{self, Sys, wait_exit},
+    sys::{self, wait_exit},
     syscall,
 };
 
@@ -106,7 +106,7 @@ fn a_handler_is_stepped_into() {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn debug_register(tid: i32, number: usize, value: usize) -> Sys {
+fn debug_register(tid: i32, number: usize, value: usize) -> sys::Sys {
     ptrace(6, tid, 848 + number * 8, value)
 }
 
