@@ -11,6 +11,7 @@ crate::tests! { "seals":
     lengths_are_sealed;
     contents_are_sealed;
     mappings_keep_contents_open;
+    sealed_contents_can_be_mapped_to_read;
     future_writes_are_sealed;
     other_files_have_none;
 }
@@ -160,6 +161,15 @@ fn mappings_keep_contents_open() {
     assert_eq!(seal(file, WRITE), Ok(0));
     sys::poke(private, 1);
     assert_eq!(syscall!(SYS_shmdt, private), Err(libc::EINVAL));
+}
+
+fn sealed_contents_can_be_mapped_to_read() {
+    let file = sealable(4096);
+    let both = libc::PROT_READ | libc::PROT_WRITE;
+    assert_eq!(seal(file, WRITE), Ok(0));
+    assert_eq!(map(file, both, libc::MAP_SHARED), Err(libc::EPERM));
+    let reads = map(file, libc::PROT_READ, libc::MAP_SHARED).expect("a mapping that reads");
+    assert_eq!(syscall!(SYS_mprotect, reads, 4096, both), Err(libc::EACCES));
 }
 
 fn future_writes_are_sealed() {

@@ -90,15 +90,15 @@ impl Seals {
     /// Whether a shared mapping by a descriptor that may write may be made; `writes` says that it asks for that at once.
     ///
     /// # Errors
-    /// `EPERM`. As on Linux before 6.7 `F_SEAL_WRITE` refuses also those that only read.
+    /// `EPERM`. One that only reads, and that nothing can make writable, may always be made.
     pub fn map(&self, writes: bool) -> Result<SharedMapping> {
-        let future = self.bits & linux::F_SEAL_FUTURE_WRITE != 0;
-        if self.bits & linux::F_SEAL_WRITE != 0 || future && writes {
+        let sealed = self.bits & (linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE) != 0;
+        if sealed && writes {
             return Err(Errno::EPERM);
         }
         Ok(SharedMapping {
-            attach: Some(self.writers.clone()),
-            may_write: !future,
+            attach: if sealed { None } else { Some(self.writers.clone()) },
+            may_write: !sealed,
         })
     }
 }
@@ -115,10 +115,12 @@ mod tests {
         assert_eq!(seals.add(linux::F_SEAL_WRITE), Err(Errno::EBUSY));
         assert_eq!(seals.add(linux::F_SEAL_GROW | linux::F_SEAL_FUTURE_WRITE), Ok(()));
         drop(mapped);
+        let reads = seals.map(false).unwrap();
+        assert!(!reads.may_write);
+        assert!(seals.map(true).is_err());
+        assert_eq!(seals.add(linux::F_SEAL_WRITE), Ok(()), "it can never write");
         assert!(!seals.map(false).unwrap().may_write);
         assert!(seals.map(true).is_err());
-        assert_eq!(seals.add(linux::F_SEAL_WRITE), Ok(()));
-        assert!(seals.map(false).is_err());
     }
 
     #[test]
