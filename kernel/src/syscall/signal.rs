@@ -17,7 +17,7 @@ use crate::{
         signal::{
             self, SigInfo, SignalSet,
             action::SigAction,
-            deliver::{SS_DISABLE, SS_ONSTACK, on_alt_stack},
+            deliver::{SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, asked_alt_stack, on_alt_stack},
             info::code::{SI_TKILL, SI_USER},
             send,
             set::*,
@@ -308,9 +308,6 @@ pub fn alarm(t: &Thread, seconds: u32) -> Result<u64> {
 /// # Errors
 /// `EPERM` while on the alternate stack, `EINVAL`, `ENOMEM` if it is too small, `EFAULT`.
 pub async fn sigaltstack(t: &Thread, stack_pointer: u64, new: u64, old: u64) -> Result<u64> {
-    const MINSIGSTKSZ: u64 = 2048;
-    // SS_AUTODISARM
-    const FLAGS: i32 = i32::MIN;
     let mm = t.mm();
     let before = t.alt_stack();
     let on_stack = on_alt_stack(&before, stack_pointer);
@@ -321,17 +318,7 @@ pub async fn sigaltstack(t: &Thread, stack_pointer: u64, new: u64, old: u64) -> 
         if on_stack {
             return Err(Errno::EPERM);
         }
-        let stack = match flags & !FLAGS {
-            SS_DISABLE => AltStack::default(),
-            0 | SS_ONSTACK if size < MINSIGSTKSZ => return Err(Errno::ENOMEM),
-            0 | SS_ONSTACK => AltStack {
-                sp,
-                flags: flags & FLAGS,
-                size,
-            },
-            _ => return Err(Errno::EINVAL),
-        };
-        t.set_alt_stack(stack);
+        t.set_alt_stack(asked_alt_stack(AltStack { sp, flags, size })?);
     }
     if old != 0 {
         let state = match (before.size == 0, on_stack) {
@@ -339,8 +326,15 @@ pub async fn sigaltstack(t: &Thread, stack_pointer: u64, new: u64, old: u64) -> 
             (false, true) => SS_ONSTACK,
             (false, false) => 0,
         };
-        mm.write(old, &[before.sp, u64::from((before.flags | state) as u32), before.size])
-            .await?;
+        mm.write(
+            old,
+            &[
+                before.sp,
+                u64::from((before.flags & SS_AUTODISARM | state) as u32),
+                before.size,
+            ],
+        )
+        .await?;
     }
     Ok(0)
 }

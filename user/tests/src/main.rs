@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "tests of the machine itself; raw calls are in `user_sys`")]
 
 mod actions;
+mod alternate;
 mod arch;
 mod barriers;
 mod breenix;
@@ -150,6 +151,7 @@ fn all() -> impl Iterator<Item = Test> {
         messages::TESTS,
         signals::TESTS,
         actions::TESTS,
+        alternate::TESTS,
         barriers::TESTS,
         timers::TESTS,
         cpu_clocks::TESTS,

@@ -49,6 +49,8 @@ pub(in crate::task) enum Outcome {
 pub const SS_ONSTACK: i32 = 1;
 /// `SS_DISABLE`.
 pub const SS_DISABLE: i32 = 2;
+/// `SS_AUTODISARM`: there is no alternate stack while a handler runs on it, so that the handler may leave it by `swapcontext`.
+pub const SS_AUTODISARM: i32 = i32::MIN;
 
 /// Acts on everything that asks for the thread's attention. `interrupted` is the restart code of a call not settled yet; a
 /// handler takes it. `TRACED` threads stop for their tracers: boxed, because a future has room for what it never does.
@@ -225,9 +227,30 @@ fn settle(thread: &Thread, context: &mut UserContext, errno: Errno, action: &Sig
     }
 }
 
-/// Whether `sp` is on the alternate stack.
+/// Whether the alternate stack is in use where the stack pointer is `sp`. One with [`SS_AUTODISARM`] is none while it is in use.
 pub fn on_alt_stack(stack: &AltStack, sp: u64) -> bool {
+    stack.flags & SS_AUTODISARM == 0 && lies_on(stack, sp)
+}
+
+fn lies_on(stack: &AltStack, sp: u64) -> bool {
     stack.size != 0 && sp > stack.sp && sp - stack.sp <= stack.size
+}
+
+/// What becomes of an alternate stack that a program describes so; with [`SS_DISABLE`] one without bytes.
+///
+/// # Errors
+/// `EINVAL` for unknown flags, `ENOMEM` if it is too small.
+pub fn asked_alt_stack(stack: AltStack) -> Result<AltStack, Errno> {
+    const MINSIGSTKSZ: u64 = 2048;
+    match stack.flags & !SS_AUTODISARM {
+        SS_DISABLE => Ok(AltStack {
+            flags: stack.flags,
+            ..AltStack::default()
+        }),
+        0 | SS_ONSTACK if stack.size < MINSIGSTKSZ => Err(Errno::ENOMEM),
+        0 | SS_ONSTACK => Ok(stack),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// Builds the frame on the user's stack and points the context at the handler.
@@ -244,12 +267,9 @@ async fn run_handler(
     };
     let sp = context.stack_pointer();
     let already = on_alt_stack(&stack, sp);
-    let switch = action.flags & SA_ONSTACK != 0 && !already && stack.size != 0 && stack.flags & SS_DISABLE == 0;
-    let flags = match (stack.size == 0, already) {
-        (true, _) => SS_DISABLE,
-        (false, true) => SS_ONSTACK,
-        (false, false) => 0,
-    };
+    let switch = action.flags & SA_ONSTACK != 0 && !already && stack.size != 0;
+    // As it was set, not as it is in use: the frame's is what sigreturn sets again.
+    let flags = if stack.size == 0 { SS_DISABLE } else { stack.flags };
     let restorer = if action.flags & SA_RESTORER != 0 || UserContext::SIGNAL_RETURN.is_none() {
         action.restorer
     } else {
@@ -268,7 +288,7 @@ async fn run_handler(
         fault_address: if fault { info.address() } else { 0 },
     };
     let address = context.frame_address(&delivery);
-    if (switch || already) && !on_alt_stack(&stack, address) {
+    if (switch || already) && !lies_on(&stack, address) {
         return Err(Errno::EFAULT);
     }
     let mm = thread.mm();
@@ -280,6 +300,9 @@ async fn run_handler(
         }
     }
     context.enter_handler(&delivery, address);
+    if stack.flags & SS_AUTODISARM != 0 {
+        thread.set_alt_stack(AltStack::default());
+    }
     thread.change_signal_mask(|mask| {
         let mut blocked = mask.union(action.mask);
         if action.flags & SA_NODEFER == 0 {
@@ -320,17 +343,11 @@ fn restore(thread: &Arc<Thread>, context: &UserContext, restored: &Restored) {
     thread.set_restart(Restart::None);
     thread.set_signal_mask(SignalSet(restored.mask));
     let mut signals = thread.signals.lock();
-    if !on_alt_stack(&signals.alt_stack, context.stack_pointer()) {
-        let flags = restored.alt_stack.flags & !SS_ONSTACK;
-        let disabled = flags & SS_DISABLE != 0;
-        signals.alt_stack = if disabled {
-            AltStack::default()
-        } else {
-            AltStack {
-                flags,
-                ..restored.alt_stack
-            }
-        };
+    // What cannot be set leaves it as it is.
+    if !on_alt_stack(&signals.alt_stack, context.stack_pointer())
+        && let Ok(stack) = asked_alt_stack(restored.alt_stack)
+    {
+        signals.alt_stack = stack;
     }
 }
 
