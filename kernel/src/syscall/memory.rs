@@ -1,5 +1,7 @@
 //! Calls that map memory: arguments checked and files looked up here, the work done by [`AddressSpace`](crate::mm::AddressSpace).
 
+use alloc::boxed::Box;
+
 use hal::PAGE_SIZE;
 
 use crate::{
@@ -135,25 +137,58 @@ pub async fn mincore(t: &Thread, address: u64, length: u64, vector: u64) -> Resu
     Ok(0)
 }
 
-/// `mlock(2)`, `mlock2(2)`, `munlock(2)`: nothing is ever paged out, so memory that is mapped is locked.
+/// `mlock(2)`: the pages are brought, and nothing is ever paged out.
 ///
 /// # Errors
-/// `ENOMEM` if the range is not mapped as a whole.
+/// `ENOMEM` if the range is not mapped as a whole or cannot be used, `EINVAL`, `EAGAIN`, `EINTR`.
 pub async fn mlock(t: &Thread, address: u64, length: u64) -> Result<u64> {
-    let start = address & !(PAGE_SIZE as u64 - 1);
-    let end = address
-        .checked_add(length)
-        .and_then(|end| end.checked_next_multiple_of(PAGE_SIZE as u64));
-    let end = end.ok_or(Errno::EINVAL)?;
-    // MADV_NORMAL: nothing but the check for holes.
-    t.mm().madvise(start, end - start, 0).await?;
+    t.mm().lock(address, length).await?;
     Ok(0)
 }
 
-/// `mlockall(2)`, `munlockall(2)`.
+/// `mlock2(2)`.
 ///
 /// # Errors
-/// `EINVAL` for unknown flags.
-pub fn mlockall(_t: &Thread, flags: u32) -> Result<u64> {
-    if flags & !7 == 0 { Ok(0) } else { Err(Errno::EINVAL) }
+/// As [`mlock`]; `EINVAL` for flags but `MLOCK_ONFAULT`.
+pub async fn mlock2(t: &Thread, address: u64, length: u64, flags: u32) -> Result<u64> {
+    const ON_FAULT: u32 = 1;
+    match flags {
+        0 => mlock(t, address, length).await,
+        ON_FAULT => munlock(t, address, length),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `munlock(2)`: nothing but the check of the range.
+///
+/// # Errors
+/// `ENOMEM` if the range is not mapped as a whole, `EINVAL`.
+pub fn munlock(t: &Thread, address: u64, length: u64) -> Result<u64> {
+    t.mm().check_mapped(address, length)?;
+    Ok(0)
+}
+
+/// `mlockall(2)`.
+///
+/// # Errors
+/// `EINVAL` for unknown flags, none, or `MCL_ONFAULT` alone.
+pub async fn mlockall(t: &Thread, flags: u32) -> Result<u64> {
+    const CURRENT: u32 = 1;
+    const FUTURE: u32 = 2;
+    const ON_FAULT: u32 = 4;
+    if flags & !(CURRENT | FUTURE | ON_FAULT) != 0 || flags & (CURRENT | FUTURE) == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if flags & CURRENT != 0 && flags & ON_FAULT == 0 {
+        Box::pin(t.mm().lock_all()).await;
+    }
+    Ok(0)
+}
+
+/// `munlockall(2)`.
+///
+/// # Errors
+/// None.
+pub fn munlockall(_t: &Thread) -> Result<u64> {
+    Ok(0)
 }

@@ -27,6 +27,7 @@ mod nameless;
 mod needs;
 mod pidfds;
 mod pipes;
+mod populating;
 mod process;
 mod process_vm;
 mod programs;
@@ -141,6 +142,7 @@ fn all() -> impl Iterator<Item = Test> {
         memory::TESTS,
         pipes::TESTS,
         nameless::TESTS,
+        populating::TESTS,
         files::TESTS,
         locks::TESTS,
         sysv::TESTS,

@@ -16,14 +16,18 @@ use crate::{
 };
 
 impl AddressSpace {
-    /// `madvise`. `MADV_DONTNEED` and `MADV_FREE` drop pages, the fork advice is kept, the rest is advice that nobody needs.
+    /// `madvise`. `MADV_DONTNEED` and `MADV_FREE` drop pages, `MADV_POPULATE_READ` and `MADV_POPULATE_WRITE` bring them, the fork advice
+    /// is kept, the rest is advice that nobody needs.
     ///
     /// # Errors
-    /// `EINVAL` (misaligned, unknown, not possible for this kind of mapping), `ENOMEM` (a hole; what is mapped has been dealt with).
+    /// `EINVAL` (misaligned, unknown, not possible for this kind of mapping), `ENOMEM` (a hole; what is mapped has been dealt with);
+    /// of populating also `EFAULT` (past the end of a file) and `EINTR`.
     pub async fn madvise(&self, address: u64, length: u64, advice: i32) -> Result<()> {
         // asm-generic/mman-common.h
         const DONTNEED: i32 = 4;
         const FREE: i32 = 8;
+        const POPULATE_READ: i32 = 22;
+        const POPULATE_WRITE: i32 = 23;
         let (start, end) = check_range(address, length).map_err(|_| Errno::EINVAL)?;
         let on_fork = match advice {
             10 => Some(OnFork::Skip),
@@ -34,6 +38,9 @@ impl AddressSpace {
         };
         if start == end {
             return Ok(());
+        }
+        if matches!(advice, POPULATE_READ | POPULATE_WRITE) {
+            return self.populate_for(start, end, advice == POPULATE_WRITE).await;
         }
         let covered = {
             let mut inner = self.unforked().await;

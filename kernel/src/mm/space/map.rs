@@ -231,29 +231,6 @@ impl AddressSpace {
         Ok(start)
     }
 
-    async fn populate(&self, start: u64, end: u64) {
-        let mut at = start;
-        while at < end {
-            let access = {
-                let inner = self.inner.lock();
-                let Some(area) = inner.areas.find(at) else { return };
-                match area.sharing {
-                    Sharing::Private if area.prot.contains(Prot::WRITE) => hal::trap::Access::Write,
-                    // One that came with another.
-                    _ if inner.table.translate(at).is_some() => {
-                        at += PAGE;
-                        continue;
-                    }
-                    _ => hal::trap::Access::Read,
-                }
-            };
-            if self.fault(at, access).await.is_err() {
-                return;
-            }
-            at += PAGE;
-        }
-    }
-
     /// Maps the kernel's page of data for programs, which they read, and its page of code behind it; returns where that is.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ mod fault;
 mod fork;
 mod heap;
 mod map;
+mod populate;
 mod protect;
 mod remap;
 mod report;

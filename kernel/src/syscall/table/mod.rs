@@ -347,7 +347,10 @@ calls! {
     msync, 26, 227, now(memory::msync; 3);
     mincore, 27, 232, call(memory::mincore; 3);
     mlock, 149, 228, call(memory::mlock; 2);
-    mlockall, 151, 230, now(memory::mlockall; 1);
+    mlock2, 325, 284, call(memory::mlock2; 3);
+    munlock, 150, 229, now(memory::munlock; 2);
+    mlockall, 151, 230, call(memory::mlockall; 1);
+    munlockall, 152, 231, now(memory::munlockall; 0);
     process_vm_readv, 310, 270, large(process_vm::process_vm_readv; 6);
     process_vm_writev, 311, 271, large(process_vm::process_vm_writev; 6);
     membarrier, 324, 283, large(membarrier::membarrier; 3);
