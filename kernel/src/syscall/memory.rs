@@ -8,7 +8,7 @@ use crate::{
     errno::{Errno, Result},
     fs::file::SharedMapping,
     mm::{Map, MapFlags, Prot},
-    task::Thread,
+    task::{Thread, exec::vdso},
 };
 
 /// What a program asks for: `PROT_READ`, `WRITE`, `EXEC`. Writing or executing implies reading on neither machine's
@@ -96,7 +96,9 @@ pub async fn brk(t: &Thread, address: u64) -> Result<u64> {
 /// # Errors
 /// `EINVAL`, `EFAULT`, `ENOMEM`.
 pub async fn mremap(t: &Thread, old: u64, old_length: u64, length: u64, flags: u32, target: u64) -> Result<u64> {
-    t.mm().mremap(old, old_length, length, flags, target).await
+    let new = t.mm().mremap(old, old_length, length, flags, target).await?;
+    vdso::moved(t.process(), old, old_length, new);
+    Ok(new)
 }
 
 /// `madvise(2)`.

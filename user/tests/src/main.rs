@@ -24,6 +24,7 @@ mod mappings;
 mod memory;
 mod messages;
 mod nameless;
+mod moving;
 mod needs;
 mod pidfds;
 mod pipes;
@@ -151,6 +152,7 @@ fn all() -> impl Iterator<Item = Test> {
         seals::TESTS,
         segments::TESTS,
         messages::TESTS,
+        moving::TESTS,
         signals::TESTS,
         actions::TESTS,
         alternate::TESTS,

@@ -30,15 +30,17 @@ bitflags::bitflags! {
 }
 
 impl AddressSpace {
-    /// `mremap`: moves, shrinks or grows a mapping and returns its address.
+    /// `mremap`: moves, shrinks or grows a mapping and returns its address. With `MREMAP_DONTUNMAP` the pages move and an empty
+    /// mapping stays where they were. What the kernel gave a program can be moved as a whole.
     ///
     /// # Errors
-    /// `EINVAL` (misaligned, unknown flags, no new length, overlapping target), `EFAULT` (the old range is not one mapping),
-    /// `ENOMEM` (no room, or not without moving).
+    /// `EINVAL` (misaligned, unknown or contradictory flags, no new length, overlapping target), `EFAULT` (the old range is not one
+    /// mapping), `ENOMEM` (no room, or not without moving).
     pub async fn mremap(&self, old: u64, old_length: u64, new_length: u64, flags: u32, target: u64) -> Result<u64> {
         let flags = RemapFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
         let (fixed, may_move) = (flags.contains(RemapFlags::FIXED), flags.contains(RemapFlags::MAYMOVE));
-        if (fixed && !may_move) || flags.contains(RemapFlags::DONTUNMAP) || !old.is_multiple_of(PAGE) {
+        let stays = flags.contains(RemapFlags::DONTUNMAP);
+        if ((fixed || stays) && !may_move) || !old.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL);
         }
         let old_length = page_ceil(old_length)
@@ -48,6 +50,9 @@ impl AddressSpace {
             .filter(|&length| length != 0)
             .ok_or(Errno::EINVAL)?;
         let old_end = old.checked_add(old_length).ok_or(Errno::EINVAL)?;
+        if stays && new_length != old_length {
+            return Err(Errno::EINVAL);
+        }
         if new_length > PageTable::USER_END {
             return Err(Errno::ENOMEM);
         }
@@ -64,8 +69,16 @@ impl AddressSpace {
         {
             let inner = self.inner.lock();
             let area = inner.areas.find(old).ok_or(Errno::EFAULT)?;
-            if old_end > area.end || matches!(area.content, Content::Special(_)) {
+            if old_end > area.end {
                 return Err(Errno::EFAULT);
+            }
+            if matches!(area.content, Content::Special(_)) {
+                if stays {
+                    return Err(Errno::EINVAL);
+                }
+                if (old, old + new_length) != (area.start, area.end) {
+                    return Err(Errno::EFAULT);
+                }
             }
         }
         if fixed {
@@ -74,7 +87,7 @@ impl AddressSpace {
         if new_length < old_length {
             self.remove(old + new_length, old_end).await?;
         }
-        if !fixed && new_length <= old_length {
+        if !fixed && !stays && new_length <= old_length {
             return Ok(old);
         }
         let kept = old_length.min(new_length);
@@ -87,7 +100,7 @@ impl AddressSpace {
                 .ok_or(Errno::EFAULT)?;
             let (start, end) = (area.start, area.end);
             let grown = old.checked_add(new_length).filter(|&end| end <= PageTable::USER_END);
-            if let Some(grown) = grown.filter(|_| !fixed && old + kept == end)
+            if let Some(grown) = grown.filter(|_| !fixed && !stays && old + kept == end)
                 && inner.areas.is_free(end, grown)
             {
                 inner.areas.grow_up(start, grown);
@@ -107,7 +120,7 @@ impl AddressSpace {
             if inner.areas.count() + 2 >= MAX_AREAS {
                 return Err(Errno::ENOMEM);
             }
-            (new, inner.relocate(self, old, kept, new, new_length)?)
+            (new, inner.relocate(self, old, kept, new, new_length, stays)?)
         };
         self.tlb.wait(generation).await;
         Ok(new)
@@ -115,8 +128,17 @@ impl AddressSpace {
 }
 
 impl Inner {
-    /// Moves areas and pages of `old..old + kept` to `new`, where `new_length` bytes are free. Nothing changes on failure.
-    fn relocate(&mut self, space: &AddressSpace, old: u64, kept: u64, new: u64, new_length: u64) -> Result<Generation> {
+    /// Moves areas and pages of `old..old + kept` to `new`, where `new_length` bytes are free; if the area `stays`, only the pages,
+    /// and another area is theirs. Nothing changes on failure.
+    fn relocate(
+        &mut self,
+        space: &AddressSpace,
+        old: u64,
+        kept: u64,
+        new: u64,
+        new_length: u64,
+        stays: bool,
+    ) -> Result<Generation> {
         let mut pages = Vec::new();
         let count = self.table.resident().min(kept / PAGE) as usize;
         pages.try_room_exact(count)?;
@@ -134,6 +156,9 @@ impl Inner {
             }
         }
         for area in self.areas.remove(old, old + kept)? {
+            if stays {
+                self.areas.insert(area.clone());
+            }
             let role = match area.role {
                 Role::Heap => Role::Plain,
                 other => other,

@@ -112,3 +112,11 @@ fn publish(data: &Frame) {
 pub fn signal_return(process: &Process) -> u64 {
     process.signal_return.load(Ordering::Relaxed)
 }
+
+/// Says that a process has moved a mapping: where its handlers return to moves along.
+pub fn moved(process: &Process, from: u64, length: u64, to: u64) {
+    let place = signal_return(process);
+    if let Some(offset) = place.checked_sub(from).filter(|offset| *offset < length) {
+        process.signal_return.store(to + offset, Ordering::Relaxed);
+    }
+}
