@@ -12,6 +12,7 @@ pub mod fs;
 pub mod futex;
 pub mod identity;
 pub mod ipc;
+pub mod kcmp;
 pub mod membarrier;
 pub mod memory;
 pub mod net;

@@ -257,6 +257,11 @@ impl Process {
         self.actions.lock().with(look)
     }
 
+    /// Where its signal actions are: the same for processes that have them in common.
+    pub(crate) fn actions_address(&self) -> usize {
+        self.actions.lock().address()
+    }
+
     /// Its signal actions, for another process to have in common (`CLONE_SIGHAND`).
     pub(super) fn share_actions(&self) -> ActionTable {
         self.actions.lock().share()

@@ -404,6 +404,12 @@ impl Thread {
         self.signals.lock().undo.get_or_insert_with(UndoList::new).clone()
     }
 
+    /// Where the list of what is taken back at its end is; 0 if there is none.
+    pub fn undo_address(&self) -> usize {
+        let signals = self.signals.lock();
+        signals.undo.as_ref().map_or(0, |list| Arc::as_ptr(list).addr())
+    }
+
     /// Has in common with another what is taken back at the end of both (`CLONE_SYSVSEM`).
     pub(super) fn share_undo_list(&self, with: &Self) {
         let list = self.undo_list();

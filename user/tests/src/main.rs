@@ -19,6 +19,7 @@ mod floating;
 mod futexes;
 mod hostile;
 mod inheritance;
+mod kcmps;
 mod locks;
 mod mappings;
 mod memory;
@@ -187,6 +188,7 @@ fn all() -> impl Iterator<Item = Test> {
         xattrs::TESTS,
         floating::TESTS,
         hostile::TESTS,
+        kcmps::TESTS,
         costs::TESTS,
         breenix::TESTS,
     ]

@@ -19,7 +19,7 @@ use alloc::{boxed::Box, sync::Arc};
 use hal::{abi::Abi, arch::ABI};
 
 use super::{
-    FromRegister, capabilities, fs, futex, identity, ipc, membarrier, memory, net, pidfd, policy, prctl, process,
+    FromRegister, capabilities, fs, futex, identity, ipc, kcmp, membarrier, memory, net, pidfd, policy, prctl, process,
     process_vm, ptrace, sched, seccomp, signal, system, time, timers, uts,
 };
 use crate::{
@@ -244,6 +244,7 @@ calls! {
     pidfd_getfd, 438, 438, now(pidfd::pidfd_getfd; 3);
     arch_prctl, 158, -, context(context; 2);
     ptrace, 101, 117, large(ptrace::ptrace; 4);
+    kcmp, 312, 272, now(kcmp::kcmp; 5);
     // Identity.
     getuid, 102, 174, now(identity::getuid; 0);
     geteuid, 107, 175, now(identity::geteuid; 0);

@@ -155,6 +155,14 @@ impl ActionTable {
         Self::Shared(shared)
     }
 
+    /// Where the actions are, which tells tables in common from others.
+    pub fn address(&self) -> usize {
+        match self {
+            Self::Own(actions) => (&raw const **actions).addr(),
+            Self::Shared(shared) => Arc::as_ptr(shared).addr(),
+        }
+    }
+
     /// Lends the actions. No lock of the signal state may be taken meanwhile.
     #[inline]
     pub fn with<T>(&mut self, look: impl FnOnce(&mut Actions) -> T) -> T {
