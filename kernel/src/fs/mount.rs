@@ -121,6 +121,21 @@ impl Location {
         self.mount.id == other.mount.id && self.inode.identity() == other.inode.identity()
     }
 
+    /// Whether it is `other`, or lies below it.
+    pub fn lies_below(&self, other: &Self) -> bool {
+        let mut here = self.clone();
+        loop {
+            if here.is_same(other) {
+                return true;
+            }
+            let above = here.parent();
+            if above.is_same(&here) {
+                return false;
+            }
+            here = above;
+        }
+    }
+
     /// Whether it is its mount's root.
     pub fn is_mount_root(&self) -> bool {
         self.inode.identity() == self.mount.root.identity()

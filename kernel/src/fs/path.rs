@@ -36,6 +36,50 @@ pub struct Base<'a> {
     pub start: Option<Location>,
     /// Who walks.
     pub credentials: &'a Credentials,
+    /// What the walk may not do.
+    pub limits: Limits,
+}
+
+bitflags::bitflags! {
+    /// What a walk may not do: `RESOLVE_*` (`linux/openat2.h`).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Limits: u8 {
+        /// Go from one mount to another.
+        const NO_XDEV = 1;
+        /// Follow a link that leads somewhere by itself, as those of `/proc` do.
+        const NO_MAGICLINKS = 2;
+        /// Follow a link.
+        const NO_SYMLINKS = 4;
+        /// Leave the directory where it starts, which is the root then.
+        const BENEATH = 8;
+        /// The same, but that `/` and `..` stay there.
+        const IN_ROOT = 0x10;
+    }
+}
+
+impl Limits {
+    /// Whether the walk has to stay below where it starts.
+    pub const fn is_scoped(self) -> bool {
+        self.intersects(Self::BENEATH.union(Self::IN_ROOT))
+    }
+}
+
+impl Base<'_> {
+    /// Where a walk of a relative path starts.
+    fn start(&self) -> &Location {
+        self.start.as_ref().unwrap_or(&self.root)
+    }
+
+    /// Whether a place where a walk has come to lies in the mount where it started, or need not.
+    ///
+    /// # Errors
+    /// `EXDEV`.
+    pub fn check_mount(&self, place: &Location) -> Result<()> {
+        if self.limits.contains(Limits::NO_XDEV) && place.mount.id() != self.start().mount.id() {
+            return Err(Errno::EXDEV);
+        }
+        Ok(())
+    }
 }
 
 /// What a walk does with a symlink at its end. A slash behind it has it followed in any case.
@@ -202,6 +246,9 @@ impl<'a> Walk<'a> {
         if path.len() >= PATH_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
+        if first == b'/' && base.limits.contains(Limits::BENEATH) {
+            return Err(Errno::EXDEV);
+        }
         let start = base.start.as_ref().filter(|_| first != b'/');
         Ok(Self {
             base,
@@ -229,8 +276,7 @@ impl<'a> Walk<'a> {
             let trailing_slash = is_last && after.is_some();
             let (last, found) = match name {
                 b"." => (LastName::Dot, self.here.clone()),
-                b".." if self.here.is_same(&self.base.root) => (LastName::DotDot, self.here.clone()),
-                b".." => (LastName::DotDot, self.here.parent()),
+                b".." => (LastName::DotDot, self.above()?),
                 _ => {
                     let inode = match self.here.inode.lookup(name) {
                         Err(Errno::ENOENT) if is_last => return Ok((LastName::Name, None)),
@@ -266,15 +312,51 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The directory above, which for the root is the root.
+    fn above(&self) -> Result<Location> {
+        let (base, here) = (self.base, &self.here);
+        if here.is_same(&base.root) {
+            return if base.limits.contains(Limits::BENEATH) {
+                Err(Errno::EXDEV)
+            } else {
+                Ok(here.clone())
+            };
+        }
+        let above = here.parent();
+        base.check_mount(here)?;
+        base.check_mount(&above)?;
+        if base.limits.is_scoped() && !above.lies_below(&base.root) {
+            // Somebody moved it away meanwhile: another try tells.
+            return Err(Errno::EAGAIN);
+        }
+        Ok(above)
+    }
+
     /// Follows a symlink that the next name leads to.
     fn follow(&mut self, link: &dyn Inode, trailing_slash: bool) -> Result<()> {
+        let limits = self.base.limits;
+        if limits.contains(Limits::NO_SYMLINKS) {
+            return Err(Errno::ELOOP);
+        }
         self.links += 1;
         if self.links > MAX_LINKS || self.here.mount.flags() & linux_raw_sys::general::MS_NOSYMFOLLOW != 0 {
             return Err(Errno::ELOOP);
         }
         if let Some(target) = link.follow() {
+            if limits.contains(Limits::NO_MAGICLINKS) {
+                return Err(Errno::ELOOP);
+            }
+            if limits.is_scoped() {
+                return Err(Errno::EXDEV);
+            }
             match target? {
-                Target::Location(location) => self.here = location,
+                Target::Location(location) => {
+                    self.base.check_mount(&self.here)?;
+                    self.base.check_mount(&location)?;
+                    self.here = location;
+                }
+                // It lies in no mount.
+                Target::Inode(_) if limits.contains(Limits::NO_XDEV) => return Err(Errno::EXDEV),
                 Target::Inode(inode) => self.here.inode = inode,
             }
             if trailing_slash && self.here.inode.kind() != FileKind::Directory {
@@ -289,6 +371,11 @@ impl<'a> Walk<'a> {
             return Err(Errno::ENOENT);
         }
         if spliced[0] == b'/' {
+            if limits.contains(Limits::BENEATH) {
+                return Err(Errno::EXDEV);
+            }
+            self.base.check_mount(&self.here)?;
+            self.base.check_mount(&self.base.root)?;
             self.here = self.base.root.clone();
         }
         if let Some(after) = split(self.rest.bytes()).1 {

@@ -35,6 +35,7 @@ mod process_vm;
 mod programs;
 mod ptraces;
 mod real_time;
+mod resolving;
 mod runner;
 mod sched;
 mod seals;
@@ -183,6 +184,7 @@ fn all() -> impl Iterator<Item = Test> {
         ptraces::filters::TESTS,
         ptraces::steps::TESTS,
         ptraces::attaching::TESTS,
+        resolving::TESTS,
         sched::TESTS,
         vdso::TESTS,
         xattrs::TESTS,

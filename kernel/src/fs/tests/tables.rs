@@ -12,7 +12,7 @@ use crate::{
         locks::{self, Lock, LockKind, Owner},
         mount, nameless,
         open_file::PathFile,
-        path::{Base, LastLink, Named, find, path_of, walk},
+        path::{self, Base, LastLink, Named, find, path_of, walk},
         tmpfs::{Limits, TmpFs},
     },
     task::Credentials,
@@ -117,6 +117,7 @@ fn paths() {
         root: top.clone(),
         start: Some(top.clone()),
         credentials: &credentials,
+        limits: path::Limits::empty(),
     };
     let found_at = |path: &[u8]| {
         let found = find(&base, path, LastLink::Follow)?;

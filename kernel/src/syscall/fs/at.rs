@@ -9,7 +9,7 @@ use crate::{
     fs::{
         Attributes, FileKind, Location, OpenFile, Permission,
         attributes::{S_ISGID, may_set_group_id, permit},
-        path::{self, Base, LastLink, Walked},
+        path::{self, Base, LastLink, Limits, Walked},
     },
     task::{Credentials, Thread},
 };
@@ -41,7 +41,28 @@ fn base<'a>(t: &Thread, credentials: &'a Credentials, dirfd: i32, path: &[u8]) -
             _ => Some(start(t, dirfd, path)?),
         },
         credentials,
+        limits: Limits::empty(),
     })
+}
+
+/// Walks `path` from `dirfd` as the caller, which may not do all that a walk may (`openat2(2)`).
+///
+/// # Errors
+/// As [`walk`]; `EXDEV` and `ELOOP` where the limits end it, `EAGAIN` where somebody moved a directory meanwhile.
+pub fn walk_within(t: &Thread, dirfd: i32, path: &[u8], last: LastLink, limits: Limits) -> Result<Walked> {
+    if limits.is_empty() {
+        return walk(t, dirfd, path, last);
+    }
+    let credentials = t.credentials();
+    let mut base = base(t, &credentials, dirfd, path)?;
+    base.limits = limits;
+    if limits.is_scoped() {
+        // Also where the path begins with a slash.
+        base.root = start(t, dirfd, b".")?;
+    }
+    let walked = path::walk(&base, path, last)?;
+    base.check_mount(walked.target.as_ref().unwrap_or(&walked.directory))?;
+    Ok(walked)
 }
 
 /// Walks `path` from `dirfd` as the caller.

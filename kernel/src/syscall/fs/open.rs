@@ -5,8 +5,8 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as linux;
 
 use super::{
-    at::{self, AT_FDCWD, may_change_names, new_mode, walk},
-    user::{get, path, path_at_once},
+    at::{self, AT_FDCWD, may_change_names, new_mode, walk_within},
+    user::{path, path_at_once},
 };
 use crate::{
     errno::{Errno, Result},
@@ -17,7 +17,7 @@ use crate::{
         file::{Attempt, File},
         inode::{NewFile, OpenRequest},
         open_file::PathFile,
-        path::{LastLink, LastName, Walked},
+        path::{LastLink, LastName, Limits, Walked},
         pipe::End,
     },
     task::{Thread, limits::Resource},
@@ -97,12 +97,12 @@ fn check(t: &Thread, location: &Location, flags: u32) -> Result<()> {
 }
 
 /// Finds or makes what is to be opened, and whether it was made.
-fn find(t: &Thread, dirfd: i32, path: &[u8], flags: u32, mode: u32) -> Result<(Location, bool)> {
+fn find(t: &Thread, dirfd: i32, path: &[u8], flags: u32, mode: u32, limits: Limits) -> Result<(Location, bool)> {
     if flags & O_TMPFILE == O_TMPFILE {
         if !matches!(flags & linux::O_ACCMODE, linux::O_WRONLY | linux::O_RDWR) {
             return Err(Errno::EINVAL);
         }
-        let directory = at::find(t, dirfd, path, LastLink::Follow)?;
+        let directory = walk_within(t, dirfd, path, LastLink::Follow, limits)?.existing()?;
         let credentials = t.credentials();
         if directory.inode.kind() != FileKind::Directory {
             return Err(Errno::ENOTDIR);
@@ -121,7 +121,8 @@ fn find(t: &Thread, dirfd: i32, path: &[u8], flags: u32, mode: u32) -> Result<(L
     }
     let exclusive = flags & (linux::O_CREAT | linux::O_EXCL) == linux::O_CREAT | linux::O_EXCL;
     let keep = flags & linux::O_NOFOLLOW != 0 || exclusive;
-    let walked = walk(t, dirfd, path, if keep { LastLink::Keep } else { LastLink::Follow })?;
+    let last = if keep { LastLink::Keep } else { LastLink::Follow };
+    let walked = walk_within(t, dirfd, path, last, limits)?;
     if flags & linux::O_CREAT == 0 {
         return Ok((walked.existing()?, false));
     }
@@ -133,7 +134,10 @@ fn find(t: &Thread, dirfd: i32, path: &[u8], flags: u32, mode: u32) -> Result<(L
         None if walked.last == LastName::Name => match create(t, &walked, mode) {
             Ok(made) => Ok((made, true)),
             // Somebody else was quicker: then it is there to be opened.
-            Err(Errno::EEXIST) if !exclusive => Ok((at::find(t, dirfd, path, LastLink::Follow)?, false)),
+            Err(Errno::EEXIST) if !exclusive => {
+                let found = walk_within(t, dirfd, path, LastLink::Follow, limits)?;
+                Ok((found.existing()?, false))
+            }
             Err(errno) => Err(errno),
         },
         None => Err(Errno::EISDIR),
@@ -182,7 +186,7 @@ fn open_now(t: &Thread, location: &Location, flags: u32) -> Result<Option<Arc<dy
 }
 
 /// What the caller asked to be opened, which it may open, and the flags to open it with.
-fn find_checked(t: &Thread, dirfd: i32, name: &[u8], flags: u32, mode: u32) -> Result<(Location, u32)> {
+fn find_checked(t: &Thread, dirfd: i32, name: &[u8], flags: u32, mode: u32, limits: Limits) -> Result<(Location, u32)> {
     let flags = if flags & linux::O_PATH != 0 {
         flags & (linux::O_PATH | linux::O_DIRECTORY | linux::O_NOFOLLOW | linux::O_CLOEXEC)
     } else {
@@ -193,7 +197,7 @@ fn find_checked(t: &Thread, dirfd: i32, name: &[u8], flags: u32, mode: u32) -> R
     {
         return Err(Errno::EINVAL);
     }
-    let (location, made) = find(t, dirfd, name, flags, mode)?;
+    let (location, made) = find(t, dirfd, name, flags, mode, limits)?;
     let flags = if flags & O_TMPFILE == O_TMPFILE {
         flags & !O_TMPFILE
     } else {
@@ -215,8 +219,18 @@ fn install(t: &Thread, file: Arc<dyn File>, location: Location, flags: u32) -> R
     Ok(t.files().insert(Arc::new(file), on_exec(flags), descriptor_limit(t))? as u64)
 }
 
-async fn open_path(t: &Thread, dirfd: i32, name: &[u8], flags: u32, mode: u32) -> Result<u64> {
-    let (location, flags) = find_checked(t, dirfd, name, flags, mode)?;
+/// Opens a path by a walk that has limits.
+pub(super) async fn open_path(
+    t: &Thread,
+    dirfd: i32,
+    name: &[u8],
+    flags: u32,
+    mode: u32,
+    limits: Limits,
+) -> Result<u64> {
+    // It is seen in the file's flags, and of no account when it is opened.
+    let unnamed = if flags & O_TMPFILE == O_TMPFILE { O_TMPFILE } else { 0 };
+    let (location, flags) = find_checked(t, dirfd, name, flags, mode, limits)?;
     let file = match open_now(t, &location, flags)? {
         Some(file) => file,
         None => open_fifo(t, &location, flags).await?,
@@ -228,7 +242,7 @@ async fn open_path(t: &Thread, dirfd: i32, name: &[u8], flags: u32, mode: u32) -
         };
         super::attr::set_size(&location.inode, &change).await?;
     }
-    install(t, file, location, flags)
+    install(t, file, location, flags | unnamed)
 }
 
 /// Opens a program to be executed, or its interpreter.
@@ -257,7 +271,7 @@ pub fn open_executable(t: &Thread, dirfd: i32, name: &[u8], flags: u32) -> Resul
 /// `openat(2)`.
 pub async fn openat(t: &Thread, dirfd: i32, name: u64, flags: u32, mode: u32) -> Result<u64> {
     let name = path(t, name).await?;
-    open_path(t, dirfd, &name, flags, mode).await
+    open_path(t, dirfd, &name, flags, mode, Limits::empty()).await
 }
 
 /// [`openat`] of what is there, where that need not wait.
@@ -265,7 +279,7 @@ pub fn openat_at_once(t: &Thread, dirfd: i32, name: u64, flags: u32, mode: u32) 
     if flags & (linux::O_CREAT | linux::O_TRUNC) != 0 || flags & O_TMPFILE == O_TMPFILE {
         return Err(Stop::WouldBlock);
     }
-    let (location, flags) = find_checked(t, dirfd, &path_at_once(name)?, flags, mode)?;
+    let (location, flags) = find_checked(t, dirfd, &path_at_once(name)?, flags, mode, Limits::empty())?;
     let file = open_now(t, &location, flags)?.ok_or(Stop::WouldBlock)?;
     Ok(install(t, file, location, flags)?)
 }
@@ -290,25 +304,6 @@ pub async fn creat(t: &Thread, name: u64, mode: u32) -> Result<u64> {
         mode,
     )
     .await
-}
-
-/// `openat2(2)`, without any of its `resolve` restrictions: those are `EINVAL`, so that nobody relies on them in vain.
-pub async fn openat2(t: &Thread, dirfd: i32, name: u64, how: u64, size: u64) -> Result<u64> {
-    let mut bytes = [0u8; 24];
-    if size < bytes.len() as u64 {
-        return Err(Errno::EINVAL);
-    }
-    if size > bytes.len() as u64 {
-        return Err(Errno::E2BIG);
-    }
-    get(t, how, &mut bytes).await?;
-    let word = |at: usize| super::user::load(&bytes, at, 8);
-    let (flags, mode, resolve) = (word(0), word(8), word(16));
-    let known = u64::from(O_TMPFILE | linux::O_PATH | linux::O_SYNC | linux::O_CLOEXEC | linux::O_NOATIME) | 0x3_ffff;
-    if resolve != 0 || flags & !known != 0 || mode & !0o7777 != 0 {
-        return Err(Errno::EINVAL);
-    }
-    openat(t, dirfd, name, flags as u32, mode as u32).await
 }
 
 /// `close(2)`.
