@@ -104,7 +104,7 @@ const NEEDED: [&str; 13] = [
 
 /// Programs that are built and not run: an emulated machine is too slow for what they measure, or they go on for minutes, or want
 /// huge pages, arguments, a real clock or a machine that sleeps.
-const NOT_RUN: [&str; 35] = [
+const NOT_RUN: [&str; 34] = [
     "breakpoints/step_after_suspend_test",
     "prctl/disable-tsc-ctxt-sw-stress-test",
     "prctl/disable-tsc-on-off-stress-test",
@@ -130,7 +130,6 @@ const NOT_RUN: [&str; 35] = [
     "vm/hugetlb-madvise",
     "vm/khugepaged",
     "vm/map_hugetlb",
-    "vm/protection_keys_64",
     "vm/split_huge_page_test",
     "vm/thuge-gen",
     "vm/transhuge-stress",

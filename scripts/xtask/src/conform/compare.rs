@@ -104,6 +104,18 @@ fn line(line: &str) -> Result<Known> {
     })
 }
 
+/// The entries of the list, by program and reason, of which all that they cover passes.
+pub fn needless(rows: &[Row]) -> Vec<(&str, &str)> {
+    let mut entries = BTreeMap::<(&str, &str), bool>::new();
+    for row in rows {
+        if let Some(reason) = &row.known {
+            *entries.entry((&row.path, reason)).or_insert(true) &= row.passes();
+        }
+    }
+    let passing = entries.into_iter().filter(|(_, passes)| *passes);
+    passing.map(|(entry, _)| entry).collect()
+}
+
 /// Each program with its cases on both, of those that any pass on Linux.
 pub fn table(rows: &[Row]) -> String {
     let mut programs = BTreeMap::<&str, (usize, usize)>::new();
@@ -170,6 +182,10 @@ mod tests {
             (END, Some(Verdict::Failed), false),
         ];
         assert_eq!(seen, expected);
+        assert!(needless(&rows).is_empty());
+        let passes = vec![line("a/b | x | fine").unwrap(), line("a/b | w | why").unwrap()];
+        let rows = super::rows(&linux, &ours, &passes, Arch::X86_64);
+        assert_eq!(needless(&rows), [("a/b", "fine")]);
         assert!(table(&rows).contains("a/b         1      4  <"));
         assert!(cases(&rows).contains("missing  a/b | w  (known: why)"));
     }

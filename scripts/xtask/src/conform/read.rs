@@ -146,12 +146,13 @@ fn nolibc(line: &str) -> Option<(String, Verdict)> {
     Some((name.to_owned(), verdict))
 }
 
-/// A name without process identifiers, addresses and times in it: words of three letters or more that begin with a digit.
+/// A name without process identifiers, addresses and times in it: words that begin with a digit and have three letters or more, or
+/// stand in brackets.
 fn steady(name: &str) -> String {
     let mut out = String::new();
     for word in name.split_inclusive(|letter: char| !letter.is_ascii_alphanumeric()) {
         let bare = word.trim_end_matches(|letter: char| !letter.is_ascii_alphanumeric());
-        if bare.len() > 2 && bare.starts_with(|letter: char| letter.is_ascii_digit()) {
+        if (bare.len() > 2 || out.ends_with('[')) && bare.starts_with(|letter: char| letter.is_ascii_digit()) {
             out.push('N');
             out += &word[bare.len()..];
         } else {
@@ -193,11 +194,11 @@ mod tests {
     #[test]
     fn names_are_the_same_in_every_run() {
         let names =
-            of("ok 1 [4711] waits 12345 ns at 0xffff\nok 2 [815] waits 9999 ns at 0x1234\nok 3 fd 15 of x86_64\n");
+            of("ok 1 [4711] waits 12345 ns at 0xffff\nok 2 [815] waits 9999 ns at 0x1234\nok 3 [42] fd 15 of x86_64\n");
         let names = names.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
         assert_eq!(
             names,
-            ["[N] waits N ns at N", "[N] waits N ns at N (2)", "fd 15 of x86_64"]
+            ["[N] waits N ns at N", "[N] waits N ns at N (2)", "[N] fd 15 of x86_64"]
         );
     }
 
