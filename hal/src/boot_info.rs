@@ -34,6 +34,16 @@ impl PhysRange {
     }
 }
 
+/// What the loader has put into memory for the kernel: the direct map shows it for ever, and nobody but the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Initramfs {
+    /// Where it is; it need not begin or end at a page.
+    pub range: PhysRange,
+    /// Whether its whole pages may be used for something else once it has been read. They may not where firmware says that
+    /// the memory is its own.
+    pub reusable: bool,
+}
+
 /// Addresses that a PCI host passes on to its buses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PciWindow {
@@ -87,8 +97,8 @@ pub struct Machine {
     pub usable: &'static [PhysRange],
     /// All RAM found, in bytes, the reserved parts included.
     pub total_ram: u64,
-    /// The initramfs image, reachable through the direct map for ever; `None` where the loader gave none.
-    pub initramfs: Option<&'static [u8]>,
+    /// The initramfs; `None` where the loader gave none.
+    pub initramfs: Option<Initramfs>,
     /// The kernel command line, empty where the loader gave none.
     pub command_line: &'static str,
     /// CPUs that firmware describes as usable, the boot CPU included; at most [`MAX_CPUS`](crate::MAX_CPUS).

@@ -3,7 +3,11 @@
 use arrayvec::ArrayVec;
 use boot_info::{MemoryKind, MemoryMap, Range};
 
-use crate::{PAGE_SIZE, addr::PhysAddr, boot_info::PhysRange};
+use crate::{
+    PAGE_SIZE,
+    addr::PhysAddr,
+    boot_info::{Initramfs, PhysRange},
+};
 
 /// Runs kept apart, at most; memory beyond is left unused.
 pub const MOST_RANGES: usize = MemoryMap::MOST;
@@ -31,6 +35,8 @@ pub struct MemoryLayout {
     pub mapped: Ranges,
     /// What nobody has yet.
     pub free: Ranges,
+    /// What is the kernel's, whether somebody has it already or not.
+    usable: Ranges,
 }
 
 impl MemoryLayout {
@@ -55,11 +61,9 @@ impl MemoryLayout {
         );
         let mapped = united(mapped);
         // A map of firmware's has fewer runs than there is room for, and those taken are a handful.
-        holes.extend(
-            of(MemoryKind::Tables)
-                .chain(taken.iter().copied())
-                .take(holes.remaining_capacity()),
-        );
+        holes.extend(of(MemoryKind::Tables).take(holes.remaining_capacity()));
+        let usable = subtract(&united(of(MemoryKind::Usable).collect()), &holes);
+        holes.extend(taken.iter().copied().take(holes.remaining_capacity()));
         let free = subtract(&united(of(MemoryKind::Usable).collect()), &holes);
         let all: Ranges = map
             .ranges()
@@ -71,7 +75,17 @@ impl MemoryLayout {
             total_ram: united(all).iter().map(PhysRange::len).sum(),
             mapped,
             free,
+            usable,
         }
+    }
+
+    /// The initramfs in `range`, if there is one.
+    pub fn initramfs(&self, range: PhysRange) -> Option<Initramfs> {
+        let within = |run: &PhysRange| run.start <= range.start && range.end <= run.end;
+        (!range.is_empty()).then(|| Initramfs {
+            range,
+            reusable: self.usable.iter().any(within),
+        })
     }
 
     /// Whether the direct map shows all of a range.
@@ -207,6 +221,25 @@ mod tests {
         let layout = MemoryLayout::new(&map, &[range(0x2fff, 0x3000)]);
         assert_eq!(pairs(&layout.mapped), [(0x2000, 0x3000)]);
         assert_eq!(pairs(&layout.free), []);
+    }
+
+    #[test]
+    fn an_initramfs_is_reusable_where_its_memory_is_the_kernel_s() {
+        let map = map(&[
+            (0x1000, 0x9000, MemoryKind::Usable),
+            (0x5000, 0x6000, MemoryKind::Firmware),
+            (0x8000, 0x9000, MemoryKind::Tables),
+        ]);
+        let all = [
+            range(0x1800, 0x2fff),
+            range(0x4000, 0x5001),
+            range(0x7000, 0x8800),
+            range(0x9000, 0xa000),
+        ];
+        let layout = MemoryLayout::new(&map, &all);
+        let reusable = all.map(|range| layout.initramfs(range).map(|initramfs| initramfs.reusable));
+        assert_eq!(reusable, [Some(true), Some(false), Some(false), Some(false)]);
+        assert_eq!(layout.initramfs(range(0x3000, 0x3000)), None);
     }
 
     proptest::proptest! {

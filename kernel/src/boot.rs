@@ -11,7 +11,12 @@ use hal::{
 use log::LevelFilter;
 
 use crate::{
-    build_id::BuildId, command_line, cpu, drivers, fs, klog, mm, random, rt, symbols, task, trace, tty::Tty, wakeups,
+    build_id::BuildId,
+    command_line, cpu, drivers, fs, klog,
+    mm::{self, frame::Loaded},
+    random, rt, symbols, task, trace,
+    tty::Tty,
+    wakeups,
 };
 
 /// How long CPUs may take until they run (ns).
@@ -44,10 +49,10 @@ pub fn main(machine: &'static Machine) -> ! {
             machine.silent_blocks
         );
     }
-    mm::frame::init(machine.usable);
+    let mut initramfs = mm::frame::init(machine.usable, machine.initramfs);
     random::init(machine.entropy);
     rt::set_wall_clock(i64::try_from(machine.wall_clock_seconds.saturating_mul(1_000_000_000)).unwrap_or(0));
-    if !machine.initramfs.is_some_and(symbols::init) {
+    if !initramfs.as_mut().is_some_and(symbols::init) {
         log::info!("no symbol table in the initramfs: backtraces show addresses only");
     }
     rt::executor().set_timing(true);
@@ -64,7 +69,7 @@ pub fn main(machine: &'static Machine) -> ! {
     if let Err(error) = rt::spawn(collector, crate::net::unix::collect::run()) {
         panic!("no memory for the first tasks: {error:?}");
     }
-    if let Err(error) = rt::spawn(SpawnOptions::new(Class::Service, "boot"), bring_up(machine)) {
+    if let Err(error) = rt::spawn(SpawnOptions::new(Class::Service, "boot"), bring_up(machine, initramfs)) {
         panic!("no memory for the first task: {error:?}");
     }
     rt::run()
@@ -86,7 +91,7 @@ fn start_secondaries(cpus: u32) {
 }
 
 /// Root file system, console, `/init`.
-async fn bring_up(machine: &'static Machine) {
+async fn bring_up(machine: &'static Machine, initramfs: Option<Loaded>) {
     let tty = match console(machine) {
         Ok(tty) => tty,
         Err(error) => panic!("no console: {error:?}"),
@@ -97,7 +102,7 @@ async fn bring_up(machine: &'static Machine) {
     // Interrupts go to CPUs that are there.
     cpu::wait_online(machine.cpus, rt::now() + SECONDARIES).await;
     drivers::start(machine, &tty);
-    let root = match fs::boot::root(machine.initramfs).await {
+    let root = match fs::boot::root(initramfs).await {
         Ok(root) => root,
         Err(reason) => panic!("no root file system: {reason}"),
     };

@@ -6,6 +6,8 @@
 
 use spin::Once;
 
+use crate::{fs::initramfs, mm::frame::Loaded};
+
 const MAGIC: &[u8; 8] = b"BRXSYM1\0";
 const HEADER: usize = 12;
 const ENTRY: usize = 16;
@@ -52,12 +54,11 @@ impl Table {
     }
 }
 
-/// Finds the table in the initramfs; false if it has none.
-pub fn init(initramfs: &'static [u8]) -> bool {
-    let table = cpio_reader::iter_files(initramfs)
-        .find(|entry| entry.name().trim_start_matches(['.', '/']) == "boot/kernel.sym")
-        .and_then(|entry| Table::parse(entry.file()));
-    match table {
+/// Finds the table in the initramfs and keeps it; false if it has none.
+pub fn init(initramfs: &mut Loaded) -> bool {
+    let place = initramfs::find(initramfs.bytes(), b"boot/kernel.sym");
+    let bytes = place.and_then(|place| initramfs.keep(place));
+    match bytes.and_then(Table::parse) {
         Some(table) => {
             TABLE.call_once(|| table);
             true

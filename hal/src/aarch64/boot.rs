@@ -110,12 +110,6 @@ fn describe(info: &BootInfo, layout: &MemoryLayout) -> Description {
 
 /// Everything the kernel is told.
 fn machine(info: &'static BootInfo, platform: &'static Platform, layout: &'static MemoryLayout) -> Machine {
-    let initramfs = (!info.initramfs.is_empty()).then(|| {
-        let (start, length) = (DIRECT_MAP + info.initramfs.start, info.initramfs.len());
-        // SAFETY: the loader put these bytes into RAM, which the direct map shows, and nobody is given them as free
-        // memory.
-        unsafe { core::slice::from_raw_parts(start as *const u8, length as usize) }
-    });
     let mut entropy = info.entropy();
     if let Some(random) = features::random() {
         let bytes = entropy.get_or_insert([0; 32]);
@@ -128,7 +122,7 @@ fn machine(info: &'static BootInfo, platform: &'static Platform, layout: &'stati
     Machine {
         usable: &layout.free,
         total_ram: layout.total_ram,
-        initramfs,
+        initramfs: layout.initramfs(info.initramfs.into()),
         command_line: info.command_line(),
         cpus: platform.cpus.len() as u32,
         wall_clock_seconds: clock.unwrap_or(info.wall_clock_seconds),

@@ -446,11 +446,7 @@ extern "C" fn boot_on_own_stack() -> ! {
     breenix_main(MACHINE.call_once(|| Machine {
         usable: &layout.free,
         total_ram: layout.total_ram,
-        initramfs: (!info.initramfs.is_empty()).then(|| {
-            let (start, length) = (DIRECT_MAP + info.initramfs.start, info.initramfs.len());
-            // SAFETY: the loader put it into RAM, which is in the direct map, and it is left out of what is free.
-            unsafe { core::slice::from_raw_parts(start as *const u8, length as usize) }
-        }),
+        initramfs: layout.initramfs(info.initramfs.into()),
         command_line: info.command_line(),
         cpus: machine.cpus.len() as u32,
         wall_clock_seconds: if clock == 0 { info.wall_clock_seconds } else { clock },

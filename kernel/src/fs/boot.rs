@@ -8,20 +8,23 @@ use super::{
     block_device, initramfs, mount,
     tmpfs::{Limits, TmpFs},
 };
-use crate::{command_line, errno::Result};
+use crate::{command_line, errno::Result, mm::frame::Loaded};
 
-/// Makes a root file system of memory and unpacks the initramfs into it. A damaged archive is logged; what it holds before
+/// Makes a root file system of memory and unpacks the initramfs into it, whose memory becomes free meanwhile. A damaged archive is logged; what it holds before
 /// the damage is there.
 ///
 /// # Errors
 /// `ENOMEM`.
-pub fn mount_root(archive: Option<&[u8]>) -> Result<FsContext> {
-    let root: Arc<dyn Inode> = TmpFs::create(Limits::half_of_memory(), 0o755)?;
-    match archive.map(|archive| initramfs::unpack(&root, archive)) {
+pub fn mount_root(archive: Option<Loaded>) -> Result<FsContext> {
+    // What the loader has put into memory is there in any case: it has no limit of its own.
+    let created = TmpFs::create(Limits::default(), 0o755)?;
+    let root: Arc<dyn Inode> = created.clone();
+    match archive.map(|mut archive| initramfs::unpack(&root, &mut archive)) {
         None => log::error!("the loader gave no initramfs: the root is empty"),
         Some(Ok(report)) => log::info!("initramfs: {} files, {} KiB", report.files, report.bytes >> 10),
         Some(Err(error)) => log::error!("initramfs: {}; {} files are there", error.reason, error.unpacked.files),
     }
+    created.file_system().limit_to_half();
     let mount = mount::mount(root, None, "rootfs", "tmpfs", 0)?;
     Ok(FsContext::new(mount.root()))
 }
@@ -31,8 +34,9 @@ pub fn mount_root(archive: Option<&[u8]>) -> Result<FsContext> {
 ///
 /// # Errors
 /// What is wrong, in words.
-pub async fn root(archive: Option<&[u8]>) -> core::result::Result<FsContext, String> {
+pub async fn root(archive: Option<Loaded>) -> core::result::Result<FsContext, String> {
     if let Some(description) = command_line::value("root") {
+        drop(archive);
         block_device::scan().await;
         return mount_disk(description, command_line::value("rootfstype")).await;
     }

@@ -132,14 +132,15 @@ fn with_options(mut boot: Boot, options: &Options) -> Result<Boot> {
     Ok(boot)
 }
 
-/// Memory for a machine that keeps the initramfs and what is unpacked from it, and has a GiB besides.
-fn memory_for(boot: &Boot) -> Result<String> {
+/// Memory for a machine that has what is unpacked from the initramfs, whose own memory becomes free meanwhile, and a GiB besides.
+/// Linux lets a file system in memory have half of it.
+fn memory_for(boot: &Boot, linux: bool) -> Result<String> {
     if boot.tree.is_none() {
         return Ok("1G".to_owned());
     }
     let archive = std::fs::metadata(&boot.initramfs).context("no initramfs")?.len();
-    // A file system in memory may have half of it.
-    Ok(format!("{}M", (archive * 3).div_ceil(1 << 20) + 1024))
+    let trees = if linux { 3 } else { 1 };
+    Ok(format!("{}M", (archive * trees).div_ceil(1 << 20) + 1024))
 }
 
 fn boot(boot: Boot, options: Options) -> Result<ExitCode> {
@@ -156,7 +157,7 @@ fn boot(boot: Boot, options: Options) -> Result<ExitCode> {
     }
     let machine = Machine {
         cpus: options.smp,
-        memory: options.memory.map_or_else(|| memory_for(boot), Ok)?,
+        memory: options.memory.map_or_else(|| memory_for(boot, options.linux), Ok)?,
         accelerator,
         counted: options.counted,
         words,

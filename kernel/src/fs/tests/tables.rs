@@ -1,6 +1,11 @@
 //! Descriptors, paths and the initramfs.
 
 use alloc::sync::Arc;
+use core::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
 
 use proptest::prelude::*;
 
@@ -8,13 +13,14 @@ use crate::{
     errno::Errno,
     fs::{
         DeviceNumber, FdTable, FileKind, Inode, OnExec, OpenFile, initramfs,
-        inode::{LinkText, NewFile},
+        inode::{LinkText, NewFile, OpenRequest},
         locks::{self, Lock, LockKind, Owner},
         mount, nameless,
         open_file::PathFile,
         path::{self, Base, LastLink, Named, find, path_of, walk},
         tmpfs::{Limits, TmpFs},
     },
+    mm::frame::{self, loaded_tests},
     task::Credentials,
 };
 
@@ -211,7 +217,7 @@ fn sample() -> Vec<u8> {
 #[test]
 fn unpacks() {
     let root: Arc<dyn Inode> = TmpFs::create(Limits::default(), 0o755).unwrap();
-    let report = initramfs::unpack(&root, &sample()).unwrap();
+    let report = initramfs::unpack(&root, &mut sample().as_slice()).unwrap();
     assert_eq!((report.files, report.bytes), (4, 10_000));
     let sh = root.lookup(b"bin").unwrap().lookup(b"sh").unwrap();
     assert_eq!((sh.attributes().size, sh.attributes().mode()), (10_000, 0o100_755));
@@ -225,7 +231,36 @@ fn unpacks() {
     let mut text = LinkText::new();
     link.read_link(&mut text).unwrap();
     assert_eq!(&text[..], b"../sh");
-    assert!(initramfs::unpack(&root, b"").is_err());
+    assert!(initramfs::unpack(&root, &mut b"".as_slice()).is_err());
+}
+
+#[test]
+fn the_archive_s_memory_becomes_free_as_it_is_unpacked() {
+    let _alone = loaded_tests::ALONE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let contents: std::vec::Vec<u8> = (0..2_000_000).map(|at: u32| (at / 7) as u8).collect();
+    let bytes = archive(&[("big", 0o100_644, &contents), ("small", 0o100_644, b"x")]);
+    let root: Arc<dyn Inode> = TmpFs::create(Limits::default(), 0o755).unwrap();
+    let before = frame::stats().total;
+    let mut loaded = loaded_tests::loaded(&bytes);
+    let place = initramfs::find(loaded.bytes(), b"small").unwrap();
+    assert_eq!(loaded.keep(place), Some(b"x".as_slice()));
+    initramfs::unpack(&root, &mut loaded).unwrap();
+    let given = frame::stats().total - before;
+    assert!(
+        (contents.len() / 4096 - 3..=bytes.len() / 4096).contains(&given),
+        "{given} frames"
+    );
+    drop(loaded);
+    let big = root.lookup(b"big").unwrap();
+    assert_eq!(big.attributes().size, contents.len() as u64);
+    let request = OpenRequest { flags: 0, caller: None };
+    let open = OpenFile::new(big.clone().open(&request).unwrap(), nameless::place(big), 0);
+    let mut read = std::vec![0; contents.len()];
+    let count = pin!(open.read_kernel(0, &mut read)).poll(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(count, Poll::Ready(Ok(contents.len())));
+    assert!(read == contents, "what was freed was not read again");
 }
 
 proptest! {
@@ -236,10 +271,10 @@ proptest! {
         bytes[at] = byte;
         bytes.truncate(cut.min(bytes.len()));
         let root: Arc<dyn Inode> = TmpFs::create(Limits::default(), 0o755).unwrap();
-        let _ = initramfs::unpack(&root, &bytes);
+        let _ = initramfs::unpack(&root, &mut bytes.as_slice());
         let whole = sample();
         if cut < whole.len() - 4 {
-            prop_assert!(initramfs::unpack(&root, &whole[..cut]).is_err());
+            prop_assert!(initramfs::unpack(&root, &mut &whole[..cut]).is_err());
         }
     }
 }

@@ -70,7 +70,9 @@ impl Limits {
 /// One file system.
 pub struct TmpFs {
     device: DeviceNumber,
-    limits: Limits,
+    /// As in [`Limits`].
+    most_pages: AtomicU64,
+    most_inodes: AtomicU64,
     pages: AtomicU64,
     inodes: AtomicU64,
     next_inode: AtomicU64,
@@ -86,7 +88,8 @@ impl TmpFs {
     pub fn create(limits: Limits, permissions: u16) -> Result<Arc<TmpInode>> {
         let fs = Arc::new(Self {
             device: mount::anonymous_device(),
-            limits,
+            most_pages: AtomicU64::new(limits.pages),
+            most_inodes: AtomicU64::new(limits.inodes),
             pages: AtomicU64::new(0),
             inodes: AtomicU64::new(0),
             next_inode: AtomicU64::new(1),
@@ -107,6 +110,15 @@ impl TmpFs {
         self.kept.store(true, Relaxed);
     }
 
+    /// From now on it may have half of memory, or what it has and half of what is free, whichever is more.
+    pub fn limit_to_half(&self) {
+        let half = Limits::half_of_memory();
+        let grown = self.pages.load(Relaxed) + frame::stats().free as u64 / 2;
+        self.most_pages.store(half.pages.max(grown), Relaxed);
+        self.most_inodes
+            .store(half.inodes.max(2 * self.inodes.load(Relaxed)), Relaxed);
+    }
+
     /// Forgets all names, as the last mount goes: files and file system refer to each other until then.
     fn clear(&self) {
         if !self.kept.load(Relaxed) {
@@ -124,7 +136,7 @@ impl TmpFs {
     }
 
     fn charge_pages(&self, count: u64) -> Result<()> {
-        Self::charge(&self.pages, self.limits.pages, count)
+        Self::charge(&self.pages, self.most_pages.load(Relaxed), count)
     }
 
     fn uncharge_pages(&self, count: u64) {
@@ -139,13 +151,14 @@ impl TmpFs {
     }
 
     fn status(&self) -> FileSystemStatus {
+        let (most_pages, most_inodes) = (self.most_pages.load(Relaxed), self.most_inodes.load(Relaxed));
         let left = |limit: u64, used: &AtomicU64| limit.saturating_sub(used.load(Relaxed));
         FileSystemStatus {
             magic: linux_raw_sys::general::TMPFS_MAGIC,
-            blocks: self.limits.pages,
-            free_blocks: left(self.limits.pages, &self.pages),
-            files: self.limits.inodes,
-            free_files: left(self.limits.inodes, &self.inodes),
+            blocks: most_pages,
+            free_blocks: left(most_pages, &self.pages),
+            files: most_inodes,
+            free_files: left(most_inodes, &self.inodes),
             device: self.device,
         }
     }

@@ -85,7 +85,7 @@ impl TmpInode {
     /// `ENOSPC`, `ENOMEM`.
     pub(super) fn new(fs: &Arc<TmpFs>, new: &NewFile<'_>) -> Result<Arc<Self>> {
         let target = copy_name(new.target)?;
-        TmpFs::charge(&fs.inodes, fs.limits.inodes, 1)?;
+        TmpFs::charge(&fs.inodes, fs.most_inodes.load(Relaxed), 1)?;
         let now = Timestamp::now();
         Ok(Arc::new_cyclic(|this| Self {
             fs: fs.clone(),

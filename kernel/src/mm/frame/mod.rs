@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "reaches frames through the direct map")]
 
 mod buddy;
+mod loaded;
 mod zone;
 
 use core::sync::atomic::{
@@ -20,13 +21,16 @@ use hal::{
     MAX_CPUS, PAGE_SIZE,
     addr::PhysAddr,
     arch::{Cpu, PageTable, PerCpu},
-    boot_info::PhysRange,
+    boot_info::{Initramfs, PhysRange},
     traits::{CpuOps, PageTableOps, PerCpuOps},
     trap::Access,
 };
 use spin::Once;
 
 pub use buddy::MAX_ORDER;
+pub use loaded::Loaded;
+#[cfg(test)]
+pub(crate) use loaded::tests as loaded_tests;
 pub use zone::Purpose;
 use zone::Zone;
 
@@ -42,10 +46,17 @@ static PRESSURE: AtomicUsize = AtomicUsize::new(0);
 static ENTITLED: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
 /// Gives the allocator its memory: [`Machine::usable`](hal::boot_info::Machine::usable), page-aligned, disjoint,
-/// ascending. Called once at boot, before the first allocation; later calls change nothing. On the host it happens by
-/// itself.
-pub fn init(usable: &[PhysRange]) {
-    ZONE.call_once(|| Zone::new(usable));
+/// ascending. Its memory is also that of the [`Machine::initramfs`](hal::boot_info::Machine::initramfs), as that has been read.
+/// Called once at boot, before the first allocation; later calls change nothing and give nothing. On the host it happens by itself.
+pub fn init(usable: &[PhysRange], initramfs: Option<Initramfs>) -> Option<Loaded> {
+    let mut loaded = None;
+    ZONE.call_once(|| {
+        // SAFETY: As `Machine` says of it, and this is done once.
+        loaded = initramfs.map(|initramfs| unsafe { Loaded::new(initramfs) });
+        let later = initramfs.filter(|initramfs| initramfs.reusable);
+        Zone::new(usable, later.map(|initramfs| initramfs.range))
+    });
+    loaded
 }
 
 #[cfg(target_os = "none")]
@@ -55,7 +66,7 @@ fn zone() -> Option<&'static Zone> {
 
 #[cfg(not(target_os = "none"))]
 fn zone() -> Option<&'static Zone> {
-    Some(ZONE.call_once(|| Zone::new(hal::host::ram())))
+    Some(ZONE.call_once(|| Zone::new(hal::host::ram(), None)))
 }
 
 // For what can only be asked once a frame exists.

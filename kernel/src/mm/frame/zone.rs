@@ -49,7 +49,7 @@ pub struct Zone {
     base: u64,
     info: &'static [FrameInfo],
     buddy: SpinLock<Buddy>,
-    total: usize,
+    total: AtomicUsize,
     reserve: usize,
     // Frames standing in magazines. Those that come from the buddy allocator or go to it are counted under its lock.
     cached: AtomicUsize,
@@ -60,16 +60,18 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// A zone of `ranges` (page-aligned, disjoint, ascending, reachable through the direct map and used by nobody).
+    /// A zone of `ranges` (page-aligned, disjoint, ascending, reachable through the direct map and used by nobody). RAM of
+    /// `later` may be given to it afterwards.
     ///
     /// # Panics
     /// If no range has room for the metadata: the machine cannot be used at all.
-    pub fn new(ranges: &[PhysRange]) -> Self {
+    pub fn new(ranges: &[PhysRange], later: Option<PhysRange>) -> Self {
         let page = PAGE_SIZE as u64;
         let block = page << MAX_ORDER;
-        let first = ranges.first().map_or(0, |range| range.start.0);
+        let ends = ranges.first().into_iter().chain(ranges.last()).chain(&later);
+        let first = ends.clone().map(|range| range.start.0).min().unwrap_or(0);
         let base = first - first % block;
-        let frames = ranges.last().map_or(0, |range| (range.end.0 - base) / page);
+        let frames = ends.map(|range| (range.end.0 - base) / page).max().unwrap_or(0);
         assert!(frames < u64::from(u32::MAX), "more RAM than frame numbers");
         let bytes = (frames * size_of::<FrameInfo>() as u64).next_multiple_of(page);
         let home = ranges.iter().find(|range| range.len() >= bytes + page);
@@ -98,7 +100,7 @@ impl Zone {
             base,
             info,
             buddy: SpinLock::new(Rank::Frames, buddy),
-            total,
+            total: AtomicUsize::new(total),
             reserve: (total / 64).clamp(64, 4096),
             cached: AtomicUsize::new(0),
             low: AtomicBool::new(false),
@@ -106,8 +108,20 @@ impl Zone {
         }
     }
 
-    pub const fn total(&self) -> usize {
-        self.total
+    pub fn total(&self) -> usize {
+        self.total.load(Relaxed)
+    }
+
+    /// Takes over whole pages that it has never had, of what it was told of by [`Zone::new`].
+    pub fn adopt(&self, range: PhysRange) {
+        if range.is_empty() {
+            return;
+        }
+        tally::freeing();
+        let (start, end) = (self.index(range.start), self.index(range.end));
+        let mut buddy = self.buddy.lock();
+        buddy.add(self.info, start, end);
+        self.total.fetch_add((end - start) as usize, Relaxed);
     }
 
     /// Frames free, those in magazines included. What moves between the two moves under the lock and is counted once.

@@ -1,7 +1,7 @@
 //! An open file of a tmpfs: reading, writing, listing, mapping.
 
 use alloc::{string::String, sync::Arc};
-use core::any::Any;
+use core::{any::Any, sync::atomic::Ordering::Relaxed};
 
 use linux_raw_sys::general as linux;
 
@@ -174,7 +174,8 @@ impl File for TmpInode {
                 }
                 self.fs.charge_pages(0)?;
                 let pages = offset / 4096..end.div_ceil(4096);
-                if self.fs.limits.pages != 0 && pages.end - pages.start > self.fs.limits.pages {
+                let most = self.fs.most_pages.load(Relaxed);
+                if most != 0 && pages.end - pages.start > most {
                     return Err(Errno::ENOSPC);
                 }
                 for index in pages {
