@@ -11,6 +11,7 @@ pub mod context;
 pub mod fs;
 pub mod futex;
 pub mod identity;
+pub mod ioprio;
 pub mod ipc;
 pub mod kcmp;
 pub mod membarrier;
@@ -30,6 +31,7 @@ pub mod table;
 pub mod time;
 pub mod timers;
 pub mod types;
+pub mod unshare;
 pub mod uts;
 
 use alloc::{boxed::Box, sync::Arc};

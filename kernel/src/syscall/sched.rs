@@ -81,7 +81,7 @@ pub async fn sched_getaffinity(t: &Arc<Thread>, tid: i32, length: u32, mask: u64
 }
 
 /// The threads that `which` and `who` name.
-fn priority_targets(t: &Arc<Thread>, which: u32, who: i32) -> Result<Vec<Arc<Thread>>> {
+pub(super) fn priority_targets(t: &Arc<Thread>, which: u32, who: i32) -> Result<Vec<Arc<Thread>>> {
     let of = |processes: Vec<Arc<Process>>| processes.iter().flat_map(|process| process.threads()).collect();
     let threads: Vec<Arc<Thread>> = match which {
         PRIO_PROCESS => target(t, who).into_iter().collect(),

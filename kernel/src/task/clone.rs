@@ -331,6 +331,9 @@ fn inherit(thread: &Thread, child: &Thread, args: &CloneArgs) -> Option<Arc<Trac
         .affinity
         .store(thread.affinity.load(Ordering::Relaxed), Ordering::Relaxed);
     super::schedule::inherit(thread, child);
+    child
+        .io_priority
+        .store(thread.io_priority.load(Ordering::Relaxed), Ordering::Relaxed);
     if args.has(CLONE_SYSVSEM) {
         thread.share_undo_list(child);
     }

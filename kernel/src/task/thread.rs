@@ -184,6 +184,8 @@ pub struct Thread {
     pub(super) cpu_time: Stopwatch,
     pub(crate) affinity: AtomicU64,
     pub(crate) nice: AtomicI32,
+    /// As `ioprio_set(2)` has it.
+    pub(crate) io_priority: AtomicU16,
     pub(crate) policy: PolicyCell,
     /// The real-time priority of the best who waits for a lock that it has: see [`super::futex::pi`].
     pub(super) inherited: AtomicU8,
@@ -248,6 +250,7 @@ impl Thread {
             cpu_time: Stopwatch::new(),
             affinity: AtomicU64::new(!0),
             nice: AtomicI32::new(0),
+            io_priority: AtomicU16::new(0),
             policy: PolicyCell::new(),
             inherited: AtomicU8::new(0),
             waits_for_child: AtomicBool::new(false),

@@ -43,6 +43,7 @@ mod seccomp;
 mod segments;
 mod semaphores;
 mod sequences;
+mod shares;
 mod signalfds;
 mod signals;
 mod socket_messages;
@@ -186,6 +187,7 @@ fn all() -> impl Iterator<Item = Test> {
         ptraces::attaching::TESTS,
         resolving::TESTS,
         sched::TESTS,
+        shares::TESTS,
         vdso::TESTS,
         xattrs::TESTS,
         floating::TESTS,

@@ -19,8 +19,8 @@ use alloc::{boxed::Box, sync::Arc};
 use hal::{abi::Abi, arch::ABI};
 
 use super::{
-    FromRegister, capabilities, fs, futex, identity, ipc, kcmp, membarrier, memory, net, pidfd, policy, prctl, process,
-    process_vm, ptrace, sched, seccomp, signal, system, time, timers, uts,
+    FromRegister, capabilities, fs, futex, identity, ioprio, ipc, kcmp, membarrier, memory, net, pidfd, policy, prctl,
+    process, process_vm, ptrace, sched, seccomp, signal, system, time, timers, unshare, uts,
 };
 use crate::{
     errno::{Errno, Result},
@@ -238,6 +238,7 @@ calls! {
     getpgrp, 111, -, now(process::getpgrp; 0);
     setsid, 112, 157, now(process::setsid; 0);
     getsid, 124, 156, now(process::getsid; 1);
+    unshare, 272, 97, now(unshare::unshare; 1);
     set_tid_address, 218, 96, now(process::set_tid_address; 1);
     pidfd_open, 434, 434, now(pidfd::pidfd_open; 2);
     pidfd_send_signal, 424, 424, call(pidfd::pidfd_send_signal; 4);
@@ -312,6 +313,8 @@ calls! {
     sched_rr_get_interval, 148, 127, call(policy::sched_rr_get_interval; 2);
     getpriority, 140, 141, now(sched::getpriority; 2);
     setpriority, 141, 140, now(sched::setpriority; 3);
+    ioprio_set, 251, 30, now(ioprio::ioprio_set; 3);
+    ioprio_get, 252, 31, now(ioprio::ioprio_get; 2);
     getrusage, 98, 165, call(sched::getrusage; 2);
     prlimit64, 302, 261, call(sched::prlimit64; 4);
     getrlimit, 97, 163, call(sched::getrlimit; 2);

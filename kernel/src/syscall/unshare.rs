@@ -1,0 +1,43 @@
+//! `unshare(2)`.
+
+use alloc::sync::Arc;
+
+use crate::{
+    errno::{Errno, Result},
+    ipc::semaphore::undo,
+    task::{Thread, clone::flags::*},
+};
+
+/// Has the caller keep for itself what it has in common with others. There is one namespace of each kind: asking for another is refused,
+/// as by a Linux that was configured so.
+///
+/// # Errors
+/// `EINVAL` for namespaces, for what is not known, and for what threads have in common, unless the caller is alone; `ENOMEM`.
+pub fn unshare(t: &Arc<Thread>, flags: u64) -> Result<u64> {
+    const OF_THREADS: u64 = CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
+    if flags & !(OF_THREADS | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let process = t.process();
+    if flags & OF_THREADS != 0 {
+        let shares_memory = flags & CLONE_VM != 0 && process.mm().users() > 1;
+        if process.thread_count() > 1 || shares_memory {
+            return Err(Errno::EINVAL);
+        }
+    }
+    let files = match flags & CLONE_FILES {
+        0 => None,
+        _ => Some(Arc::new(t.files().fork()?)),
+    };
+    if flags & CLONE_SYSVSEM != 0 {
+        // As at the thread's end: the next adjustment begins a list of its own.
+        undo::end(t);
+    }
+    if flags & CLONE_FS != 0 {
+        drop(t.set_fs(Arc::new(t.fs().fork())));
+    }
+    if let Some(files) = files {
+        drop(t.set_files(files));
+    }
+    Ok(0)
+}
