@@ -130,15 +130,24 @@ impl Now {
         }
     }
 
-    /// How many times faster than time itself the clock may go at most; 0 while it stands.
-    fn pace(&self) -> u64 {
+    /// How many times faster than time itself the clock may go at most.
+    fn most(&self) -> u64 {
         match self {
-            Self::Thread(thread) => thread.cpu_time.is_running().into(),
+            Self::Thread(_) => 1,
+            Self::Process(process) => {
+                let threads = process.shared.lock().threads.len();
+                threads.clamp(1, cpu::online_count().max(1) as usize) as u64
+            }
+        }
+    }
+
+    /// Whether it stands.
+    fn stands(&self) -> bool {
+        match self {
+            Self::Thread(thread) => !thread.cpu_time.is_running(),
             Self::Process(process) => {
                 let shared = process.shared.lock();
-                let most = shared.threads.len().clamp(1, cpu::online_count().max(1) as usize) as u64;
-                let runs = shared.threads.iter().any(|thread| thread.cpu_time.is_running());
-                if runs { most } else { 0 }
+                !shared.threads.iter().any(|thread| thread.cpu_time.is_running())
             }
         }
     }
@@ -229,6 +238,9 @@ impl CpuClock {
         let process = whose.process();
         process.watch_clock();
         let watch = &process.clock_watch;
+        // Whether a thread has begun to run since the last look. It need not be running now: this task may have taken its CPU, and
+        // would take it again and again if it went on to wait for its running.
+        let mut has_begun = false;
         loop {
             let mut standing = pin!(watch.standing.wait());
             let mut running = pin!(watch.running.wait());
@@ -237,22 +249,20 @@ impl CpuClock {
             if shown >= time {
                 return;
             }
-            let pace = match whose.pace() {
-                0 => {
-                    standing.as_mut().enable();
-                    // A thread says that it runs, then looks whether somebody waits for that; here it is the other way round.
-                    fence(Ordering::SeqCst);
-                    whose.pace()
+            if !has_begun && whose.stands() {
+                standing.as_mut().enable();
+                // A thread says that it runs, then looks whether somebody waits for that; here it is the other way round.
+                fence(Ordering::SeqCst);
+                if whose.stands() {
+                    standing.await;
+                    has_begun = true;
+                    continue;
                 }
-                pace => pace,
-            };
-            match (time - shown).checked_div(pace) {
-                None => standing.await,
-                Some(earliest) => {
-                    standing.as_mut().cancel();
-                    let _faster = until(Some(rt::now().saturating_add(earliest.max(GRAIN))), running).await;
-                }
+                standing.as_mut().cancel();
             }
+            has_begun = false;
+            let earliest = ((time - shown) / whose.most()).max(GRAIN);
+            let _faster = until(Some(rt::now().saturating_add(earliest)), running).await;
         }
     }
 }
