@@ -22,7 +22,7 @@ use crate::{
             send,
             set::*,
         },
-        timers::Setting,
+        timers::{Setting, interval::Interval},
     },
 };
 
@@ -250,26 +250,21 @@ fn itimer(setting: Setting) -> [Timeval; 2] {
     ]
 }
 
-/// `getitimer(2)`, for `ITIMER_REAL`.
+/// `getitimer(2)`.
 ///
 /// # Errors
-/// `EINVAL` for the CPU-time timers, `EFAULT`.
+/// `EINVAL`, `EFAULT`.
 pub fn getitimer(t: &Thread, which: u32, address: u64) -> Attempt<u64> {
-    if which != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    user::write(address, &itimer(t.process().real_timer()))?;
+    let which = Interval::by_number(which).ok_or(Errno::EINVAL)?;
+    user::write(address, &itimer(t.process().interval_timer(which)))?;
     Ok(0)
 }
 
-/// `setitimer(2)`, for `ITIMER_REAL`.
+/// `setitimer(2)`.
 ///
 /// # Errors
 /// `EINVAL`, `EFAULT`, `ENOMEM`.
 pub fn setitimer(t: &Thread, which: u32, new: u64, old: u64) -> Attempt<u64> {
-    if which != 0 {
-        return Err(Errno::EINVAL.into());
-    }
     let setting = match new {
         0 => Setting::default(),
         _ => {
@@ -280,11 +275,12 @@ pub fn setitimer(t: &Thread, which: u32, new: u64, old: u64) -> Attempt<u64> {
             }
         }
     };
+    let which = Interval::by_number(which).ok_or(Errno::EINVAL)?;
     if old != 0 {
         // Before anything is set, so that a page that is missing can still be waited for.
-        user::write(old, &itimer(t.process().real_timer()))?;
+        user::write(old, &itimer(t.process().interval_timer(which)))?;
     }
-    let before = t.process().set_real_timer(setting)?;
+    let before = t.process().set_interval_timer(which, setting)?;
     if old != 0 {
         user::write(old, &itimer(before)).map_err(Errno::from)?;
     }

@@ -36,7 +36,7 @@ pub(super) struct ClockWatch {
 
 /// Which time a clock counts (`CPUCLOCK_PROF` and so on of Linux's `posix-timers.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Counts {
+pub(super) enum Counts {
     /// All: `CPUCLOCK_PROF` and `CPUCLOCK_SCHED`.
     All,
     /// That in user mode: `CPUCLOCK_VIRT`.
@@ -201,6 +201,14 @@ impl CpuClock {
             whose,
             counts: number.counts,
         })
+    }
+
+    /// A process's own.
+    pub(super) fn of_process(process: &Arc<Process>, counts: Counts) -> Self {
+        Self {
+            whose: Whose::Process(Arc::downgrade(process)),
+            counts,
+        }
     }
 
     /// Whether it is of `caller` alone: one that sleeps does not get anywhere by it.

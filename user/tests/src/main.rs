@@ -20,6 +20,7 @@ mod futexes;
 mod hostile;
 mod inheritance;
 mod kcmps;
+mod intervals;
 mod locks;
 mod mappings;
 mod memory;
@@ -187,10 +188,11 @@ fn all() -> impl Iterator<Item = Test> {
         ptraces::attaching::TESTS,
         resolving::TESTS,
         sched::TESTS,
-        shares::TESTS,
         vdso::TESTS,
         xattrs::TESTS,
         floating::TESTS,
+        shares::TESTS,
+        intervals::TESTS,
         hostile::TESTS,
         kcmps::TESTS,
         costs::TESTS,

@@ -102,6 +102,7 @@ fn file(name: &str, bytes: &[u8]) -> Program {
 /// What the tests run of themselves by execve.
 pub fn helper(name: &str, rest: &[&str]) -> ExitCode {
     let fine = match name {
+        "intervals" => crate::intervals::are_set(),
         "arguments" => {
             let environment: Vec<(String, String)> = std::env::vars().collect();
             rest == ["one", "", "zwei drei", "ü"] && environment == [("KEY".into(), "value=x".into())]

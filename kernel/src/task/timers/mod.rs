@@ -1,16 +1,18 @@
-//! The timers of a process: the real-time interval timer (`setitimer(ITIMER_REAL)`, `alarm`), and those of `timer_create(2)`
-//! ([`posix`]).
+//! The timers of a process: the real-time interval timer (`setitimer(ITIMER_REAL)`, `alarm`), those of its CPU time ([`interval`]), and
+//! those of `timer_create(2)` ([`posix`]).
 //!
 //! A process that has ever armed one has a task for all ([`keeper`](crate::clock::keeper)) but those that count CPU time, which
 //! have a task each.
 
+mod cpu;
+pub mod interval;
 pub mod posix;
 #[cfg(test)]
 mod tests;
 
 use alloc::{boxed::Box, sync::Arc};
 
-use self::posix::PosixTimers;
+use self::{interval::CpuIntervals, posix::PosixTimers};
 use super::{
     process::Process,
     signal::{self, SigInfo, set::SIGALRM},
@@ -29,6 +31,7 @@ const AT_ONCE: usize = 32;
 pub struct Timers {
     keeper: Keeper,
     real: RealTimer,
+    cpu: Option<Box<CpuIntervals>>,
     posix: Option<Box<PosixTimers>>,
 }
 
@@ -117,15 +120,15 @@ impl Process {
 
     /// Ends all timers, with the process.
     pub(super) fn cancel_timers(&self) {
-        let (task, posix) = {
+        let (task, cpu, posix) = {
             let mut timers = self.timers.lock();
             timers.real.deadline = None;
-            (timers.keeper.take(), timers.posix.take())
+            (timers.keeper.take(), timers.cpu.take(), timers.posix.take())
         };
         if let Some(task) = task {
             task.abort();
         }
-        drop(posix);
+        drop((cpu, posix));
     }
 }
 

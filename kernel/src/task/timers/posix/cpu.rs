@@ -1,15 +1,13 @@
 //! Timers that count CPU time: each that was ever armed has a task, which waits for its clock.
 
 use alloc::sync::Arc;
-use core::{future::poll_fn, pin::pin, task::Poll};
-
 use executor::{Class, SpawnOptions};
 
 use super::{PosixTimers, State, TimerClock, posix};
 use crate::{
     errno::Result,
     rt,
-    task::{cpu_clock::CpuClock, process::Process, timers::AT_ONCE},
+    task::{process::Process, timers::cpu::follow},
 };
 
 impl PosixTimers {
@@ -51,7 +49,10 @@ impl Process {
             }
         };
         let options = SpawnOptions::new(Class::Service, "cpu timer");
-        let task = rt::executor().spawn(options, count_cpu(self.clone(), number, clock))?;
+        let process = self.clone();
+        let task = rt::executor().spawn(options, async move {
+            follow(clock, || process.cpu_expiry(number), || process.expire_cpu(number)).await;
+        })?;
         let surplus = {
             let mut timers = self.timers.lock();
             match posix(&mut timers).ok().and_then(|posix| posix.timers.get_mut(&number)) {
@@ -73,32 +74,6 @@ impl Process {
     fn expire_cpu(self: &Arc<Self>, number: i32) {
         if let Some(posix) = &mut self.timers.lock().posix {
             posix.expire_cpu(self, number);
-        }
-    }
-}
-
-/// The task of a timer that counts CPU time. It is woken when the timer is set or goes on.
-async fn count_cpu(process: Arc<Process>, number: i32, clock: CpuClock) {
-    let mut turns = 0;
-    loop {
-        let waits_for = process.cpu_expiry(number);
-        let mut reached = pin!(async {
-            match waits_for {
-                Some(time) => clock.reached(time).await,
-                None => core::future::pending().await,
-            }
-        });
-        poll_fn(|cx| {
-            if process.cpu_expiry(number) != waits_for {
-                return Poll::Ready(());
-            }
-            reached.as_mut().poll(cx)
-        })
-        .await;
-        process.expire_cpu(number);
-        turns += 1;
-        if turns % AT_ONCE == 0 {
-            rt::yield_now().await;
         }
     }
 }
