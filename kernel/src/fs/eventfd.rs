@@ -1,12 +1,15 @@
 //! `eventfd(2)`: a counter to wait for.
 
+use alloc::string::String;
+use core::fmt::Write;
+
 use super::{
     file::{Attempt, Direction, File, Readiness, Stop, Transfer},
     io::{Sink, Source},
     poll_queue::PollQueue,
 };
 use crate::{
-    errno::Errno,
+    errno::{Errno, Result},
     sync::{Rank, SpinLock, WaitQueue},
 };
 
@@ -133,5 +136,11 @@ impl File for EventCounter {
 
     fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.pollers)
+    }
+
+    fn details(&self, _: u64, out: &mut String) -> Result<Option<u64>> {
+        // Written into memory: cannot fail.
+        let _ = writeln!(out, "eventfd-count: {:16x}", *self.count.lock());
+        Ok(None)
     }
 }

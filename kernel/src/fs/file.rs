@@ -378,6 +378,16 @@ pub trait File: Send + Sync {
         Ok(())
     }
 
+    /// Appends what `/proc/<pid>/fdinfo` shows of such a file besides what it shows of all, a bounded part of it: from `from` on, 0 at
+    /// first. Returns where it goes on.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn details(&self, from: u64, out: &mut alloc::string::String) -> Result<Option<u64>> {
+        let _ = (from, out);
+        Ok(None)
+    }
+
     /// The pipe behind it, for `splice`, `F_GETPIPE_SZ` and the like.
     fn as_pipe(&self) -> Option<&super::pipe::PipeEnd> {
         None

@@ -3,7 +3,8 @@
 //! Unlike a number, which is given to another process some day, it stands for the one process for ever, and is readable once
 //! that has ended.
 
-use alloc::sync::Arc;
+use alloc::{string::String, sync::Arc};
+use core::fmt::Write;
 
 use super::{
     file::{File, Readiness},
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     errno::{Errno, Result},
-    task::{Process, Thread},
+    task::{self, Process, Thread},
 };
 
 /// See the module.
@@ -49,6 +50,14 @@ impl File for PidFile {
 
     fn poll_queue(&self) -> Option<&PollQueue> {
         Some(self.process.exits())
+    }
+
+    fn details(&self, _: u64, out: &mut String) -> Result<Option<u64>> {
+        let there = task::process(self.process.pid()).is_some_and(|there| Arc::ptr_eq(&there, &self.process));
+        let pid = if there { self.process.pid() } else { -1 };
+        // Written into memory: cannot fail.
+        let _ = writeln!(out, "Pid:\t{pid}");
+        Ok(None)
     }
 
     fn as_any(&self) -> Option<&dyn core::any::Any> {

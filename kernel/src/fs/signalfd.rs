@@ -3,7 +3,11 @@
 //! A reader sees its own signals and its process's, whoever made the file: the file holds a mask and nothing else. Those who wait
 //! do so where their process's signals are told of ([`watch`]).
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use alloc::string::String;
+use core::{
+    fmt::Write,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::{
     file::{Attempt, Direction, File, Readiness, Stop, Transfer},
@@ -11,7 +15,7 @@ use super::{
     poll_queue::PollQueue,
 };
 use crate::{
-    errno::Errno,
+    errno::{Errno, Result},
     sync::WaitQueue,
     task::{
         self, Thread,
@@ -108,6 +112,12 @@ impl File for SignalFile {
         for number in executor::bits(self.queues.load(Ordering::Relaxed)) {
             each(watch::numbered(number as usize));
         }
+    }
+
+    fn details(&self, _: u64, out: &mut String) -> Result<Option<u64>> {
+        // Written into memory: cannot fail.
+        let _ = writeln!(out, "sigmask:\t{:016x}", self.mask().0);
+        Ok(None)
     }
 
     fn as_any(&self) -> Option<&dyn core::any::Any> {

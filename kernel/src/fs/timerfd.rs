@@ -4,7 +4,8 @@
 //! its setting: only then are the expiries that it passed over counted. What has become due is found by whoever looks first, a
 //! reader or the timer's task, which is there to wake those who wait.
 
-use alloc::sync::Arc;
+use alloc::{string::String, sync::Arc};
+use core::fmt::Write;
 
 use linux_raw_sys::general as linux;
 
@@ -64,6 +65,8 @@ struct State {
     /// Expiries nobody has read.
     ticks: u64,
     on_clock_set: OnClockSet,
+    /// The flags it was last set with (`TFD_TIMER_ABSTIME`, `TFD_TIMER_CANCEL_ON_SET`).
+    flags: u32,
     /// How often the clock had been set when that was last of interest.
     times_set: u64,
     cancelled: bool,
@@ -135,6 +138,13 @@ impl State {
             self.times_set = clock::times_set();
         }
         self.on_clock_set = on_clock_set;
+        self.flags = match start {
+            Start::At(_) => linux::TFD_TIMER_ABSTIME,
+            Start::In(_) => 0,
+        };
+        if on_clock_set == OnClockSet::Cancel {
+            self.flags |= linux::TFD_TIMER_CANCEL_ON_SET;
+        }
         (self.expired, self.ticks, self.interval) = (false, 0, interval);
         (self.base, self.expires) = match start {
             Start::At(time) => (self.clock, time),
@@ -206,6 +216,7 @@ impl TimerFile {
             expired: false,
             ticks: 0,
             on_clock_set: OnClockSet::Follow,
+            flags: 0,
             times_set: 0,
             cancelled: false,
             keeper: Keeper::default(),
@@ -314,6 +325,20 @@ impl File for TimerFile {
 
     fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.timer.waiters)
+    }
+
+    fn details(&self, _: u64, out: &mut String) -> Result<Option<u64>> {
+        let (ticks, flags, setting) = self.timer.with(|state| (state.ticks, state.flags, state.setting()));
+        let pair = |time: u64| (time / 1_000_000_000, time % 1_000_000_000);
+        // Written into memory: cannot fail.
+        let _ = writeln!(
+            out,
+            "clockid: {}\nticks: {ticks}\nsettime flags: 0{flags:o}\nit_value: {:?}\nit_interval: {:?}",
+            self.clock,
+            pair(setting.remaining),
+            pair(setting.interval),
+        );
+        Ok(None)
     }
 
     fn as_any(&self) -> Option<&dyn core::any::Any> {

@@ -21,5 +21,5 @@ pub mod user;
 
 pub use frame::Frame;
 pub use pager::{Backing, MemoryObject, Pager};
-pub use space::{AddressSpace, FaultError, Map, MapFlags, Prot, STACK_TOP};
+pub use space::{AddressSpace, FaultError, Map, MapEntry, MapFlags, Prot, STACK_TOP};
 pub use user::UserFault;

@@ -199,12 +199,15 @@ pub async fn getgroups(t: &Thread, size: i32, address: u64) -> Result<u64> {
     Ok(groups.len() as u64)
 }
 
+/// The most supplementary groups (`NGROUPS_MAX`).
+pub const MOST_GROUPS: u32 = 65536;
+
 /// `setgroups(2)`.
 pub async fn setgroups(t: &Thread, size: u32, address: u64) -> Result<u64> {
     if !t.credentials().can(Capability::Setgid) {
         return Err(Errno::EPERM);
     }
-    if size > 65536 {
+    if size > MOST_GROUPS {
         return Err(Errno::EINVAL);
     }
     let mut groups: Vec<u32> = Vec::new();

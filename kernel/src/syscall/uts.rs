@@ -51,14 +51,18 @@ static NAMES: SpinLock<Names> = SpinLock::new(
 /// What stands for a name that was never set.
 const NO_NAME: &[u8] = b"(none)";
 
+fn or_none(name: &[u8]) -> Vec<u8> {
+    if name.is_empty() { NO_NAME } else { name }.to_vec()
+}
+
 /// The host name.
 pub fn host_name() -> Vec<u8> {
-    let names = NAMES.lock();
-    if names.host.is_empty() {
-        NO_NAME.to_vec()
-    } else {
-        names.host.clone()
-    }
+    or_none(&NAMES.lock().host)
+}
+
+/// The domain name.
+pub fn domain_name() -> Vec<u8> {
+    or_none(&NAMES.lock().domain)
 }
 
 /// `utsname.version`: which build this is.

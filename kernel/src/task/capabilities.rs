@@ -57,7 +57,7 @@ pub enum Capability {
 }
 
 /// The last of them (`CAP_LAST_CAP`).
-const LAST: Capability = Capability::CheckpointRestore;
+pub const LAST: Capability = Capability::CheckpointRestore;
 
 /// Some capabilities: bit `n` is number `n`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -319,6 +319,12 @@ async fn copy_process(thread: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc
     child
         .personality
         .store(process.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+    for (child, own) in [
+        (&child.oom_adjustment, &process.oom_adjustment),
+        (&child.oom_least, &process.oom_least),
+    ] {
+        child.store(own.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
     child
         .signal_return
         .store(process.signal_return.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -11,6 +11,7 @@
 //! still does, such as clearing its futexes, leads to its memory coming back.
 
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 
 use super::{
     current, exit,
@@ -134,13 +135,23 @@ pub async fn run(mut keeper: Keeper) {
     }
 }
 
-/// The process with the largest resident set, of those that init can do without.
+/// How much a process is in the way: its pages, and what it was adjusted by in thousandths of all memory. `None` for one that is never
+/// killed.
+pub(crate) fn badness(process: &Process) -> Option<i64> {
+    /// Never (`OOM_SCORE_ADJ_MIN`).
+    const NEVER: i64 = -1000;
+    let adjustment = i64::from(process.oom_adjustment.load(Ordering::Relaxed));
+    let is_spared = adjustment == NEVER || process.pid() == 1 || process.thread_count() == 0;
+    let total = frame::stats().total as i64;
+    (!is_spared).then(|| process.mm().resident_pages() as i64 + adjustment * total / 1000)
+}
+
+/// The process that is most in the way, of those that init can do without.
 fn choose() -> Option<Arc<Process>> {
     let init = table::process(1).map(|init| init.mm());
     table::max_by_key(|process| {
-        let mm = process.mm();
-        let spared = process.pid() == 1 || init.as_ref().is_some_and(|init| Arc::ptr_eq(init, &mm));
-        (!spared && process.thread_count() != 0).then(|| mm.resident_pages())
+        let spared = init.as_ref().is_some_and(|init| Arc::ptr_eq(init, &process.mm()));
+        badness(process).filter(|_| !spared)
     })
 }
 

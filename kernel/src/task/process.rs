@@ -126,6 +126,10 @@ pub struct Process {
     /// For init: a fault of its own may end it.
     pub(super) killable: AtomicBool,
     pub(crate) personality: AtomicU32,
+    /// What is added to its pages where a process is chosen to be killed for memory, in thousandths of all memory.
+    pub(crate) oom_adjustment: AtomicI32,
+    /// How low that may be set without a capability.
+    pub(crate) oom_least: AtomicI32,
     pub(super) timers: SpinLock<super::timers::Timers>,
     pub(super) clock_watch: ClockWatch,
 }
@@ -197,6 +201,8 @@ impl Process {
             exits: PollQueue::new(),
             ended: AtomicBool::new(false),
             personality: AtomicU32::new(0),
+            oom_adjustment: AtomicI32::new(0),
+            oom_least: AtomicI32::new(0),
             timers: SpinLock::new(Rank::Timers, super::timers::Timers::default()),
             clock_watch: ClockWatch::default(),
         }

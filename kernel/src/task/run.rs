@@ -184,9 +184,7 @@ fn visit_user_slowly(
 ) -> Option<Trap> {
     loop {
         let trap = visit_any(thread, context, on_cpu, interrupted, Cpu::enter_user)?;
-        if trap != Trap::Syscall
-            || !on_cpu.after_call.contains(AfterCall::FILTERED)
-            || seccomp::passes(thread, context)
+        if trap != Trap::Syscall || !on_cpu.after_call.contains(AfterCall::FILTERED) || seccomp::passes(thread, context)
         {
             return Some(trap);
         }

@@ -19,18 +19,19 @@ mod floating;
 mod futexes;
 mod hostile;
 mod inheritance;
-mod kcmps;
 mod intervals;
+mod kcmps;
 mod locks;
 mod mappings;
 mod memory;
 mod messages;
-mod nameless;
 mod moving;
+mod nameless;
 mod needs;
 mod pidfds;
 mod pipes;
 mod populating;
+mod proc_files;
 mod process;
 mod process_vm;
 mod programs;
@@ -191,6 +192,7 @@ fn all() -> impl Iterator<Item = Test> {
         vdso::TESTS,
         xattrs::TESTS,
         floating::TESTS,
+        proc_files::TESTS,
         shares::TESTS,
         intervals::TESTS,
         hostile::TESTS,

@@ -64,6 +64,11 @@ impl BlockDevice {
         &self.name
     }
 
+    /// The name of the disk that it is, or is on.
+    pub fn disk_name(&self) -> &str {
+        self.volume.extent().cache().disk().name()
+    }
+
     /// Its number.
     pub const fn number(&self) -> DeviceNumber {
         self.number

@@ -17,6 +17,7 @@
 //! No lock is held where a file is looked at, and none where a queue is woken.
 
 mod delivery;
+mod details;
 mod entry;
 mod limit;
 mod nest;
@@ -24,7 +25,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use alloc::sync::Arc;
+use alloc::{string::String, sync::Arc};
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst, fence};
 
 pub use delivery::{DATA, Delivery, EVENT};
@@ -365,6 +366,10 @@ impl File for EpollFile {
 
     fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.core.pollers)
+    }
+
+    fn details(&self, from: u64, out: &mut String) -> Result<Option<u64>> {
+        details::write(&self.core, from, out)
     }
 
     fn as_any(&self) -> Option<&dyn core::any::Any> {

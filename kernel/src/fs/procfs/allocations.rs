@@ -7,7 +7,7 @@ use core::fmt::Write;
 
 use arrayvec::ArrayString;
 
-use super::{read, seek};
+use super::{seek, text::read};
 use crate::{
     errno::{Errno, Result},
     fs::{

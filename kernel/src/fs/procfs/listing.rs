@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
 
-use super::{GlobalText, Kind, Node, bus, global, mounts, process, sysvipc};
+use super::{GlobalText, Kind, Node, Walk, bus, global, mounts, oom, process, system, sysvipc};
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -35,9 +35,13 @@ const ROOT: &[(&str, Kind)] = &[
     ("sysrq-trigger", Kind::Command(global::sysrq)),
     ("sys", Kind::Directory(SYS)),
     ("sysvipc", Kind::Directory(SYSVIPC)),
+    ("tty", Kind::Directory(TTY)),
     ("uptime", text(global::uptime)),
     ("version", text(global::version)),
+    ("vmstat", text(system::memory_counters)),
 ];
+
+const TTY: &[(&str, Kind)] = &[("drivers", text(system::tty_drivers))];
 
 const BUS: &[(&str, Kind)] = &[("pci", Kind::Directory(BUS_PCI))];
 
@@ -62,10 +66,23 @@ const SYSVIPC: &[(&str, Kind)] = &[
 const SYS: &[(&str, Kind)] = &[
     ("fs", Kind::Directory(SYS_FS)),
     ("kernel", Kind::Directory(SYS_KERNEL)),
+    ("net", Kind::Directory(SYS_NET)),
     ("vm", Kind::Directory(SYS_VM)),
 ];
 
-const SYS_FS: &[(&str, Kind)] = &[("epoll", Kind::Directory(SYS_FS_EPOLL))];
+const SYS_FS: &[(&str, Kind)] = &[
+    ("epoll", Kind::Directory(SYS_FS_EPOLL)),
+    ("nr_open", text(system::descriptors_limit)),
+    ("pipe-max-size", text(system::pipe_limit)),
+];
+
+const SYS_NET: &[(&str, Kind)] = &[("core", Kind::Directory(SYS_NET_CORE))];
+
+const SYS_NET_CORE: &[(&str, Kind)] = &[
+    ("rmem_max", text(system::socket_buffer_limit)),
+    ("somaxconn", text(system::backlog_limit)),
+    ("wmem_max", text(system::socket_buffer_limit)),
+];
 
 const SYS_FS_EPOLL: &[(&str, Kind)] = &[(
     "max_user_watches",
@@ -82,10 +99,13 @@ const SYS_VM: &[(&str, Kind)] = &[
 ];
 
 const SYS_KERNEL: &[(&str, Kind)] = &[
+    ("cap_last_cap", text(system::last_capability)),
+    ("domainname", text(system::domain_name)),
     ("hostname", Kind::Setting(global::host_name, global::set_host_name)),
     ("msgmax", Kind::Setting(sysvipc::msgmax, sysvipc::set_msgmax)),
     ("msgmnb", Kind::Setting(sysvipc::msgmnb, sysvipc::set_msgmnb)),
     ("msgmni", Kind::Setting(sysvipc::msgmni, sysvipc::set_msgmni)),
+    ("ngroups_max", text(system::groups_limit)),
     ("osrelease", text(global::os_release)),
     ("ostype", text(global::os_type)),
     ("pid_max", text(global::pid_max)),
@@ -107,28 +127,37 @@ const SYS_KERNEL_RANDOM: &[(&str, Kind)] = &[
 ];
 
 /// `/proc/<pid>`.
-fn of_process(pid: Pid) -> [(&'static str, Kind); 19] {
+fn of_process(pid: Pid) -> [(&'static str, Kind); 25] {
     use process::Place;
     [
         ("allocations", Kind::Allocations(pid)),
-        ("auxv", Kind::About(pid, process::auxiliary_vector)),
-        ("cmdline", Kind::About(pid, process::command_line)),
-        ("comm", Kind::About(pid, process::name)),
+        ("auxv", Kind::Private(pid, process::auxiliary_vector)),
+        ("cmdline", Kind::OfProcess(pid, process::command_line)),
+        ("comm", Kind::OfProcess(pid, process::name)),
         ("cwd", Kind::Place(pid, Place::WorkingDirectory)),
-        ("environ", Kind::About(pid, process::environment)),
+        ("environ", Kind::Private(pid, process::environment)),
         ("exe", Kind::Place(pid, Place::Program)),
         ("fd", Kind::Descriptors(pid)),
-        ("limits", Kind::About(pid, process::limits)),
-        ("maps", Kind::About(pid, process::maps)),
+        ("fdinfo", Kind::DescriptorInfos(pid)),
+        ("limits", Kind::OfProcess(pid, process::limits)),
+        ("maps", Kind::Walk(pid, Walk::Areas)),
         ("mem", Kind::Memory(pid)),
-        ("mountinfo", Kind::About(pid, mounts::mount_info)),
-        ("mounts", Kind::About(pid, mounts::mounts)),
-        ("oom_score_adj", Kind::About(pid, process::oom_score)),
+        ("mountinfo", Kind::OfProcess(pid, mounts::mount_info)),
+        ("mounts", Kind::OfProcess(pid, mounts::mounts)),
+        ("oom_score", Kind::OfProcess(pid, oom::score)),
+        (
+            "oom_score_adj",
+            Kind::ProcessSetting(pid, oom::adjustment, oom::set_adjustment),
+        ),
+        ("pagemap", Kind::PageMap(pid)),
         ("root", Kind::Place(pid, Place::Root)),
-        ("stat", Kind::About(pid, process::stat)),
-        ("statm", Kind::About(pid, process::memory)),
+        ("smaps", Kind::Walk(pid, Walk::AreasInDetail)),
+        ("smaps_rollup", Kind::Walk(pid, Walk::AreasTogether)),
+        ("stat", Kind::OfProcess(pid, process::stat)),
+        ("statm", Kind::OfProcess(pid, process::memory)),
         ("status", Kind::Status(pid)),
         ("task", Kind::Threads(pid)),
+        ("wchan", Kind::OfProcess(pid, process::wait_channel)),
     ]
 }
 
@@ -158,11 +187,18 @@ pub(super) fn find(directory: &Kind, name: &[u8]) -> Result<Kind> {
             process::find(*pid)?;
             among(&of_process(*pid), name)
         }
-        Kind::Descriptors(pid) => {
+        Kind::Numbered(number, entries) => entries(*number)
+            .into_iter()
+            .find(|(entry, _)| entry.as_bytes() == name)
+            .map(|(_, kind)| kind),
+        Kind::Descriptors(pid) | Kind::DescriptorInfos(pid) => {
             let files = process::find(*pid)?.files().ok_or(Errno::ENOENT)?;
             number(name)
                 .filter(|fd| files.get(*fd).is_ok())
-                .map(|fd| Kind::Descriptor(*pid, fd))
+                .map(|fd| match directory {
+                    Kind::Descriptors(_) => Kind::Descriptor(*pid, fd),
+                    _ => Kind::Walk(*pid, Walk::DescriptorInfo(fd)),
+                })
         }
         Kind::Threads(pid) => {
             let threads = process::find(*pid)?.threads();
@@ -202,7 +238,11 @@ fn names(directory: &Kind) -> Result<Vec<(u64, String)>> {
             process::find(*pid)?;
             fixed(&of_process(*pid))
         }
-        Kind::Descriptors(pid) => {
+        Kind::Numbered(number, entries) => (3..)
+            .zip(entries(*number))
+            .map(|(next, (name, _))| (next, name))
+            .collect(),
+        Kind::Descriptors(pid) | Kind::DescriptorInfos(pid) => {
             let files = process::find(*pid)?.files();
             numbered(files.map_or_else(Vec::new, |files| files.descriptors())).collect()
         }

@@ -1,37 +1,45 @@
-//! `/proc`: the kernel's state as files.
+//! `/proc`, and `/sys` ([`sysfs`]): the kernel's state as files.
 //!
-//! Nothing is stored. A [`Node`] is a name for something that is looked up when it is used: [`Node::kind`] says what it
+//! Nothing is stored. A [`Node`] is a name for something that is looked up when it is used: its [`Kind`] says what it
 //! shows, and a process that has ended meanwhile answers `ENOENT` or `ESRCH`. The text of a file is made when it is read
-//! at position 0 and kept in the open file until it is read there again.
+//! at position 0, or from there on in steps, and kept in the open file until it is read there again ([`text`]).
 //!
-//! [`global`] and [`bus`] make the files about the machine, [`process`] those about one process, [`allocations`] one about a thread,
-//! [`memory`] a process's memory itself, [`trace`] what all CPUs did, [`sysvipc`] those about System V IPC; [`mounts`] those about
-//! file systems, [`listing`] the directories.
+//! [`global`], [`system`] and [`bus`] make the files about the machine, [`process`] those about one process, [`areas`], [`page_map`] and
+//! [`memory`] those about its memory, [`descriptor`] those about its files, [`allocations`] one about a thread, [`trace`] what all CPUs
+//! did, [`sysvipc`] those about System V IPC; [`mounts`] those about file systems, [`listing`] the directories.
 
 mod allocations;
+mod areas;
 mod bus;
+mod descriptor;
 mod global;
+mod kind;
 mod listing;
 mod memory;
 mod mounts;
+mod oom;
+mod page_map;
 mod process;
+pub mod sysfs;
+mod system;
 mod sysvipc;
+mod text;
 mod trace;
 
-use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::sync::atomic::Ordering;
+
+use kind::{GlobalText, Kind, Walk};
 
 use super::{
     attributes::{Attributes, DeviceNumber, FileKind, SetAttributes, Shrunk},
-    file::{Attempt, File, Positioning, Transfer, Whence},
+    file::{Attempt, File, Transfer, Whence},
     inode::{FileSystemStatus, Inode, LinkText, OpenRequest, Target},
-    io::Sink,
     mount::anonymous_device,
 };
 use crate::{
     errno::{Errno, Result},
-    sync::{Rank, SpinLock},
-    task::{self, Pid, Process},
+    task::{self, Process, ptrace::link},
 };
 
 /// `PROC_SUPER_MAGIC` (`linux/magic.h`).
@@ -40,54 +48,22 @@ const MAGIC: u32 = 0x9fa0;
 /// The number of `/proc` itself.
 const ROOT_NUMBER: u64 = 1;
 
-/// Makes a global file's text.
-type GlobalText = fn(&mut String) -> core::fmt::Result;
-/// Makes the bytes of a file about a process.
-type ProcessText = fn(&Arc<Process>) -> Result<Vec<u8>>;
-
-/// What a node is.
-#[derive(Clone, Copy)]
-enum Kind {
-    /// `/proc` itself.
-    Root,
-    /// A directory with fixed contents.
-    Directory(&'static [(&'static str, Kind)]),
-    /// A text about the machine.
-    Global(GlobalText),
-    /// A file to write one line to, with the text it shows.
-    Setting(GlobalText, fn(&[u8]) -> Result<()>),
-    /// The trace of all CPUs.
-    Trace,
-    /// A file to write one line to and not to be read.
-    Command(fn(&[u8]) -> Result<()>),
-    /// A fixed link.
-    Link(&'static str),
-    /// `self`.
-    OwnProcess,
-    /// `thread-self`.
-    OwnThread,
-    /// `/proc/<pid>`, or `/proc/<pid>/task/<tid>`.
-    Process(Pid),
-    /// A text about a process.
-    About(Pid, ProcessText),
-    /// `status`, of a process or one of its threads.
-    Status(Pid),
-    /// `/proc/<pid>/fd`.
-    Descriptors(Pid),
-    /// A descriptor.
-    Descriptor(Pid, i32),
-    /// `/proc/<pid>/task`.
-    Threads(Pid),
-    /// What was allocated for a thread.
-    Allocations(Pid),
-    /// `mem`.
-    Memory(Pid),
-    /// `exe`, `cwd`, `root`.
-    Place(Pid, process::Place),
+/// A file system of such nodes.
+pub struct Tree {
+    /// Its kind for `statfs`.
+    magic: u32,
+    /// Its root.
+    root: Kind,
 }
 
-/// A file of `/proc`.
+static PROC: Tree = Tree {
+    magic: MAGIC,
+    root: Kind::Root,
+};
+
+/// A file of such a tree.
 pub struct Node {
+    tree: &'static Tree,
     kind: Kind,
     number: u64,
     device: DeviceNumber,
@@ -97,12 +73,12 @@ pub struct Node {
 
 /// A new `/proc`.
 pub fn new() -> Arc<dyn Inode> {
-    Arc::new(Node {
-        kind: Kind::Root,
-        number: ROOT_NUMBER,
-        device: anonymous_device(),
-        path: Box::default(),
-    })
+    plant(&PROC)
+}
+
+/// A file system of the tree.
+fn plant(tree: &'static Tree) -> Arc<dyn Inode> {
+    Node::root_of(tree, anonymous_device())
 }
 
 /// The process of an open `/proc/<pid>`.
@@ -126,6 +102,7 @@ impl Node {
             number = (number ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         }
         Arc::new(Self {
+            tree: self.tree,
             kind,
             number: number >> 16 | 1 << 48,
             device: self.device,
@@ -137,44 +114,29 @@ impl Node {
         })
     }
 
-    /// The root that this is below.
-    fn root(&self) -> Arc<dyn Inode> {
+    fn root_of(tree: &'static Tree, device: DeviceNumber) -> Arc<dyn Inode> {
         Arc::new(Self {
-            kind: Kind::Root,
+            tree,
+            kind: tree.root,
             number: ROOT_NUMBER,
-            device: self.device,
+            device,
             path: Box::default(),
         })
     }
 
+    /// The root that this is below.
+    fn root(&self) -> Arc<dyn Inode> {
+        Self::root_of(self.tree, self.device)
+    }
+
     fn owner(&self) -> Option<Arc<Process>> {
-        match self.kind {
-            Kind::Process(pid)
-            | Kind::About(pid, _)
-            | Kind::Status(pid)
-            | Kind::Descriptors(pid)
-            | Kind::Descriptor(pid, _)
-            | Kind::Threads(pid)
-            | Kind::Allocations(pid)
-            | Kind::Memory(pid)
-            | Kind::Place(pid, _) => process::find(pid).ok(),
-            _ => None,
-        }
+        process::find(self.kind.pid()?).ok()
     }
 }
 
 impl Inode for Node {
     fn attributes(&self) -> Attributes {
-        let permissions = match self.kind {
-            Kind::Root | Kind::Directory(_) | Kind::Process(_) | Kind::Threads(_) => 0o555,
-            Kind::Descriptors(_) => 0o500,
-            Kind::Setting(..) => 0o644,
-            Kind::Command(_) => 0o200,
-            Kind::Trace | Kind::Memory(_) => 0o600,
-            Kind::Global(_) | Kind::About(..) | Kind::Status(_) | Kind::Allocations(_) => 0o444,
-            Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => 0o777,
-        };
-        let mut attributes = Attributes::synthetic(self.device, self.number, self.kind(), permissions);
+        let mut attributes = Attributes::synthetic(self.device, self.number, self.kind(), self.kind.permissions());
         if self.kind() == FileKind::Directory {
             attributes.links = 2;
         }
@@ -190,22 +152,7 @@ impl Inode for Node {
     }
 
     fn kind(&self) -> FileKind {
-        match self.kind {
-            Kind::Root | Kind::Directory(_) | Kind::Process(_) | Kind::Descriptors(_) | Kind::Threads(_) => {
-                FileKind::Directory
-            }
-            Kind::Global(_)
-            | Kind::Setting(..)
-            | Kind::Trace
-            | Kind::Command(_)
-            | Kind::About(..)
-            | Kind::Status(_)
-            | Kind::Allocations(_)
-            | Kind::Memory(_) => FileKind::Regular,
-            Kind::Link(_) | Kind::OwnProcess | Kind::OwnThread | Kind::Descriptor(..) | Kind::Place(..) => {
-                FileKind::Symlink
-            }
-        }
+        self.kind.file_kind()
     }
 
     /// A file that can be written may be cut to any length, which changes nothing, as on Linux: a shell's `>` does that.
@@ -222,9 +169,10 @@ impl Inode for Node {
         else {
             return Err(Errno::EPERM);
         };
-        match self.kind {
-            Kind::Setting(..) | Kind::Trace | Kind::Command(_) | Kind::Memory(_) => Ok(Shrunk::No),
-            _ => Err(Errno::EPERM),
+        if self.kind.takes_writes() {
+            Ok(Shrunk::No)
+        } else {
+            Err(Errno::EPERM)
         }
     }
 
@@ -245,6 +193,7 @@ impl Inode for Node {
         let own = || task::current::tid().and_then(task::thread).ok_or(Errno::ENOENT);
         let target = match self.kind {
             Kind::Link(target) => target.into(),
+            Kind::LinkOf(number, target) => target(number).into_bytes(),
             Kind::OwnProcess => alloc::format!("{}", own()?.process().pid()).into_bytes(),
             Kind::OwnThread => {
                 let thread = own()?;
@@ -267,75 +216,29 @@ impl Inode for Node {
     }
 
     fn open(self: Arc<Self>, _: &OpenRequest<'_>) -> Result<Arc<dyn File>> {
+        if self.kind.is_private() {
+            let process = self.owner().ok_or(Errno::ENOENT)?;
+            let caller = task::current::tid().and_then(task::thread);
+            if !caller.is_some_and(|caller| link::may_trace(&caller, &process)) {
+                return Err(Errno::EACCES);
+            }
+        }
         Ok(match (self.kind, self.kind()) {
             (_, FileKind::Directory) => Arc::new(listing::Directory::new(self)),
             (Kind::Trace, _) => Arc::new(trace::Trace::new()),
             (Kind::Memory(pid), _) => memory::Memory::open(pid)?,
             (Kind::Allocations(tid), _) => Arc::new(allocations::Allocations::new(tid)),
-            _ => Arc::new(Text {
-                node: self,
-                made: SpinLock::new(Rank::Inode, Vec::new()),
-            }),
+            (Kind::PageMap(pid), _) => page_map::PageMap::open(pid)?,
+            _ => Arc::new(text::Text::new(self)),
         })
     }
 
     fn status(&self) -> FileSystemStatus {
         FileSystemStatus {
-            magic: MAGIC,
+            magic: self.tree.magic,
             device: self.device,
             ..FileSystemStatus::default()
         }
-    }
-}
-
-/// An open text.
-struct Text {
-    node: Arc<Node>,
-    made: SpinLock<Vec<u8>>,
-}
-
-impl Text {
-    fn make(&self) -> Result<Vec<u8>> {
-        match self.node.kind {
-            Kind::Global(make) | Kind::Setting(make, _) => {
-                let mut text = String::new();
-                make(&mut text).map_err(|_| Errno::EIO)?;
-                Ok(text.into_bytes())
-            }
-            Kind::About(pid, make) => make(&process::find(pid).map_err(|_| Errno::ESRCH)?),
-            Kind::Status(pid) => process::status(pid),
-            Kind::Command(_) => Err(Errno::EIO),
-            _ => Err(Errno::EINVAL),
-        }
-    }
-}
-
-impl File for Text {
-    fn prepare(&self, position: &dyn Fn() -> u64) -> Result<()> {
-        if position() == 0 {
-            let text = self.make()?;
-            *self.made.lock() = text;
-        }
-        Ok(())
-    }
-
-    fn read(&self, transfer: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
-        read(&self.made.lock(), transfer, sink)
-    }
-
-    fn write(&self, transfer: &mut Transfer<'_>, source: &mut super::io::Source<'_>) -> Attempt<()> {
-        let (Kind::Setting(_, set) | Kind::Command(set)) = self.node.kind else {
-            return Err(Errno::EINVAL.into());
-        };
-        set_by_line(transfer, source, set)
-    }
-
-    fn positioning(&self) -> Positioning {
-        Positioning::Offsets
-    }
-
-    fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {
-        seek(position, offset, whence)
     }
 }
 
@@ -355,19 +258,6 @@ fn set_by_line(
         return Err(errno.into());
     }
     *transfer.position += length as u64;
-    Ok(())
-}
-
-/// Reading `text` from where the transfer stands.
-fn read(text: &[u8], transfer: &mut Transfer<'_>, sink: &mut Sink<'_>) -> Attempt<()> {
-    let rest = usize::try_from(*transfer.position)
-        .ok()
-        .and_then(|position| text.get(position..))
-        .unwrap_or(&[]);
-    let before = sink.done();
-    let result = sink.put(rest);
-    *transfer.position += (sink.done() - before) as u64;
-    result?;
     Ok(())
 }
 

@@ -222,22 +222,6 @@ pub(super) fn auxiliary_vector(process: &Arc<Process>) -> Result<Vec<u8>> {
         .collect())
 }
 
-/// The longest line of `maps`, without the file's name.
-const MAP_LINE: usize = 160;
-
-pub(super) fn maps(process: &Arc<Process>) -> Result<Vec<u8>> {
-    let mut out = String::new();
-    if process.first_thread().is_some() {
-        for entry in process.mm().maps()? {
-            let name = entry.backing.as_ref().map_or(0, |backing| backing.path.len());
-            out.try_room(MAP_LINE + name)?;
-            // Written into memory: cannot fail.
-            let _ = writeln!(out, "{entry}");
-        }
-    }
-    Ok(out.into_bytes())
-}
-
 pub(super) fn limits(process: &Arc<Process>) -> Result<Vec<u8>> {
     const NAMES: [(&str, &str); 16] = [
         ("Max cpu time", "seconds"),
@@ -282,8 +266,9 @@ pub(super) fn limits(process: &Arc<Process>) -> Result<Vec<u8>> {
     Ok(out.into_bytes())
 }
 
-pub(super) fn oom_score(_: &Arc<Process>) -> Result<Vec<u8>> {
-    Ok(b"0\n".to_vec())
+/// Where a process waits is a future and no function of the kernel: there is no name, and `ps` shows none.
+pub(super) fn wait_channel(_: &Arc<Process>) -> Result<Vec<u8>> {
+    Ok(b"0".to_vec())
 }
 
 fn location(pid: Pid, place: Place) -> Result<Location> {

@@ -34,6 +34,7 @@ mod populate;
 mod protect;
 mod remap;
 mod report;
+mod residence;
 mod table;
 mod tlb;
 mod unmap;
@@ -60,6 +61,7 @@ pub use fault::FaultError;
 pub use map::{Map, MapFlags};
 pub use remap::RemapFlags;
 pub use report::MapEntry;
+pub use residence::{MappedPage, PageUse, Residence, USER_PAGES};
 use table::{Batch, FEW, STEP, Table, Which};
 use tlb::Tlb;
 

@@ -49,6 +49,19 @@ impl AddressSpace {
         Ok(object.map(|(pager, page)| (Arc::as_ptr(pager).addr(), page * PAGE + address % PAGE)))
     }
 
+    /// The area that `address` is in, or the next above it.
+    pub fn map_at_or_above(&self, address: u64) -> Option<MapEntry> {
+        let area = {
+            let inner = self.inner.lock();
+            inner
+                .areas
+                .find(address)
+                .or_else(|| inner.areas.at_or_above(address))
+                .map(Area::glance)
+        };
+        area.as_ref().map(entry)
+    }
+
     /// The areas, ascending.
     ///
     /// # Errors

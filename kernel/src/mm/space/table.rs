@@ -11,6 +11,7 @@ use hal::{
     traits::{OutOfFrames, PageFlags, PageTableOps, Visit},
 };
 
+use super::{MappedPage, PAGE};
 use crate::mm::frame::{Frame, TableFrames};
 
 /// The most frames that one step of a large operation takes out.
@@ -128,6 +129,27 @@ impl Table {
         self.translate(page).map_or(0, |(address, _)| borrow(address).0.count())
     }
 
+    /// What is mapped at a page.
+    pub fn mapped(&self, page: u64) -> Option<MappedPage> {
+        self.translate(page).map(|(address, _)| mapped(address))
+    }
+
+    /// Shows the mapped pages of `start..end`, `most` of them; returns up to where that is done.
+    pub fn look(&mut self, start: u64, end: u64, most: usize, mut show: impl FnMut(MappedPage)) -> u64 {
+        let (mut seen, mut done) = (0, end);
+        self.get_mut()
+            .visit(VirtAddr(start), VirtAddr(end), |page, address, _| {
+                if seen == most {
+                    done = page.0;
+                    return Visit::Stop;
+                }
+                seen += 1;
+                show(mapped(address));
+                Visit::Keep
+            });
+        done
+    }
+
     /// Makes a page whose only reference is the mapping's private memory, whatever it was before.
     pub fn make_private(&self, page: u64) {
         if let Some((address, _)) = self.translate(page) {
@@ -234,6 +256,17 @@ impl Borrowed {
 }
 
 /// The reference that an entry owns, borrowed.
+/// A page that a table maps. Of the references to one of a file, one is that of the file's pages.
+fn mapped(address: PhysAddr) -> MappedPage {
+    let frame = borrow(address);
+    let of_file = frame.0.is_of_file();
+    MappedPage {
+        frame: address.0 / PAGE,
+        of_file,
+        mappings: frame.0.count().saturating_sub(of_file.into()).max(1),
+    }
+}
+
 fn borrow(address: PhysAddr) -> Borrowed {
     // SAFETY: the entry keeps its reference: this one is never dropped.
     Borrowed(ManuallyDrop::new(unsafe { Frame::from_raw(address) }))

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The most connections that may wait, whatever `listen` says (`net.core.somaxconn`).
-const MOST_CONNECTIONS: usize = 4096;
+pub const MOST_CONNECTIONS: usize = 4096;
 
 impl Peer {
     /// The caller, by its effective user and group.

@@ -17,6 +17,7 @@
 
 pub mod collect;
 mod connect;
+pub use connect::MOST_CONNECTIONS;
 pub mod core;
 mod file;
 pub mod message;

@@ -93,7 +93,7 @@ async fn open_archive(t: &Thread, source: &[u8], flags: u32) -> Result<Arc<dyn I
     })
 }
 
-/// `mount(2)`: new tmpfs, devtmpfs, proc, an archive on a disk; remounting with other flags.
+/// `mount(2)`: new tmpfs, devtmpfs, proc, sysfs, an archive on a disk; remounting with other flags.
 pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, data: u64) -> Result<u64> {
     let optional = async |address: u64| {
         if address == 0 {
@@ -136,6 +136,7 @@ pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, 
         b"tmpfs" | b"ramfs" => (new_tmpfs(&data)?, "tmpfs"),
         b"devtmpfs" => (devfs::root()?, "devtmpfs"),
         b"proc" => (procfs::new(), "proc"),
+        b"sysfs" => (procfs::sysfs::new(), "sysfs"),
         b"cpio" => (Box::pin(open_archive(t, &source, flags)).await?, archive::KIND),
         _ => return Err(Errno::ENODEV),
     };

@@ -17,7 +17,7 @@ use linux_raw_sys::{general as linux, net};
 
 pub use address::{bind, connect, getpeername, getsockname};
 pub use multiple::{recvmmsg, sendmmsg};
-pub use options::{getsockopt, setsockopt};
+pub use options::{MOST_BUFFER, getsockopt, setsockopt};
 pub use receive::{read, recvfrom, recvfrom_at_once, recvmsg, recvmsg_at_once};
 pub use send::{sendmsg, sendmsg_at_once, sendto, sendto_at_once, write};
 

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The most that `SO_SNDBUF` and `SO_RCVBUF` may ask for (`net.core.wmem_max`, `rmem_max`), in bytes.
-const MOST: u32 = 212_992;
+pub const MOST_BUFFER: u32 = 212_992;
 /// The least memory for sending: `SOCK_MIN_SNDBUF` of `net/sock.h`.
 const LEAST_SEND: usize = 4608;
 /// `SOCK_MIN_RCVBUF`.
@@ -205,11 +205,11 @@ pub fn setsockopt(t: &Thread, fd: i32, level: i32, option: u32, value: u64, leng
     match option {
         net::SO_DEBUG if given != 0 && !may_administer => return Err(Errno::EACCES.into()),
         net::SO_SNDBUFFORCE | net::SO_RCVBUFFORCE if !may_administer => return Err(Errno::EPERM.into()),
-        net::SO_SNDBUF => core.set_send_limit(doubled((given as u32).min(MOST)).max(LEAST_SEND)),
+        net::SO_SNDBUF => core.set_send_limit(doubled((given as u32).min(MOST_BUFFER)).max(LEAST_SEND)),
         net::SO_SNDBUFFORCE => core.set_send_limit(doubled(given.max(0) as u32).max(LEAST_SEND)),
         net::SO_RCVBUF => options
             .receive_limit
-            .store(doubled((given as u32).min(MOST)).max(LEAST_RECEIVE), Relaxed),
+            .store(doubled((given as u32).min(MOST_BUFFER)).max(LEAST_RECEIVE), Relaxed),
         net::SO_RCVBUFFORCE => options
             .receive_limit
             .store(doubled(given.max(0) as u32).max(LEAST_RECEIVE), Relaxed),
