@@ -85,15 +85,17 @@ pub enum Anonymous {
     EventFd,
     EventPoll,
     PidFd,
+    SeccompListener,
     SignalFd,
     TimerFd,
 }
 
 impl Anonymous {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::EventFd,
         Self::EventPoll,
         Self::PidFd,
+        Self::SeccompListener,
         Self::SignalFd,
         Self::TimerFd,
     ];
@@ -124,6 +126,7 @@ impl Inode for Anonymous {
             Self::EventFd => "anon_inode:[eventfd]",
             Self::EventPoll => "anon_inode:[eventpoll]",
             Self::PidFd => "anon_inode:[pidfd]",
+            Self::SeccompListener => "anon_inode:seccomp notify",
             Self::SignalFd => "anon_inode:[signalfd]",
             Self::TimerFd => "anon_inode:[timerfd]",
         }))

@@ -13,7 +13,7 @@ use super::fs::descriptor_limit;
 
 use crate::{
     errno::{Errno, Result},
-    fs::{OnExec, OpenFile},
+    fs::{OnExec, OpenFile, nameless::Anonymous},
     mm::fallible::TryRoomExact,
     task::{
         Capability, Thread,
@@ -121,7 +121,11 @@ async fn set_filter(t: &Thread, flags: u32, argument: u64) -> Result<u64> {
     let descriptor = if has(flags::NEW_LISTENER) {
         let listener = Arc::new(Listener::new(has(flags::WAIT_KILLABLE_RECV)));
         with.asking = Some(Asking(listener.clone()));
-        let file = OpenFile::anonymous(Arc::new(ListenerFile::new(listener, control)), linux::O_RDWR);
+        let file = OpenFile::anonymous(
+            Arc::new(ListenerFile::new(listener, control)),
+            Anonymous::SeccompListener,
+            linux::O_RDWR,
+        );
         Some(t.files().insert(Arc::new(file), OnExec::Close, descriptor_limit(t))?)
     } else {
         None

@@ -40,8 +40,7 @@ pub(super) struct Becoming {
 
 /// The capabilities of a program's file, if it has any.
 fn capabilities_of(file: &OpenFile) -> Result<Option<FileCapabilities>> {
-    let Some(inode) = file.inode() else { return Ok(None) };
-    match inode.extended(file_capabilities::NAME) {
+    match file.inode().extended(file_capabilities::NAME) {
         Ok(value) => FileCapabilities::parse(&value),
         Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(None),
         Err(errno) => Err(errno),

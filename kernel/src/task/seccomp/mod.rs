@@ -30,7 +30,6 @@ use super::{
     fp::{Away, OnCpu},
     pid::Pid,
     process::WaitStatus,
-    run::finish_call,
     signal::{
         SigInfo, force,
         set::{SIGKILL, SIGSYS},
@@ -276,7 +275,8 @@ pub(super) async fn call_after_asking(
         return None;
     }
     match syscall::begin(thread, context) {
-        Begun::Made(result) => finish_call(context, result),
+        Begun::Made => None,
+        Begun::Interrupted(errno) => Some(errno),
         Begun::Waits { call, admitted } => syscall::handle(thread, call, admitted, context, on_cpu).await,
     }
 }

@@ -398,8 +398,4 @@ impl File for ListenerFile {
     fn poll_queue(&self) -> Option<&PollQueue> {
         Some(&self.listener.pollers)
     }
-
-    fn description(&self) -> alloc::string::String {
-        alloc::string::String::from("anon_inode:seccomp notify")
-    }
 }
