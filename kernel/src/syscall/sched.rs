@@ -10,6 +10,7 @@ use super::types::Timeval;
 use crate::{
     cpu,
     errno::{Errno, Result},
+    mm::fallible::TryRoom,
     rt,
     task::{self, Capability, Credentials, Process, Thread, limits::Limit},
 };
@@ -82,17 +83,25 @@ pub async fn sched_getaffinity(t: &Arc<Thread>, tid: i32, length: u32, mask: u64
 
 /// The threads that `which` and `who` name.
 pub(super) fn priority_targets(t: &Arc<Thread>, which: u32, who: i32) -> Result<Vec<Arc<Thread>>> {
-    let of = |processes: Vec<Arc<Process>>| processes.iter().flat_map(|process| process.threads()).collect();
+    let of = |processes: Vec<Arc<Process>>| -> Result<Vec<Arc<Thread>>> {
+        let mut all = Vec::new();
+        for process in processes {
+            let mut threads = process.threads()?;
+            all.try_room(threads.len())?;
+            all.append(&mut threads);
+        }
+        Ok(all)
+    };
     let threads: Vec<Arc<Thread>> = match which {
         PRIO_PROCESS => target(t, who).into_iter().collect(),
         PRIO_PGRP => of(task::table::group_members(if who == 0 {
             t.process().group()
         } else {
             who
-        })),
+        }))?,
         PRIO_USER => {
             let uid = if who == 0 { t.credentials().uid } else { who as u32 };
-            let mut threads: Vec<Arc<Thread>> = of(task::processes());
+            let mut threads: Vec<Arc<Thread>> = of(task::processes())?;
             threads.retain(|thread| thread.credentials().uid == uid);
             threads
         }

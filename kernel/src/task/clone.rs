@@ -396,11 +396,7 @@ fn withdraw(child: &Arc<Thread>) {
     let process = child.process();
     let tid = child.tid();
     let mut table = TABLE.lock();
-    process
-        .shared
-        .lock()
-        .threads
-        .retain(|thread| !Arc::ptr_eq(thread, child));
+    process.shared.lock().threads.remove(child);
     let thread = table.threads.remove(&tid);
     let tracee = table.tracees.remove(&tid);
     let node = if tid == process.pid() { table.remove(tid) } else { None };

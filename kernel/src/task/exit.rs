@@ -101,7 +101,8 @@ fn leave(thread: &Arc<Thread>) {
     let mut shared = process.shared.lock();
     process.dead_user_ns.fetch_add(user, Ordering::Relaxed);
     process.dead_system_ns.fetch_add(system, Ordering::Relaxed);
-    shared.threads.retain(|other| !Arc::ptr_eq(other, thread));
+    // The caller has it as well: nothing is freed under the lock.
+    shared.threads.remove(thread);
     send::wake_one(&shared, SignalSet(!0), None);
     if let Some(exec) = shared.exec
         && let Some(waiter) = shared.threads.iter().find(|other| other.tid() == exec)

@@ -36,6 +36,7 @@ pub mod table;
 #[cfg(test)]
 pub mod testing;
 pub mod thread;
+pub mod thread_list;
 pub mod timers;
 pub mod wait;
 

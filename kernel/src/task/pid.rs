@@ -4,31 +4,43 @@
 //! most likely names nobody rather than somebody else. A number stays taken for as long as anything bears it: a thread,
 //! an unreaped process, a group or a session.
 
+use alloc::boxed::Box;
+
 use crate::errno::{Errno, Result};
 
 /// A process, thread, group or session number.
 pub type Pid = i32;
 
-/// One past the largest number (`/proc/sys/kernel/pid_max`).
-pub const PID_MAX: Pid = 32768;
+/// One past the largest number (`/proc/sys/kernel/pid_max`): the most that Linux can be told to have, which a word of a
+/// priority-inheriting futex has room for.
+pub const PID_MAX: Pid = 4 << 20;
 
 /// After the first lap, numbers below this one are left to those who got them at boot.
 const RESERVED: usize = 300;
 
-const WORDS: usize = PID_MAX as usize / 64;
+/// Numbers that are kept in one piece.
+const PIECE: usize = 4096;
+const PIECES: usize = PID_MAX as usize / PIECE;
 
-/// The numbers in use.
+/// Which of some numbers are in use.
+struct Piece {
+    used: [u64; PIECE / 64],
+    count: usize,
+}
+
+/// The numbers in use. A piece is there while one of its numbers is.
 pub struct PidAllocator {
-    used: [u64; WORDS],
+    pieces: [Option<Box<Piece>>; PIECES],
     next: usize,
 }
 
 impl PidAllocator {
     /// Every number free but 0, which names nobody.
     pub const fn new() -> Self {
-        let mut used = [0; WORDS];
-        used[0] = 1;
-        Self { used, next: 1 }
+        Self {
+            pieces: [const { None }; PIECES],
+            next: 1,
+        }
     }
 
     /// The next free number.
@@ -41,7 +53,14 @@ impl PidAllocator {
             .first_free(self.next, limit)
             .or_else(|| self.first_free(RESERVED, self.next));
         let pid = found.ok_or(Errno::EAGAIN)?;
-        self.used[pid / 64] |= 1 << (pid % 64);
+        let piece = self.pieces[pid / PIECE].get_or_insert_with(|| {
+            Box::new(Piece {
+                used: [0; PIECE / 64],
+                count: 0,
+            })
+        });
+        piece.used[pid % PIECE / 64] |= 1 << (pid % 64);
+        piece.count += 1;
         self.next = if pid + 1 == limit { RESERVED } else { pid + 1 };
         Ok(pid as Pid)
     }
@@ -51,18 +70,33 @@ impl PidAllocator {
     /// # Panics
     /// If it was not taken.
     pub fn free(&mut self, pid: Pid) {
-        let pid = pid as usize;
-        assert!(
-            pid != 0 && self.used[pid / 64] >> (pid % 64) & 1 == 1,
-            "pid {pid} freed twice"
-        );
-        self.used[pid / 64] &= !(1 << (pid % 64));
+        let number = pid as usize;
+        let place = &mut self.pieces[number / PIECE];
+        let bit = 1 << (number % 64);
+        match place {
+            Some(piece) if piece.used[number % PIECE / 64] & bit != 0 => {
+                piece.used[number % PIECE / 64] &= !bit;
+                piece.count -= 1;
+                if piece.count == 0 {
+                    *place = None;
+                }
+            }
+            _ => panic!("pid {pid} freed twice"),
+        }
     }
 
+    /// The first free number from `start` to before `end`.
     fn first_free(&self, start: usize, end: usize) -> Option<usize> {
         let mut at = start;
         while at < end {
-            let free = !self.used[at / 64] & (u64::MAX << (at % 64));
+            let Some(piece) = &self.pieces[at / PIECE] else {
+                return Some(at);
+            };
+            if piece.count == PIECE {
+                at = (at / PIECE + 1) * PIECE;
+                continue;
+            }
+            let free = !piece.used[at % PIECE / 64] & (u64::MAX << (at % 64));
             if free != 0 {
                 let found = at / 64 * 64 + free.trailing_zeros() as usize;
                 return (found < end).then_some(found);
@@ -104,5 +138,7 @@ mod tests {
         pids.free(777);
         assert_eq!(pids.allocate(), Ok(777));
         assert_eq!(pids.allocate(), Err(Errno::EAGAIN));
+        all.into_iter().for_each(|pid| pids.free(pid));
+        assert!(pids.pieces.iter().all(Option::is_none));
     }
 }

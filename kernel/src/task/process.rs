@@ -18,10 +18,12 @@ use super::{
     },
     table::Session,
     thread::Thread,
+    thread_list::ThreadList,
 };
 use crate::{
+    errno::Result,
     fs::{FdTable, FsContext, poll_queue::PollQueue},
-    mm::AddressSpace,
+    mm::{AddressSpace, fallible::TryRoomExact},
     sync::{Rank, SpinLock},
 };
 
@@ -70,7 +72,7 @@ pub struct Image {
 
 /// What signal delivery, stop and exit have to see together.
 pub(super) struct Shared {
-    pub threads: Vec<Arc<Thread>>,
+    pub threads: ThreadList,
     pub pending: Pending,
     /// The status with which every thread is to end.
     pub group_exit: Option<WaitStatus>,
@@ -172,7 +174,7 @@ impl Process {
             shared: SpinLock::new(
                 Rank::Process,
                 Shared {
-                    threads: Vec::new(),
+                    threads: ThreadList::new(),
                     pending: Pending::default(),
                     group_exit: None,
                     exec: None,
@@ -311,9 +313,25 @@ impl Process {
         self.parent.load(Ordering::Relaxed)
     }
 
-    /// Its living threads, the oldest first.
-    pub fn threads(&self) -> Vec<Arc<Thread>> {
-        self.shared.lock().threads.clone()
+    /// Its living threads, by number.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn threads(&self) -> Result<Vec<Arc<Thread>>> {
+        let mut threads = Vec::new();
+        loop {
+            threads.try_room_exact(self.thread_count())?;
+            let shared = self.shared.lock();
+            if shared.threads.len() <= threads.capacity() {
+                threads.extend(shared.threads.iter().cloned());
+                return Ok(threads);
+            }
+        }
+    }
+
+    /// Whether one of its living threads is such. `is_such` runs under the process's lock.
+    pub fn has_thread(&self, is_such: impl Fn(&Thread) -> bool) -> bool {
+        self.shared.lock().threads.iter().any(|thread| is_such(thread))
     }
 
     /// How many threads live.

@@ -13,6 +13,7 @@ mod breenix;
 mod capabilities;
 mod costs;
 mod cpu_clocks;
+mod crowds;
 mod epolls;
 mod files;
 mod floating;
@@ -198,6 +199,7 @@ fn all() -> impl Iterator<Item = Test> {
         hostile::TESTS,
         kcmps::TESTS,
         costs::TESTS,
+        crowds::TESTS,
         breenix::TESTS,
     ]
     .into_iter()

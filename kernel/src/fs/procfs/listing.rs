@@ -201,9 +201,9 @@ pub(super) fn find(directory: &Kind, name: &[u8]) -> Result<Kind> {
                 })
         }
         Kind::Threads(pid) => {
-            let threads = process::find(*pid)?.threads();
+            let process = process::find(*pid)?;
             number(name)
-                .filter(|tid| threads.iter().any(|thread| thread.tid() == *tid))
+                .filter(|tid| process.has_thread(|thread| thread.tid() == *tid))
                 .map(Kind::Process)
         }
         _ => return Err(Errno::ENOTDIR),
@@ -248,7 +248,7 @@ fn names(directory: &Kind) -> Result<Vec<(u64, String)>> {
         }
         Kind::Threads(pid) => numbered(
             process::find(*pid)?
-                .threads()
+                .threads()?
                 .iter()
                 .map(|thread| thread.tid())
                 .collect(),

@@ -42,11 +42,11 @@ fn state(process: &Arc<Process>) -> char {
     if process.is_stopped() {
         return 'T';
     }
-    let runs = |thread: &Arc<Thread>| {
+    let runs = |thread: &Thread| {
         let info = thread.task_id().and_then(|id| rt::executor().task(id));
         info.is_some_and(|info| info.activity != Activity::Waiting)
     };
-    if process.threads().iter().any(runs) { 'R' } else { 'S' }
+    if process.has_thread(runs) { 'R' } else { 'S' }
 }
 
 fn state_name(letter: char) -> &'static str {

@@ -315,6 +315,7 @@ async fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
     }
     if old != new {
         thread.set_tid(new);
+        shared.threads.renumber(old);
         drop(shared);
         table.threads.remove(&old);
         table.threads.insert(new, thread.clone());
