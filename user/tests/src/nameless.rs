@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use crate::{
-    sys::{self, Sys, close, fork, pipe, read, wait_exit, write},
+    sys::{Sys, close, fork, pipe, read, wait_exit, write},
     syscall,
 };
 
