@@ -48,37 +48,25 @@ pub fn lints() -> Result<Tally> {
         "warnings",
     ]);
     let mut tally = Tally::of(logged("lints-host", &mut host)?.0);
-    for arch in Arch::ALL {
+    // Both architectures at once: the kernel is one crate, which would leave a CPU idle.
+    let on_targets = |name: &str, target: fn(Arch) -> &'static str, packages: &[&str]| -> Result<Tally> {
         let mut command = project::cargo();
-        command.args(["clippy", "--quiet", "--target", arch.kernel_target()]);
-        command.args([
-            "--package",
-            "executor",
-            "--package",
-            "hal",
-            "--package",
-            "kernel",
-            "--package",
-            "vdso",
-            "--",
-            "-D",
-            "warnings",
-        ]);
-        tally.add(&Tally::of(logged(&format!("lints-{}", arch.name()), &mut command)?.0));
-        let mut command = project::cargo();
-        command.args([
-            "clippy",
-            "--quiet",
-            "--target",
-            arch.uefi_target(),
-            "--package",
-            "loader",
-        ]);
+        command.args(["clippy", "--quiet"]);
+        for arch in Arch::ALL {
+            command.args(["--target", target(arch)]);
+        }
+        for package in packages {
+            command.args(["--package", package]);
+        }
         command.args(["--", "-D", "warnings"]);
-        tally.add(&Tally::of(
-            logged(&format!("lints-{}-uefi", arch.name()), &mut command)?.0,
-        ));
-    }
+        Ok(Tally::of(logged(name, &mut command)?.0))
+    };
+    tally.add(&on_targets(
+        "lints-kernel",
+        Arch::kernel_target,
+        &["executor", "hal", "kernel", "vdso"],
+    )?);
+    tally.add(&on_targets("lints-loader", Arch::uefi_target, &["loader"])?);
     Ok(tally)
 }
 
