@@ -103,6 +103,19 @@ pub fn build_without_kernel(arch: Arch) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The tree in `directory` instead of ours, and besides it that of `besides` below `/<place>`.
+///
+/// # Errors
+/// As [`build_of`].
+pub fn build_of_both(arch: Arch, kernel: &Path, directory: &Path, (place, besides): (&str, &Path)) -> Result<PathBuf> {
+    let mut archive = own_tree(arch, kernel, directory)?;
+    archive.directory(place, 0o755);
+    tree::add_at(&mut archive, besides, &format!("{place}/"))?;
+    let path = kernel.with_file_name(format!("initramfs-with-{place}.cpio"));
+    write_atomically(&path, &archive.into_bytes())?;
+    Ok(path)
+}
+
 fn tree(arch: Arch, kernel: &Path) -> Result<Archive> {
     let mut archive = programs_tree(arch)?;
     add_symbols(&mut archive, kernel)?;

@@ -15,8 +15,16 @@ use std::path::Path;
 /// # Errors
 /// Something cannot be read, has a name that is not UTF-8 or is larger than the format can say; the message names it.
 pub fn add(archive: &mut Archive, directory: &Path) -> Result<()> {
+    add_at(archive, directory, "")
+}
+
+/// The same below `place`, which is empty or ends in `/`.
+///
+/// # Errors
+/// As [`add`].
+pub fn add_at(archive: &mut Archive, directory: &Path, place: &str) -> Result<()> {
     let keeps_owners = rustix::process::geteuid().is_root();
-    add_below(archive, directory, "", keeps_owners)
+    add_below(archive, directory, place, keeps_owners)
 }
 
 fn add_below(archive: &mut Archive, directory: &Path, place: &str, owners: bool) -> Result<()> {

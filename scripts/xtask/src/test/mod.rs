@@ -6,6 +6,7 @@
 
 mod crash;
 mod disks;
+mod distribution;
 mod guest;
 mod host;
 mod linux;
@@ -17,6 +18,7 @@ mod trace;
 
 use crate::arch::Arch;
 use crate::check;
+use crate::project::{self, Profile};
 use anyhow::Result;
 use clap::Args;
 use std::process::ExitCode;
@@ -148,6 +150,8 @@ impl Test {
             ("loom models".into(), Box::new(host::models)),
         ];
         if !self.quick {
+            let archs = self.archs();
+            suites.push(("kernels".into(), Box::new(move || kernels(&archs))));
             for arch in self.archs() {
                 suites.push((
                     format!("{}: test programs", arch.name()),
@@ -156,6 +160,10 @@ impl Test {
                 suites.push((
                     format!("{}: shell scripts", arch.name()),
                     Box::new(move || guest::scripts(arch)),
+                ));
+                suites.push((
+                    format!("{}: distribution", arch.name()),
+                    Box::new(move || distribution::all(arch)),
                 ));
                 suites.push((
                     format!("{}: terminal", arch.name()),
@@ -193,6 +201,15 @@ impl Test {
         suites.retain(|(name, _)| self.only.as_ref().is_none_or(|only| name.contains(only.as_str())));
         suites
     }
+}
+
+/// Builds what the guests boot, for all architectures at once: the suites of each then find it.
+fn kernels(archs: &[Arch]) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for profile in [Profile::Debug, Profile::Release] {
+        tally.add(&Tally::of(project::build_kernels(archs, profile).is_ok()));
+    }
+    Ok(tally)
 }
 
 fn structure() -> Result<Tally> {
