@@ -6,7 +6,7 @@ use super::process;
 use crate::{
     errno::Result,
     fs::attributes::FileKind,
-    task::{Pid, Process},
+    task::{Pid, Process, Thread},
 };
 
 /// Makes a global file's text.
@@ -52,7 +52,7 @@ pub enum Kind {
     /// One for those who may trace it.
     Private(Pid, ProcessText),
     /// A text about a process that is set by a line.
-    ProcessSetting(Pid, ProcessText, fn(&Arc<Process>, &[u8]) -> Result<()>),
+    ProcessSetting(Pid, ProcessText, fn(&Arc<Process>, &Thread, &[u8]) -> Result<()>),
     /// A text about a process that is made in steps.
     Walk(Pid, Walk),
     /// `status`, of a process or one of its threads.

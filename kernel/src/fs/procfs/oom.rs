@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::{
     errno::{Errno, Result},
     mm,
-    task::{self, Capability, Process, oom},
+    task::{Capability, Process, Thread, oom},
 };
 
 /// The largest adjustment: as if all of memory were the process's.
@@ -27,13 +27,12 @@ pub(super) fn adjustment(process: &Arc<Process>) -> Result<Vec<u8>> {
 }
 
 /// Who lowers it needs a capability, unless it only goes back to what one who had that made of it.
-pub(super) fn set_adjustment(process: &Arc<Process>, line: &[u8]) -> Result<()> {
+pub(super) fn set_adjustment(process: &Arc<Process>, caller: &Thread, line: &[u8]) -> Result<()> {
     let text = core::str::from_utf8(line).map_err(|_| Errno::EINVAL)?;
     let wanted: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
     if !(-MOST..=MOST).contains(&wanted) {
         return Err(Errno::EINVAL);
     }
-    let caller = task::current::tid().and_then(task::thread).ok_or(Errno::ESRCH)?;
     let is_able = caller.credentials().can(Capability::SysResource);
     if wanted < process.oom_least.load(Relaxed) && !is_able {
         return Err(Errno::EACCES);

@@ -12,7 +12,7 @@ use crate::{
     },
     mm::fallible::TryRoom,
     sync::{Rank, SpinLock, WaitQueue},
-    task::Pid,
+    task::{Pid, Process},
 };
 
 /// Steps in one poll.
@@ -69,6 +69,8 @@ impl State {
 /// An open text.
 pub(super) struct Text {
     node: Arc<Node>,
+    /// The process that is set something in: found at the opening, for a write is made with the position's lock held.
+    set_in: Option<Arc<Process>>,
     state: SpinLock<State>,
     /// Woken when there is more.
     more: WaitQueue,
@@ -94,8 +96,13 @@ impl Text {
             rest: Rest::None,
             beginnings: 0,
         };
+        let set_in = match node.kind {
+            Kind::ProcessSetting(pid, ..) => process::find(pid).ok(),
+            _ => None,
+        };
         Self {
             node,
+            set_in,
             state: SpinLock::new(Rank::Inode, state),
             more: WaitQueue::new(),
         }
@@ -202,9 +209,10 @@ impl File for Text {
     fn write(&self, transfer: &mut Transfer<'_>, source: &mut Source<'_>) -> Attempt<()> {
         match self.node.kind {
             Kind::Setting(_, set) | Kind::Command(set) => set_by_line(transfer, source, set),
-            Kind::ProcessSetting(pid, _, set) => {
-                let process = process::find(pid).map_err(|_| Errno::ESRCH)?;
-                set_by_line(transfer, source, |line| set(&process, line))
+            Kind::ProcessSetting(_, _, set) => {
+                let process = self.set_in.clone().ok_or(Errno::ESRCH)?;
+                let caller = transfer.caller.ok_or(Errno::ESRCH)?;
+                set_by_line(transfer, source, |line| set(&process, caller, line))
             }
             _ => Err(Errno::EINVAL.into()),
         }
