@@ -99,6 +99,9 @@ pub enum Positioning {
     Stream,
     /// Every byte has an offset.
     Offsets,
+    /// As [`Positioning::Offsets`], and no lock is held while the file works, which may take any: of two that use one position at
+    /// once the last one says where it is then.
+    Lent,
     /// Offsets are taken, and mean nothing: devices without an end. The position stays where it is.
     Ignored,
 }

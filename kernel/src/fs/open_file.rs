@@ -127,7 +127,7 @@ impl OpenFile {
 
     /// Whether every byte of it has an offset.
     pub fn has_offsets(&self) -> bool {
-        self.positioning == Positioning::Offsets
+        matches!(self.positioning, Positioning::Offsets | Positioning::Lent)
     }
 
     /// The block device, if it is one that is read and written past the cache.
@@ -173,7 +173,7 @@ impl OpenFile {
         if !self.is_readable() {
             return Err(Errno::EBADF.into());
         }
-        if self.positioning == Positioning::Offsets {
+        if self.has_offsets() {
             let position = at.as_deref().copied();
             self.file.prepare(&|| position.unwrap_or_else(|| self.position()))?;
         }
@@ -215,11 +215,21 @@ impl OpenFile {
                 flags,
                 caller,
             }),
-            (Positioning::Offsets | Positioning::Ignored, Some(position)) => attempt(&mut Transfer {
-                position,
-                write_at,
-                flags,
-                caller,
+            (Positioning::Offsets | Positioning::Lent | Positioning::Ignored, Some(position)) => {
+                attempt(&mut Transfer {
+                    position,
+                    write_at,
+                    flags,
+                    caller,
+                })
+            }
+            (Positioning::Lent, None) => self.with_position(|position| {
+                attempt(&mut Transfer {
+                    position,
+                    write_at,
+                    flags,
+                    caller,
+                })
             }),
             (Positioning::Offsets, None) => {
                 let mut position = self.position.lock();
@@ -248,7 +258,7 @@ impl OpenFile {
         *self.position.lock()
     }
 
-    /// Lends the position to `use_it`, for listing a directory. No lock is held meanwhile; of two listings at once, the
+    /// Lends the position to `use_it`, as for listing a directory. No lock is held meanwhile; of two listings at once, the
     /// one that ends last says where the next begins.
     pub fn with_position<T>(&self, use_it: impl FnOnce(&mut u64) -> T) -> T {
         let mut position = self.position();

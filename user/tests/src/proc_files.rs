@@ -250,7 +250,7 @@ fn pagemap_hides_frames() {
 fn others_may_not_look() {
     in_child(|| {
         let child = fork(|| {
-            sys::sleep_ms(20_000);
+            sys::sleep_ms(1000);
             0
         });
         syscall!(SYS_setresuid, 65534, 65534, 65534).expect("setresuid");

@@ -223,7 +223,7 @@ impl File for Text {
     }
 
     fn positioning(&self) -> Positioning {
-        Positioning::Offsets
+        Positioning::Lent
     }
 
     fn seek(&self, position: u64, offset: i64, whence: Whence) -> Result<u64> {

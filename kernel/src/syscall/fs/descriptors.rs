@@ -11,7 +11,7 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     fs::{
-        Attempt, Direction, FdTable, OnExec, OpenFile, Positioning, Stop,
+        Attempt, Direction, FdTable, OnExec, OpenFile, Stop,
         eventfd::{Counting, EventCounter},
         io::{copy_in, copy_out},
         locks::{self, Lock, LockKind, Owner},
@@ -360,7 +360,7 @@ pub async fn flock(t: &Thread, fd: i32, operation: u32) -> Result<u64> {
 /// `FIONREAD` of a regular file: what lies between the position and the end.
 fn bytes_left(file: &OpenFile) -> Option<i32> {
     let attributes = file.attributes();
-    let regular = attributes.kind == crate::fs::FileKind::Regular && file.file().positioning() == Positioning::Offsets;
+    let regular = attributes.kind == crate::fs::FileKind::Regular && file.has_offsets();
     regular.then(|| attributes.size.saturating_sub(file.position()).min(i32::MAX as u64) as i32)
 }
 
