@@ -207,18 +207,6 @@ pub fn clone_on(stack: usize, length: usize, flags: i32, body: extern "C" fn(*mu
     }
 }
 
-/// Starts a thread without anything of its own but a stack of the caller's, which may do no more than make calls that succeed: it
-/// has its maker's thread-local storage. Its number.
-pub fn bare_thread_on(stack: usize, length: usize, body: extern "C" fn(*mut c_void) -> i32) -> Result<i32, i32> {
-    let top = (stack + length) as *mut c_void;
-    let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
-    // SAFETY: the stack is the caller's promise, and that the body touches no thread-local storage.
-    match unsafe { libc::clone(body, top, flags, ptr::null_mut()) } {
-        -1 => Err(errno()),
-        tid => Ok(tid),
-    }
-}
-
 /// A signal handler of the `SA_SIGINFO` form.
 pub type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void);
 

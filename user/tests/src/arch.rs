@@ -139,6 +139,24 @@ mod imp {
         unsafe { asm!("mov rsp, 0x1000", "mov eax, 15", "syscall", "ud2", options(noreturn)) }
     }
 
+    // fn(flags, stack, body): clone(2); the new thread calls `body` and ends.
+    global_asm!(
+        "tests_bare_thread:",
+        "mov r9, rdx",
+        "xor edx, edx",
+        "xor r10d, r10d",
+        "xor r8d, r8d",
+        "mov eax, 56",
+        "syscall",
+        "test rax, rax",
+        "jnz 2f",
+        "call r9",
+        "mov edi, eax",
+        "mov eax, 60",
+        "syscall",
+        "2: ret",
+    );
+
     // fn(note, section, turns): a restartable sequence that turns in a circle.
     global_asm!(
         "tests_sequence:",
@@ -257,6 +275,22 @@ mod imp {
         }
     }
 
+    // fn(flags, stack, body): clone(2); the new thread calls `body` and ends.
+    global_asm!(
+        "tests_bare_thread:",
+        "mov x9, x2",
+        "mov x2, xzr",
+        "mov x3, xzr",
+        "mov x4, xzr",
+        "mov x8, #220",
+        "svc #0",
+        "cbnz x0, 2f",
+        "blr x9",
+        "mov x8, #93",
+        "svc #0",
+        "2: ret",
+    );
+
     // fn(note, section, turns): a restartable sequence that turns in a circle.
     global_asm!(
         "tests_sequence:",
@@ -283,6 +317,7 @@ unsafe extern "C" {
     fn tests_sequence_start();
     fn tests_sequence_end();
     fn tests_sequence_abort();
+    fn tests_bare_thread(flags: u64, stack: usize, body: extern "C" fn() -> i32) -> i64;
 }
 
 /// `struct rseq_cs` (`linux/rseq.h`).
@@ -317,6 +352,17 @@ pub fn section() -> Section {
 pub fn sequence(note: *mut u64, section: &Section, turns: u64) -> bool {
     // SAFETY: `note` is the caller's; nothing else is touched.
     unsafe { tests_sequence(note, section, turns) != 0 }
+}
+
+/// Starts a thread without anything of its own but a stack of the caller's, which ends at `top`, for a body that does no more than make
+/// calls that succeed: it has its maker's thread-local storage. Its number.
+pub fn bare_thread(top: usize, body: extern "C" fn() -> i32) -> Result<i32, i32> {
+    let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+    // SAFETY: the stack is the caller's promise, and that the body touches no thread-local storage.
+    match unsafe { tests_bare_thread(flags as u64, top, body) } {
+        error @ ..0 => Err(-error as i32),
+        tid => Ok(tid as i32),
+    }
 }
 
 pub use imp::{hammer, rounding, set_rounding, sigreturn_from_nowhere, vector_bytes};

@@ -1,11 +1,8 @@
 //! As many threads and processes as there may be on a machine of one GiB, all waiting at once.
 
-use std::{
-    ffi::c_void,
-    sync::atomic::{AtomicU32, Ordering::SeqCst},
-};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use crate::{runner, sys, syscall};
+use crate::{arch, runner, sys, syscall};
 
 crate::tests! { "crowds":
     a_hundred_thousand_threads_wait (900) [breenix "Linux has fewer numbers, unless it is told otherwise"];
@@ -19,7 +16,7 @@ const STACK: usize = 2048;
 static GATE: AtomicU32 = AtomicU32::new(0);
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
-extern "C" fn wait_at_the_gate(_: *mut c_void) -> i32 {
+extern "C" fn wait_at_the_gate() -> i32 {
     STARTED.fetch_add(1, SeqCst);
     let _woken = syscall!(
         SYS_futex,
@@ -48,7 +45,7 @@ fn a_hundred_thousand_threads_wait() {
         .for_each(|at| sys::poke(stacks + at, 0));
     let (free, began) = (sys::free_memory(), sys::now());
     for thread in 0..THREADS {
-        sys::bare_thread_on(stacks + thread * STACK, STACK, wait_at_the_gate)
+        arch::bare_thread(stacks + (thread + 1) * STACK, wait_at_the_gate)
             .unwrap_or_else(|errno| panic!("thread {thread}: error {errno}"));
     }
     while (STARTED.load(SeqCst) as usize) < THREADS {
