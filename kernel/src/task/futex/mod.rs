@@ -403,3 +403,6 @@ pub fn wake_address(mm: &Arc<AddressSpace>, address: u64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
