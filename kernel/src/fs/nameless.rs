@@ -346,7 +346,7 @@ mod tests {
         assert!(shown(&pipe).starts_with("pipe:["), "{}", shown(&pipe));
         assert_eq!(shown(&socket(7, &Credentials::root())), "socket:[7]");
         for kind in Anonymous::ALL {
-            assert!(shown(&kind.place()).starts_with("anon_inode:["));
+            assert!(shown(&kind.place()).starts_with("anon_inode:"));
             assert_eq!(kind.place().inode.own_name(), kind.own_name());
         }
     }

@@ -61,7 +61,7 @@ fn effective(thread: &Thread) -> u32 {
         _ if policy.is_real_time() => class::REAL_TIME,
         _ => class::BEST_EFFORT,
     };
-    (class << CLASS) | ((thread.nice.load(Relaxed) + 20) as u32 / 5)
+    (class << CLASS) | ((thread.nice() + 20) as u32 / 5)
 }
 
 /// `ioprio_set(2)`.

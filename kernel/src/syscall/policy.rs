@@ -1,7 +1,6 @@
 //! Scheduling policies and their priorities.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use hal::PAGE_SIZE;
 use linux_raw_sys::general::{
@@ -48,7 +47,7 @@ const KEEP: i32 = -1;
 /// Gives a thread what `wanted` says, as far as the caller may.
 fn change(t: &Thread, other: &Thread, wanted: &Attributes) -> Result<u64> {
     let old = other.policy.get();
-    let old_nice = other.nice.load(Ordering::Relaxed);
+    let old_nice = other.nice();
     let keeps = wanted.policy.cast_signed() == KEEP;
     let new = Policy {
         number: if keeps { old.number } else { wanted.policy },
@@ -88,7 +87,7 @@ fn change(t: &Thread, other: &Thread, wanted: &Attributes) -> Result<u64> {
         return Ok(0);
     }
     if has_nice {
-        other.nice.store(wanted.nice, Ordering::Relaxed);
+        other.set_nice(wanted.nice);
     }
     other.policy.set(new);
     schedule::apply(other);
@@ -103,7 +102,7 @@ const fn takes_nice(policy: u32) -> bool {
 /// Whether the change needs no privilege (`user_check_sched_setscheduler`).
 fn is_allowed(t: &Thread, other: &Thread, new: Policy, nice: i32) -> bool {
     let old = other.policy.get();
-    let old_nice = other.nice.load(Ordering::Relaxed);
+    let old_nice = other.nice();
     let fits_nice = !takes_nice(new.number) || nice >= old_nice || schedule::allows_nice(other, nice);
     let limit = other.process().limits().get(Resource::RealtimePriority).soft;
     let fits_priority = !new.is_real_time()
@@ -126,7 +125,7 @@ async fn change_simply(t: &Arc<Thread>, tid: i32, policy: i32, parameter: u64) -
     let other = target(t, tid)?;
     let mut wanted = Attributes {
         policy: policy.cast_unsigned(),
-        nice: other.nice.load(Ordering::Relaxed),
+        nice: other.nice(),
         priority,
         ..Attributes::default()
     };
@@ -185,7 +184,7 @@ fn fill_parameters(other: &Thread, attributes: &mut Attributes) {
     if policy.is_real_time() {
         attributes.priority = policy.priority;
     } else {
-        attributes.nice = other.nice.load(Ordering::Relaxed);
+        attributes.nice = other.nice();
     }
 }
 

@@ -120,11 +120,7 @@ pub(super) fn priority_targets(t: &Arc<Thread>, which: u32, who: i32) -> Result<
 /// `EINVAL`, `ESRCH`.
 pub fn getpriority(t: &Arc<Thread>, which: u32, who: i32) -> Result<u64> {
     let threads = priority_targets(t, which, who)?;
-    let lowest = threads
-        .iter()
-        .map(|thread| thread.nice.load(Ordering::Relaxed))
-        .min()
-        .unwrap_or(0);
+    let lowest = threads.iter().map(|thread| thread.nice()).min().unwrap_or(0);
     Ok((20 - lowest) as u64)
 }
 
@@ -139,13 +135,13 @@ pub fn setpriority(t: &Arc<Thread>, which: u32, who: i32, nice: i32) -> Result<u
         // One that may not be changed does not spare the others.
         if !may_change(t, &thread) {
             result = Err(Errno::EPERM);
-        } else if nice < thread.nice.load(Ordering::Relaxed)
+        } else if nice < thread.nice()
             && !t.credentials().can(Capability::SysNice)
             && !task::schedule::allows_nice(&thread, nice)
         {
             result = Err(Errno::EACCES);
         } else {
-            thread.nice.store(nice, Ordering::Relaxed);
+            thread.set_nice(nice);
             task::schedule::apply(&thread);
         }
     }

@@ -73,7 +73,7 @@ pub fn weight(thread: &Thread) -> u32 {
     if thread.policy.get().number == SCHED_IDLE {
         return IDLE_WEIGHT;
     }
-    WEIGHTS[(thread.nice.load(Ordering::Relaxed) + 20).clamp(0, 39) as usize]
+    WEIGHTS[(thread.nice() + 20).clamp(0, 39) as usize]
 }
 
 /// A thread's own real-time priority: 1 to 99, 0 of a fair one.
@@ -134,7 +134,7 @@ pub fn allows_nice(thread: &Thread, nice: i32) -> bool {
 /// Gives a new thread its parent's policy and nice value, or ordinary ones where the parent's are better and
 /// `SCHED_RESET_ON_FORK` is set.
 pub(super) fn inherit(parent: &Thread, child: &Thread) {
-    let (mut policy, mut nice) = (parent.policy.get(), parent.nice.load(Ordering::Relaxed));
+    let (mut policy, mut nice) = (parent.policy.get(), parent.nice());
     if policy.reset_on_fork {
         if policy.is_real_time() {
             (policy.number, policy.priority, nice) = (SCHED_NORMAL, 0, 0);
@@ -143,7 +143,7 @@ pub(super) fn inherit(parent: &Thread, child: &Thread) {
         policy.reset_on_fork = false;
     }
     child.policy.set(policy);
-    child.nice.store(nice, Ordering::Relaxed);
+    child.set_nice(nice);
 }
 
 #[cfg(test)]
@@ -155,7 +155,7 @@ mod tests {
     fn weights_are_linux_s() {
         let thread = testing::thread(9001);
         let of = |nice: i32| {
-            thread.nice.store(nice, Ordering::Relaxed);
+            thread.set_nice(nice);
             weight(&thread)
         };
         assert_eq!(
@@ -178,11 +178,11 @@ mod tests {
                 priority,
                 reset_on_fork,
             });
-            parent.nice.store(nice, Ordering::Relaxed);
+            parent.set_nice(nice);
             inherit(&parent, &child);
             let policy = child.policy.get();
             assert!(!policy.reset_on_fork);
-            (policy.number, policy.priority, child.nice.load(Ordering::Relaxed))
+            (policy.number, policy.priority, child.nice())
         };
         assert_eq!(inherited(SCHED_RR, 99, false, -5), (SCHED_RR, 99, -5));
         assert_eq!(real_time(&child), RealTime::round_robin(99));

@@ -13,7 +13,7 @@ use alloc::{boxed::Box, sync::Arc};
 use core::{
     future::Future,
     pin::Pin,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicI8, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering},
     task::{Context, Poll, Waker},
 };
 
@@ -183,7 +183,7 @@ pub struct Thread {
     /// Runs while the thread is polled, in user mode and out of it.
     pub(super) cpu_time: Stopwatch,
     pub(crate) affinity: AtomicU64,
-    pub(crate) nice: AtomicI32,
+    nice: AtomicI8,
     /// As `ioprio_set(2)` has it.
     pub(crate) io_priority: AtomicU16,
     pub(crate) policy: PolicyCell,
@@ -249,7 +249,7 @@ impl Thread {
             user_time: Stopwatch::new(),
             cpu_time: Stopwatch::new(),
             affinity: AtomicU64::new(!0),
-            nice: AtomicI32::new(0),
+            nice: AtomicI8::new(0),
             io_priority: AtomicU16::new(0),
             policy: PolicyCell::new(),
             inherited: AtomicU8::new(0),
@@ -555,6 +555,16 @@ impl Thread {
             ends_at,
             future,
         }
+    }
+
+    /// Its nice value: from -20 to 19.
+    pub fn nice(&self) -> i32 {
+        self.nice.load(Ordering::Relaxed).into()
+    }
+
+    /// Changes that; values beyond are cut.
+    pub fn set_nice(&self, nice: i32) {
+        self.nice.store(nice.clamp(-20, 19) as i8, Ordering::Relaxed);
     }
 
     /// The CPU it last ran on.

@@ -1,7 +1,7 @@
 //! Files about one process, in Linux's formats (`proc(5)`).
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
-use core::{fmt::Write, sync::atomic::Ordering};
+use core::fmt::Write;
 
 use executor::Activity;
 use hal::PAGE_SIZE;
@@ -88,7 +88,7 @@ pub(super) fn stat(process: &Arc<Process>) -> Result<Vec<u8>> {
     let (children_user, children_system) = process.children_times();
     let (size, resident) = sizes(process);
     let thread = process.first_thread();
-    let nice = thread.as_ref().map_or(0, |thread| thread.nice.load(Ordering::Relaxed));
+    let nice = thread.as_ref().map_or(0, |thread| thread.nice());
     let policy = thread
         .as_ref()
         .map_or_else(Default::default, |thread| thread.policy.get());
