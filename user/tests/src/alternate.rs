@@ -1,4 +1,4 @@
-//! Alternate signal stacks that are none while a handler runs on them (`SS_AUTODISARM`).
+//! Alternate signal stacks: none while a handler runs on them (`SS_AUTODISARM`), and what they are there for.
 
 use std::{
     ffi::c_void,
@@ -6,7 +6,8 @@ use std::{
 };
 
 use crate::{
-    sys::{self, handle, kill},
+    arch,
+    sys::{self, fork, handle, kill, wait_exit},
     syscall,
 };
 
@@ -18,6 +19,7 @@ crate::tests! { "alternate":
     a_stack_is_disarmed_while_it_is_used;
     a_disarmed_stack_is_used_again;
     flags_are_checked;
+    a_return_without_a_frame_says_where;
 }
 
 static FLAGS: [AtomicI32; 2] = [const { AtomicI32::new(0) }; 2];
@@ -97,4 +99,20 @@ fn flags_are_checked() {
     assert_eq!(set(base, DISARMS | libc::SS_DISABLE as u32), Ok(0));
     assert_eq!(stack()[1] as i32 & libc::SS_DISABLE, libc::SS_DISABLE);
     assert_eq!(stack()[2], 0);
+}
+
+extern "C" fn look_where(_: i32, info: *mut libc::siginfo_t, _: *mut c_void) {
+    // SAFETY: the kernel hands a handler its signal.
+    let said = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(i32::from(said != arch::NOWHERE)) }
+}
+
+fn a_return_without_a_frame_says_where() {
+    let child = fork(|| {
+        set(sys::memory(SIZE), 0).expect("sigaltstack");
+        handle(libc::SIGSEGV, libc::SA_ONSTACK, &[], look_where);
+        arch::sigreturn_from_nowhere()
+    });
+    assert_eq!(wait_exit(child), 0);
 }

@@ -95,6 +95,9 @@ mod imp {
     /// Where the call's result stands in a frame.
     pub const RESULT: usize = RAX;
 
+    /// What the signal of [`sigreturn_from_nowhere`] says: `si_code` (`SI_KERNEL`) and `si_addr`.
+    pub const NOWHERE: (i32, usize) = (0x80, 0);
+
     const MXCSR: usize = FP + 24;
     const XFEATURES: usize = FP + 472;
     const XSTATE_SIZE: usize = FP + 480;
@@ -239,6 +242,9 @@ mod imp {
     /// Where the call's result stands in a frame.
     pub const RESULT: usize = MACHINE + 8;
 
+    /// What the signal of [`sigreturn_from_nowhere`] says: `si_code` (`SEGV_ACCERR`) and `si_addr`.
+    pub const NOWHERE: (i32, usize) = (2, 0x1000);
+
     /// Ways to spoil a frame, for [`mangle`](super::mangle).
     pub const WAYS: [(usize, u64); 12] = [
         (PC, 1 << 63),
@@ -365,7 +371,7 @@ pub fn bare_thread(top: usize, body: extern "C" fn() -> i32) -> Result<i32, i32>
     }
 }
 
-pub use imp::{hammer, rounding, set_rounding, sigreturn_from_nowhere, vector_bytes};
+pub use imp::{NOWHERE, hammer, rounding, set_rounding, sigreturn_from_nowhere, vector_bytes};
 
 /// How many ways [`mangle`] knows.
 pub const MANGLINGS: usize = imp::WAYS.len();

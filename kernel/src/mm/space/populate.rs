@@ -73,6 +73,11 @@ impl AddressSpace {
         if mapped { Ok((start, end)) } else { Err(Errno::ENOMEM) }
     }
 
+    /// Whether anything is mapped at an address or above it.
+    pub fn goes_beyond(&self, address: u64) -> bool {
+        self.inner.lock().areas.at_or_above(address).is_some()
+    }
+
     /// As `mlock`: brings every page of a range. Nothing is ever paged out, so they stay.
     ///
     /// # Errors

@@ -9,7 +9,8 @@
 use alloc::{boxed::Box, sync::Arc};
 
 use hal::{
-    arch::UserContext,
+    abi::Abi,
+    arch::{ABI, UserContext},
     signal::{AltStack, Delivery, FrameError, Restored, SignalFrames},
     traits::{InterruptFrame, SyscallFrame},
 };
@@ -17,7 +18,10 @@ use hal::{
 use super::{
     action::{DefaultAction, SIG_DFL, SIG_IGN, SigAction, flags::*},
     force,
-    info::SigInfo,
+    info::{
+        SigInfo,
+        code::{SEGV_ACCERR, SEGV_MAPERR},
+    },
     set::*,
 };
 use crate::{
@@ -321,7 +325,23 @@ pub(crate) async fn sigreturn(thread: &Arc<Thread>, context: &mut UserContext) {
         match sigreturn_at_once(thread, context) {
             Ok(()) => return,
             Err(fault) if mm.resolve(fault).await.is_ok() => {}
-            Err(_) => return force(thread, SigInfo::kernel(SIGSEGV)),
+            Err(_) => return force(thread, no_frame(thread, context)),
+        }
+    }
+}
+
+/// What is raised where the stack has no frame to go back by: aarch64 says where it was looked for (`arm64_notify_segfault`).
+fn no_frame(thread: &Thread, context: &UserContext) -> SigInfo {
+    match ABI {
+        Abi::X86_64 => SigInfo::kernel(SIGSEGV),
+        Abi::Aarch64 => {
+            let stack = context.stack_pointer();
+            let code = if thread.mm().goes_beyond(stack) {
+                SEGV_ACCERR
+            } else {
+                SEGV_MAPERR
+            };
+            SigInfo::fault(SIGSEGV, code, stack)
         }
     }
 }
@@ -333,7 +353,7 @@ pub(crate) async fn sigreturn(thread: &Arc<Thread>, context: &mut UserContext) {
 pub(crate) fn sigreturn_at_once(thread: &Arc<Thread>, context: &mut UserContext) -> Result<(), UserFault> {
     match context.restore_frame(|from, to| user::copy_in(to, from)) {
         Ok(restored) => restore(thread, context, &restored),
-        Err(FrameError::Malformed) => force(thread, SigInfo::kernel(SIGSEGV)),
+        Err(FrameError::Malformed) => force(thread, no_frame(thread, context)),
         Err(FrameError::Unread(fault)) => return Err(fault),
     }
     Ok(())
