@@ -20,8 +20,9 @@ timeout 0.3 sleep 10
 echo $?
 bash -c 'timeout -s KILL 0.3 sleep 10; exit $?' 2>/dev/null
 echo $?
-for number in 1 2 3 4 5 6 7 8; do (sleep 0.0$number; exit $number) & done
+pids=
+for number in 1 2 3 4 5 6 7 8; do (sleep 0.0$number; exit $number) & pids="$pids $!"; done
 sum=0
-for pid in $(jobs -p); do wait "$pid"; sum=$((sum + $?)); done
+for pid in $pids; do wait "$pid"; sum=$((sum + $?)); done
 echo $sum
 trap 'echo the end' EXIT

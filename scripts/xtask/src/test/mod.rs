@@ -152,6 +152,7 @@ impl Test {
         if !self.quick {
             let archs = self.archs();
             suites.push(("kernels".into(), Box::new(move || kernels(&archs))));
+            let full = self.full;
             for arch in self.archs() {
                 suites.push((
                     format!("{}: test programs", arch.name()),
@@ -163,7 +164,7 @@ impl Test {
                 ));
                 suites.push((
                     format!("{}: distribution", arch.name()),
-                    Box::new(move || distribution::all(arch)),
+                    Box::new(move || distribution::all(arch, full)),
                 ));
                 suites.push((
                     format!("{}: terminal", arch.name()),
@@ -182,7 +183,6 @@ impl Test {
                     Box::new(move || guest::release(arch)),
                 ));
                 suites.push((format!("{}: screen", arch.name()), Box::new(move || screen::all(arch))));
-                let full = self.full;
                 suites.push((
                     format!("{}: platforms", arch.name()),
                     Box::new(move || platforms::all(arch, full)),
