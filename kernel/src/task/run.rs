@@ -121,7 +121,7 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
             }
             slowly = interrupted.is_some() || on_cpu.after_call.contains(AfterCall::FILTERED);
         }
-        // Looked at once, here: what follows exists thrice, so that the one for whom there is nothing to do knows nothing of it.
+        // Looked at once, here: the way of who has nothing to see to knows nothing of the others'.
         let trap = if slowly || trace::is_on() {
             visit_user_slowly(thread, context, on_cpu, &mut interrupted)
         } else {
