@@ -62,11 +62,8 @@ async fn stand_until(
         }
         let tracer = state.tracer.clone()?;
         state.context.clone_from(context);
-        // Any stop is the one that was asked for; one of the group tells the news too.
+        // Any stop is the one that was asked for.
         state.interrupt = false;
-        if stop.of_group {
-            state.notify = false;
-        }
         state.stop = Some(stop);
         state.unreported = true;
         state.listening = false;
@@ -146,36 +143,29 @@ pub(super) fn restart_code(value: i64) -> Option<Errno> {
     .find(|errno| errno.as_return_value() == value)
 }
 
-/// Acts on what asks for a traced thread's attention: the stop of its process, an interruption, news for a seized one.
-pub(in crate::task) async fn attend(
-    thread: &Arc<Thread>,
-    context: &mut UserContext,
-    on_cpu: &mut OnCpu,
-    interrupted: &mut Option<Errno>,
-) {
-    thread.clear_attention(attention::TRACE);
-    let Some(tracee) = thread.tracee() else { return };
-    let (signo, stopping) = {
+/// What a traced thread has to stop for, other than signals and calls.
+pub(super) struct News {
+    pub stop: Stop,
+    /// Its process stops, and has not heard yet that the thread does.
+    pub arrives: bool,
+}
+
+/// Takes the news there are. Those of a continuation come after it, so what is taken is as new as the state of the process that is seen
+/// with it: a tracer that is told of a stop which is over, and listens, hears of that.
+pub(super) fn news(thread: &Thread, tracee: &Tracee) -> Option<News> {
+    let (signo, seized, arrives) = {
         let shared = thread.process().shared.lock();
-        let stopping = thread.attention() & attention::STOP != 0;
+        let stopping = thread.attention() & attention::STOP != 0 && shared.stop.is_some();
         thread.clear_attention(attention::STOP);
-        (shared.stop, stopping && shared.stop.is_some())
+        let mut state = tracee.state.lock();
+        let interrupt = core::mem::take(&mut state.interrupt);
+        let notify = core::mem::take(&mut state.notify);
+        if !(interrupt || notify || stopping) {
+            return None;
+        }
+        // Who was attached to while it was stopped has told already.
+        (shared.stop, state.seized, stopping && !interrupt)
     };
-    let (wanted, seized, attached) = {
-        let state = tracee.state.lock();
-        (
-            state.interrupt || state.notify || stopping,
-            state.seized,
-            state.interrupt,
-        )
-    };
-    if !wanted {
-        return;
-    }
-    // Who was attached to while it was stopped has told already.
-    if stopping && !attached {
-        stop::arrive_traced(thread, tracee.tracer_process().as_deref());
-    }
     let stop = if seized {
         let signo = signo.unwrap_or(SIGTRAP);
         let code = signo | events::STOP << 8;
@@ -191,6 +181,24 @@ pub(in crate::task) async fn attend(
             of_group: true,
         }
     };
+    Some(News { stop, arrives })
+}
+
+/// Acts on what asks for a traced thread's attention: the stop of its process, an interruption, news for a seized one.
+pub(in crate::task) async fn attend(
+    thread: &Arc<Thread>,
+    context: &mut UserContext,
+    on_cpu: &mut OnCpu,
+    interrupted: &mut Option<Errno>,
+) {
+    thread.clear_attention(attention::TRACE);
+    let Some(tracee) = thread.tracee() else { return };
+    let Some(News { stop, arrives }) = news(thread, &tracee) else {
+        return;
+    };
+    if arrives {
+        stop::arrive_traced(thread, tracee.tracer_process().as_deref());
+    }
     stand_at_signal(thread, &tracee, context, on_cpu, interrupted, stop).await;
 }
 

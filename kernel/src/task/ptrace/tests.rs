@@ -21,7 +21,7 @@ use crate::task::{
         SigInfo,
         deliver::{self, Outcome},
         send,
-        set::{SIGKILL, SIGSTOP, SIGUSR1, SIGUSR2},
+        set::{SIGCONT, SIGKILL, SIGSTOP, SIGTRAP, SIGUSR1, SIGUSR2},
     },
     table::TABLE,
     testing,
@@ -30,9 +30,13 @@ use crate::task::{
 
 /// A tracer, a thread that it traces, and its stop at a signal.
 fn pair(cpu: u32, pid: i32) -> (Arc<Thread>, Arc<Thread>, Arc<Tracee>, Stop) {
+    pair_by(cpu, pid, false)
+}
+
+fn pair_by(cpu: u32, pid: i32, seized: bool) -> (Arc<Thread>, Arc<Thread>, Arc<Tracee>, Stop) {
     hal::host::machine().attach(cpu);
     let (tracer, thread) = (testing::thread(pid), testing::thread(pid + 1));
-    let tracee = link::link(&mut TABLE.lock(), &thread, &tracer, false, 0).unwrap();
+    let tracee = link::link(&mut TABLE.lock(), &thread, &tracer, seized, 0).unwrap();
     let stop = Stop {
         code: SIGUSR1,
         info: Some(SigInfo::kernel(SIGUSR1)),
@@ -148,5 +152,26 @@ fn the_signal_of_a_tracer_is_no_untraced_threads() {
     assert!(thread.pending_signals().contains(SIGSTOP));
     assert_ne!(thread.attention() & attention::SIGNAL, 0);
     assert!(thread.process().shared.lock().stop.is_none());
+    link::tracer_ends(&mut TABLE.lock(), &tracer, &mut After::default());
+}
+
+/// A tracer that is told of a stop which is over by then listens for what comes next: that has come already.
+#[test]
+fn a_continuation_that_comes_before_the_stop_is_told_is_heard() {
+    let (tracer, thread, tracee, _) = pair_by(37, 9170, true);
+    crate::task::stop::begin(thread.process(), SIGSTOP);
+    let told = stop::news(&thread, &tracee).expect("its process stops");
+    assert_eq!(told.stop.code & 0x7f, SIGSTOP);
+    send::send_to_process(thread.process(), SigInfo::kernel(SIGCONT)).unwrap();
+    let mut context = UserContext::new_user(0x1000, 0x2000);
+    {
+        let mut stand = pin!(stop::stand(&thread, &tracee, &mut context, told.stop));
+        assert!(poll(stand.as_mut()).is_pending());
+        tracee.with(|state| state.listening = true);
+        assert_eq!(poll(stand.as_mut()), Poll::Ready(Some(0)));
+    }
+    let next = stop::news(&thread, &tracee).expect("it has continued");
+    assert_eq!(next.stop.code & 0x7f, SIGTRAP);
+    assert!(stop::news(&thread, &tracee).is_none());
     link::tracer_ends(&mut TABLE.lock(), &tracer, &mut After::default());
 }
