@@ -18,21 +18,18 @@ use std::time::Duration;
 /// Where the scripts are in the guest, without the leading slash.
 const PLACE: &str = "distribution";
 const LIMIT: Duration = Duration::from_secs(300);
-/// Scripts that are run in full only: what `docs/ROADMAP.md` says of them is not explained yet.
-const IN_FULL: [&str; 1] = ["strace"];
 
 /// Runs the scripts and compares what each has said.
 ///
 /// # Errors
 /// A build failed, or QEMU cannot be started.
-pub fn all(arch: Arch, full: bool) -> Result<Tally> {
+pub fn all(arch: Arch) -> Result<Tally> {
     let Some(tree) = tree(arch)? else {
         return Ok(Tally::skip(
             "no packages for this architecture (scripts/setup --distribution)",
         ));
     };
-    let mut expected = expected()?;
-    expected.retain(|name, _| full || !IN_FULL.contains(&name.as_str()));
+    let expected = expected()?;
     let mut boot = Boot::build(arch, Profile::Debug)?;
     boot.initramfs = initramfs::build_of_both(arch, &boot.elf, &tree, (PLACE, &scripts()))?;
     let names: Vec<&str> = expected.keys().map(String::as_str).collect();

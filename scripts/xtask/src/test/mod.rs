@@ -164,7 +164,7 @@ impl Test {
                 ));
                 suites.push((
                     format!("{}: distribution", arch.name()),
-                    Box::new(move || distribution::all(arch, full)),
+                    Box::new(move || distribution::all(arch)),
                 ));
                 suites.push((
                     format!("{}: terminal", arch.name()),
