@@ -21,7 +21,9 @@ use crate::check;
 use crate::project::{self, Profile};
 use anyhow::Result;
 use clap::Args;
+use std::panic;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Instant;
 
 /// Options.
@@ -81,7 +83,15 @@ impl Tally {
 /// What is only run in full, or by this name.
 const TARGET_FILE: &str = "target file";
 
-type Suite = (String, Box<dyn Fn() -> Result<Tally>>);
+type Suite = (String, Box<dyn Fn() -> Result<Tally> + Send>);
+
+/// What is run: first the suites that have the machine for themselves, then the lanes beside each other. A guest leaves much of two
+/// CPUs idle, since one thing is tried at a time.
+#[derive(Default)]
+struct Plan {
+    alone: Vec<Suite>,
+    lanes: Vec<Vec<Suite>>,
+}
 
 impl Test {
     /// Runs the suites and prints the summary.
@@ -89,28 +99,27 @@ impl Test {
     /// # Errors
     /// None of its own: what goes wrong in a suite is its failure.
     pub fn main(self) -> Result<ExitCode> {
-        let mut lines = Vec::new();
+        let plan = self.plan();
+        let mut results = run_in_turn(plan.alone);
+        thread::scope(|scope| {
+            let lanes: Vec<_> = plan
+                .lanes
+                .into_iter()
+                .map(|lane| scope.spawn(|| run_in_turn(lane)))
+                .collect();
+            for lane in lanes {
+                match lane.join() {
+                    Ok(more) => results.extend(more),
+                    Err(panic) => panic::resume_unwind(panic),
+                }
+            }
+        });
         let mut total = Tally::default();
-        for (name, suite) in self.suites() {
-            println!("== {name}");
-            let start = Instant::now();
-            let tally = suite().unwrap_or_else(|error| {
-                println!("{error:#}");
-                Tally::of(false)
-            });
-            total.add(&tally);
-            let line = format!(
-                "{name:<28} {:>5} passed {:>4} failed {:>2} skipped {:>5} s",
-                tally.passed,
-                tally.failed,
-                tally.skipped,
-                start.elapsed().as_secs()
-            );
-            println!("{line}");
-            lines.push(line);
-        }
         println!("\n== summary");
-        lines.iter().for_each(|line| println!("{line}"));
+        for (line, tally) in results {
+            println!("{line}");
+            total.add(&tally);
+        }
         let skipped = match total.skipped {
             0 => String::new(),
             count => format!(", {count} skipped"),
@@ -125,82 +134,94 @@ impl Test {
     }
 
     /// The test programs, where others run them.
-    fn suites_on_linux(&self) -> Vec<Suite> {
-        let of = |arch: Arch| -> Suite {
+    fn on_linux(&self) -> Vec<Suite> {
+        let of = |arch: Arch| {
             let only = self.only.clone();
-            (
-                format!("{}: programs on Linux", arch.name()),
-                Box::new(move || linux::programs(arch, only.as_deref())),
-            )
+            suite(format!("{}: programs on Linux", arch.name()), move || {
+                linux::programs(arch, only.as_deref())
+            })
         };
         self.archs().into_iter().map(of).collect()
     }
 
-    fn suites(&self) -> Vec<Suite> {
+    fn plan(&self) -> Plan {
         if self.on_linux {
-            return self.suites_on_linux();
+            return Plan {
+                alone: self.on_linux(),
+                ..Plan::default()
+            };
         }
-        let mut suites: Vec<Suite> = vec![
-            ("structure".into(), Box::new(structure)),
-            ("format".into(), Box::new(host::format)),
-            ("lints".into(), Box::new(host::lints)),
-            ("shell lints".into(), Box::new(host::shell)),
-            ("workflows".into(), Box::new(host::workflows)),
-            ("host tests".into(), Box::new(host::tests)),
-            ("loom models".into(), Box::new(host::models)),
-        ];
+        let mut plan = Plan {
+            alone: vec![
+                suite("structure", structure),
+                suite("format", host::format),
+                suite("lints", host::lints),
+                suite("shell lints", host::shell),
+                suite("workflows", host::workflows),
+                suite("host tests", host::tests),
+                suite("loom models", host::models),
+            ],
+            ..Plan::default()
+        };
         if !self.quick {
             let archs = self.archs();
-            suites.push(("kernels".into(), Box::new(move || kernels(&archs))));
-            let full = self.full;
-            for arch in self.archs() {
-                suites.push((
-                    format!("{}: test programs", arch.name()),
-                    Box::new(move || guest::programs(arch)),
-                ));
-                suites.push((
-                    format!("{}: shell scripts", arch.name()),
-                    Box::new(move || guest::scripts(arch)),
-                ));
-                suites.push((
-                    format!("{}: distribution", arch.name()),
-                    Box::new(move || distribution::all(arch)),
-                ));
-                suites.push((
-                    format!("{}: terminal", arch.name()),
-                    Box::new(move || terminal::all(arch)),
-                ));
-                suites.push((
-                    format!("{}: crashes", arch.name()),
-                    Box::new(move || crash::crashes(arch)),
-                ));
-                suites.push((
-                    format!("{}: trace", arch.name()),
-                    Box::new(move || trace::small_command(arch)),
-                ));
-                suites.push((
-                    format!("{}: release boot", arch.name()),
-                    Box::new(move || guest::release(arch)),
-                ));
-                suites.push((format!("{}: screen", arch.name()), Box::new(move || screen::all(arch))));
-                suites.push((
-                    format!("{}: platforms", arch.name()),
-                    Box::new(move || platforms::all(arch, full)),
-                ));
-                suites.push((format!("{}: disks", arch.name()), Box::new(move || disks::all(arch))));
-                suites.push((format!("{}: loader", arch.name()), Box::new(move || loader::all(arch))));
-                // Compiles half of everything once more, and breaks when the compiler changes.
-                if full || self.only.as_deref() == Some(TARGET_FILE) {
-                    suites.push((
-                        format!("{}: {TARGET_FILE}", arch.name()),
-                        Box::new(move || guest::target_file(arch)),
-                    ));
-                }
-            }
+            plan.alone.push(suite("kernels", move || kernels(&archs)));
+            plan.lanes = self.archs().into_iter().map(|arch| self.of_guests(arch)).collect();
         }
-        suites.retain(|(name, _)| self.only.as_ref().is_none_or(|only| name.contains(only.as_str())));
+        let wanted = |(name, _): &Suite| self.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+        plan.alone.retain(wanted);
+        plan.lanes.iter_mut().for_each(|lane| lane.retain(wanted));
+        plan
+    }
+
+    fn of_guests(&self, arch: Arch) -> Vec<Suite> {
+        let full = self.full;
+        let named = |name: &str| format!("{}: {name}", arch.name());
+        let mut suites: Vec<Suite> = vec![
+            suite(named("test programs"), move || guest::programs(arch)),
+            suite(named("shell scripts"), move || guest::scripts(arch)),
+            suite(named("distribution"), move || distribution::all(arch)),
+            suite(named("terminal"), move || terminal::all(arch)),
+            suite(named("crashes"), move || crash::crashes(arch)),
+            suite(named("trace"), move || trace::small_command(arch)),
+            suite(named("release boot"), move || guest::release(arch)),
+            suite(named("screen"), move || screen::all(arch)),
+            suite(named("platforms"), move || platforms::all(arch, full)),
+            suite(named("disks"), move || disks::all(arch)),
+            suite(named("loader"), move || loader::all(arch)),
+        ];
+        // Compiles half of everything once more, and breaks when the compiler changes.
+        if full || self.only.as_deref() == Some(TARGET_FILE) {
+            suites.push(suite(named(TARGET_FILE), move || guest::target_file(arch)));
+        }
         suites
     }
+}
+
+fn suite(name: impl Into<String>, run: impl Fn() -> Result<Tally> + Send + 'static) -> Suite {
+    (name.into(), Box::new(run))
+}
+
+/// Runs suites one after the other: a line for each, and what it came to.
+fn run_in_turn(suites: Vec<Suite>) -> Vec<(String, Tally)> {
+    let run = |(name, suite): Suite| {
+        println!("== {name}");
+        let start = Instant::now();
+        let tally = suite().unwrap_or_else(|error| {
+            println!("{name}: {error:#}");
+            Tally::of(false)
+        });
+        let line = format!(
+            "{name:<28} {:>5} passed {:>4} failed {:>2} skipped {:>5} s",
+            tally.passed,
+            tally.failed,
+            tally.skipped,
+            start.elapsed().as_secs()
+        );
+        println!("{line}");
+        (line, tally)
+    };
+    suites.into_iter().map(run).collect()
 }
 
 /// Builds what the guests boot, for all architectures at once: the suites of each then find it.
