@@ -19,7 +19,6 @@ mod files;
 mod floating;
 mod futexes;
 mod hostile;
-mod inheritance;
 mod intervals;
 mod kcmps;
 mod locks;
@@ -178,8 +177,9 @@ fn all() -> impl Iterator<Item = Test> {
         seccomp::programs::TESTS,
         seccomp::actions::TESTS,
         seccomp::inheriting::TESTS,
-        futexes::TESTS,
-        inheritance::TESTS,
+        futexes::waits::TESTS,
+        futexes::locks::TESTS,
+        futexes::requeue::TESTS,
         seccomp::listeners::TESTS,
         real_time::TESTS,
         ptraces::registers::TESTS,

@@ -1,12 +1,13 @@
 //! Priority-inheriting locks, by the raw calls: the word, who gets it, and what priority its owner has meanwhile.
 
-use std::sync::atomic::{
-    AtomicU32, AtomicU64,
-    Ordering::{self, SeqCst},
-};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
+use super::{
+    HANDLED, NOBODY, OWNER_DIED, WAITERS, asleep, end, expect_priority, fifo, futex, handled, lock, priority,
+    stop_and_continue, tid, try_lock, unlock, waiting, words,
+};
 use crate::{
-    sys::{self, fork, wait_exit, wait_killed},
+    sys::{self, fork, wait_exit},
     syscall,
 };
 
@@ -19,92 +20,11 @@ crate::tests! { "inheritance":
     a_circle_is_refused;
     the_end_of_an_owner_is_told;
     a_signal_does_not_end_the_wait;
-    waiters_are_moved_to_a_lock (60);
-    moving_refuses_nonsense;
-    a_moved_waiter_gives_up;
     a_spinner_between_two_priorities_does_not_stop_them (60);
     the_library_s_mutexes_inherit (60);
 }
 
-pub const WAITERS: u32 = 0x8000_0000;
-pub const OWNER_DIED: u32 = 0x4000_0000;
 const LOCK_PI2: i32 = 13;
-const NOBODY: u32 = 0x3fff_fff0;
-
-/// Words in memory that children share.
-pub fn words(count: usize) -> &'static [AtomicU32] {
-    let address = sys::shared(count.max(1) * 4);
-    // SAFETY: fresh, zeroed, aligned memory that is never unmapped.
-    unsafe { std::slice::from_raw_parts(address as *const AtomicU32, count) }
-}
-
-pub fn tid() -> u32 {
-    syscall!(SYS_gettid).expect("gettid") as u32
-}
-
-pub fn futex(word: &AtomicU32, operation: i32, value: u32, fourth: usize, second: usize, third: u32) -> sys::Sys {
-    syscall!(SYS_futex, word.as_ptr(), operation, value, fourth, second, third)
-}
-
-fn lock(word: &AtomicU32) -> sys::Sys {
-    futex(word, libc::FUTEX_LOCK_PI, 0, 0, 0, 0)
-}
-
-fn try_lock(word: &AtomicU32) -> sys::Sys {
-    futex(word, libc::FUTEX_TRYLOCK_PI, 0, 0, 0, 0)
-}
-
-fn unlock(word: &AtomicU32) -> sys::Sys {
-    futex(word, libc::FUTEX_UNLOCK_PI, 0, 0, 0, 0)
-}
-
-/// A field of `/proc/<pid>/stat` behind the name, counted as in proc(5).
-fn stat(pid: i32, field: usize) -> String {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
-    let (_, rest) = text.rsplit_once(')').expect("a name");
-    rest.split_whitespace().nth(field - 3).expect("the field").to_string()
-}
-
-/// Waits until a process has begun to wait.
-pub fn asleep(pid: i32) {
-    while stat(pid, 3) != "S" {
-        sys::sleep_ms(1);
-    }
-}
-
-/// As [`asleep`], once it has said by the word that it is about to.
-fn waiting(pid: i32, said: &AtomicU32) {
-    while said.load(SeqCst) == 0 {
-        sys::sleep_ms(1);
-    }
-    asleep(pid);
-}
-
-/// The priority that a process has now: 1 to 99, or 0 of a fair one.
-fn priority(pid: i32) -> i32 {
-    let shown: i32 = stat(pid, 18).parse().expect("a number");
-    (-1 - shown).max(0)
-}
-
-/// A priority that a process comes to have: what changes it may not have been told of yet.
-fn expect_priority(pid: i32, expected: i32) {
-    for _ in 0..500 {
-        if priority(pid) == expected {
-            return;
-        }
-        sys::sleep_ms(1);
-    }
-    assert_eq!(priority(pid), expected);
-}
-
-pub fn fifo(pid: i32, priority: i32) {
-    let policy = if priority == 0 {
-        libc::SCHED_OTHER
-    } else {
-        libc::SCHED_FIFO
-    };
-    syscall!(SYS_sched_setscheduler, pid, policy, &raw const priority).expect("a policy");
-}
 
 /// A child of a priority that takes a lock, notes its number as the next of those that have, and frees it.
 fn taker(word: &'static AtomicU32, urgency: i32, order: &'static [AtomicU32], number: u32) -> i32 {
@@ -134,11 +54,6 @@ fn keeper(word: &'static AtomicU32) -> i32 {
         sys::sleep_ms(1);
     }
     child
-}
-
-fn end(child: i32) {
-    sys::kill(child, libc::SIGKILL).expect("kill");
-    assert_eq!(wait_killed(child), libc::SIGKILL);
 }
 
 fn the_word_says_who_has_the_lock() {
@@ -397,12 +312,6 @@ fn the_end_of_an_owner_is_told() {
     assert_eq!(word.load(SeqCst), 0);
 }
 
-static HANDLED: AtomicU64 = AtomicU64::new(0);
-
-extern "C" fn handled(_: i32, _: *mut libc::siginfo_t, _: *mut std::ffi::c_void) {
-    HANDLED.fetch_add(1, Ordering::SeqCst);
-}
-
 fn a_signal_does_not_end_the_wait() {
     let (word, said) = (&words(1)[0], words(2));
     lock(word).expect("the lock");
@@ -417,160 +326,9 @@ fn a_signal_does_not_end_the_wait() {
     sys::kill(child, libc::SIGUSR1).expect("kill");
     sys::sleep_ms(30);
     asleep(child);
-    sys::kill(child, libc::SIGSTOP).expect("kill");
-    sys::sleep_ms(30);
-    sys::kill(child, libc::SIGCONT).expect("kill");
-    sys::sleep_ms(30);
-    asleep(child);
+    stop_and_continue(child);
     unlock(word).expect("the lock");
     assert_eq!((wait_exit(child), said[1].load(SeqCst)), (0, 1));
-}
-
-const WAIT_REQUEUE: i32 = libc::FUTEX_WAIT_REQUEUE_PI;
-const MOVE: i32 = libc::FUTEX_CMP_REQUEUE_PI;
-
-/// A child that waits by the first word to be given the second; it notes its number and frees it.
-fn follower(pair: &'static [AtomicU32], urgency: i32, order: &'static [AtomicU32], number: u32) -> i32 {
-    let said = &words(1)[0];
-    let child = fork(move || {
-        fifo(0, urgency);
-        said.store(1, SeqCst);
-        futex(&pair[0], WAIT_REQUEUE, 0, 0, pair[1].as_ptr() as usize, 0).expect("the lock");
-        assert_eq!(pair[1].load(SeqCst) & !WAITERS, tid());
-        let at = order[0].fetch_add(1, SeqCst) + 1;
-        order[at as usize].store(number, SeqCst);
-        unlock(&pair[1]).expect("its lock");
-        0
-    });
-    waiting(child, said);
-    child
-}
-
-fn waiters_are_moved_to_a_lock() {
-    let own = std::process::id() as i32;
-    for is_held in [true, false] {
-        let (pair, order) = (words(2), words(5));
-        let target = pair[1].as_ptr() as usize;
-        let followers: Vec<i32> = (1..)
-            .zip([0, 30, 0, 20])
-            .map(|(number, urgency)| follower(pair, urgency, order, number))
-            .collect();
-        assert_eq!(futex(&pair[0], libc::FUTEX_WAKE, 1, 0, 0, 0), Err(libc::EINVAL));
-        assert_eq!(
-            futex(&pair[0], libc::FUTEX_CMP_REQUEUE, 0, 1, target, 0),
-            Err(libc::EINVAL)
-        );
-        assert_eq!(
-            futex(&pair[0], MOVE, 1, 9, target, 7),
-            Err(libc::EAGAIN),
-            "another value"
-        );
-        if is_held {
-            lock(&pair[1]).expect("the lock");
-            // The best alone, then the rest.
-            assert_eq!(futex(&pair[0], MOVE, 1, 0, target, 0), Ok(1));
-            expect_priority(own, 30);
-            assert_eq!(futex(&pair[0], MOVE, 1, 9, target, 0), Ok(3));
-            assert_eq!(order[0].load(SeqCst), 0, "all wait for the lock");
-            unlock(&pair[1]).expect("the lock");
-        } else {
-            assert_eq!(futex(&pair[0], MOVE, 1, 9, target, 0), Ok(4));
-        }
-        followers.into_iter().for_each(|child| assert_eq!(wait_exit(child), 0));
-        let order: Vec<u32> = order[1..].iter().map(|number| number.load(SeqCst)).collect();
-        assert_eq!(order, [2, 4, 1, 3]);
-        assert_eq!(futex(&pair[0], MOVE, 1, 9, target, 0), Ok(0), "nobody is left");
-        assert_eq!(pair[1].load(SeqCst), 0);
-    }
-}
-
-fn moving_refuses_nonsense() {
-    let (pair, other) = (words(2), words(1));
-    let (from, to) = (pair[0].as_ptr() as usize, pair[1].as_ptr() as usize);
-    assert_eq!(futex(&pair[0], MOVE, 2, 1, to, 0), Err(libc::EINVAL), "wakes but one");
-    assert_eq!(futex(&pair[0], MOVE, 0, 1, to, 0), Err(libc::EINVAL));
-    assert_eq!(futex(&pair[0], MOVE, 1, 1 << 31, to, 0), Err(libc::EINVAL));
-    assert_eq!(futex(&pair[0], MOVE, 1, 1, from, 0), Err(libc::EINVAL));
-    assert_eq!(futex(&pair[0], WAIT_REQUEUE, 0, 0, from, 0), Err(libc::EINVAL));
-    assert_eq!(futex(&pair[0], WAIT_REQUEUE, 1, 0, to, 0), Err(libc::EAGAIN));
-    assert_eq!(futex(&pair[0], WAIT_REQUEUE, 0, 0, to + 1, 0), Err(libc::EINVAL));
-    assert_eq!(futex(&pair[0], WAIT_REQUEUE, 0, 0, 4096, 0), Err(libc::EFAULT));
-    // A plain waiter is not moved to a lock, nor one that waits for another.
-    let child = fork(|| i32::from(futex(&pair[0], libc::FUTEX_WAIT, 0, 0, 0, 0) != Ok(0)));
-    asleep(child);
-    assert_eq!(futex(&pair[0], MOVE, 1, 1, to, 0), Err(libc::EINVAL));
-    assert_eq!(futex(&pair[0], libc::FUTEX_WAKE, 1, 0, 0, 0), Ok(1));
-    assert_eq!(wait_exit(child), 0);
-    let order = words(2);
-    let child = follower(pair, 0, order, 1);
-    assert_eq!(
-        futex(&pair[0], MOVE, 1, 1, other.as_ptr() as usize, 0),
-        Err(libc::EINVAL)
-    );
-    pair[1].store(child as u32, SeqCst);
-    assert_eq!(
-        futex(&pair[0], MOVE, 1, 1, to, 0),
-        Err(libc::EDEADLK),
-        "it has the lock"
-    );
-    pair[1].store(NOBODY, SeqCst);
-    assert_eq!(futex(&pair[0], MOVE, 1, 1, to, 0), Err(libc::ESRCH));
-    pair[1].store(0, SeqCst);
-    assert_eq!(futex(&pair[0], MOVE, 1, 1, to, 0), Ok(1));
-    assert_eq!(wait_exit(child), 0);
-}
-
-fn a_moved_waiter_gives_up() {
-    let pair = words(2);
-    let (to, own) = (pair[1].as_ptr() as usize, std::process::id() as i32);
-    lock(&pair[1]).expect("the lock");
-    let wait = |clock: i32, flag: i32, result: &'static AtomicU32| {
-        fork(move || {
-            sys::handle(libc::SIGUSR1, 0, &[], handled);
-            fifo(0, 33);
-            let time = sys::timespec(sys::clock(clock) + 200_000_000);
-            let until = if flag < 0 { 0 } else { &raw const time as usize };
-            let waited = futex(&pair[0], WAIT_REQUEUE | flag.max(0), 0, until, to, 0);
-            result.store(waited.err().unwrap_or(0) as u32, SeqCst);
-            0
-        })
-    };
-    let result = &words(1)[0];
-    // It is not moved; it is.
-    for (clock, flag) in [
-        (libc::CLOCK_MONOTONIC, 0),
-        (libc::CLOCK_REALTIME, libc::FUTEX_CLOCK_REALTIME),
-    ] {
-        for is_moved in [false, true] {
-            let child = wait(clock, flag, result);
-            while is_moved && futex(&pair[0], MOVE, 1, 0, to, 0) != Ok(1) {
-                sys::sleep_ms(1);
-            }
-            assert_eq!((wait_exit(child), result.load(SeqCst)), (0, libc::ETIMEDOUT as u32));
-            expect_priority(own, 0);
-        }
-    }
-    // A signal has it wait again, or tells that the word is another's.
-    let child = wait(libc::CLOCK_MONOTONIC, -1, result);
-    asleep(child);
-    sys::kill(child, libc::SIGUSR1).expect("kill");
-    sys::sleep_ms(30);
-    while futex(&pair[0], MOVE, 1, 0, to, 0) != Ok(1) {
-        sys::sleep_ms(1);
-    }
-    expect_priority(own, 33);
-    sys::kill(child, libc::SIGUSR1).expect("kill");
-    assert_eq!((wait_exit(child), result.load(SeqCst)), (0, libc::EAGAIN as u32));
-    expect_priority(own, 0);
-    // Killed where it waits for the lock.
-    let child = wait(libc::CLOCK_MONOTONIC, -1, result);
-    while futex(&pair[0], MOVE, 1, 0, to, 0) != Ok(1) {
-        sys::sleep_ms(1);
-    }
-    expect_priority(own, 33);
-    end(child);
-    expect_priority(own, 0);
-    assert_eq!(unlock(&pair[1]), Ok(0));
 }
 
 /// On one CPU: the owner is the least urgent, who spins is more urgent than it, who waits more than both. Only with what it

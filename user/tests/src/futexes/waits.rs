@@ -1,9 +1,9 @@
 //! Futexes beyond waiting and waking: several at once, the calls with a size, whose turn it is.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
+use super::{OWNER_DIED, WAITERS, asleep, fifo, futex, handled, stop_and_continue, tid, words};
 use crate::{
-    inheritance::{OWNER_DIED, WAITERS, asleep, fifo, futex, tid, words},
     sys::{self, fork, wait_exit},
     syscall,
 };
@@ -191,12 +191,6 @@ fn several_are_waited_for_until_a_time() {
     }
 }
 
-static HANDLED: AtomicU64 = AtomicU64::new(0);
-
-extern "C" fn handled(_: i32, _: *mut libc::siginfo_t, _: *mut std::ffi::c_void) {
-    HANDLED.fetch_add(1, SeqCst);
-}
-
 fn a_handler_may_end_a_wait_for_several() {
     let all = words(2);
     for (flags, expected) in [(0, libc::EINTR as u32), (libc::SA_RESTART, 1000)] {
@@ -246,11 +240,7 @@ fn a_handler_may_end_a_wait_for_several() {
         });
         sys::sleep_ms(30);
         asleep(child);
-        sys::kill(child, libc::SIGSTOP).expect("kill");
-        sys::sleep_ms(30);
-        sys::kill(child, libc::SIGCONT).expect("kill");
-        sys::sleep_ms(30);
-        asleep(child);
+        stop_and_continue(child);
         sys::kill(child, libc::SIGUSR1).expect("kill");
         assert_eq!(wait_exit(child), 0, "{operation}");
     }
