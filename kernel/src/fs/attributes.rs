@@ -152,6 +152,16 @@ impl Attributes {
         self.kind.mode_bits() | self.permissions as u32
     }
 
+    /// Takes over what is to be changed, but for the size.
+    pub fn change(&mut self, change: &SetAttributes) {
+        self.permissions = change.permissions.unwrap_or(self.permissions);
+        self.uid = change.uid.unwrap_or(self.uid);
+        self.gid = change.gid.unwrap_or(self.gid);
+        self.accessed = change.accessed.unwrap_or(self.accessed);
+        self.modified = change.modified.unwrap_or(self.modified);
+        self.changed = Timestamp::now();
+    }
+
     /// Attributes of something made up on the fly: times now, owned by root, empty.
     pub fn synthetic(device: DeviceNumber, inode: u64, kind: FileKind, permissions: u16) -> Self {
         let now = Timestamp::now();

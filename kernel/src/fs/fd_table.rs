@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 use super::{locks, open_file::OpenFile};
 use crate::{
     errno::{Errno, Result},
+    ipc::mqueue,
     mm::fallible::TryRoom,
     sync::{Rank, SpinLock},
 };
@@ -199,6 +200,7 @@ impl FdTable {
     /// What an entry leaves as it goes.
     fn lost(&self, entry: Entry) -> Arc<OpenFile> {
         locks::release_table(&entry.file, self);
+        mqueue::closed(&entry.file);
         entry.file
     }
 

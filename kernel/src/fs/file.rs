@@ -192,6 +192,19 @@ pub fn list_dots(
     Ok(())
 }
 
+/// The position that a seek leads to in something without an end that is known.
+///
+/// # Errors
+/// `EINVAL`.
+pub fn seek_before_end(position: u64, offset: i64, whence: Whence) -> Result<u64> {
+    let base = match whence {
+        Whence::Set => 0,
+        Whence::Current => position,
+        Whence::End | Whence::Data | Whence::Hole => return Err(Errno::EINVAL),
+    };
+    base.checked_add_signed(offset).ok_or(Errno::EINVAL)
+}
+
 /// What a shared mapping of a file by a descriptor that may write has to observe.
 pub struct SharedMapping {
     /// Who is to know of the areas.

@@ -31,7 +31,7 @@ pub struct Mount {
 
 impl Mount {
     /// A mount that stands in no directory and in no list.
-    pub(super) fn hidden(root: Arc<dyn Inode>) -> Arc<Self> {
+    pub(crate) fn hidden(root: Arc<dyn Inode>) -> Arc<Self> {
         Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             root,

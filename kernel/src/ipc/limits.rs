@@ -45,5 +45,16 @@ pub static MSGMNB: Limit = Limit::new(16_384);
 /// Queues.
 pub static MSGMNI: Limit = Limit::new(32_000);
 
+/// POSIX message queues.
+pub static MQ_QUEUES: Limit = Limit::new(256);
+/// Messages of such a queue.
+pub static MQ_MESSAGES: Limit = Limit::new(10);
+/// Bytes of a message in one.
+pub static MQ_SIZE: Limit = Limit::new(8192);
+/// Messages of one that is made without saying.
+pub static MQ_DEFAULT_MESSAGES: Limit = Limit::new(10);
+/// Bytes of a message in such.
+pub static MQ_DEFAULT_SIZE: Limit = Limit::new(8192);
+
 /// The most that a limit of objects can be set to.
 pub const MAX_LIMIT_OF_OBJECTS: u64 = MAX_OBJECTS as u64;

@@ -1,4 +1,4 @@
-//! Who waits at an object, in order of arrival.
+//! Who waits at an object: by rank, where that counts, and in order of arrival.
 //!
 //! A waiter that is done with is taken out of the line with its outcome, under the object's lock, and woken without it. A wait that ends
 //! otherwise (signal, time-out, drop) leaves under the same lock: it finds the outcome if there is one, which then counts, so that
@@ -9,7 +9,10 @@ use core::{future::poll_fn, ops::Bound, pin::pin, task::Poll};
 
 use smallvec::SmallVec;
 
-use crate::task::{Thread, deadline::until};
+use crate::{
+    clock::Moment,
+    task::{Thread, deadline::by},
+};
 
 /// What a waiter wants, and who it is.
 pub struct Waiter<W> {
@@ -20,7 +23,7 @@ pub struct Waiter<W> {
 
 /// A waiter's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(u64);
+pub struct Ticket(u8, u64);
 
 /// See the module. `W` is what waiters want, `O` what they get.
 pub struct Line<W, O> {
@@ -55,7 +58,12 @@ impl<W, O> Line<W, O> {
 
     /// Stands behind all others.
     pub fn join(&mut self, thread: &Arc<Thread>, want: W) -> Ticket {
-        let ticket = Ticket(self.next);
+        self.join_at(0, thread, want)
+    }
+
+    /// Stands behind those whose rank is as low or lower.
+    pub fn join_at(&mut self, rank: u8, thread: &Arc<Thread>, want: W) -> Ticket {
+        let ticket = Ticket(rank, self.next);
         self.next += 1;
         let thread = thread.clone();
         self.waiting.insert(ticket, Waiter { thread, want });
@@ -145,7 +153,7 @@ impl<L: HasLine> Drop for Place<'_, L> {
     }
 }
 
-/// Waits at a place until the wait is ended, at most to `deadline` (nanoseconds since boot). Dropping it leaves the line; an outcome that
+/// Waits at a place until the wait is ended, at most to `at`. Dropping it leaves the line; an outcome that
 /// was there is lost then.
 ///
 /// # Errors
@@ -154,7 +162,7 @@ pub async fn wait<L: HasLine>(
     thread: &Thread,
     object: &L,
     ticket: Ticket,
-    deadline: Option<u64>,
+    at: Option<Moment>,
 ) -> Result<L::Outcome, Over> {
     let place = Place { object, ticket };
     let outcome = pin!(poll_fn(|context| {
@@ -163,7 +171,7 @@ pub async fn wait<L: HasLine>(
         let outcome = object.with_line(|line| line.outcome(ticket));
         outcome.map_or(Poll::Pending, Poll::Ready)
     }));
-    let over = match thread.interruptible(until(deadline, outcome)).await {
+    let over = match thread.interruptible(by(at, outcome)).await {
         Ok(Some(outcome)) => return Ok(outcome),
         Ok(None) => Over::TimedOut,
         Err(_) => Over::Interrupted,

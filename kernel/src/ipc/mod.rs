@@ -10,6 +10,7 @@
 pub mod limits;
 pub mod line;
 pub mod message;
+pub mod mqueue;
 pub mod permission;
 pub mod registry;
 pub mod semaphore;

@@ -5,7 +5,11 @@
 //! tree, a short list) cannot fail, and is small: one call, and one poll of a call that waits, takes at most [`POLL_BOUND`]
 //! bytes of it, which debug builds assert; a call begins only while that much is there for every CPU ([`has_room`]).
 
-use alloc::{collections::VecDeque, string::String, vec::Vec};
+use alloc::{
+    collections::{BinaryHeap, VecDeque},
+    string::String,
+    vec::Vec,
+};
 use core::hash::{BuildHasher, Hash};
 
 use hal::PAGE_SIZE;
@@ -49,6 +53,7 @@ macro_rules! grows {
 grows! {
     [T] Vec<T>;
     [T] VecDeque<T>;
+    [T: Ord] BinaryHeap<T>;
     [] String;
     [A: smallvec::Array] smallvec::SmallVec<A>;
     [K: Eq + Hash, V, S: BuildHasher] hashbrown::HashMap<K, V, S>;

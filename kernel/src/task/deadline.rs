@@ -1,14 +1,18 @@
 //! A wait that ends at a time.
 
+use alloc::boxed::Box;
 use core::{
-    future::Future,
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
 
-use crate::rt;
+use crate::{
+    clock::{Base, Moment},
+    rt,
+};
 
 pin_project! {
     /// See [`until`].
@@ -28,6 +32,21 @@ pub fn until<F: Future>(deadline: Option<u64>, future: F) -> Until<F> {
         future,
         sleep: deadline.map(rt::sleep_until),
     }
+}
+
+/// As [`until`], by any clock, wherever that is set meanwhile.
+pub async fn by<F: Future>(at: Option<Moment>, future: F) -> Option<F::Output> {
+    let Some(moment) = at.filter(|moment| moment.base == Base::Wall) else {
+        return until(at.map(|moment| moment.time), future).await;
+    };
+    // Few wait by the wall clock, and it takes room.
+    let mut reached = Box::pin(moment.reached());
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => reached.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 impl<F: Future> Future for Until<F> {

@@ -26,6 +26,7 @@ mod mappings;
 mod memory;
 mod messages;
 mod moving;
+mod mqueues;
 mod nameless;
 mod needs;
 mod pidfds;
@@ -158,6 +159,7 @@ fn all() -> impl Iterator<Item = Test> {
         segments::TESTS,
         messages::TESTS,
         moving::TESTS,
+        mqueues::TESTS,
         signals::TESTS,
         actions::TESTS,
         alternate::TESTS,

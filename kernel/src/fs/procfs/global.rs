@@ -29,7 +29,7 @@ pub(super) fn cpu_info(out: &mut String) -> Result {
 }
 
 pub(super) fn file_systems(out: &mut String) -> Result {
-    ["sysfs", "tmpfs", "proc", "devtmpfs"]
+    ["sysfs", "tmpfs", "proc", "devtmpfs", "mqueue"]
         .iter()
         .try_for_each(|name| writeln!(out, "nodev\t{name}"))?;
     writeln!(out, "\t{}", crate::fs::archive::KIND)

@@ -72,8 +72,29 @@ const SYS: &[(&str, Kind)] = &[
 
 const SYS_FS: &[(&str, Kind)] = &[
     ("epoll", Kind::Directory(SYS_FS_EPOLL)),
+    ("mqueue", Kind::Directory(SYS_FS_MQUEUE)),
     ("nr_open", text(system::descriptors_limit)),
     ("pipe-max-size", text(system::pipe_limit)),
+];
+
+const SYS_FS_MQUEUE: &[(&str, Kind)] = &[
+    (
+        "msg_default",
+        Kind::Setting(sysvipc::msg_default, sysvipc::set_msg_default),
+    ),
+    ("msg_max", Kind::Setting(sysvipc::msg_max, sysvipc::set_msg_max)),
+    (
+        "msgsize_default",
+        Kind::Setting(sysvipc::msgsize_default, sysvipc::set_msgsize_default),
+    ),
+    (
+        "msgsize_max",
+        Kind::Setting(sysvipc::msgsize_max, sysvipc::set_msgsize_max),
+    ),
+    (
+        "queues_max",
+        Kind::Setting(sysvipc::queues_max, sysvipc::set_queues_max),
+    ),
 ];
 
 const SYS_NET: &[(&str, Kind)] = &[("core", Kind::Directory(SYS_NET_CORE))];

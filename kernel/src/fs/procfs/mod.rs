@@ -33,7 +33,7 @@ use kind::{GlobalText, Kind, Walk};
 
 use super::{
     attributes::{Attributes, DeviceNumber, FileKind, SetAttributes, Shrunk},
-    file::{Attempt, File, Transfer, Whence},
+    file::{Attempt, File, Transfer, seek_before_end as seek},
     inode::{FileSystemStatus, Inode, LinkText, OpenRequest, Target},
     mount::anonymous_device,
 };
@@ -259,14 +259,4 @@ fn set_by_line(
     }
     *transfer.position += length as u64;
     Ok(())
-}
-
-/// Seeking in something without an end that is known.
-fn seek(position: u64, offset: i64, whence: Whence) -> Result<u64> {
-    let base = match whence {
-        Whence::Set => 0,
-        Whence::Current => position,
-        Whence::End | Whence::Data | Whence::Hole => return Err(Errno::EINVAL),
-    };
-    base.checked_add_signed(offset).ok_or(Errno::EINVAL)
 }

@@ -1,13 +1,18 @@
-//! `/proc/sysvipc`, and the limits in `/proc/sys/kernel` (`sysvipc(7)`).
+//! `/proc/sysvipc`, and the limits in `/proc/sys/kernel` (`sysvipc(7)`) and `/proc/sys/fs/mqueue`
+//! (`mq_overview(7)`).
 
 use alloc::{format, string::String, sync::Arc};
-use core::fmt::{Error, Result, Write};
+use core::{
+    fmt::{Error, Result, Write},
+    ops::RangeInclusive,
+};
 
 use crate::{
     errno::{self, Errno},
     ipc::{
         limits::{
-            Limit, MAX_LIMIT_OF_OBJECTS, MSGMAX, MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMALL, SHMMAX, SHMMNI,
+            Limit, MAX_LIMIT_OF_OBJECTS, MQ_DEFAULT_MESSAGES, MQ_DEFAULT_SIZE, MQ_MESSAGES, MQ_QUEUES, MQ_SIZE, MSGMAX,
+            MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMALL, SHMMAX, SHMMNI,
         },
         message::QUEUES,
         registry::{Object, Registry},
@@ -99,15 +104,15 @@ pub(super) fn segments(out: &mut String) -> Result {
     })
 }
 
-/// Sets limits from a line with a number for each, up to what each may be.
-fn set(line: &[u8], limits: &[(&Limit, u64)]) -> errno::Result<()> {
+/// Sets limits from a line with a number for each, within what each may be.
+fn set(line: &[u8], limits: &[(&Limit, RangeInclusive<u64>)]) -> errno::Result<()> {
     let text = core::str::from_utf8(line).map_err(|_| Errno::EINVAL)?;
     let mut values = [0; 4];
     let mut words = text.split_ascii_whitespace();
-    for ((_, most), value) in limits.iter().zip(&mut values) {
+    for ((_, allowed), value) in limits.iter().zip(&mut values) {
         let word = words.next().ok_or(Errno::EINVAL)?;
         *value = word.parse().map_err(|_| Errno::EINVAL)?;
-        if *value > *most {
+        if !allowed.contains(value) {
             return Err(Errno::EINVAL);
         }
     }
@@ -121,24 +126,29 @@ fn set(line: &[u8], limits: &[(&Limit, u64)]) -> errno::Result<()> {
 const INT: u64 = i32::MAX as u64;
 
 macro_rules! limits {
-    ($($show:ident, $set:ident, [$($limit:expr => $most:expr),+];)*) => {$(
+    ($($show:ident, $set:ident, [$($limit:expr => $allowed:expr),+];)*) => {$(
         pub(super) fn $show(out: &mut String) -> Result {
             let values = [$($limit.get()),+].map(|value| format!("{value}"));
             writeln!(out, "{}", values.join("\t"))
         }
 
         pub(super) fn $set(line: &[u8]) -> errno::Result<()> {
-            set(line, &[$((&$limit, $most)),+])
+            set(line, &[$((&$limit, $allowed)),+])
         }
     )*};
 }
 
 limits! {
-    sem, set_sem, [SEMMSL => INT, SEMMNS => INT, SEMOPM => INT, SEMMNI => MAX_LIMIT_OF_OBJECTS];
-    shmmax, set_shmmax, [SHMMAX => u64::MAX];
-    shmall, set_shmall, [SHMALL => u64::MAX];
-    shmmni, set_shmmni, [SHMMNI => MAX_LIMIT_OF_OBJECTS];
-    msgmax, set_msgmax, [MSGMAX => INT];
-    msgmnb, set_msgmnb, [MSGMNB => INT];
-    msgmni, set_msgmni, [MSGMNI => MAX_LIMIT_OF_OBJECTS];
+    sem, set_sem, [SEMMSL => 0..=INT, SEMMNS => 0..=INT, SEMOPM => 0..=INT, SEMMNI => 0..=MAX_LIMIT_OF_OBJECTS];
+    shmmax, set_shmmax, [SHMMAX => 0..=u64::MAX];
+    shmall, set_shmall, [SHMALL => 0..=u64::MAX];
+    shmmni, set_shmmni, [SHMMNI => 0..=MAX_LIMIT_OF_OBJECTS];
+    msgmax, set_msgmax, [MSGMAX => 0..=INT];
+    msgmnb, set_msgmnb, [MSGMNB => 0..=INT];
+    msgmni, set_msgmni, [MSGMNI => 0..=MAX_LIMIT_OF_OBJECTS];
+    queues_max, set_queues_max, [MQ_QUEUES => 0..=INT];
+    msg_max, set_msg_max, [MQ_MESSAGES => 1..=65_536];
+    msgsize_max, set_msgsize_max, [MQ_SIZE => 128..=16 << 20];
+    msg_default, set_msg_default, [MQ_DEFAULT_MESSAGES => 1..=65_536];
+    msgsize_default, set_msgsize_default, [MQ_DEFAULT_SIZE => 128..=16 << 20];
 }

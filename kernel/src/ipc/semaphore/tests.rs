@@ -8,6 +8,7 @@ use core::{
 
 use super::*;
 use crate::{
+    clock::{Base, Moment},
     ipc::{
         IPC_PRIVATE,
         line::{self, Over},
@@ -44,7 +45,8 @@ fn waits<'a>(
     let Ok(Attempted::Waits(line, ticket)) = operate(object, thread, &operations(changes), Some(thread)) else {
         panic!("it need not wait")
     };
-    async move { line::wait(thread, &line, ticket, deadline).await }
+    let at = deadline.map(|time| Moment { base: Base::Boot, time });
+    async move { line::wait(thread, &line, ticket, at).await }
 }
 
 fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {

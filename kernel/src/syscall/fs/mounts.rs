@@ -17,6 +17,7 @@ use crate::{
         procfs,
         tmpfs::{self, TmpFs},
     },
+    ipc::mqueue,
     task::{Capability, Thread},
 };
 
@@ -93,7 +94,7 @@ async fn open_archive(t: &Thread, source: &[u8], flags: u32) -> Result<Arc<dyn I
     })
 }
 
-/// `mount(2)`: new tmpfs, devtmpfs, proc, sysfs, an archive on a disk; remounting with other flags.
+/// `mount(2)`: new tmpfs, devtmpfs, proc, sysfs, mqueue, an archive on a disk; remounting with other flags.
 pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, data: u64) -> Result<u64> {
     let optional = async |address: u64| {
         if address == 0 {
@@ -137,6 +138,7 @@ pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, 
         b"devtmpfs" => (devfs::root()?, "devtmpfs"),
         b"proc" => (procfs::new(), "proc"),
         b"sysfs" => (procfs::sysfs::new(), "sysfs"),
+        b"mqueue" => (mqueue::file_system::root(), "mqueue"),
         b"cpio" => (Box::pin(open_archive(t, &source, flags)).await?, archive::KIND),
         _ => return Err(Errno::ENODEV),
     };

@@ -1,10 +1,12 @@
-//! System V IPC calls (`sysvipc(7)`): arguments and layouts; what they do is [`crate::ipc`]'s.
+//! System V IPC calls (`sysvipc(7)`), and those of POSIX message queues: arguments and layouts; what they do is [`crate::ipc`]'s.
 
 mod message;
+mod mqueue;
 mod semaphore;
 mod shared_memory;
 
 pub use message::{msgctl, msgget, msgrcv, msgrcv_at_once, msgsnd, msgsnd_at_once};
+pub use mqueue::{mq_getsetattr, mq_notify, mq_open, mq_timedreceive, mq_timedsend, mq_unlink};
 pub use semaphore::{semctl, semget, semop, semop_at_once, semtimedop, semtimedop_at_once};
 pub use shared_memory::{shmat, shmctl, shmdt, shmget};
 

@@ -7,6 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, Named, check_id, check_shown, get, to_show};
 use crate::{
+    clock::{Base, Moment},
     errno::{Errno, Result},
     fs::{Stop, file::Attempt, io::copy_in},
     ipc::{
@@ -160,7 +161,10 @@ async fn operate(t: &Arc<Thread>, id: i32, address: u64, count: u32, timeout: Op
         let operations = with_faults(t, || copy_operations(address, count)).await?;
         let deadline = match timeout {
             None => None,
-            Some(time) => Some(rt::now().saturating_add(time.to_nanoseconds()?)),
+            Some(time) => Some(Moment {
+                base: Base::Boot,
+                time: rt::now().saturating_add(time.to_nanoseconds()?),
+            }),
         };
         let object = SETS.get(id)?;
         let Attempted::Waits(line, ticket) = semaphore::operate(&object, t, &operations, Some(t))? else {

@@ -337,6 +337,12 @@ calls! {
     shmat, 30, 196, large(ipc::shmat; 3);
     shmdt, 67, 197, call(ipc::shmdt; 1);
     shmctl, 31, 195, large(ipc::shmctl; 3);
+    mq_getsetattr, 245, 185, large(ipc::mq_getsetattr; 3);
+    mq_notify, 244, 184, large(ipc::mq_notify; 2);
+    mq_open, 240, 180, large(ipc::mq_open; 4);
+    mq_timedreceive, 243, 183, large(ipc::mq_timedreceive; 5);
+    mq_timedsend, 242, 182, large(ipc::mq_timedsend; 5);
+    mq_unlink, 241, 181, large(ipc::mq_unlink; 1);
     msgget, 68, 186, now(ipc::msgget; 2);
     msgsnd, 69, 189, ready(ipc::msgsnd, ipc::msgsnd_at_once; 4);
     msgrcv, 70, 188, ready(ipc::msgrcv, ipc::msgrcv_at_once; 5);

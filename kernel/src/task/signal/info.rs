@@ -11,6 +11,8 @@ pub mod code {
     pub const SI_KERNEL: i32 = 0x80;
     /// By `sigqueue`.
     pub const SI_QUEUE: i32 = -1;
+    /// By the arrival of a message in a queue.
+    pub const SI_MESGQ: i32 = -3;
     /// By a POSIX timer.
     pub const SI_TIMER: i32 = -2;
     /// By `tkill`, `tgkill`.
@@ -99,6 +101,12 @@ impl SigInfo {
         let mut info = Self::new(signo, code);
         info.words[2] = pid as u32 as u64 | (uid as u64) << 32;
         info
+    }
+
+    /// The same info with what came with it (`si_value`).
+    pub const fn with_value(mut self, value: u64) -> Self {
+        self.words[3] = value;
+        self
     }
 
     /// A fault at an address.
