@@ -352,6 +352,8 @@ pub trait CpuOps {
 
     /// Masks interrupts on the calling CPU and returns how they were.
     fn mask_interrupts() -> Self::InterruptState;
+    /// As [`CpuOps::mask_interrupts`], for who knows how they were: a few instructions less.
+    fn disable_interrupts();
     /// Puts back what [`CpuOps::mask_interrupts`] returned.
     fn restore_interrupts(state: Self::InterruptState);
     /// Unmasks interrupts.

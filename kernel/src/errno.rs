@@ -20,6 +20,13 @@ impl Errno {
     }
 }
 
+impl Errno {
+    /// That with a number.
+    pub(crate) const fn from_number(number: u16) -> Self {
+        Self(number)
+    }
+}
+
 macro_rules! errnos {
     ($($name:ident = $number:literal, $text:literal;)*) => {
         impl Errno {

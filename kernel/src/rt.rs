@@ -79,7 +79,7 @@ impl Platform for Machine {
 
     fn idle(check: impl FnOnce() -> bool) {
         cpu::set_status("idle");
-        Cpu::mask_interrupts();
+        Cpu::disable_interrupts();
         // Masked, so that a shootdown that comes later ends the sleep.
         AddressSpace::idle_checkpoint();
         if check() {

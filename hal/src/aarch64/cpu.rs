@@ -65,8 +65,13 @@ impl CpuOps for Cpu {
     #[inline]
     fn mask_interrupts() -> InterruptState {
         let state = read_sysreg!("daif");
-        instruction!("msr daifset, #3");
+        Self::disable_interrupts();
         InterruptState(state)
+    }
+
+    #[inline]
+    fn disable_interrupts() {
+        instruction!("msr daifset, #3");
     }
 
     #[inline]

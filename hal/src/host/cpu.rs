@@ -85,6 +85,10 @@ impl CpuOps for Cpu {
         machine::with_cpu(|cpu| std::mem::replace(&mut cpu.masked, true))
     }
 
+    fn disable_interrupts() {
+        machine::with_cpu(|cpu| cpu.masked = true);
+    }
+
     fn restore_interrupts(masked: bool) {
         if masked {
             machine::with_cpu(|cpu| cpu.masked = true);

@@ -112,9 +112,14 @@ impl CpuOps for Cpu {
 
     fn mask_interrupts() -> InterruptState {
         let enabled = Self::interrupts_enabled();
+        Self::disable_interrupts();
+        InterruptState(NonZeroU8::MIN | if enabled { InterruptState::UNMASKED } else { 0 })
+    }
+
+    #[inline]
+    fn disable_interrupts() {
         // SAFETY: masking breaks no assumption. No `nomem`: what follows stays behind it.
         unsafe { asm!("cli", options(nostack, preserves_flags)) };
-        InterruptState(NonZeroU8::MIN | if enabled { InterruptState::UNMASKED } else { 0 })
     }
 
     fn restore_interrupts(state: InterruptState) {

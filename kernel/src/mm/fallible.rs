@@ -10,7 +10,13 @@ use alloc::{
     string::String,
     vec::Vec,
 };
-use core::hash::{BuildHasher, Hash};
+use core::{
+    hash::{BuildHasher, Hash},
+    sync::atomic::{
+        AtomicBool,
+        Ordering::{Relaxed, SeqCst},
+    },
+};
 
 use hal::PAGE_SIZE;
 
@@ -90,7 +96,27 @@ pub fn afford(bytes: usize) -> Result<()> {
     Ok(())
 }
 
+/// Whether what is kept for allocations that cannot fail is whole, as far as is known: cleared by whoever takes of it.
+static WHOLE: AtomicBool = AtomicBool::new(false);
+
 /// Whether what is kept for allocations that cannot fail is whole, so that a call may begin. Restores what it can.
+#[inline]
 pub fn has_room() -> bool {
-    !frame::is_low() && heap::prepare()
+    WHOLE.load(Relaxed) || restore()
+}
+
+#[cold]
+fn restore() -> bool {
+    // Said first, looked at second; whoever takes of it does so first and says so second.
+    WHOLE.store(true, SeqCst);
+    let whole = !frame::is_low() && heap::prepare();
+    if !whole {
+        WHOLE.store(false, SeqCst);
+    }
+    whole
+}
+
+/// Some of what is kept has been taken.
+pub(super) fn taken_from() {
+    WHOLE.store(false, SeqCst);
 }

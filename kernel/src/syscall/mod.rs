@@ -45,7 +45,7 @@ use hal::{
 use crate::{
     clock::Moment,
     errno::{Errno, Result},
-    fs::Stop,
+    fs::{Stop, file::Attempt},
     mm::{fallible, heap},
     task::{
         Restart, Thread,
@@ -75,14 +75,55 @@ macro_rules! from_register {
 
 from_register!(u64 i64 u32 i32 usize u16);
 
-/// How a call begins. Small enough for a register.
-pub(crate) enum Begun {
-    /// It has been made, and the context says what it returned.
-    Made,
+/// How a call begins: one word, which is 0 for most.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Begun(u32);
+
+/// What is left of a call that was not made at once.
+pub(crate) enum Rest {
     /// It was interrupted by a signal: the restart code.
     Interrupted(Errno),
     /// Nothing has happened: [`handle`] makes it. `admitted` says that what is kept of memory is whole.
     Waits { call: table::Call, admitted: bool },
+}
+
+impl Begun {
+    /// It has been made, and the context says what it returned.
+    pub const MADE: Self = Self(0);
+    const INTERRUPTED: u32 = 1 << 16;
+    const WAITS: u32 = 1 << 17;
+    const ADMITTED: u32 = 1 << 18;
+    const VALUE: u32 = Self::INTERRUPTED - 1;
+
+    const fn interrupted(errno: Errno) -> Self {
+        Self(errno.number() as u32 | Self::INTERRUPTED)
+    }
+
+    const fn waits(call: table::Call, admitted: bool) -> Self {
+        Self(call as u32 | Self::WAITS | if admitted { Self::ADMITTED } else { 0 })
+    }
+
+    /// What is left to do; `None` if the call has been made.
+    pub fn rest(self) -> Option<Rest> {
+        let value = (self.0 & Self::VALUE) as u16;
+        if self.0 & Self::WAITS != 0 {
+            let call = table::ENTRIES[usize::from(value)].call;
+            let admitted = self.0 & Self::ADMITTED != 0;
+            Some(Rest::Waits { call, admitted })
+        } else if self.0 & Self::INTERRUPTED != 0 {
+            Some(Rest::Interrupted(Errno::from_number(value)))
+        } else {
+            None
+        }
+    }
+}
+
+/// Makes the call that the context stands at; the restart code if a signal interrupted it.
+pub(crate) async fn make(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCpu) -> Option<Errno> {
+    match begin(thread, context).rest()? {
+        Rest::Interrupted(errno) => Some(errno),
+        Rest::Waits { call, admitted } => Box::pin(handle(thread, call, admitted, context, on_cpu)).await,
+    }
 }
 
 /// Begins the call that the context stands at, and makes it if it need not wait.
@@ -92,20 +133,37 @@ pub(crate) fn begin(thread: &Arc<Thread>, context: &mut UserContext) -> Begun {
     let Some(call) = table::find(number) else {
         trace_unknown(number, thread);
         context.set_return_value(Errno::ENOSYS.as_return_value());
-        return Begun::Made;
+        return Begun::MADE;
     };
     // One poll may make many calls; each begins with all that is kept.
     heap::begin_poll();
     if !fallible::has_room() {
-        return Begun::Waits { call, admitted: false };
+        return Begun::waits(call, false);
     }
-    match table::at_once(thread, call, context.syscall_arguments()) {
+    table::at_once(thread, call, context)
+}
+
+/// What came of an attempt to make a call at once. In line, so that a call which cannot fail does not say that it has not.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "left to itself the compiler makes it a call, which every system call then pays"
+)]
+fn settle(context: &mut UserContext, call: table::Call, made: Attempt<u64>) -> Begun {
+    match made {
         Ok(value) => {
             context.set_return_value(value as i64);
-            Begun::Made
+            Begun::MADE
         }
-        Err(Stop::Errno(errno)) => finish_call(context, Err(errno)).map_or(Begun::Made, Begun::Interrupted),
-        Err(Stop::WouldBlock | Stop::Fault(_)) => Begun::Waits { call, admitted: true },
+        Err(stop) => settle_stop(context, call, stop),
+    }
+}
+
+#[inline(never)]
+fn settle_stop(context: &mut UserContext, call: table::Call, stop: Stop) -> Begun {
+    match stop {
+        Stop::Errno(errno) => finish_call(context, Err(errno)).map_or(Begun::MADE, Begun::interrupted),
+        Stop::WouldBlock | Stop::Fault(_) => Begun::waits(call, true),
     }
 }
 

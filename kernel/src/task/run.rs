@@ -33,7 +33,7 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     irq, rt,
-    syscall::{self, Begun},
+    syscall::{self, Begun, Rest},
     trace,
 };
 
@@ -139,13 +139,17 @@ async fn live(thread: &Arc<Thread>, context: &mut UserContext, on_cpu: &mut OnCp
         };
         match trap {
             Trap::Syscall => {
-                match syscall::begin(thread, context) {
-                    Begun::Made => continue,
-                    Begun::Interrupted(errno) => interrupted = Some(errno),
-                    Begun::Waits { call, admitted } => {
-                        interrupted = syscall::handle(thread, call, admitted, context, on_cpu).await;
-                    }
+                let begun = syscall::begin(thread, context);
+                if begun == Begun::MADE {
+                    continue;
                 }
+                interrupted = match begun.rest() {
+                    Some(Rest::Waits { call, admitted }) => {
+                        syscall::handle(thread, call, admitted, context, on_cpu).await
+                    }
+                    Some(Rest::Interrupted(errno)) => Some(errno),
+                    None => None,
+                };
                 if interrupted.is_some() {
                     on_cpu.after_call |= AfterCall::INTERRUPTED;
                 }
@@ -212,7 +216,7 @@ fn visit_user<const TRACED: bool>(
         Cpu::interrupts_enabled(),
         "a user thread is polled with interrupts masked"
     );
-    Cpu::mask_interrupts();
+    Cpu::disable_interrupts();
     // It may wake whoever waits for this CPU to forget a translation, on this very CPU, so it comes before the gate: once that
     // is open only an interrupt brings the CPU back. A shootdown from here on is an interrupt.
     on_cpu.mm.activate();

@@ -8,7 +8,10 @@
 
 #![expect(unsafe_code, reason = "places the metadata array in the memory that it describes")]
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 
 use arrayvec::ArrayVec;
 use hal::{
@@ -21,6 +24,7 @@ use hal::{
 
 use super::buddy::{Buddy, FrameInfo, MAX_ORDER};
 use crate::{
+    mm::fallible,
     sync::{Rank, SpinLock},
     tally,
 };
@@ -141,7 +145,7 @@ impl Zone {
 
     /// Whether some of that half has been taken.
     pub fn is_low(&self) -> bool {
-        if !self.low.load(Relaxed) {
+        if !self.low.load(SeqCst) {
             return false;
         }
         let low = self.free() < self.half();
@@ -153,7 +157,8 @@ impl Zone {
 
     fn note(&self, buddy: &Buddy) {
         if buddy.free_frames() < self.half() {
-            self.low.store(true, Relaxed);
+            self.low.store(true, SeqCst);
+            fallible::taken_from();
         }
         if buddy.free_frames() < self.ebb() {
             self.ebbs.store(true, Relaxed);

@@ -20,7 +20,6 @@ mod slab;
 use core::{
     alloc::{GlobalAlloc, Layout},
     ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use arrayvec::ArrayVec;
@@ -61,9 +60,6 @@ static SLABS: [SpinLock<Slabs>; CLASSES] = {
     }
     slabs
 };
-
-/// Whether a slab of each size is kept, as far as is known: cleared by whoever had to take one.
-static PREPARED: AtomicBool = AtomicBool::new(false);
 
 /// The allocator, for `#[global_allocator]`. It has no state of its own; all of them are the same heap.
 pub struct KernelHeap;
@@ -218,23 +214,8 @@ pub fn can_be_refused() -> bool {
 }
 
 /// Sees to it that a slab of each size is kept for allocations that cannot fail; false if there is no memory for that.
-#[inline]
 pub fn prepare() -> bool {
-    PREPARED.load(Relaxed) || prepare_anew()
-}
-
-#[cold]
-fn prepare_anew() -> bool {
-    PREPARED.store(true, Relaxed);
-    let whole = SLABS.iter().all(|slabs| slabs.lock().keep());
-    if !whole {
-        PREPARED.store(false, Relaxed);
-    }
-    whole
-}
-
-fn kept_was_taken() {
-    PREPARED.store(false, Relaxed);
+    SLABS.iter().all(|slabs| slabs.lock().keep())
 }
 
 /// A user thread's poll begins, or a call within one: what it takes without a way to fail is counted from here.

@@ -12,7 +12,10 @@ use core::{
 
 use hal::{PAGE_SIZE, arch::Cpu, traits::CpuOps};
 
-use crate::mm::frame::{self, FrameBlock, Purpose};
+use crate::mm::{
+    fallible,
+    frame::{self, FrameBlock, Purpose},
+};
 
 /// The sizes of objects. Powers of two are aligned to their size, the others to the power of two that divides them, at most
 /// to [`HEADER`]. The one above 2048 is for the futures of user threads, which hold their registers.
@@ -171,7 +174,7 @@ impl Slabs {
         if slab.is_null() {
             return None;
         }
-        super::kept_was_taken();
+        fallible::taken_from();
         Some(slab)
     }
 

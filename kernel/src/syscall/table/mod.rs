@@ -16,15 +16,19 @@
 
 use alloc::{boxed::Box, sync::Arc};
 
-use hal::{abi::Abi, arch::ABI};
+use hal::{
+    abi::Abi,
+    arch::{ABI, UserContext},
+    traits::SyscallFrame,
+};
 
 use super::{
-    FromRegister, capabilities, fs, futex, identity, ioprio, ipc, kcmp, membarrier, memory, net, pidfd, policy, prctl,
-    process, process_vm, ptrace, sched, seccomp, signal, system, time, timers, unshare, uts,
+    Begun, FromRegister, capabilities, fs, futex, identity, ioprio, ipc, kcmp, membarrier, memory, net, pidfd, policy,
+    prctl, process, process_vm, ptrace, sched, seccomp, settle, signal, system, time, timers, unshare, uts,
 };
 use crate::{
     errno::{Errno, Result},
-    fs::{Stop, file::Attempt},
+    fs::Stop,
     task::{Thread, rseq},
 };
 
@@ -169,10 +173,15 @@ macro_rules! calls {
             match call { $(Call::$name => invoke!($kind, $handler, $count, t, a)),* }
         }
 
-        /// Makes a call if it need not wait. Where it stops for anything but an error nothing has happened.
+        /// Makes a call if it need not wait.
         #[inline]
-        pub(super) fn at_once(t: &Arc<Thread>, call: Call, a: [u64; 6]) -> Attempt<u64> {
-            match call { $(Call::$name => attempt!($kind, $handler, $($attempt)?, $count, t, a)),* }
+        pub(super) fn at_once(t: &Arc<Thread>, call: Call, context: &mut UserContext) -> Begun {
+            let a = context.syscall_arguments();
+            match call {
+                $(Call::$name => {
+                    settle(context, call, attempt!($kind, $handler, $($attempt)?, $count, t, a))
+                }),*
+            }
         }
 
         /// Each call's name and the bytes of its future.

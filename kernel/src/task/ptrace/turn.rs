@@ -14,7 +14,7 @@ use crate::{
     errno::Errno,
     rt,
     syscall::{
-        self, Begun,
+        self,
         table::{self, Call},
     },
     task::{
@@ -310,11 +310,7 @@ async fn make(
         let status = WaitStatus::exited(context.syscall_arguments()[0] as i32);
         tracee.with(|state| state.own_exit = Some(status));
     }
-    *interrupted = match syscall::begin(thread, context) {
-        Begun::Made => None,
-        Begun::Interrupted(errno) => Some(errno),
-        Begun::Waits { call, admitted } => Box::pin(syscall::handle(thread, call, admitted, context, on_cpu)).await,
-    };
+    *interrupted = syscall::make(thread, context, on_cpu).await;
     if !matches!(call, Some(Call::execve | Call::execveat | Call::rt_sigreturn)) {
         context.call_made(before);
     }

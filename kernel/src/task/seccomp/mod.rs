@@ -40,7 +40,7 @@ use crate::{
     errno::{Errno, Result},
     mm::fallible,
     syscall::{
-        self, Begun,
+        self,
         table::{self, Call},
     },
 };
@@ -274,11 +274,7 @@ pub(super) async fn call_after_asking(
     if !makes {
         return None;
     }
-    match syscall::begin(thread, context) {
-        Begun::Made => None,
-        Begun::Interrupted(errno) => Some(errno),
-        Begun::Waits { call, admitted } => syscall::handle(thread, call, admitted, context, on_cpu).await,
-    }
+    syscall::make(thread, context, on_cpu).await
 }
 
 /// Looks at the call that the context stands at.
