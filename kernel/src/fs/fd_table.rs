@@ -27,11 +27,12 @@ struct Entry {
     on_exec: OnExec,
 }
 
-/// Slots by descriptor. No slot below `lowest_free` is free.
+/// Slots by descriptor. No slot below `lowest_free` is free, and all from `end` on are.
 #[derive(Clone, Default)]
 struct Slots {
     entries: Vec<Option<Entry>>,
     lowest_free: usize,
+    end: usize,
 }
 
 impl Slots {
@@ -55,7 +56,15 @@ impl Slots {
         if fd == self.lowest_free {
             self.lowest_free += 1;
         }
+        self.end = self.end.max(fd + 1);
         Ok(self.entries[fd].replace(entry))
+    }
+
+    /// One past the last descriptor that is open. What it passes over is not looked at again until it is used.
+    fn find_end(&mut self) -> usize {
+        let used = &self.entries[..self.end];
+        self.end = used.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        self.end
     }
 
     fn take(&mut self, fd: usize) -> Option<Entry> {
@@ -92,27 +101,34 @@ impl FdTable {
                 Slots {
                     entries: Vec::new(),
                     lowest_free: 0,
+                    end: 0,
                 },
             ),
         }
     }
 
-    /// What `fork` gives the child: its own table, the same open files.
+    /// What `fork` gives the child: its own table, the same open files. Its size is that of what is open, not of what once was.
     ///
     /// # Errors
     /// `ENOMEM`.
     pub fn fork(&self) -> Result<Self> {
         let mut entries = Vec::new();
         loop {
-            let wanted = self.slots.lock().entries.len();
+            let wanted = self.slots.lock().find_end();
             entries.try_room(wanted)?;
-            let slots = self.slots.lock();
-            if slots.entries.len() <= entries.capacity() {
-                entries.extend_from_slice(&slots.entries);
+            let mut slots = self.slots.lock();
+            let end = slots.find_end();
+            if end <= entries.capacity() {
+                entries.extend_from_slice(&slots.entries[..end]);
                 let lowest_free = slots.lowest_free;
                 drop(slots);
+                let slots = Slots {
+                    entries,
+                    lowest_free,
+                    end,
+                };
                 return Ok(Self {
-                    slots: SpinLock::new(Rank::Descriptors, Slots { entries, lowest_free }),
+                    slots: SpinLock::new(Rank::Descriptors, slots),
                 });
             }
         }

@@ -50,6 +50,27 @@ fn the_lowest_free_descriptor() {
 }
 
 #[test]
+fn a_fork_copies_no_more_of_a_table_than_is_open() {
+    let table = FdTable::new();
+    for fd in [0, 2, 900] {
+        table.replace(fd, file(), OnExec::Keep, 1024).unwrap();
+    }
+    assert_eq!(table.fork().unwrap().size(), 901);
+    table.remove(900).unwrap();
+    let child = table.fork().unwrap();
+    assert_eq!((child.size(), child.descriptors()), (3, vec![0, 2]));
+    // The table is as it was, for what comes into it again.
+    table.replace(700, file(), OnExec::Keep, 1024).unwrap();
+    assert_eq!(table.fork().unwrap().descriptors(), [0, 2, 700]);
+    for fd in [0, 2, 700] {
+        table.remove(fd).unwrap();
+    }
+    let empty = table.fork().unwrap();
+    assert_eq!(empty.size(), 0);
+    assert_eq!(empty.insert(file(), OnExec::Keep, 1024), Ok(0));
+}
+
+#[test]
 fn a_table_that_loses_a_descriptor_loses_its_locks() {
     let open = file();
     let other = FdTable::new();
