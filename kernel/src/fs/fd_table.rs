@@ -4,7 +4,7 @@ use alloc::{sync::Arc, vec::Vec};
 
 use arrayvec::ArrayVec;
 
-use super::{locks, open_file::OpenFile};
+use super::{file::Readiness, locks, open_file::OpenFile};
 use crate::{
     errno::{Errno, Result},
     ipc::mqueue,
@@ -149,13 +149,33 @@ impl FdTable {
             .ok_or(Errno::EBADF)
     }
 
-    /// As [`FdTable::get`], for the first `N` of many: the table is locked once.
-    pub fn get_each<const N: usize>(&self, fds: impl Iterator<Item = i32>) -> ArrayVec<Option<Arc<OpenFile>>, N> {
-        let slots = self.slots.lock();
-        let entry = |fd| slots.entries.get(index(fd).ok()?)?.as_ref();
-        fds.take(N)
-            .map(|fd| entry(fd).map(|entry| entry.file.clone()))
-            .collect()
+    /// Asks the files behind the first `N` of `fds` what they are ready for, and tells `note` of each, by the number that stands with
+    /// the descriptor: `None` where there is none that can be asked. The table is locked once, and where the answer is but a look
+    /// at a word that is all.
+    pub fn ask_each<const N: usize>(
+        &self,
+        fds: impl Iterator<Item = (usize, i32)>,
+        mut note: impl FnMut(usize, Option<Readiness>),
+    ) {
+        // Not asked under the lock.
+        let mut others: ArrayVec<(usize, Arc<OpenFile>), N> = ArrayVec::new();
+        {
+            let slots = self.slots.lock();
+            for (number, fd) in fds.take(N) {
+                let entry = usize::try_from(fd).ok().and_then(|fd| slots.entries.get(fd)?.as_ref());
+                let Some(Entry { file, .. }) = entry else {
+                    note(number, None);
+                    continue;
+                };
+                match file.instant_readiness() {
+                    Some(ready) => note(number, Some(ready)),
+                    None => others.push((number, file.clone())),
+                }
+            }
+        }
+        for (number, file) in &others {
+            note(*number, (!file.is_path()).then(|| file.file().readiness()));
+        }
     }
 
     /// The open file behind a descriptor that was not opened by `O_PATH`.

@@ -300,6 +300,12 @@ pub trait File: Send + Sync {
         Readiness::READABLE | Readiness::WRITABLE
     }
 
+    /// Whether [`File::readiness`] is but a look at a word, or always the same: it takes no lock then, and is asked under locks
+    /// of others. By default, if nobody can wait for it. Asked once, when the file is opened.
+    fn has_instant_readiness(&self) -> bool {
+        self.poll_queue().is_none()
+    }
+
     /// Where a caller whose read or write would block waits: woken one at a time, as far as there is something to do.
     /// `None` for a file that never blocks.
     fn wait_queue(&self, direction: Direction) -> Option<&WaitQueue> {
@@ -406,6 +412,11 @@ pub trait File: Send + Sync {
 
     /// The pipe behind it, for `splice`, `F_GETPIPE_SZ` and the like.
     fn as_pipe(&self) -> Option<&super::pipe::PipeEnd> {
+        None
+    }
+
+    /// The epoll behind it, for all calls on one.
+    fn as_epoll(&self) -> Option<&super::epoll::EpollFile> {
         None
     }
 

@@ -8,7 +8,7 @@ use linux_raw_sys::general as linux;
 
 use super::{
     attributes::Attributes,
-    file::{Attempt, Direction, File, Positioning, Stop, Transfer, Whence, WriteAt},
+    file::{Attempt, Direction, File, Positioning, Readiness, Stop, Transfer, Whence, WriteAt},
     inode::Inode,
     io::{Sink, Source},
     mount::Location,
@@ -37,6 +37,7 @@ pub struct OpenFile {
     /// Entries of epolls that watch it.
     watched: AtomicU32,
     is_socket: bool,
+    has_instant_readiness: bool,
     position: SpinLock<u64>,
 }
 
@@ -47,6 +48,7 @@ impl OpenFile {
             positioning: file.positioning(),
             writes_pages_whole: file.whole_write() >= PAGE_SIZE,
             is_socket: file.as_socket().is_some(),
+            has_instant_readiness: flags & linux::O_PATH == 0 && file.has_instant_readiness(),
             file,
             location,
             flags: AtomicU32::new(flags & !CREATION),
@@ -68,6 +70,12 @@ impl OpenFile {
     /// Whether an attempt to write a page or less takes all of it or, where it would have to wait, nothing.
     pub const fn writes_pages_whole(&self) -> bool {
         self.writes_pages_whole
+    }
+
+    /// What the file is ready for, if that is but a look at a word: under any lock. `None` for what was opened with `O_PATH`.
+    #[inline]
+    pub fn instant_readiness(&self) -> Option<Readiness> {
+        self.has_instant_readiness.then(|| self.file.readiness())
     }
 
     /// Where it was opened.

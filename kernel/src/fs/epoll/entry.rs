@@ -308,6 +308,7 @@ impl Entries {
     }
 
     /// Takes the first of the list, to deliver it; what `look` says of it.
+    #[inline]
     pub fn take<T>(&mut self, look: impl FnOnce(u32, &Entry) -> T) -> Option<T> {
         let slot = self.ready.first;
         let entry = self.slots.get_mut(slot)?;

@@ -327,8 +327,7 @@ impl EpollFile {
 
 /// The epoll behind an open file, if it is one.
 pub fn of(file: &OpenFile) -> Option<&Arc<Core>> {
-    let file = file.file().as_any()?.downcast_ref::<EpollFile>()?;
-    Some(file.core())
+    file.file().as_epoll().map(EpollFile::core)
 }
 
 impl Drop for EpollFile {
@@ -372,7 +371,7 @@ impl File for EpollFile {
         details::write(&self.core, from, out)
     }
 
-    fn as_any(&self) -> Option<&dyn core::any::Any> {
+    fn as_epoll(&self) -> Option<&EpollFile> {
         Some(self)
     }
 }

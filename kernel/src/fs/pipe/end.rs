@@ -111,6 +111,10 @@ impl File for PipeEnd {
         self.pipe.readiness(self.end)
     }
 
+    fn has_instant_readiness(&self) -> bool {
+        true
+    }
+
     fn wait_queue(&self, direction: Direction) -> Option<&WaitQueue> {
         Some(match direction {
             Direction::Read => &self.pipe.readable,

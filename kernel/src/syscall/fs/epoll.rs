@@ -266,7 +266,7 @@ pub fn epoll_pwait_at_once(
     size: u64,
 ) -> Attempt<u64> {
     check_mask(mask, size)?;
-    epoll_wait_at_once(t, epfd, array, most, timeout)
+    Events { epfd, array, most }.at_once(t, || timeout == 0)
 }
 
 /// `epoll_pwait2(2)`: the timeout is a `struct timespec`, or none.

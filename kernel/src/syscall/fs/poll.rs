@@ -137,21 +137,28 @@ fn answer(files: &FdTable, array: u64, range: Range<usize>) -> Option<u64> {
     for first in range.clone().step_by(AT_ONCE) {
         let words = &mut words[..AT_ONCE.min(range.end - first)];
         copy_in(words.as_flattened_mut(), entry(array, first)).ok()?;
-        let words = words.iter().map(|word| u64::from_ne_bytes(*word));
-        let found = files.get_each::<AT_ONCE>(words.clone().map(|word| asked_for(word).0));
-        for (index, (word, file)) in words.zip(&found).enumerate() {
-            let (fd, wanted) = asked_for(word);
-            let answer = match file {
-                _ if fd < 0 => Readiness::empty(),
-                Some(file) if !file.is_path() => file.file().readiness() & (wanted | ALWAYS),
-                _ => Readiness::NVAL,
+        let word = |index: usize| u64::from_ne_bytes(words[index]);
+        let mut answers = [0; AT_ONCE];
+        // Mostly the answer stands there already.
+        let mut changed: u64 = 0;
+        let fds = words.iter().map(|word| asked_for(u64::from_ne_bytes(*word)).0);
+        files.ask_each::<AT_ONCE>(fds.enumerate(), |index, found| {
+            let (fd, wanted) = asked_for(word(index));
+            let answer = match found {
+                Some(found) => found & (wanted | ALWAYS),
+                None if fd < 0 => Readiness::empty(),
+                None => Readiness::NVAL,
             };
             ready += u64::from(!answer.is_empty());
             let answer = answer.bits() as u16;
-            // Mostly it stands there already.
-            if answer != answered(word) {
-                copy_out(entry(array, first + index) + 6, &answer.to_ne_bytes()).ok()?;
+            if answer != answered(word(index)) {
+                changed |= 1 << index;
+                answers[index] = answer;
             }
+        });
+        for index in executor::bits(changed) {
+            let index = index as usize;
+            copy_out(entry(array, first + index) + 6, &answers[index].to_ne_bytes()).ok()?;
         }
     }
     Some(ready)

@@ -95,15 +95,14 @@ impl Sets {
 fn look(files: &FdTable, first: usize, given: &Words) -> Result<Words> {
     let asked = given[0] | given[1] | given[2];
     let mut answer = Words::default();
-    let found = files.get_each::<WORD>(bits(asked).map(|bit| (first + bit) as i32));
-    for (bit, file) in bits(asked).zip(&found) {
-        let file = file.as_ref().filter(|file| !file.is_path()).ok_or(Errno::EBADF)?;
-        let ready = file.file().readiness();
-        if !ready.is_empty() {
-            report(&mut answer, given, bit, ready);
-        }
-    }
-    Ok(answer)
+    let mut all = true;
+    let fds = bits(asked).map(|bit| (bit, (first + bit) as i32));
+    files.ask_each::<WORD>(fds, |bit, found| match found {
+        Some(ready) if !ready.is_empty() => report(&mut answer, given, bit, ready),
+        Some(_) => {}
+        None => all = false,
+    });
+    if all { Ok(answer) } else { Err(Errno::EBADF) }
 }
 
 /// Notes what a file's readiness is to those of the sets that ask for it.
