@@ -13,7 +13,7 @@ use alloc::{
 use core::{
     hash::{BuildHasher, Hash},
     sync::atomic::{
-        AtomicBool,
+        AtomicU32,
         Ordering::{Relaxed, SeqCst},
     },
 };
@@ -96,27 +96,29 @@ pub fn afford(bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Whether what is kept for allocations that cannot fail is whole, as far as is known: cleared by whoever takes of it.
-static WHOLE: AtomicBool = AtomicBool::new(false);
+/// How often some of what is kept for allocations that cannot fail has been taken.
+static TAKEN: AtomicU32 = AtomicU32::new(1);
+/// How often that was when it was last seen to be whole.
+static WHOLE_AT: AtomicU32 = AtomicU32::new(0);
 
 /// Whether what is kept for allocations that cannot fail is whole, so that a call may begin. Restores what it can.
 #[inline]
 pub fn has_room() -> bool {
-    WHOLE.load(Relaxed) || restore()
+    WHOLE_AT.load(Relaxed) == TAKEN.load(Relaxed) || restore()
 }
 
 #[cold]
 fn restore() -> bool {
-    // Said first, looked at second; whoever takes of it does so first and says so second.
-    WHOLE.store(true, SeqCst);
+    // Whoever takes of it does so first and counts then: what is not seen below is counted later.
+    let taken = TAKEN.load(SeqCst);
     let whole = !frame::is_low() && heap::prepare();
-    if !whole {
-        WHOLE.store(false, SeqCst);
+    if whole {
+        WHOLE_AT.store(taken, SeqCst);
     }
     whole
 }
 
 /// Some of what is kept has been taken.
 pub(super) fn taken_from() {
-    WHOLE.store(false, SeqCst);
+    TAKEN.fetch_add(1, SeqCst);
 }
