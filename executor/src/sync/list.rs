@@ -7,8 +7,15 @@
 
 use core::{cell::UnsafeCell, marker::PhantomPinned, pin::Pin, ptr::NonNull, task::Waker};
 
+use crate::prim::{
+    AtomicU32,
+    Ordering::{Acquire, Release},
+    const_fn,
+};
+
 /// How far a waiter has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Progress {
     /// Not queued, given nothing.
     Idle,
@@ -20,15 +27,33 @@ pub enum Progress {
     GivenToAll,
 }
 
+impl Progress {
+    const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Idle,
+            1 => Self::Waiting,
+            2 => Self::Given,
+            _ => Self::GivenToAll,
+        }
+    }
+
+    /// Whether a wake has come, with which the list has done with the node.
+    pub const fn is_given(self) -> bool {
+        matches!(self, Self::Given | Self::GivenToAll)
+    }
+}
+
 /// A waiter: part of a pinned future.
 pub struct Node<K> {
+    /// A [`Progress`]. Written under the list's lock, and by the owner while the node is not queued. Whoever gives a wake writes it
+    /// last of all: from then on the node is its owner's, who may see it without the lock.
+    progress: AtomicU32,
     inner: UnsafeCell<Inner<K>>,
     _pinned: PhantomPinned,
 }
 
 struct Inner<K> {
     key: K,
-    progress: Progress,
     waker: Option<Waker>,
     ticket: u64,
     next: Link<K>,
@@ -43,19 +68,39 @@ unsafe impl<K: Send> Send for Node<K> {}
 unsafe impl<K: Send> Sync for Node<K> {}
 
 impl<K> Node<K> {
-    pub const fn new(key: K) -> Self {
-        let inner = Inner {
-            key,
-            progress: Progress::Idle,
-            waker: None,
-            ticket: 0,
-            next: None,
-            previous: None,
-        };
-        Self {
-            inner: UnsafeCell::new(inner),
-            _pinned: PhantomPinned,
+    const_fn! {
+        pub fn new(key: K) -> Self {
+            let inner = Inner {
+                key,
+                waker: None,
+                ticket: 0,
+                next: None,
+                previous: None,
+            };
+            Self {
+                progress: AtomicU32::new(Progress::Idle as u32),
+                inner: UnsafeCell::new(inner),
+                _pinned: PhantomPinned,
+            }
         }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress::from_number(self.progress.load(Acquire))
+    }
+
+    fn set_progress(&self, progress: Progress) {
+        self.progress.store(progress as u32, Release);
+    }
+
+    /// Takes the wake, if one has come: the node is idle again then. By its owner, without the list's lock.
+    #[inline]
+    pub fn take_given(&self) -> bool {
+        let given = self.progress().is_given();
+        if given {
+            self.set_progress(Progress::Idle);
+        }
+        given
     }
 }
 
@@ -103,8 +148,8 @@ impl<K> List<K> {
         // SAFETY: `&mut self` is the lock; one reference at a time.
         unsafe {
             let inner = inner(pointer);
-            debug_assert_eq!(inner.progress, Progress::Idle);
-            inner.progress = Progress::Waiting;
+            debug_assert_eq!(node.progress(), Progress::Idle);
+            node.set_progress(Progress::Waiting);
             inner.waker = waker;
             inner.ticket = self.tickets;
             inner.previous = self.tail;
@@ -120,8 +165,7 @@ impl<K> List<K> {
 
     /// How far the node has got.
     pub fn progress(&self, node: Pin<&Node<K>>) -> Progress {
-        // SAFETY: a borrow of the list is the lock; read at once.
-        unsafe { inner(NonNull::from(node.get_ref())).progress }
+        node.progress()
     }
 
     /// Has a queued node's waiter be woken by `waker`; the old waker is returned, to be dropped outside the lock.
@@ -138,15 +182,13 @@ impl<K> List<K> {
     /// the lock.
     pub fn remove(&mut self, node: Pin<&Node<K>>) -> (Progress, Option<Waker>) {
         let pointer = NonNull::from(node.get_ref());
-        // SAFETY: `&mut self` is the lock; one reference at a time.
-        let progress = unsafe { inner(pointer).progress };
+        let progress = node.progress();
         if progress == Progress::Waiting {
             self.unlink(pointer);
         }
-        // SAFETY: as above.
-        let inner = unsafe { inner(pointer) };
-        inner.progress = Progress::Idle;
-        (progress, inner.waker.take())
+        node.set_progress(Progress::Idle);
+        // SAFETY: `&mut self` is the lock; one reference at a time.
+        (progress, unsafe { inner(pointer) }.waker.take())
     }
 
     /// Gives the first waiter for which `choose` says yes its wake, and takes it out. `choose` gets key and ticket; at its
@@ -163,10 +205,11 @@ impl<K> List<K> {
             };
             if chosen {
                 self.unlink(pointer);
-                // SAFETY: as above; alive until its owner gets the lock.
-                let inner = unsafe { inner(pointer) };
-                inner.progress = how;
-                return Some(inner.waker.take());
+                // SAFETY: as above; nobody else has it.
+                let waker = unsafe { inner(pointer) }.waker.take();
+                // SAFETY: still alive, until its owner sees this, which is the last use of it.
+                unsafe { pointer.as_ref() }.set_progress(how);
+                return Some(waker);
             }
         }
         None

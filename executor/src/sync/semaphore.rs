@@ -60,14 +60,16 @@ impl<R: RawMutex> Semaphore<R> {
         taken.then(|| Permit { semaphore: self, count })
     }
 
-    /// Takes `count` permits, waiting for its turn. [`AcquireError`] if the semaphore is closed.
-    ///
-    /// Cancelling gives up the place in the queue, and gives back what had been handed over.
-    pub const fn acquire(&self, count: u32) -> Acquire<'_, R> {
-        Acquire {
-            semaphore: self,
-            node: Node::new(count),
-            started: false,
+    const_fn! {
+        /// Takes `count` permits, waiting for its turn. [`AcquireError`] if the semaphore is closed.
+        ///
+        /// Cancelling gives up the place in the queue, and gives back what had been handed over.
+        pub fn acquire(&self, count: u32) -> Acquire<'_, R> {
+            Acquire {
+                semaphore: self,
+                node: Node::new(count),
+                started: false,
+            }
         }
     }
 

@@ -142,40 +142,48 @@ impl<R: RawMutex, K: Clone + PartialEq> WaitQueue<R, K> {
         self.list.with(|list| list.is_empty())
     }
 
-    /// A wait under a key.
-    pub const fn wait_with(&self, key: K) -> Wait<'_, R, K> {
-        Wait {
-            queue: self,
-            node: Node::new(key),
-            started: false,
+    const_fn! {
+        /// A wait under a key.
+        pub fn wait_with(&self, key: K) -> Wait<'_, R, K> {
+            Wait {
+                queue: self,
+                node: Node::new(key),
+                started: false,
+            }
         }
     }
 }
 
 impl<R: RawMutex> WaitQueue<R> {
-    /// A wait: registered by [`Wait::enable`] or by the first poll, over with the first wake after that.
-    pub const fn wait(&self) -> Wait<'_, R> {
-        self.wait_with(())
-    }
-
-    /// Waits until `attempt` gives a value. `attempt` is made at once and after each wake; where it gives none, once more after
-    /// registering.
-    ///
-    /// Cancelling passes a wake on that was given and not used; so does an attempt that succeeds without its wake.
-    pub const fn wait_until<T, F: FnMut() -> Option<T>>(&self, attempt: F) -> WaitUntil<'_, R, F> {
-        WaitUntil {
-            wait: self.wait(),
-            attempt,
-            attempted: false,
+    const_fn! {
+        /// A wait: registered by [`Wait::enable`] or by the first poll, over with the first wake after that.
+        pub fn wait(&self) -> Wait<'_, R> {
+            self.wait_with(())
         }
     }
 
-    /// As [`WaitQueue::wait_until`], for who has just attempted it: the first attempt is the one after registering.
-    pub const fn wait_again_until<T, F: FnMut() -> Option<T>>(&self, attempt: F) -> WaitUntil<'_, R, F> {
-        WaitUntil {
-            wait: self.wait(),
-            attempt,
-            attempted: true,
+    const_fn! {
+        /// Waits until `attempt` gives a value. `attempt` is made at once and after each wake; where it gives none, once more after
+        /// registering.
+        ///
+        /// Cancelling passes a wake on that was given and not used; so does an attempt that succeeds without its wake.
+        pub fn wait_until<T, F: FnMut() -> Option<T>>(&self, attempt: F) -> WaitUntil<'_, R, F> {
+            WaitUntil {
+                wait: self.wait(),
+                attempt,
+                attempted: false,
+            }
+        }
+    }
+
+    const_fn! {
+        /// As [`WaitQueue::wait_until`], for who has just attempted it: the first attempt is the one after registering.
+        pub fn wait_again_until<T, F: FnMut() -> Option<T>>(&self, attempt: F) -> WaitUntil<'_, R, F> {
+            WaitUntil {
+                wait: self.wait(),
+                attempt,
+                attempted: true,
+            }
         }
     }
 }
@@ -257,6 +265,10 @@ impl<R: RawMutex, K: Clone + PartialEq> Wait<'_, R, K> {
         // SAFETY: as above.
         let node = unsafe { Pin::new_unchecked(&this.node) };
         let first = !core::mem::replace(&mut this.started, true);
+        if taken && !first && node.take_given() {
+            this.started = false;
+            return true;
+        }
         let (given, old) = this.queue.with_list(|list| {
             if first {
                 // SAFETY: a node is used with its own queue's list only, and `leave` takes it out before it is dropped.
