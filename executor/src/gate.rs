@@ -170,7 +170,9 @@ impl<P: Platform> Executor<P> {
             cpu.note_load(now);
             // Alone, it stands in the load so. Another comes through the inbox.
             let alone = cpu.runnable.load(Relaxed) == 1 && cpu.active.get() == 1;
-            cpu.running.calm.set((alone && Self::is_free_of_others(cpu)).into());
+            let calm = alone && !higher && cpu.running.woken.get() == 0 && cpu.armed.get() <= cpu.next_event.get();
+            debug_assert!(!calm || Self::is_free_of_others(cpu), "looked at above");
+            cpu.running.calm.set(calm.into());
             // A real-time one has more.
             cpu.running.low.set((task.share.get() < WEIGHT_ONE).into());
             return Ok(());
