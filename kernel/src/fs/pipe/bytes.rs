@@ -19,11 +19,12 @@ struct Page {
     end: usize,
 }
 
-/// A queue of bytes. One that has been emptied keeps a page.
+/// A queue of bytes. One that has been emptied keeps a page, in its place.
 #[derive(Default)]
 pub(crate) struct Bytes {
+    /// The last may be empty.
     pages: VecDeque<Page>,
-    /// A page kept for the next write.
+    /// A page kept for one of the next writes.
     spare: Option<Vec<u8>>,
     len: usize,
 }
@@ -97,13 +98,13 @@ impl Bytes {
 
     /// Pages that it holds bytes in.
     pub(crate) fn pages(&self) -> usize {
-        self.pages.len()
+        if self.len == 0 { 0 } else { self.pages.len() }
     }
 
     /// Puts as much into the sink as there is, `limit` admits and it takes. What was put before a fault is gone.
     pub(crate) fn drain(&mut self, sink: &mut Sink<'_>, limit: usize) -> core::result::Result<(), UserFault> {
         let mut left = limit;
-        while left > 0 && sink.remaining() > 0 {
+        while left > 0 && self.len > 0 && sink.remaining() > 0 {
             let Some(page) = self.pages.front_mut() else { break };
             let before = sink.done();
             let end = page.end.min(page.start.saturating_add(left));
@@ -112,7 +113,10 @@ impl Bytes {
             page.start += put;
             self.len -= put;
             left -= put;
-            if page.start == page.end {
+            if self.len == 0 {
+                (page.start, page.end) = (0, 0);
+                self.spare = None;
+            } else if page.start == page.end {
                 self.spare = self.pages.pop_front().map(|page| page.bytes);
             }
             result?;

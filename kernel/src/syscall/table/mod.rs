@@ -163,6 +163,7 @@ macro_rules! calls {
 
         impl Call {
             /// Whether [`super::context`] makes the call.
+            #[inline]
             pub const fn changes_context(self) -> bool {
                 match self { $(Self::$name => is_context!($kind)),* }
             }
