@@ -177,11 +177,11 @@ impl AddressSpace {
         if let Some(previous) = previous
             && !Arc::ptr_eq(&previous, self)
         {
+            previous.left_by(cpu);
             // It may be the last that keeps the tables of a program that has ended.
-            tally::for_nobody(|| {
-                previous.left_by(cpu);
-                drop(previous);
-            });
+            if let Some(last) = Arc::into_inner(previous) {
+                tally::for_nobody(|| drop(last));
+            }
         }
     }
 
@@ -261,7 +261,9 @@ impl AddressSpace {
 
     fn left_by(&self, cpu: u32) {
         self.tlb.generations.leave(cpu);
-        self.tlb.free_parked();
+        if !PageTable::BROADCAST_INVALIDATE && self.tlb.has_parked.load(SeqCst) {
+            tally::for_nobody(|| self.tlb.free_passed());
+        }
     }
 
     /// The CPUs that have this address space active, as a bit set.
