@@ -109,7 +109,7 @@ pub(in crate::task) async fn deliver<const TRACED: bool>(
                 SignalSet(!0).without(mask)
             }
         };
-        let Some(info) = thread.take_signal(wanted) else {
+        let Some((info, more)) = thread.take_signal(wanted) else {
             if has_tracer {
                 thread.kick(attention::SIGNAL);
                 return Outcome::Traced;
@@ -149,6 +149,9 @@ pub(in crate::task) async fn deliver<const TRACED: bool>(
             force(thread, SigInfo::kernel(SIGSEGV));
         } else if TRACED {
             Box::pin(ptrace::stop::at_handler(thread, context)).await;
+        } else if !more && thread.attention() == 0 {
+            // Nor has the handler's mask, which took in the one to be restored, let any in.
+            return Outcome::Continue;
         }
     }
     thread.restore_mask();

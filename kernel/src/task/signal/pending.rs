@@ -10,7 +10,7 @@ use alloc::collections::VecDeque;
 
 use super::{
     info::{SigInfo, code},
-    set::{SIGRTMIN, SignalSet},
+    set::{SIGRTMIN, SignalSet, Signo},
 };
 use crate::{
     errno::{Errno, Result},
@@ -113,15 +113,25 @@ impl Pending {
     /// Takes the first pending signal of `wanted`.
     pub fn take(&mut self, wanted: SignalSet) -> Option<Taken> {
         let signo = self.set.intersection(wanted).first()?;
-        let at = self.queue.iter().position(|queued| queued.info.signo() == signo);
-        let taken = at.and_then(|at| self.queue.remove(at)).unwrap_or(Taken {
-            info: SigInfo::new(signo, code::SI_USER),
-            timer: None,
-        });
+        // Mostly the first, and the only one.
+        let taken = match self.queue.pop_front_if(|queued| queued.info.signo() == signo) {
+            Some(first) => first,
+            None => self.take_later(signo),
+        };
         if !self.queue.iter().any(|queued| queued.info.signo() == signo) {
             self.set.remove(signo);
         }
         Some(taken)
+    }
+
+    /// Takes what is queued of a pending signal, but not first; an empty info if nothing is.
+    #[cold]
+    fn take_later(&mut self, signo: Signo) -> Taken {
+        let at = self.queue.iter().position(|queued| queued.info.signo() == signo);
+        at.and_then(|at| self.queue.remove(at)).unwrap_or(Taken {
+            info: SigInfo::new(signo, code::SI_USER),
+            timer: None,
+        })
     }
 
     /// Forgets every pending signal of `unwanted`.

@@ -282,18 +282,24 @@ impl Thread {
         }
     }
 
-    /// Takes the next signal of `wanted`: faults first, then the thread's own, then the process's.
-    pub(in crate::task) fn take_signal(&self, wanted: impl FnOnce(SignalSet) -> SignalSet) -> Option<SigInfo> {
-        let taken = {
+    /// Takes the next signal of `wanted`: faults first, then the thread's own, then the process's; and whether there are more.
+    pub(in crate::task) fn take_signal(&self, wanted: impl FnOnce(SignalSet) -> SignalSet) -> Option<(SigInfo, bool)> {
+        let (taken, more) = {
             let mut shared = self.process().shared.lock();
             let mut signals = self.signals.lock();
             let wanted = wanted(signals.mask);
-            signals.pending.take(wanted).or_else(|| shared.pending.take(wanted))
-        }?;
-        Some(match taken.timer {
+            let taken = match signals.pending.take(wanted) {
+                None => shared.pending.take(wanted)?,
+                Some(taken) => taken,
+            };
+            let left = signals.pending.set().union(shared.pending.set());
+            (taken, !left.intersection(wanted).is_empty())
+        };
+        let info = match taken.timer {
             Some(expiry) => self.process().timer_signal_taken(taken.info, expiry),
             None => taken.info,
-        })
+        };
+        Some((info, more))
     }
 }
 
@@ -387,7 +393,7 @@ pub fn set_action<E>(
 
 /// Takes a pending signal of `set`, blocked or not.
 pub fn take_awaited(thread: &Thread, set: SignalSet) -> Option<SigInfo> {
-    thread.take_signal(|_| set)
+    thread.take_signal(|_| set).map(|(info, _)| info)
 }
 
 /// Marks what `sigtimedwait` waits for, so that a blocked signal wakes the thread; dropping it unmarks.
