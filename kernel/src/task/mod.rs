@@ -19,6 +19,7 @@ mod fault;
 pub mod file_capabilities;
 pub(crate) mod fp;
 pub mod futex;
+pub mod interruptible;
 pub mod limits;
 pub mod oom;
 pub mod pid;
@@ -42,8 +43,9 @@ pub mod wait;
 
 pub use capabilities::Capability;
 pub use credentials::Credentials;
+pub use interruptible::{Interrupted, Restart};
 pub use pid::Pid;
 pub use process::{Process, WaitStatus};
 pub use signal::signal_process_group;
 pub use table::{Session, group_members, is_orphaned_group, process, processes, thread};
-pub use thread::{Interrupted, Restart, Thread, attention};
+pub use thread::{Thread, attention};

@@ -32,9 +32,10 @@ use crate::{
         exec::vdso,
         exit,
         fp::{AfterCall, OnCpu},
+        interruptible::Restart,
         process::WaitStatus,
         ptrace, rseq, seccomp, stop, table,
-        thread::{Restart, Thread, attention, comm_text},
+        thread::{Thread, attention, comm_text},
     },
 };
 
