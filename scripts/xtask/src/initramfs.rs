@@ -239,7 +239,8 @@ fn user_packages() -> Result<Vec<String>> {
     Ok(packages)
 }
 
-fn user_target(arch: Arch) -> String {
+/// The target of static user programs: for musl where the compiler in use has it, else for glibc.
+pub fn user_target(arch: Arch) -> String {
     let musl = format!("{}-unknown-linux-musl", arch.name());
     if has_std(&musl) {
         musl
@@ -261,7 +262,8 @@ fn has_std(target: &str) -> bool {
         .is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| is_std(&file.file_name().to_string_lossy()))))
 }
 
-fn configure_linker(command: &mut Command, target: &str) {
+/// Tells a command of cargo's how programs for `target` become static ones.
+pub fn configure_linker(command: &mut Command, target: &str) {
     let variable = |suffix: &str| format!("CARGO_TARGET_{}_{suffix}", target.to_uppercase().replace('-', "_"));
     command.env(variable("RUSTFLAGS"), "-C target-feature=+crt-static");
     let native = target.starts_with(env::consts::ARCH) && cfg!(target_os = "linux");

@@ -63,9 +63,15 @@ pub struct Program {
 /// # Errors
 /// The build failed; cargo's diagnostics are on standard error.
 pub fn build(command: &mut Command) -> Result<Vec<Program>> {
-    command
-        .arg("--message-format=json-render-diagnostics")
-        .stdout(Stdio::piped());
+    programs(command.arg("--message-format=json-render-diagnostics"))
+}
+
+/// The same where the command says already that its messages be JSON, as one with arguments of the compiler's must.
+///
+/// # Errors
+/// The build failed; cargo's diagnostics are on standard error.
+pub fn programs(command: &mut Command) -> Result<Vec<Program>> {
+    command.stdout(Stdio::piped());
     let child = command.spawn().context("cannot start cargo")?;
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "the build failed: {command:?}");

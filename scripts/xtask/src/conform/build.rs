@@ -169,6 +169,16 @@ pub struct Built {
     pub programs: Vec<Program>,
 }
 
+impl Built {
+    /// None yet, of an architecture.
+    pub fn none(arch: Arch) -> Self {
+        Self {
+            root: place(arch).join("built"),
+            programs: Vec::new(),
+        }
+    }
+}
+
 /// Where everything of an architecture is kept.
 pub fn place(arch: Arch) -> PathBuf {
     project::target_dir().join("conform").join(arch.name())

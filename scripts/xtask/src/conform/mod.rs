@@ -1,14 +1,16 @@
-//! `scripts/conform`: the tests that Linux brings along for its own interface, from the distribution's package of its source, on our
-//! kernel and on the distribution's, in the same emulated machine. What passes there has to pass here.
+//! `scripts/conform`: the tests that Linux brings along for its own interface, from the distribution's package of its source, and those of
+//! Rust's standard library, on our kernel and on the distribution's, in the same emulated machine. What passes there has to pass here.
 
 mod build;
 mod compare;
 mod guest;
+mod library;
 mod read;
 
-use self::build::{NOLIBC, Program};
+use self::build::{Built, NOLIBC, Program};
 use self::compare::Row;
 use self::guest::Guests;
+use self::library::STD;
 use self::read::Ran;
 use crate::arch::{Arch, Archs};
 use crate::machine::Boot;
@@ -45,6 +47,8 @@ enum Suite {
     Nolibc,
     /// Kselftest's programs
     Kselftest,
+    /// The Rust standard library's tests of processes, threads, synchronisation and time
+    Std,
 }
 
 /// The name that nolibc-test has as the first process.
@@ -68,10 +72,10 @@ impl Conform {
     }
 
     fn chosen(&self, program: &Program) -> bool {
-        let suite = if program.directory == NOLIBC {
-            Suite::Nolibc
-        } else {
-            Suite::Kselftest
+        let suite = match program.directory.as_str() {
+            NOLIBC => Suite::Nolibc,
+            STD => Suite::Std,
+            _ => Suite::Kselftest,
         };
         let path = program.path();
         self.has(suite)
@@ -82,7 +86,14 @@ impl Conform {
     }
 
     fn on(&self, arch: Arch) -> Result<bool> {
-        let built = build::build(arch)?;
+        let mut built = if self.has(Suite::Nolibc) || self.has(Suite::Kselftest) {
+            build::build(arch)?
+        } else {
+            Built::none(arch)
+        };
+        if self.has(Suite::Std) {
+            built.programs.extend(library::build(arch)?);
+        }
         let mut programs = built.programs.clone();
         programs.retain(|program| self.chosen(program));
         ensure!(!programs.is_empty(), "no program of that name was built");

@@ -1,4 +1,5 @@
-//! What programs said of their test cases: the Test Anything Protocol as kselftest writes it, and nolibc-test's lines.
+//! What programs said of their test cases: the Test Anything Protocol as kselftest writes it, nolibc-test's lines, and those of Rust's
+//! libtest.
 
 use std::collections::HashMap;
 
@@ -98,7 +99,9 @@ fn finished(mut ran: Ran) -> Ran {
 /// The cases in what a program wrote.
 pub fn cases(output: &str) -> Vec<Case> {
     let mut seen = HashMap::<String, u32>::new();
-    let found = output.lines().filter_map(|line| tap(line).or_else(|| nolibc(line)));
+    let found = output
+        .lines()
+        .filter_map(|line| tap(line).or_else(|| nolibc(line)).or_else(|| libtest(line)));
     found
         .map(|(name, verdict)| {
             let name = steady(&name);
@@ -146,6 +149,19 @@ fn nolibc(line: &str) -> Option<(String, Verdict)> {
     Some((name.to_owned(), verdict))
 }
 
+/// `test module::name ... ok`.
+fn libtest(line: &str) -> Option<(String, Verdict)> {
+    let (name, end) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    // Why a test is ignored may follow.
+    let verdict = match end.split([',', ' ']).next()? {
+        "ok" => Verdict::Passed,
+        "FAILED" => Verdict::Failed,
+        "ignored" => Verdict::Skipped,
+        _ => return None,
+    };
+    Some((name.trim_end_matches(" - should panic").to_owned(), verdict))
+}
+
 /// A name without process identifiers, addresses and times in it: words that begin with a digit and have three letters or more, or
 /// stand in brackets.
 fn steady(name: &str) -> String {
@@ -188,6 +204,13 @@ mod tests {
     fn lines_of_nolibc_test_are_cases() {
         let said = "0 getpid = 7             [OK]\n1 chmod_net = -1 EPERM      [FAIL]\n2 chroot_root = 0 [SKIPPED]\nErrors: 1 [OK\n";
         let expected = [("getpid", Passed), ("chmod_net", Failed), ("chroot_root", Skipped)];
+        assert_eq!(of(said), expected.map(|(name, verdict)| (name.to_owned(), verdict)));
+    }
+
+    #[test]
+    fn lines_of_libtest_are_cases() {
+        let said = "running 3 tests\ntest a::b ... ok\ntest c - should panic ... FAILED\ntest d ... ignored, not here\ntest result: ok. 1 passed\n";
+        let expected = [("a::b", Passed), ("c", Failed), ("d", Skipped)];
         assert_eq!(of(said), expected.map(|(name, verdict)| (name.to_owned(), verdict)));
     }
 
