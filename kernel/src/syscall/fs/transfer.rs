@@ -355,12 +355,17 @@ pub async fn read(t: &Thread, fd: i32, buffer: u64, count: u64) -> Result<u64> {
             Err(Stop::WouldBlock) => None,
             made => Some(made),
         });
-        match t.interruptible(wait).await {
-            Ok(Ok(moved)) => return Ok(moved),
-            Ok(Err(Stop::Errno(errno))) => return Err(errno),
-            Err(interrupted) => return Err(interrupted.into()),
-            // A page is missing, too.
-            Ok(Err(Stop::Fault(_) | Stop::WouldBlock)) => attempted = false,
+        match t.interruptible(wait).await? {
+            Ok(moved) => return Ok(moved),
+            Err(stop) => {
+                // What it was woken for is still there, for whoever is next: this one may not be able to take it.
+                queue.wake_one();
+                if let Stop::Errno(errno) = stop {
+                    return Err(errno);
+                }
+                // A page is missing, too.
+                attempted = false;
+            }
         }
     }
     let waiting = Waiting::of(&file, attempted);
