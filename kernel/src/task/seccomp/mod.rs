@@ -428,7 +428,8 @@ pub fn install(thread: &Thread, program: Program, whom: For, with: With) -> Resu
         For::All => shared
             .threads
             .iter()
-            .filter(|other| other.tid() != thread.tid())
+            // Who ends makes no more calls, and may be waited for by who calls this.
+            .filter(|other| other.tid() != thread.tid() && !other.is_over())
             .collect(),
     };
     let is_older = |there: &Arc<Filter>| filter.chain().any(|filter| Arc::ptr_eq(filter, there));
@@ -573,5 +574,12 @@ mod tests {
             Ok(Err(Diverged(9303)))
         );
         assert_eq!(first.credentials().filter.as_ref().unwrap().count(), 3);
+        // Once it ends it is in nobody's way, although it has not left its process yet.
+        second.exiting.store(true, core::sync::atomic::Ordering::Relaxed);
+        install(&first, returns(action::LOG), For::All, With::default())
+            .unwrap()
+            .unwrap();
+        assert_eq!(second.credentials().filter.as_ref().unwrap().count(), 4);
+        assert_eq!(first.credentials().filter.as_ref().unwrap().count(), 4);
     }
 }
