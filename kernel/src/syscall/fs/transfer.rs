@@ -344,31 +344,10 @@ pub fn pwrite64_at_once(t: &Thread, fd: i32, buffer: u64, count: u64, at: i64) -
     write_now(t, &file, at, buffer, count)
 }
 
-/// `read(2)`. One that nothing but bytes can be missing for is made by the attempt that has been made before: what there is to wait for a pipe.
+/// `read(2)`.
 pub async fn read(t: &Thread, fd: i32, buffer: u64, count: u64) -> Result<u64> {
     let file = readable(t, fd)?;
-    let mut attempted = slice_now(buffer, count).is_ok();
-    let is_stream = attempted && !file.has_offsets() && file.direct().is_none() && file.socket().is_none();
-    let queue = file.file().wait_queue(Direction::Read).filter(|_| is_stream);
-    if let Some(queue) = queue {
-        let wait = queue.wait_again_until(|| match read_now(t, &file, None, buffer, count) {
-            Err(Stop::WouldBlock) => None,
-            made => Some(made),
-        });
-        match t.interruptible(wait).await? {
-            Ok(moved) => return Ok(moved),
-            Err(stop) => {
-                // What it was woken for is still there, for whoever is next: this one may not be able to take it.
-                queue.wake_one();
-                if let Stop::Errno(errno) = stop {
-                    return Err(errno);
-                }
-                // A page is missing, too.
-                attempted = false;
-            }
-        }
-    }
-    let waiting = Waiting::of(&file, attempted);
+    let waiting = Waiting::of(&file, slice_now(buffer, count).is_ok());
     let mut sink = Sink::user_slice(UserSlice::new(buffer, count)?);
     read_waiting(t, &file, None, &mut sink, waiting).await
 }
