@@ -1,18 +1,22 @@
 # Jobs and signals, as bash sees them.
 set -m
 sleep 100 &
+pid=$!
 kill -STOP %1
 until jobs | grep -q Stopped; do sleep 0.05; done
 jobs
 bg %1 >/dev/null
 until jobs | grep -q Running; do sleep 0.05; done
 jobs
-kill %1
-wait %1 2>/dev/null
-echo $?
-(exit 7) &
-wait $!
-echo $?
+# By its number: a job that has ended before it is waited for is told of, and then it is none.
+{
+    kill %1
+    wait "$pid"
+    echo $?
+    (exit 7) &
+    wait $!
+    echo $?
+} 2>/dev/null
 set +m
 trap 'echo got it' USR1
 kill -USR1 $$
