@@ -344,10 +344,32 @@ pub fn pwrite64_at_once(t: &Thread, fd: i32, buffer: u64, count: u64, at: i64) -
     write_now(t, &file, at, buffer, count)
 }
 
-/// `read(2)`.
+/// `read(2)`. One that nothing but bytes can be missing for is made by the attempt that has been made before: what there is to wait for a pipe.
 pub async fn read(t: &Thread, fd: i32, buffer: u64, count: u64) -> Result<u64> {
     let file = readable(t, fd)?;
-    let waiting = Waiting::of(&file, slice_now(buffer, count).is_ok());
+    let mut attempted = slice_now(buffer, count).is_ok();
+    let is_stream =
+        attempted && !file.has_offsets() && !file.never_waits() && file.direct().is_none() && file.socket().is_none();
+    if let Some(queue) = file.file().wait_queue(Direction::Read).filter(|_| is_stream) {
+        let wait = queue.wait_again_until(|| match read_now(t, &file, None, buffer, count) {
+            Err(Stop::WouldBlock) => None,
+            made => Some(made),
+        });
+        match t.interruptible(wait).await? {
+            Ok(moved) => return Ok(moved),
+            Err(Stop::Errno(errno)) => return Err(errno),
+            Err(Stop::Fault(fault)) => {
+                // Before another attempt: what it was woken for may be gone by then, and who cannot take it does not wait for more.
+                if let Err(errno) = t.mm().resolve(fault).await {
+                    queue.wake_one();
+                    return Err(errno);
+                }
+            }
+            Err(Stop::WouldBlock) => {}
+        }
+        attempted = false;
+    }
+    let waiting = Waiting::of(&file, attempted);
     let mut sink = Sink::user_slice(UserSlice::new(buffer, count)?);
     read_waiting(t, &file, None, &mut sink, waiting).await
 }
