@@ -1,6 +1,6 @@
 //! What the CPU can do, asked once on the boot CPU.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use raw_cpuid::{CpuId, Hypervisor};
 
@@ -8,6 +8,8 @@ use raw_cpuid::{CpuId, Hypervisor};
 pub struct Features {
     /// Components for XCR0, or 0 where there is no XSAVE.
     pub xcr0: AtomicU64,
+    /// Bytes that these components take when they are saved.
+    pub fp_size: AtomicUsize,
     /// `MXCSR` bits that exist.
     pub mxcsr_mask: AtomicU32,
     /// `rdfsbase` and its kin.
@@ -41,6 +43,7 @@ pub struct Features {
 /// The boot CPU's features.
 pub static FEATURES: Features = Features {
     xcr0: AtomicU64::new(0),
+    fp_size: AtomicUsize::new(super::fp::size_with(0)),
     mxcsr_mask: AtomicU32::new(0xffbf),
     fsgsbase: AtomicBool::new(false),
     smap: AtomicBool::new(false),
@@ -75,7 +78,9 @@ pub fn detect() {
             let wanted = if leaf.has_avx() { super::fp::COMPONENTS } else { 0b11 };
             // SDM volume 2, CPUID leaf 0dh: EAX has the components XCR0 may enable.
             let offered = u64::from(core::arch::x86_64::__cpuid_count(0xd, 0).eax);
-            features.xcr0.store(wanted & offered | 0b11, Relaxed);
+            let components = wanted & offered | 0b11;
+            features.xcr0.store(components, Relaxed);
+            features.fp_size.store(super::fp::size_with(components), Relaxed);
         }
     }
     if let Some(leaf) = cpuid.get_extended_feature_info() {

@@ -52,6 +52,15 @@ struct SoftwareBytes {
 
 const _: () = assert!(size_of::<SoftwareBytes>() == LEGACY_SIZE - SOFTWARE_OFFSET);
 
+/// How many bytes of the area state components take, 0 being the legacy region alone, as `FXSAVE` stores it.
+pub const fn size_with(components: u64) -> usize {
+    match components {
+        0 => LEGACY_SIZE,
+        _ if components & 0b100 != 0 => AREA_SIZE,
+        _ => LEGACY_SIZE + HEADER_SIZE,
+    }
+}
+
 /// A thread's FP/SIMD registers.
 #[derive(Clone)]
 #[repr(C, align(64))]
@@ -81,12 +90,9 @@ impl FpState {
     }
 
     /// How many bytes of the area this CPU uses: 832, 576 or 512.
+    #[inline]
     pub fn used_size() -> usize {
-        match FEATURES.xcr0.load(Relaxed) {
-            0 => LEGACY_SIZE,
-            mask if mask & 0b100 != 0 => AREA_SIZE,
-            _ => LEGACY_SIZE + HEADER_SIZE,
-        }
+        FEATURES.fp_size.load(Relaxed)
     }
 
     /// The used bytes, as a signal frame holds them.

@@ -58,7 +58,7 @@ pub mod attention {
 
 /// The signal state of one thread.
 #[derive(Default)]
-pub(super) struct ThreadSignals {
+pub(in crate::task) struct ThreadSignals {
     /// The waker of who polls the thread, if it is no task: in tests.
     pub foreign_waker: Option<Box<Waker>>,
     pub pending: Pending,

@@ -364,15 +364,16 @@ pub(crate) fn sigreturn_at_once(thread: &Arc<Thread>, context: &mut UserContext)
 }
 
 fn restore(thread: &Arc<Thread>, context: &UserContext, restored: &Restored) {
-    thread.set_restart(Restart::None);
-    thread.set_signal_mask(SignalSet(restored.mask));
-    let mut signals = thread.signals.lock();
-    // What cannot be set leaves it as it is.
-    if !on_alt_stack(&signals.alt_stack, context.stack_pointer())
-        && let Ok(stack) = asked_alt_stack(restored.alt_stack)
-    {
-        signals.alt_stack = stack;
-    }
+    thread.change_signals(|signals| {
+        signals.restart = Restart::None;
+        // What cannot be set leaves it as it is.
+        if !on_alt_stack(&signals.alt_stack, context.stack_pointer())
+            && let Ok(stack) = asked_alt_stack(restored.alt_stack)
+        {
+            signals.alt_stack = stack;
+        }
+        SignalSet(restored.mask)
+    });
 }
 
 #[cfg(test)]

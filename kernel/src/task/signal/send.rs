@@ -23,7 +23,7 @@ use crate::{
         pid::Pid,
         process::{Process, Shared, WaitStatus},
         ptrace, stop, table,
-        thread::{Thread, attention},
+        thread::{Thread, ThreadSignals, attention},
     },
 };
 
@@ -227,11 +227,16 @@ impl Thread {
     }
 
     pub(in crate::task) fn change_signal_mask(&self, change: impl FnOnce(SignalSet) -> SignalSet) -> SignalSet {
+        self.change_signals(|signals| change(signals.mask))
+    }
+
+    /// As [`Thread::set_signal_mask`], to what `change` says, which may change more of them.
+    pub(in crate::task) fn change_signals(&self, change: impl FnOnce(&mut ThreadSignals) -> SignalSet) -> SignalSet {
         let shared = self.process().shared.lock();
         let (old, new, pending) = {
             let mut signals = self.signals.lock();
             let old = signals.mask;
-            signals.mask = change(old).without(SignalSet::UNBLOCKABLE);
+            signals.mask = change(&mut signals).without(SignalSet::UNBLOCKABLE);
             (old, signals.mask, signals.pending.set())
         };
         if !pending.union(shared.pending.set()).without(new).is_empty() {
