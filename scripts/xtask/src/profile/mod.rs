@@ -53,6 +53,9 @@ pub struct Options {
     /// Size of the log, from which the profile is made, in MiB; a run block takes about 100 bytes
     #[arg(long, default_value_t = 64)]
     log: u64,
+    /// Begin so many seconds after the row has, for programs that prepare for long (lmbench's)
+    #[arg(long, default_value_t = 0)]
+    later: u64,
 }
 
 impl Options {
@@ -74,7 +77,7 @@ impl Options {
                     .chain(self.after.iter().map(String::as_str))
                     .collect::<Vec<_>>()
                     .join(" "),
-                self.log << 20,
+                (Duration::from_secs(self.later), self.log << 20),
                 &recording.0,
             )?;
             let progress = ProgressBar::new_spinner().with_message("reading the log");
@@ -111,8 +114,8 @@ impl Drop for Recording {
     }
 }
 
-/// Has the guest run the row (its suite stands before it) until its log is as large as asked for.
-fn record(boot: &Boot, row: &str, size: u64, log: &Path) -> Result<()> {
+/// Has the guest run the row (its suite stands before it), first for a while and then until its log is as large as asked for.
+fn record(boot: &Boot, row: &str, (later, size): (Duration, u64), log: &Path) -> Result<()> {
     let socket = MonitorPath::new();
     let machine = Machine {
         cpus: 1,
@@ -126,6 +129,7 @@ fn record(boot: &Boot, row: &str, size: u64, log: &Path) -> Result<()> {
     progress.enable_steady_tick(Duration::from_millis(200));
     let _guest = start(&mut machine.command(boot))?;
     let mut monitor = Monitor::connect(socket.path())?;
+    thread::sleep(later);
     progress.set_message(format!("recording {row}"));
     let before = fs::metadata(log)?.len();
     monitor.command("log in_asm,exec,nochain")?;
