@@ -28,6 +28,8 @@ pub struct Ticket(u8, u64);
 /// See the module. `W` is what waiters want, `O` what they get.
 pub struct Line<W, O> {
     waiting: BTreeMap<Ticket, Waiter<W>>,
+    /// What came of waits that are over, until the waiter has run: mostly there is one at a time, and it stands here.
+    one_over: Option<(Ticket, O)>,
     over: BTreeMap<Ticket, O>,
     next: u64,
 }
@@ -51,6 +53,7 @@ impl<W, O> Line<W, O> {
     pub const fn new() -> Self {
         Self {
             waiting: BTreeMap::new(),
+            one_over: None,
             over: BTreeMap::new(),
             next: 0,
         }
@@ -90,7 +93,11 @@ impl<W, O> Line<W, O> {
     /// Ends a wait; what the waiter wanted.
     pub fn finish(&mut self, ticket: Ticket, outcome: O, woken: &mut Woken) -> Option<W> {
         let waiter = self.waiting.remove(&ticket)?;
-        self.over.insert(ticket, outcome);
+        if self.one_over.is_none() {
+            self.one_over = Some((ticket, outcome));
+        } else {
+            self.over.insert(ticket, outcome);
+        }
         woken.0.push(waiter.thread);
         Some(waiter.want)
     }
@@ -104,13 +111,17 @@ impl<W, O> Line<W, O> {
 
     /// Takes what came of a wait, if it is over.
     pub fn outcome(&mut self, ticket: Ticket) -> Option<O> {
-        self.over.remove(&ticket)
+        match &self.one_over {
+            Some((whose, _)) if *whose == ticket => self.one_over.take().map(|(_, outcome)| outcome),
+            _ if self.over.is_empty() => None,
+            _ => self.over.remove(&ticket),
+        }
     }
 
     /// Ends one's own wait: what came of it, or what was wanted.
     fn leave(&mut self, ticket: Ticket) -> (Option<O>, Option<W>) {
         let want = self.waiting.remove(&ticket).map(|waiter| waiter.want);
-        (self.over.remove(&ticket), want)
+        (self.outcome(ticket), want)
     }
 }
 
@@ -140,16 +151,19 @@ pub enum Over {
     TimedOut,
 }
 
-/// One's own place, which is left when this goes.
+/// One's own place, which is left when this goes, unless the wait has been ended.
 struct Place<'a, L: HasLine> {
     object: &'a L,
     ticket: Ticket,
+    is_left: bool,
 }
 
 impl<L: HasLine> Drop for Place<'_, L> {
     fn drop(&mut self) {
-        let left = self.object.with_line(|line| line.leave(self.ticket));
-        drop(left);
+        if !self.is_left {
+            let left = self.object.with_line(|line| line.leave(self.ticket));
+            drop(left);
+        }
     }
 }
 
@@ -164,7 +178,11 @@ pub async fn wait<L: HasLine>(
     ticket: Ticket,
     at: Option<Moment>,
 ) -> Result<L::Outcome, Over> {
-    let place = Place { object, ticket };
+    let mut place = Place {
+        object,
+        ticket,
+        is_left: false,
+    };
     let outcome = pin!(poll_fn(|context| {
         // Whoever ends the wait from here on wakes.
         thread.store_waker(context.waker());
@@ -172,10 +190,14 @@ pub async fn wait<L: HasLine>(
         outcome.map_or(Poll::Pending, Poll::Ready)
     }));
     let over = match thread.interruptible(by(at, outcome)).await {
-        Ok(Some(outcome)) => return Ok(outcome),
+        Ok(Some(outcome)) => {
+            place.is_left = true;
+            return Ok(outcome);
+        }
         Ok(None) => Over::TimedOut,
         Err(_) => Over::Interrupted,
     };
+    place.is_left = true;
     let (outcome, want) = place.object.with_line(|line| line.leave(ticket));
     drop(want);
     outcome.ok_or(over)

@@ -137,21 +137,28 @@ pub fn operate<'a>(
     operations: &Operations,
     waiter: Option<&Arc<Thread>>,
 ) -> Result<Attempted<'a>> {
-    let alters = operations.iter().any(|operation| operation.change != 0);
-    let largest = operations.iter().map(|operation| operation.number).max();
-    if u64::from(largest.unwrap_or(0)) >= object.weight() {
+    let (mut alters, mut undoes, mut largest) = (false, false, 0);
+    for operation in operations {
+        alters |= operation.change != 0;
+        undoes |= operation.undoes();
+        largest = largest.max(operation.number);
+    }
+    if u64::from(largest) >= object.weight() {
         return Err(Errno::EFBIG);
     }
     let credentials = thread.credentials();
-    object.lock()?.check(&credentials, if alters { WRITE } else { READ })?;
-    let undo = match operations.iter().any(Operation::undoes) {
-        true => Some(undo::prepare(thread, object)?),
-        false => None,
+    let wanted = if alters { WRITE } else { READ };
+    let undo = if undoes {
+        object.lock()?.check(&credentials, wanted)?;
+        Some(undo::prepare(thread, object)?)
+    } else {
+        None
     };
     let pid = thread.process().pid();
     let mut woken = Woken::default();
     let attempted = {
         let mut state = object.lock()?;
+        state.check(&credentials, wanted)?;
         let set = &mut state.body;
         match set.values.attempt(operations, pid, undo)? {
             Blocked::Not => {
@@ -165,7 +172,7 @@ pub fn operate<'a>(
                 None => Attempted::Blocked,
                 Some(waiter) => {
                     let want = Want {
-                        operations: operations.clone(),
+                        operations: Operations::from_slice(operations),
                         blocking,
                         pid,
                         undo,

@@ -127,9 +127,12 @@ pub fn semtimedop_at_once(t: &Arc<Thread>, id: i32, operations: u64, count: u32,
 }
 
 fn copy_operations(address: u64, count: u32) -> Attempt<Operations> {
-    let mut operations = Operations::new();
-    operations.try_room(count as usize)?;
-    operations.resize(count as usize, Operation::default());
+    let mut operations = Operations::from_buf([Operation::default(); 4]);
+    operations.truncate(count as usize);
+    if count as usize > operations.len() {
+        operations.try_room(count as usize - operations.len())?;
+        operations.resize(count as usize, Operation::default());
+    }
     copy_in(operations.as_mut_slice().as_mut_bytes(), address)?;
     Ok(operations)
 }
