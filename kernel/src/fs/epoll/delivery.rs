@@ -37,6 +37,36 @@ pub struct Delivery<'a> {
 /// What writing an event comes to.
 pub type Put = core::result::Result<(), UserFault>;
 
+/// Bytes of an event, as it stands in memory.
+fn event(ready: Readiness, data: u64) -> [u8; EVENT] {
+    let mut event = [0; EVENT];
+    event[..4].copy_from_slice(&ready.bits().to_ne_bytes());
+    event[DATA..DATA + 8].copy_from_slice(&data.to_ne_bytes());
+    event
+}
+
+/// Delivers the one entry that is listed where it stands, if it is level-triggered and ready: it would only go from the list's front to
+/// its end. `None` if it is not so. Somebody else may deliver it at the same time, as he might right after.
+///
+/// # Errors
+/// As [`Delivery::go_on`].
+pub fn lone(core: &Core, put: impl FnOnce(&[u8]) -> Put) -> Option<Put> {
+    let (file, wanted, data) = {
+        let entries = core.entries.lock();
+        let entry = entries.lone()?;
+        (entry.file.upgrade()?, entry.wanted(), entry.data)
+    };
+    // As below.
+    fence(SeqCst);
+    let ready = file.file().readiness() & wanted;
+    if ready.is_empty() {
+        return None;
+    }
+    let put = put(&event(ready, data));
+    core.go_on(1, false);
+    Some(put)
+}
+
 /// The list has not been seen yet.
 const UNKNOWN: usize = usize::MAX;
 /// Entries that are delivered at once.
@@ -151,11 +181,8 @@ impl<'a> Delivery<'a> {
                 taken.ready = file.file().readiness() & taken.wanted;
             }
             if !taken.ready.is_empty() {
-                let mut event = [0; EVENT];
-                event[..4].copy_from_slice(&taken.ready.bits().to_ne_bytes());
-                event[DATA..DATA + 8].copy_from_slice(&taken.data.to_ne_bytes());
                 // There is room for as many as are taken.
-                let _ = bytes.try_extend_from_slice(&event);
+                let _ = bytes.try_extend_from_slice(&event(taken.ready, taken.data));
             }
         }
         let copied = put((self.found * EVENT) as u64, &bytes);

@@ -137,6 +137,15 @@ impl Entries {
         self.listed
     }
 
+    /// The one entry in the list, if there is one and no more, and it is level-triggered.
+    #[inline]
+    pub fn lone(&self) -> Option<&Entry> {
+        if self.listed != 1 {
+            return None;
+        }
+        self.slots.get(self.ready.first).filter(|entry| entry.is_level())
+    }
+
     pub const fn len(&self) -> usize {
         self.slots.used()
     }

@@ -28,7 +28,7 @@ mod tests;
 use alloc::{string::String, sync::Arc};
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst, fence};
 
-pub use delivery::{DATA, Delivery, EVENT};
+pub use delivery::{DATA, Delivery, EVENT, lone};
 use entry::{Entries, HOW};
 use executor::{Class, SpawnOptions};
 use linux_raw_sys::general as linux;
