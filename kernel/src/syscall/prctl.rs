@@ -64,13 +64,11 @@ pub async fn prctl(t: &Thread, operation: u32, a: u64, b: u64, c: u64, d: u64) -
         }),
         PR_GET_NO_NEW_PRIVS if a == 0 && unused_are_zero => Ok(u64::from(t.credentials().no_new_privileges)),
         PR_SET_CHILD_SUBREAPER => {
-            process.subreaper.store(a != 0, Ordering::Relaxed);
+            process.set_subreaper(a != 0);
             Ok(0)
         }
         PR_GET_CHILD_SUBREAPER => {
-            t.mm()
-                .write(a, &i32::from(process.subreaper.load(Ordering::Relaxed)))
-                .await?;
+            t.mm().write(a, &i32::from(process.is_subreaper())).await?;
             Ok(0)
         }
         PR_SET_KEEPCAPS => capabilities::keep(t, small_flag(a)?),

@@ -153,6 +153,7 @@ fn end_process(process: &Arc<Process>) {
     if process.session().id() == process.pid() {
         tty::session_leader_ended(&process.session());
     }
+    process.set_subreaper(false);
     let mut after = After::default();
     {
         let mut table = TABLE.lock();
@@ -187,9 +188,10 @@ impl After {
 
 fn new_parent(table: &Table, process: &Process) -> Pid {
     let mut at = process.parent();
-    while at > 1 {
+    // Rarely is there any, and the way up may be long.
+    while at > 1 && Process::there_are_subreapers() {
         let Some(node) = table.node(at) else { break };
-        if node.process.subreaper.load(Ordering::Relaxed) && node.exit.is_none() {
+        if node.process.is_subreaper() {
             return at;
         }
         at = node.parent;
@@ -199,19 +201,11 @@ fn new_parent(table: &Table, process: &Process) -> Pid {
 
 fn reparent_children(table: &mut Table, process: &Process, after: &mut After) {
     let heir = new_parent(table, process);
-    let children = table
-        .node_mut(process.pid())
-        .map(|node| core::mem::take(&mut node.children))
-        .unwrap_or_default();
-    for pid in children {
-        let Some(child) = table.node_mut(pid) else { continue };
-        child.parent = heir;
-        child.process.parent.store(heir, Ordering::Relaxed);
+    while let Some(pid) = table.first_child(process.pid()) {
+        table.hand_over(pid, heir);
+        let Some(child) = table.node_mut(pid) else { break };
         child.exit_signal = SIGCHLD;
         let (group, zombie, child) = (child.group, child.exit.is_some(), child.process.clone());
-        if let Some(heir) = table.node_mut(heir) {
-            heir.children.push(pid);
-        }
         let death_signal = child.parent_death_signal.load(Ordering::Relaxed);
         if zombie {
             if let Some(heir) = table.node(heir) {
@@ -246,13 +240,14 @@ fn wake_group(table: &Table, group: Pid, after: &mut After) {
 }
 
 fn become_zombie(table: &mut Table, process: &Arc<Process>, status: WaitStatus, after: &mut After) {
-    let Some(node) = table.node_mut(process.pid()) else {
-        return;
-    };
-    node.exit = Some(status);
-    process.exited.store(true, Ordering::SeqCst);
-    node.stopped = None;
-    node.continued = false;
+    table.change(process.pid(), |table| {
+        if let Some(node) = table.node_mut(process.pid()) {
+            node.exit = Some(status);
+            process.exited.store(true, Ordering::SeqCst);
+            node.stopped = None;
+            node.continued = false;
+        }
+    });
     announce(table, process, after);
 }
 

@@ -20,6 +20,7 @@ pub mod file_capabilities;
 pub(crate) mod fp;
 pub mod futex;
 pub mod interruptible;
+mod kin;
 pub mod limits;
 pub mod oom;
 pub mod pid;

@@ -92,6 +92,8 @@ pub(crate) async fn admission() -> Result<()> {
 /// The keeper: decides, for as long as the machine runs, what becomes of those who wait for memory.
 pub async fn run(mut keeper: Keeper) {
     let mut victim: Option<Arc<AddressSpace>> = None;
+    // How many used the victim's memory when they were last asked to go.
+    let mut asked = 0;
     loop {
         match keeper.look().await {
             State::Quiet => continue,
@@ -113,8 +115,13 @@ pub async fn run(mut keeper: Keeper) {
             continue;
         }
         if let Some(space) = victim.take().filter(|space| space.users() != 0) {
-            // It goes, and its end is a nudge. Who came to share its memory meanwhile goes with it.
-            kill_users(&space);
+            // It goes, and its end is a nudge. Who came to share its memory meanwhile goes with it; who of many is left is not looked
+            // for at each one's end.
+            let users = space.users();
+            if users > asked || users <= asked / 2 {
+                kill_users(&space);
+                asked = users;
+            }
             victim = Some(space);
             continue;
         }
@@ -127,6 +134,7 @@ pub async fn run(mut keeper: Keeper) {
                     space.resident_pages()
                 );
                 keeper.acts();
+                asked = space.users();
                 kill_users(&space);
                 victim = Some(space);
             }
@@ -156,10 +164,11 @@ fn choose() -> Option<Arc<Process>> {
 }
 
 fn kill_users(space: &Arc<AddressSpace>) {
-    let alive = |process: &Process| process.thread_count() != 0 && !process.is_ending();
-    while let Some(process) =
-        table::max_by_key(|process| (alive(process) && Arc::ptr_eq(&process.mm(), space)).then_some(()))
-    {
+    let is_meant =
+        |process: &Process| process.thread_count() != 0 && Arc::ptr_eq(&process.mm(), space) && !process.is_ending();
+    let mut last = 0;
+    while let Some(process) = table::next(last, is_meant) {
+        last = process.pid();
         exit::kill_now(&process, WaitStatus::killed(SIGKILL));
     }
 }

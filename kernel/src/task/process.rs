@@ -4,7 +4,7 @@
 //! lock; here stands what belongs to the process alone.
 
 use alloc::{sync::Arc, vec::Vec};
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::{
     cpu_clock::ClockWatch,
@@ -82,6 +82,9 @@ pub(super) struct Shared {
     pub stop: Option<Signo>,
 }
 
+/// How many processes are what their descendants' orphans go to.
+static SUBREAPERS: AtomicUsize = AtomicUsize::new(0);
+
 /// A process.
 pub struct Process {
     pid: Pid,
@@ -115,7 +118,7 @@ pub struct Process {
     /// The signal to send when the parent ends (`PR_SET_PDEATHSIG`); 0 for none.
     pub(crate) parent_death_signal: AtomicI32,
     pub(crate) dumpable: AtomicI32,
-    pub(crate) subreaper: AtomicBool,
+    subreaper: AtomicBool,
     /// The status of the first thread's own `exit`, used if no group exit says otherwise.
     pub(super) leader_status: AtomicI32,
     /// Whether every thread is gone, so that only the status is left; and who waits for that by a descriptor.
@@ -342,6 +345,25 @@ impl Process {
     /// Whether all its threads have been told to end.
     pub fn is_ending(&self) -> bool {
         self.shared.lock().group_exit.is_some()
+    }
+
+    /// Whether what its descendants leave behind becomes its own (`PR_SET_CHILD_SUBREAPER`).
+    pub fn is_subreaper(&self) -> bool {
+        self.subreaper.load(Ordering::Relaxed)
+    }
+
+    /// Makes it one, or none any more.
+    pub fn set_subreaper(&self, is_one: bool) {
+        match (self.subreaper.swap(is_one, Ordering::Relaxed), is_one) {
+            (false, true) => SUBREAPERS.fetch_add(1, Ordering::Relaxed),
+            (true, false) => SUBREAPERS.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    /// Whether there is one anywhere.
+    pub fn there_are_subreapers() -> bool {
+        SUBREAPERS.load(Ordering::Relaxed) > 0
     }
 
     /// Whether it has ended, so that its parent may wait for it, or has.

@@ -8,6 +8,7 @@ use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::sync::atomic::Ordering;
 
 use super::{
+    kin::{Kin, Line, Neighbours},
     pid::{Pid, PidAllocator},
     process::{Process, WaitStatus},
     ptrace::Tracee,
@@ -55,8 +56,10 @@ impl Session {
 pub(super) struct Node {
     pub process: Arc<Process>,
     pub parent: Pid,
-    pub children: Vec<Pid>,
+    pub children: Line,
+    siblings: Neighbours,
     pub group: Pid,
+    comrades: Neighbours,
     pub session: Pid,
     /// What the parent gets when the process ends; 0 for nothing.
     pub exit_signal: Signo,
@@ -68,6 +71,31 @@ pub(super) struct Node {
     pub continued: bool,
 }
 
+impl Node {
+    pub const fn neighbours(&self, kin: Kin) -> &Neighbours {
+        match kin {
+            Kin::Children => &self.siblings,
+            Kin::Members => &self.comrades,
+        }
+    }
+
+    pub const fn neighbours_mut(&mut self, kin: Kin) -> &mut Neighbours {
+        match kin {
+            Kin::Children => &mut self.siblings,
+            Kin::Members => &mut self.comrades,
+        }
+    }
+}
+
+/// A process group.
+#[derive(Default)]
+pub(super) struct Group {
+    /// Zombies included.
+    members: Line,
+    /// Members that keep it from being orphaned: [`Table::anchors`].
+    anchors: usize,
+}
+
 /// The table.
 pub(super) struct Table {
     pids: PidAllocator,
@@ -75,8 +103,7 @@ pub(super) struct Table {
     pub threads: BTreeMap<Pid, Arc<Thread>>,
     /// Threads that are traced, by number; those that have ended until their tracer has waited for them.
     pub tracees: BTreeMap<Pid, Arc<Tracee>>,
-    /// Members of each group, zombies included.
-    pub groups: BTreeMap<Pid, Vec<Pid>>,
+    pub groups: BTreeMap<Pid, Group>,
     /// How many processes, zombies included, each session has.
     pub sessions: BTreeMap<Pid, usize>,
 }
@@ -114,22 +141,114 @@ impl Table {
         }
     }
 
-    pub fn join_group(&mut self, pid: Pid, group: Pid) {
-        self.groups.entry(group).or_default().push(pid);
+    /// Whether a process keeps its group from being orphaned (POSIX): it lives, and its parent is in another group of the same session.
+    fn anchors(&self, node: &Node) -> bool {
+        node.exit.is_none()
+            && self
+                .node(node.parent)
+                .is_some_and(|parent| parent.group != node.group && parent.session == node.session && node.parent != 1)
+    }
+
+    /// Has a process's group know whether it is among those that anchor it.
+    fn note_anchor(&mut self, pid: Pid, anchors: bool) {
+        let Some(node) = self.node(pid) else { return };
+        if !self.anchors(node) {
+            return;
+        }
+        let group = node.group;
+        if let Some(group) = self.groups.get_mut(&group) {
+            if anchors {
+                group.anchors += 1;
+            } else {
+                group.anchors -= 1;
+            }
+        }
+    }
+
+    /// Changes what decides whether a process anchors its group.
+    pub fn change<T>(&mut self, pid: Pid, change: impl FnOnce(&mut Self) -> T) -> T {
+        self.note_anchor(pid, false);
+        let result = change(self);
+        self.note_anchor(pid, true);
+        result
+    }
+
+    /// As [`Table::change`], where it decides of the process's children, too.
+    fn change_family<T>(&mut self, pid: Pid, change: impl FnOnce(&mut Self) -> T) -> T {
+        self.note_children(pid, false);
+        let result = self.change(pid, change);
+        self.note_children(pid, true);
+        result
+    }
+
+    fn note_children(&mut self, pid: Pid, anchors: bool) {
+        let mut at = self.node(pid).map_or(0, |node| node.children.first());
+        while let Some(next) = self.node(at).map(|node| node.neighbours(Kin::Children).next()) {
+            self.note_anchor(at, anchors);
+            at = next;
+        }
+    }
+
+    fn join_group(&mut self, pid: Pid, group: Pid) {
+        let joined = self.groups.entry(group).or_default();
+        joined.members.push(&mut self.processes, Kin::Members, pid);
         if let Some(node) = self.processes.get_mut(&pid) {
             node.group = group;
             node.process.group.store(group, Ordering::Relaxed);
         }
     }
 
-    pub fn leave_group(&mut self, pid: Pid, group: Pid) {
-        if let Some(members) = self.groups.get_mut(&group) {
-            members.retain(|member| *member != pid);
-            if members.is_empty() {
+    fn leave_group(&mut self, pid: Pid, group: Pid) {
+        if let Some(left) = self.groups.get_mut(&group) {
+            left.members.remove(&mut self.processes, Kin::Members, pid);
+            if left.members.is_empty() {
                 self.groups.remove(&group);
                 self.release(group);
             }
         }
+    }
+
+    /// Gives a process, which is nobody's child, a parent.
+    fn join_parent(&mut self, pid: Pid, parent: Pid) {
+        if let Some(mut children) = self.node(parent).map(|node| node.children) {
+            children.push(&mut self.processes, Kin::Children, pid);
+            if let Some(parent) = self.node_mut(parent) {
+                parent.children = children;
+            }
+        }
+    }
+
+    fn leave_parent(&mut self, pid: Pid, parent: Pid) {
+        if let Some(mut children) = self.node(parent).map(|node| node.children) {
+            children.remove(&mut self.processes, Kin::Children, pid);
+            if let Some(parent) = self.node_mut(parent) {
+                parent.children = children;
+            }
+        }
+    }
+
+    /// The first child of a process.
+    pub fn first_child(&self, pid: Pid) -> Option<Pid> {
+        let first = self.node(pid)?.children.first();
+        (first != 0).then_some(first)
+    }
+
+    /// The children of a process.
+    pub fn children(&self, of: &Node) -> impl Iterator<Item = (Pid, &Node)> {
+        of.children.iter(&self.processes, Kin::Children)
+    }
+
+    /// Gives a child to another process.
+    pub fn hand_over(&mut self, pid: Pid, heir: Pid) {
+        self.change(pid, |table| {
+            let Some(node) = table.node(pid) else { return };
+            table.leave_parent(pid, node.parent);
+            table.join_parent(pid, heir);
+            if let Some(node) = table.node_mut(pid) {
+                node.parent = heir;
+                node.process.parent.store(heir, Ordering::Relaxed);
+            }
+        });
     }
 
     pub fn join_session(&mut self, session: Pid) {
@@ -148,11 +267,10 @@ impl Table {
 
     /// Takes a zombie out for good.
     pub fn remove(&mut self, pid: Pid) -> Option<Node> {
+        self.note_anchor(pid, false);
         let node = self.processes.get(&pid)?;
         let (parent, group, session) = (node.parent, node.group, node.session);
-        if let Some(parent) = self.processes.get_mut(&parent) {
-            parent.children.retain(|child| *child != pid);
-        }
+        self.leave_parent(pid, parent);
         // While the process bears its number, leaving a group or session of the same number does not give it back.
         self.leave_group(pid, group);
         self.leave_session(session);
@@ -164,35 +282,26 @@ impl Table {
     /// Whether `group` is orphaned (POSIX): no living member has a parent in another group of the same session. `ignored`
     /// counts as gone.
     pub fn is_orphaned(&self, group: Pid, ignored: Option<Pid>) -> bool {
-        let members = self.groups.get(&group).map_or(&[][..], Vec::as_slice);
-        !members
-            .iter()
-            .filter(|pid| Some(**pid) != ignored)
-            .filter_map(|pid| self.node(*pid))
-            .any(|node| {
-                node.exit.is_none()
-                    && self.node(node.parent).is_some_and(|parent| {
-                        parent.group != node.group && parent.session == node.session && node.parent != 1
-                    })
-            })
+        let anchors = self.groups.get(&group).map_or(0, |group| group.anchors);
+        let ignored = ignored.and_then(|pid| self.node(pid));
+        let is_one = ignored.is_some_and(|node| node.group == group && self.anchors(node));
+        anchors == usize::from(is_one)
     }
 
     /// Whether a living member of `group` is stopped.
     pub fn has_stopped_member(&self, group: Pid) -> bool {
-        let members = self.groups.get(&group).map_or(&[][..], Vec::as_slice);
-        members
-            .iter()
-            .filter_map(|pid| self.node(*pid))
+        self.nodes_of(group)
             .any(|node| node.exit.is_none() && node.process.shared.lock().stop.is_some())
     }
 
     pub fn members(&self, group: Pid) -> Vec<Arc<Process>> {
-        let members = self.groups.get(&group).map_or(&[][..], Vec::as_slice);
-        members
-            .iter()
-            .filter_map(|pid| self.node(*pid))
-            .map(|node| node.process.clone())
-            .collect()
+        self.nodes_of(group).map(|node| node.process.clone()).collect()
+    }
+
+    /// The members of a group, zombies included.
+    fn nodes_of(&self, group: Pid) -> impl Iterator<Item = &Node> {
+        let members = self.groups.get(&group).map_or(Line::default(), |group| group.members);
+        members.iter(&self.processes, Kin::Members).map(|(_, node)| node)
     }
 }
 
@@ -225,8 +334,10 @@ pub(super) fn insert(process: &Arc<Process>, thread: &Arc<Thread>, exit_signal: 
     let node = Node {
         process: process.clone(),
         parent: process.parent(),
-        children: Vec::new(),
+        children: Line::default(),
+        siblings: Neighbours::default(),
         group,
+        comrades: Neighbours::default(),
         session,
         exit_signal,
         exit: None,
@@ -235,11 +346,10 @@ pub(super) fn insert(process: &Arc<Process>, thread: &Arc<Thread>, exit_signal: 
     };
     table.processes.insert(pid, node);
     table.threads.insert(pid, thread.clone());
-    if let Some(parent) = table.node_mut(process.parent()) {
-        parent.children.push(pid);
-    }
+    table.join_parent(pid, process.parent());
     table.join_group(pid, group);
     table.join_session(session);
+    table.note_anchor(pid, true);
     process.shared.lock().threads.push(thread.clone());
 }
 
@@ -273,6 +383,13 @@ pub(super) fn max_by_key<K: Ord>(mut key: impl FnMut(&Process) -> Option<K>) -> 
         .map(|(_, process)| process.clone())
 }
 
+/// The first process behind `after`, by number, that `is_meant`, which runs under the table's lock. Takes no memory.
+pub(super) fn next(after: Pid, mut is_meant: impl FnMut(&Process) -> bool) -> Option<Arc<Process>> {
+    let table = TABLE.lock();
+    let mut nodes = table.processes.range(after + 1..).map(|(_, node)| &node.process);
+    nodes.find(|process| is_meant(process)).cloned()
+}
+
 /// Every process of a group, zombies included.
 pub fn group_members(group: Pid) -> Vec<Arc<Process>> {
     TABLE.lock().members(group)
@@ -280,13 +397,7 @@ pub fn group_members(group: Pid) -> Vec<Arc<Process>> {
 
 /// Whether a group with a member in `session` exists.
 pub fn group_is_in_session(group: Pid, session: Pid) -> bool {
-    let table = TABLE.lock();
-    table.groups.get(&group).is_some_and(|members| {
-        members
-            .iter()
-            .filter_map(|pid| table.node(*pid))
-            .any(|node| node.session == session)
-    })
+    TABLE.lock().nodes_of(group).any(|node| node.session == session)
 }
 
 /// Whether a group is orphaned: then terminal stops have no effect and background reads are EIO.
@@ -327,19 +438,14 @@ pub fn set_group(caller: &Process, pid: Pid, group: Pid) -> Result<()> {
         return Err(Errno::EPERM);
     }
     let (old, session) = (node.group, node.session);
-    if group != pid {
-        let members = table.groups.get(&group).ok_or(Errno::EPERM)?;
-        if !members
-            .iter()
-            .filter_map(|pid| table.node(*pid))
-            .any(|node| node.session == session)
-        {
-            return Err(Errno::EPERM);
-        }
+    if group != pid && !table.nodes_of(group).any(|node| node.session == session) {
+        return Err(Errno::EPERM);
     }
     if old != group {
-        table.join_group(pid, group);
-        table.leave_group(pid, old);
+        table.change_family(pid, |table| {
+            table.leave_group(pid, old);
+            table.join_group(pid, group);
+        });
     }
     Ok(())
 }
@@ -354,14 +460,18 @@ pub fn new_session(process: &Process) -> Result<Pid> {
     if table.groups.contains_key(&pid) {
         return Err(Errno::EPERM);
     }
-    let node = table.node_mut(pid).ok_or(Errno::ESRCH)?;
+    let node = table.node(pid).ok_or(Errno::ESRCH)?;
     let (group, session) = (node.group, node.session);
-    node.session = pid;
-    process.set_session(Session::new(pid));
-    table.join_session(pid);
-    table.join_group(pid, pid);
-    table.leave_group(pid, group);
-    table.leave_session(session);
+    table.change_family(pid, |table| {
+        if let Some(node) = table.node_mut(pid) {
+            node.session = pid;
+        }
+        process.set_session(Session::new(pid));
+        table.join_session(pid);
+        table.leave_group(pid, group);
+        table.join_group(pid, pid);
+        table.leave_session(session);
+    });
     Ok(pid)
 }
 
@@ -378,3 +488,6 @@ pub fn group_and_session(caller: &Process, pid: Pid) -> Result<(Pid, Pid)> {
         .map(|node| (node.group, node.session))
         .ok_or(Errno::ESRCH)
 }
+
+#[cfg(test)]
+mod tests;

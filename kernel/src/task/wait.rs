@@ -143,8 +143,7 @@ fn look(thread: &Thread, which: Which<'_>, options: u32) -> Result<Found> {
     let own = table.node(process.pid()).ok_or(Errno::ECHILD)?;
     let mut eligible = false;
     let mut found = None;
-    for &pid in &own.children {
-        let Some(child) = table.node(pid) else { continue };
+    for (_, child) in table.children(own) {
         if !matches(child, which, options) {
             continue;
         }

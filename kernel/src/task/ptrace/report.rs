@@ -103,8 +103,7 @@ pub(in crate::task) fn look(
     let own = table.node(process.pid()).ok_or(Errno::ECHILD)?;
     let mut eligible = false;
     let mut found = None;
-    for &pid in &own.children {
-        let Some(child) = table.node(pid) else { continue };
+    for (_, child) in table.children(own) {
         if !wait::matches(child, which, options) {
             continue;
         }
