@@ -11,6 +11,7 @@ mod console;
 mod cpio;
 mod disk;
 mod firmware;
+mod follow;
 mod hang;
 mod image;
 mod initramfs;
@@ -24,6 +25,7 @@ mod project;
 mod run;
 mod session;
 mod sizes;
+mod soak;
 mod symbols;
 mod test;
 mod trace;
@@ -62,6 +64,8 @@ enum Task {
     BootMany(boot_many::BootMany),
     /// Run Linux's own tests of its interface on our kernel and on Linux
     Conform(conform::Conform),
+    /// Run the distribution's stress-ng, by class
+    Soak(soak::Soak),
     /// Measure, against others where there are others
     Bench(bench::Bench),
     /// Show where the instructions of a benchmark's row go
@@ -119,6 +123,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(test) => return test.main(),
         Task::BootMany(boots) => return boots.main(),
         Task::Conform(conform) => return conform.main(),
+        Task::Soak(soak) => return soak.main(),
         Task::Bench(bench) => return bench.main(),
         Task::Profile(options) => return options.main(),
         Task::Trace(trace) => return trace.main(),

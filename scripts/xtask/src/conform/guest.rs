@@ -2,13 +2,13 @@
 
 use super::build::{Built, NOLIBC, Program};
 use crate::arch::Arch;
+use crate::follow;
 use crate::initramfs;
 use crate::linux;
 use crate::machine::{Boot, Machine};
 use crate::project::Profile;
 use crate::session::{self, Input, Outcome};
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -121,13 +121,8 @@ fn machine(arch: Arch) -> Machine {
 pub fn programs(boot: &Boot, what: &str) -> Result<Outcome> {
     let mut machine = machine(boot.arch);
     machine.words.push("run=\"/bin/sh /conform/run\"".to_owned());
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} {elapsed} {msg}") {
-        bar.set_style(style);
-    }
-    bar.set_prefix(what.to_owned());
-    bar.enable_steady_tick(Duration::from_millis(500));
-    let outcome = session::run(&machine, boot, Input::None, LIMIT, follow(bar.clone(), what.to_owned()))?;
+    let (bar, listener) = follow::bar(what, "CONFORM", "programs", 20);
+    let outcome = session::run(&machine, boot, Input::None, LIMIT, listener)?;
     bar.finish_and_clear();
     Ok(outcome)
 }
@@ -142,54 +137,4 @@ pub fn first_process(boot: &Boot) -> Result<Outcome> {
     let path = format!("/conform/{NOLIBC}/nolibc-test");
     machine.words.extend([format!("init={path}"), format!("rdinit={path}")]);
     session::run(&machine, boot, Input::None, Duration::from_secs(300), |_| {})
-}
-
-/// Shows which program the guest has come to. Where nobody looks, so much of it goes into the output as shows that it goes on.
-fn follow(bar: ProgressBar, what: String) -> impl FnMut(&[u8]) + Send + 'static {
-    let mut line = Vec::new();
-    move |bytes| {
-        for byte in bytes {
-            if *byte != b'\n' {
-                line.push(*byte);
-                continue;
-            }
-            heard(&bar, &what, String::from_utf8_lossy(&line).trim());
-            line.clear();
-        }
-    }
-}
-
-fn heard(bar: &ProgressBar, what: &str, line: &str) {
-    if let Some(count) = line
-        .strip_prefix("CONFORM programs ")
-        .and_then(|count| count.parse().ok())
-    {
-        bar.set_length(count);
-    } else if let Some(path) = line.strip_prefix("CONFORM begin ") {
-        bar.set_message(path.to_owned());
-    } else if line.starts_with("CONFORM end ") {
-        bar.inc(1);
-        if bar.is_hidden() && bar.position().is_multiple_of(20) {
-            let (at, all) = (bar.position(), bar.length().unwrap_or_default());
-            println!("{what}: {at} of {all}, {} s", bar.elapsed().as_secs());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_counts_the_programs() {
-        let bar = ProgressBar::hidden();
-        let mut follow = follow(bar.clone(), "ours".to_owned());
-        follow(b"x\r\nCONFORM programs 7\r\nCONFORM begin a/b\r\n| ok\r\nCONFORM end a/b 0");
-        assert_eq!(
-            (bar.position(), bar.length(), bar.message()),
-            (0, Some(7), "a/b".to_owned())
-        );
-        follow(b" 1\r\n");
-        assert_eq!(bar.position(), 1);
-    }
 }
