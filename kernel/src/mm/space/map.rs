@@ -2,7 +2,11 @@
 
 use alloc::sync::Arc;
 
-use hal::{arch::PageTable, traits::PageTableOps};
+use hal::{
+    abi::Abi,
+    arch::{ABI, PageTable},
+    traits::PageTableOps,
+};
 
 use super::{
     AddressSpace, Inner, MAX_AREAS, MIN_ADDRESS, PAGE, Prot, Role, STACK_GAP,
@@ -29,6 +33,8 @@ bitflags::bitflags! {
         const FIXED = 0x10;
         /// `MAP_ANONYMOUS`.
         const ANONYMOUS = 0x20;
+        /// `MAP_32BIT` (x86_64 alone: ignored elsewhere): below two gigabytes.
+        const LOW = 0x40;
         /// `MAP_GROWSDOWN`.
         const GROWSDOWN = 0x100;
         /// `MAP_NORESERVE`.
@@ -83,8 +89,9 @@ impl Map {
     }
 
     fn sharing(&self) -> Result<Sharing> {
+        const TYPE: u32 = 0xf;
         // 3 is MAP_SHARED_VALIDATE, for files only.
-        match (self.flags & (MapFlags::SHARED | MapFlags::PRIVATE)).bits() {
+        match self.flags.bits() & TYPE {
             1 => Ok(Sharing::Shared),
             2 => Ok(Sharing::Private),
             3 if self.object.is_some() => Ok(Sharing::Shared),
@@ -145,6 +152,9 @@ impl Map {
     }
 }
 
+/// Where what `MAP_32BIT` asks for ends.
+const LOW_END: u64 = 1 << 31;
+
 /// Why an area could not be put where it was to go.
 enum Occupied {
     Error(Errno),
@@ -168,16 +178,19 @@ impl Inner {
                 Err(Occupied::Replace)
             };
         }
+        let low = ABI == Abi::X86_64 && request.flags.contains(MapFlags::LOW);
+        let end = if low { LOW_END } else { PageTable::USER_END };
         let hint = page_floor(request.address);
         let hint = if hint == 0 { 0 } else { hint.max(MIN_ADDRESS) };
         if hint != 0
-            && hint.checked_add(length).is_some_and(|end| end <= PageTable::USER_END)
+            && hint.checked_add(length).is_some_and(|hinted| hinted <= end)
             && self.areas.is_free(hint, hint + length)
         {
             return Ok(hint);
         }
         self.areas
-            .find_gap(length, self.layout.mmap_top)
+            .find_gap(length, self.layout.mmap_top.min(end))
+            .filter(|start| end - start >= length)
             .ok_or(Occupied::Error(Errno::ENOMEM))
     }
 }

@@ -31,6 +31,9 @@ const KEPT: u32 = linux::MS_RDONLY
     | linux::MS_RELATIME
     | linux::MS_NOSYMFOLLOW;
 
+/// `MS_NOUSER`: a mount of the kernel's own.
+const MS_NOUSER: u32 = 1 << 31;
+
 /// A size as tmpfs' options have it: a number with k, m, g, or a percentage of memory.
 fn parse_size(text: &str) -> Result<u64> {
     let number = |digits: &str| digits.parse::<u64>().map_err(|_| Errno::EINVAL);
@@ -114,6 +117,9 @@ pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, 
     let place = find(t, AT_FDCWD, &target, LastLink::Follow)?;
     if !t.credentials().can(Capability::SysAdmin) {
         return Err(Errno::EPERM);
+    }
+    if flags & MS_NOUSER != 0 {
+        return Err(Errno::EINVAL);
     }
     if flags & linux::MS_REMOUNT != 0 {
         if !place.is_mount_root() {

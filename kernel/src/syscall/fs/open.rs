@@ -248,8 +248,11 @@ pub(super) async fn open_path(
 /// Opens a program to be executed, or its interpreter.
 ///
 /// # Errors
-/// As `open`; `EACCES` for what is not a regular file or not executable.
+/// As `open`; `EINVAL` for flags of `execveat` that are not there; `EACCES` for what is not a regular file or not executable.
 pub fn open_executable(t: &Thread, dirfd: i32, name: &[u8], flags: u32) -> Result<Arc<OpenFile>> {
+    if flags & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
     let location = at::subject(t, dirfd, name, flags)?.location().clone();
     let attributes = location.inode.attributes();
     match attributes.kind {

@@ -60,12 +60,15 @@ async fn check_rest(t: &Thread, how: u64, size: u64) -> Result<()> {
     Ok(())
 }
 
+/// A bit of the kernel's own flags that Linux lets pass, `FMODE_NONOTIFY`.
+const NO_NOTICES: u64 = 0x400_0000;
+
 /// What `openat` is to be asked.
 fn asked(flags: u64, mode: u64, resolve: u64) -> Result<(u32, u32, Limits)> {
     const KNOWN: u32 =
-        TEMPORARY | linux::O_PATH | linux::O_SYNC | linux::O_CLOEXEC | linux::O_NOATIME | linux::O_DIRECTORY | 0x3_ffff;
+        TEMPORARY | linux::O_PATH | linux::O_SYNC | linux::O_CLOEXEC | linux::O_NOATIME | linux::O_DIRECTORY | 0x3_ffc3;
     const WITH_PATH: u32 = linux::O_PATH | linux::O_DIRECTORY | linux::O_NOFOLLOW | linux::O_CLOEXEC;
-    let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
+    let flags = u32::try_from(flags & !NO_NOTICES).map_err(|_| Errno::EINVAL)?;
     let limits = u8::try_from(resolve & !CACHED).ok().and_then(Limits::from_bits);
     let limits = limits.ok_or(Errno::EINVAL)?;
     let makes = flags & (linux::O_CREAT | TEMPORARY) != 0;
@@ -103,6 +106,7 @@ mod tests {
             (linux::O_TMPFILE | linux::O_CREAT | linux::O_RDWR, 0, 0),
             (linux::O_PATH | linux::O_RDWR, 0, 0),
             (linux::O_PATH | linux::O_TMPFILE, 0, 0),
+            (1 << 2, 0, 0),
             (1 << 30, 0, 0),
         ] {
             assert_eq!(

@@ -42,7 +42,10 @@ fn layout(a: &Attributes) -> [u8; size_of::<linux::stat>()] {
 
 /// `newfstatat(2)`.
 pub fn newfstatat(t: &Thread, dirfd: i32, name: u64, buffer: u64, flags: u32) -> Attempt<u64> {
-    if flags & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_NO_AUTOMOUNT | linux::AT_EMPTY_PATH) != 0 {
+    // As Linux, which lets the flags for file systems of other machines through.
+    if flags & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_NO_AUTOMOUNT | linux::AT_EMPTY_PATH | linux::AT_STATX_SYNC_TYPE)
+        != 0
+    {
         return Err(Errno::EINVAL.into());
     }
     // glibc's fstat passes an empty string, newer callers none at all.

@@ -433,7 +433,7 @@ const HARMLESS: u32 = linux::RWF_HIPRI | linux::RWF_DSYNC | linux::RWF_SYNC;
 
 /// `preadv2(2)`; an offset of -1 is the position.
 pub async fn preadv2(t: &Thread, fd: i32, array: u64, count: u64, low: i64, _high: u64, flags: u32) -> Result<u64> {
-    if flags & !HARMLESS != 0 {
+    if flags & !(HARMLESS | linux::RWF_APPEND) != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
     let file = readable(t, fd)?;
