@@ -29,6 +29,7 @@ mod moving;
 mod mqueues;
 mod nameless;
 mod needs;
+mod options;
 mod pidfds;
 mod pipes;
 mod populating;
@@ -200,6 +201,7 @@ fn all() -> impl Iterator<Item = Test> {
         intervals::TESTS,
         hostile::TESTS,
         kcmps::TESTS,
+        options::TESTS,
         costs::TESTS,
         crowds::TESTS,
         breenix::TESTS,

@@ -1,4 +1,11 @@
-use std::fmt::Write;
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use options::{Arch, Choice, FAMILIES, Group, Others, Standing, Trial};
 
 use super::*;
 
@@ -6,10 +13,11 @@ use super::*;
 /// heap's class of 2368 bytes.
 const LARGEST: usize = 984;
 
-fn document() -> std::string::String {
-    let mut text = std::string::String::from(
-        "# System calls\n\nGenerated from `kernel/src/syscall/table/mod.rs`; run `UPDATE_DOCS=1 cargo test -p kernel --lib \
-         syscall::table` after changing it.\nEverything else is ENOSYS, and logged once a number.\n\n\
+fn document() -> String {
+    let mut text = String::from(
+        "# System calls\n\nGenerated from `kernel/src/syscall/table/mod.rs` and `kernel/options`; run `UPDATE_DOCS=1 cargo test -p \
+         kernel --lib syscall::table` after changing them.\nEverything else is ENOSYS, and logged once a number. Flags and options \
+         stand [below](#flags-and-options).\n\n\
          | call | x86_64 | aarch64 | arguments |\n|---|---|---|---|\n",
     );
     let mut entries = ENTRIES.to_vec();
@@ -19,8 +27,77 @@ fn document() -> std::string::String {
         let (x86_64, aarch64) = (number(entry.x86_64), number(entry.aarch64));
         writeln!(text, "| {} | {x86_64} | {aarch64} | {} |", entry.name, entry.arguments).unwrap();
     }
+    text.push_str(OPTIONS);
+    for family in FAMILIES {
+        writeln!(text, "\n### {}\n", family.name).unwrap();
+        family.groups.iter().for_each(|group| text.push_str(&described(group)));
+    }
     text.push_str(NOTES);
     text
+}
+
+/// What is said of all choices.
+const OPTIONS: &str = "
+## Flags and options
+
+`tests run options` tries each of them, and what is in no list (\"others\": bits, commands, names), on both architectures; and on the
+distribution's Linux 6.1 as far as it has them. What has no mark is supported; *ignored* is taken and nothing comes of it; *refused*
+is so on Linux, too; *missing* is there on Linux and here has the answer that is named. What of a call has no line is not tried.
+";
+
+/// A line for a group of choices.
+fn described(group: &Group) -> String {
+    let mut by_standing: BTreeMap<(u8, &str), Vec<String>> = BTreeMap::new();
+    for choice in group.choices {
+        let mark = match choice.standing {
+            Standing::Supported => (0, ""),
+            Standing::Ignored => (1, "ignored"),
+            Standing::Refused(errno) => (2, errno.name),
+            Standing::Missing(errno) => (3, errno.name),
+        };
+        by_standing.entry(mark).or_default().push(named(choice));
+    }
+    let mut parts: Vec<String> = by_standing
+        .into_iter()
+        .map(|((standing, errno), choices)| {
+            let choices = choices.join(", ");
+            match standing {
+                0 => choices,
+                1 => std::format!("*ignored* {choices}"),
+                2 => std::format!("*refused* ({errno}) {choices}"),
+                _ => std::format!("*missing* ({errno}) {choices}"),
+            }
+        })
+        .collect();
+    parts.push(match group.others {
+        Others::Refused(errno) => std::format!("others {}", errno.name),
+        Others::Ignored => "others are ignored".to_string(),
+        Others::Untried(why) => std::format!("others are not tried: {why}"),
+    });
+    std::format!("- **{}**, {}: {}.\n", group.call, group.what, parts.join("; "))
+}
+
+/// A choice, with what there is to say of it.
+fn named(choice: &Choice) -> String {
+    let machine = match (choice.value.x86_64, choice.value.aarch64) {
+        (Some(_), None) => Some("x86_64"),
+        (None, Some(_)) => Some("aarch64"),
+        _ => None,
+    };
+    let trial = match choice.trial {
+        Trial::Both => None,
+        Trial::Since(version) => Some(std::format!("Linux {version}")),
+        Trial::Ours(depends) => Some(std::format!("on Linux depends on {depends}")),
+        Trial::Never(why) => Some(std::format!("not tried: {why}")),
+    };
+    let note = Some(choice.note).filter(|note| !note.is_empty());
+    let remarks = [machine.map(String::from), note.map(String::from), trial];
+    let remarks: Vec<String> = remarks.into_iter().flatten().collect();
+    if remarks.is_empty() {
+        choice.name.into()
+    } else {
+        std::format!("{} ({})", choice.name, remarks.join("; "))
+    }
 }
 
 /// What the table cannot say.
@@ -50,6 +127,45 @@ fn the_documentation_is_current() {
         std::fs::write(path, document()).unwrap();
     }
     assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), document());
+}
+
+#[test]
+fn options_are_of_calls_in_the_table() {
+    for group in FAMILIES.iter().flat_map(|family| family.groups) {
+        let entry = ENTRIES.iter().find(|entry| entry.name == group.call);
+        let entry = entry.unwrap_or_else(|| panic!("no call {}", group.call));
+        assert_eq!(
+            (group.number.x86_64, group.number.aarch64),
+            (entry.x86_64, entry.aarch64),
+            "{}",
+            group.call
+        );
+        let argument = match group.place {
+            options::Place::Argument(argument) | options::Place::Field { argument, .. } => argument,
+        };
+        assert!(
+            argument < entry.arguments.into(),
+            "{} has no argument {argument}",
+            group.call
+        );
+        for arch in [Arch::X86_64, Arch::Aarch64] {
+            let mut values: Vec<u64> = group
+                .choices
+                .iter()
+                .filter_map(|choice| choice.value.on(arch))
+                .collect();
+            let all = values.len();
+            values.sort_unstable();
+            values.dedup();
+            let named = matches!(group.kind, options::Kind::Names);
+            assert!(
+                named || values.len() == all,
+                "{} {}: a value twice",
+                group.call,
+                group.what
+            );
+        }
+    }
 }
 
 #[test]
