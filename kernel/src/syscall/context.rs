@@ -133,6 +133,10 @@ async fn clone3_args(thread: &Thread, address: u64, size: u64) -> Result<CloneAr
         set_tid_size,
         _,
     ] = words;
+    // Those above the low word are this call's own; of them only this is there.
+    if flags & !(u64::from(u32::MAX) | flags::CLONE_CLEAR_SIGHAND) != 0 {
+        return Err(Errno::EINVAL);
+    }
     if flags & (flags::CSIGNAL | flags::CLONE_DETACHED) != 0 || exit_signal > 64 || set_tid != 0 || set_tid_size != 0 {
         return Err(Errno::EINVAL);
     }

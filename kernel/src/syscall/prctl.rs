@@ -10,8 +10,8 @@ use hal::{
 use linux_raw_sys::prctl::{
     PR_CAP_AMBIENT, PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_GET_CHILD_SUBREAPER, PR_GET_DUMPABLE, PR_GET_KEEPCAPS,
     PR_GET_NAME, PR_GET_NO_NEW_PRIVS, PR_GET_PDEATHSIG, PR_GET_SECCOMP, PR_GET_SECUREBITS, PR_GET_TIMERSLACK,
-    PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG,
-    PR_SET_SECCOMP, PR_SET_SECUREBITS, PR_SET_TIMERSLACK,
+    PR_GET_TIMING, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME, PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_SECUREBITS, PR_SET_TIMERSLACK, PR_SET_TIMING, PR_TIMING_STATISTICAL,
 };
 
 use super::{capabilities, identity, seccomp};
@@ -80,6 +80,9 @@ pub async fn prctl(t: &Thread, operation: u32, a: u64, b: u64, c: u64, d: u64) -
         PR_CAP_AMBIENT => capabilities::ambient(t, [a, b, c, d]),
         PR_GET_SECCOMP => Ok(seccomp::mode(t)),
         PR_SET_SECCOMP => Box::pin(seccomp::set_mode(t, a, b)).await,
+        PR_GET_TIMING => Ok(u64::from(PR_TIMING_STATISTICAL)),
+        // There is no other, on Linux either.
+        PR_SET_TIMING if a == u64::from(PR_TIMING_STATISTICAL) => Ok(0),
         PR_SET_TIMERSLACK => Ok(0),
         PR_GET_TIMERSLACK => Ok(DEFAULT_TIMER_SLACK),
         _ => Err(Errno::EINVAL),

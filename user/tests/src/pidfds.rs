@@ -390,6 +390,9 @@ fn clone_is_checked() {
     sys::close(next as i32);
     assert_eq!(attempt(pidfd, 8, 0), Err(libc::EFAULT));
     assert_eq!(syscall!(SYS_dup, 2), Ok(next));
+    // Where the number itself cannot be written is no matter.
+    let child = attempt(libc::CLONE_PARENT_SETTID as u64, 0, 8).expect("clone3") as i32;
+    assert_eq!(sys::wait_exit(child), 0);
 }
 
 fn thousands_lose_no_memory() {

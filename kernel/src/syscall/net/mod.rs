@@ -42,6 +42,18 @@ const TYPE_MASK: u32 = 0xf;
 /// `SOCK_CLOEXEC` and `SOCK_NONBLOCK` (`linux/net.h`).
 const FLAGS: u32 = linux::O_CLOEXEC | linux::O_NONBLOCK;
 
+/// `MSG_CMSG_COMPAT` (`linux/socket.h`): the kernel's own mark of programs for narrower machines.
+const NARROW: u32 = 1 << 31;
+
+/// Refuses what no program may ask of calls with a message's header.
+fn check_message_flags(flags: u32) -> Result<()> {
+    if flags & NARROW == 0 {
+        Ok(())
+    } else {
+        Err(Errno::EINVAL)
+    }
+}
+
 /// The open file behind a descriptor, which is a socket.
 fn find(t: &Thread, fd: i32) -> Result<Arc<OpenFile>> {
     let file = t.files().get_usable(fd)?;

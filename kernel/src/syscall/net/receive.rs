@@ -6,9 +6,9 @@ use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::net;
 
 use super::{
-    Wait,
+    NARROW, Wait,
     address::{self, Unnamed},
-    find,
+    check_message_flags, find,
     header::{self, Control, Header},
     send::in_one_page,
     socket, unless_it_waits, waits,
@@ -181,7 +181,7 @@ pub async fn recvfrom(
 fn receive_at_once(file: &OpenFile, slice: UserSlice, flags: u32) -> Attempt<(u64, Taken, u32)> {
     let socket = socket(file)?;
     if !in_one_page(slice)
-        || flags & (net::MSG_OOB | net::MSG_WAITALL) != 0
+        || flags & (net::MSG_OOB | net::MSG_WAITALL | NARROW) != 0
         || socket.options().receive_least() > 1
         || slice.len == 0
     {
@@ -218,6 +218,7 @@ pub fn recvfrom_at_once(
 
 /// Receives one message into what a header says.
 pub(super) async fn receive_one(t: &Thread, file: &OpenFile, address: u64, flags: u32) -> Result<u64> {
+    check_message_flags(flags)?;
     let (header, vectors) = with_faults(t, || {
         let header = Header::read(address)?;
         Ok((header, header.vectors()?))

@@ -7,9 +7,9 @@ use hal::PAGE_SIZE;
 use linux_raw_sys::net;
 
 use super::{
-    Wait,
+    NARROW, Wait,
     address::{self, Given},
-    find,
+    check_message_flags, find,
     header::{self, Header},
     socket, unless_it_waits,
 };
@@ -142,7 +142,7 @@ pub(super) fn in_one_page(slice: UserSlice) -> bool {
 /// Sends what lies in one page, to the peer and without anything besides.
 fn send_at_once(t: &Thread, file: &OpenFile, slice: UserSlice, flags: u32) -> Attempt<u64> {
     let socket = socket(file)?;
-    if !in_one_page(slice) || flags & net::MSG_OOB != 0 || !socket.connects() {
+    if !in_one_page(slice) || flags & (net::MSG_OOB | NARROW) != 0 || !socket.connects() {
         return Err(Stop::WouldBlock);
     }
     let mut source = Source::user_slice(slice);
@@ -223,6 +223,7 @@ fn read_message(t: &Thread, address: u64) -> Attempt<Message> {
 
 /// Sends one message of a header.
 pub(super) async fn send_one(t: &Thread, file: &OpenFile, address: u64, flags: u32) -> Result<u64> {
+    check_message_flags(flags)?;
     let Message { given, vectors, out } = with_faults(t, || read_message(t, address)).await?;
     let to = target(t, socket(file)?, &given, flags)?;
     send(t, file, &mut Source::user(&vectors), to, out, flags).await
