@@ -9,11 +9,21 @@ mod errno;
 #[macro_use]
 mod list;
 
+mod absent;
 mod events;
 mod files;
+mod futexes;
 mod memory;
 mod names;
+mod processes;
+mod queues;
+mod scheduling;
+mod signals;
+mod sockets;
+mod system;
+mod tracing;
 
+pub use absent::{ABSENT, Absent};
 pub use errno::Errno;
 
 /// The machines whose values may differ.
@@ -158,4 +168,17 @@ pub struct Family {
 }
 
 /// Every group.
-pub const FAMILIES: &[Family] = &[events::FAMILY, files::FAMILY, names::FAMILY, memory::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    events::FAMILY,
+    files::FAMILY,
+    names::FAMILY,
+    memory::FAMILY,
+    processes::FAMILY,
+    scheduling::FAMILY,
+    signals::FAMILY,
+    futexes::FAMILY,
+    tracing::FAMILY,
+    sockets::FAMILY,
+    queues::FAMILY,
+    system::FAMILY,
+];

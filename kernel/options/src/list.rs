@@ -2,7 +2,7 @@
 
 /// Groups of choices, as a slice. Each is
 /// `call(number on x86_64, on aarch64) "what" [place] [others] { NAME = value [standing], … }`, where
-/// - the place is `flags N`, `wide flags N` (64 bits), `value N`, `wide value N`, `half N` (16), `short N` (5), `name N` of argument N,
+/// - the place is `flags N`, `wide flags N` (64 bits), `value N`, `wide value N`, `half N` and `half flags N` (16), `short N` (5), `name N` of argument N,
 ///   each perhaps with `at OFFSET` in what that points to;
 /// - others are an error, `ignored` or `untried "why"`;
 /// - a value is a number, or `(x86_64, aarch64)` of which one may be `-`;
@@ -62,6 +62,9 @@ macro_rules! place {
     (wide $($rest:tt)+) => {
         place!($($rest)+)
     };
+    (half flags $($rest:tt)+) => {
+        place!(flags $($rest)+)
+    };
     ($kind:ident $argument:literal) => {
         $crate::Place::Argument($argument)
     };
@@ -85,6 +88,9 @@ macro_rules! kind {
     };
     (value $($rest:tt)+) => {
         $crate::Kind::Values(32)
+    };
+    (half flags $($rest:tt)+) => {
+        $crate::Kind::Flags(16)
     };
     (short $($rest:tt)+) => {
         $crate::Kind::Values(5)

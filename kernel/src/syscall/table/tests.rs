@@ -5,7 +5,7 @@ use std::{
     vec::Vec,
 };
 
-use options::{Arch, Choice, FAMILIES, Group, Others, Standing, Trial};
+use options::{ABSENT, Arch, Choice, FAMILIES, Group, Others, Standing, Trial};
 
 use super::*;
 
@@ -32,6 +32,12 @@ fn document() -> String {
         writeln!(text, "\n### {}\n", family.name).unwrap();
         family.groups.iter().for_each(|group| text.push_str(&described(group)));
     }
+    text.push_str("\n### absent\n\n");
+    for (on_linux, what) in [(true, "Linux 6.1 has them"), (false, "as on Linux")] {
+        let absent = ABSENT.iter().filter(|absent| absent.on_linux == on_linux);
+        let names: Vec<&str> = absent.map(|absent| absent.name).collect();
+        writeln!(text, "- ENOSYS, {what}: {}.", names.join(", ")).unwrap();
+    }
     text.push_str(NOTES);
     text
 }
@@ -41,8 +47,9 @@ const OPTIONS: &str = "
 ## Flags and options
 
 `tests run options` tries each of them, and what is in no list (\"others\": bits, commands, names), on both architectures; and on the
-distribution's Linux 6.1 as far as it has them. What has no mark is supported; *ignored* is taken and nothing comes of it; *refused*
-is so on Linux, too; *missing* is there on Linux and here has the answer that is named. What of a call has no line is not tried.
+distribution's Linux 6.1 as far as that has them. *Supported* does what it does there; *ignored* is taken, and nothing comes of it;
+*refused* is so there, too; *missing* is there, and here has the answer that is named. Calls without a line have no such choices, or
+they have those of a call beside them (`fchmod`, `lstat`, `recv`), or nothing is known of them.
 ";
 
 /// A line for a group of choices.
@@ -62,7 +69,7 @@ fn described(group: &Group) -> String {
         .map(|((standing, errno), choices)| {
             let choices = choices.join(", ");
             match standing {
-                0 => choices,
+                0 => std::format!("*supported* {choices}"),
                 1 => std::format!("*ignored* {choices}"),
                 2 => std::format!("*refused* ({errno}) {choices}"),
                 _ => std::format!("*missing* ({errno}) {choices}"),
@@ -164,6 +171,30 @@ fn options_are_of_calls_in_the_table() {
                 group.call,
                 group.what
             );
+        }
+    }
+}
+
+#[test]
+fn every_number_of_linux_is_in_the_table_or_absent() {
+    /// The last of Linux 6.1.
+    const LAST: u16 = 450;
+    let of = |abi: Abi| {
+        let absent = ABSENT.iter().filter_map(move |absent| match abi {
+            Abi::X86_64 => absent.number.x86_64,
+            Abi::Aarch64 => absent.number.aarch64,
+        });
+        ENTRIES.iter().filter_map(move |entry| entry.number(abi)).chain(absent)
+    };
+    // Nobody's: between the old numbers and those that are the same everywhere; aarch64's for a machine's own.
+    let is_free = |abi: Abi, number: u16| match abi {
+        Abi::X86_64 => (335..424).contains(&number),
+        Abi::Aarch64 => (295..424).contains(&number) || (244..260).contains(&number),
+    };
+    for abi in [Abi::X86_64, Abi::Aarch64] {
+        for number in 0..=LAST {
+            let times = of(abi).filter(|other| *other == number).count();
+            assert_eq!(times, usize::from(!is_free(abi, number)), "{abi:?} {number}");
         }
     }
 }

@@ -1,8 +1,15 @@
 //! The other arguments of each call: valid ones.
 
 mod files;
+mod futexes;
 mod memory;
 mod names;
+mod processes;
+mod queues;
+mod sockets;
+mod system;
+mod times;
+mod tracing;
 
 use options::Group;
 
@@ -65,7 +72,14 @@ pub fn given(group: &Group, choice: &str) -> Given {
     let given = events(group)
         .or_else(|| files::given(group, choice))
         .or_else(|| names::given(group, choice))
-        .or_else(|| memory::given(group, choice));
+        .or_else(|| memory::given(group, choice))
+        .or_else(|| processes::given(group, choice))
+        .or_else(|| times::given(group, choice))
+        .or_else(|| tracing::given(group, choice))
+        .or_else(|| futexes::given(group, choice))
+        .or_else(|| sockets::given(group, choice))
+        .or_else(|| queues::given(group, choice))
+        .or_else(|| system::given(group, choice));
     given.unwrap_or_else(|| panic!("nothing is given for {} {}", group.call, group.what))
 }
 

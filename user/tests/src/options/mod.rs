@@ -12,7 +12,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use options::{Arch, Choice, FAMILIES, Family, Group, Kind, Others, Place, Standing, Trial};
+use options::{ABSENT, Arch, Choice, FAMILIES, Family, Group, Kind, Others, Place, Standing, Trial};
 
 use self::{given::Given, place::Directory};
 use crate::{runner, sys, syscall};
@@ -28,18 +28,49 @@ const ARCH: Arch = if cfg!(target_arch = "x86_64") {
 
 crate::tests! { "options":
     every_family_is_tried;
+    what_is_absent_says_so [breenix "there, Linux has them"];
     events (120);
     files (120);
     names (120);
     memory (120);
+    processes (120);
+    scheduling (120);
+    signals_and_time (120);
+    futexes (120);
+    tracing (120);
+    sockets (120);
+    queues (120);
+    system (120);
 }
 
 /// The tests below, by family.
-const TRIED: &[&str] = &["events", "files", "names", "memory"];
+const TRIED: &[&str] = &[
+    "events",
+    "files",
+    "names",
+    "memory",
+    "processes",
+    "scheduling",
+    "signals and time",
+    "futexes",
+    "tracing",
+    "sockets",
+    "queues",
+    "system",
+];
 
 fn every_family_is_tried() {
     let names: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
     assert_eq!(names, TRIED);
+}
+
+fn what_is_absent_says_so() {
+    for absent in ABSENT {
+        if let Some(number) = absent.number.on(ARCH) {
+            let made = sys::call(number.into(), &[usize::MAX; 6]);
+            assert_eq!(made, Err(libc::ENOSYS), "{}", absent.name);
+        }
+    }
 }
 
 fn events() {
@@ -56,6 +87,38 @@ fn names() {
 
 fn memory() {
     family("memory");
+}
+
+fn processes() {
+    family("processes");
+}
+
+fn scheduling() {
+    family("scheduling");
+}
+
+fn signals_and_time() {
+    family("signals and time");
+}
+
+fn futexes() {
+    family("futexes");
+}
+
+fn tracing() {
+    family("tracing");
+}
+
+fn sockets() {
+    family("sockets");
+}
+
+fn queues() {
+    family("queues");
+}
+
+fn system() {
+    family("system");
 }
 
 /// Tries all of a family, and says of everything that is not as it is written.
