@@ -45,7 +45,8 @@ fn terminal() -> usize {
 fn of_a_terminal(choice: &str) -> usize {
     let told = |request: usize| {
         let told = room();
-        syscall!(SYS_ioctl, terminal(), request, told).expect("what it is");
+        // Where it cannot be told it cannot be set either, which is what is tried.
+        let _ = syscall!(SYS_ioctl, terminal(), request, told);
         told
     };
     match choice {
