@@ -21,6 +21,7 @@ pub mod ipc;
 pub mod irq;
 pub mod klog;
 pub mod mm;
+pub mod namespace;
 pub mod net;
 pub mod panic;
 pub mod random;

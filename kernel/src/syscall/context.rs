@@ -8,6 +8,7 @@ use linux_raw_sys::general::{AT_FDCWD, PATH_MAX};
 use super::{fs, prctl, table::Call};
 use crate::{
     errno::{Errno, Result},
+    namespace::Kind,
     task::{
         Thread,
         clone::{self, CloneArgs, flags},
@@ -137,7 +138,9 @@ async fn clone3_args(thread: &Thread, address: u64, size: u64) -> Result<CloneAr
     if flags & !(u64::from(u32::MAX) | flags::CLONE_CLEAR_SIGHAND) != 0 {
         return Err(Errno::EINVAL);
     }
-    if flags & (flags::CSIGNAL | flags::CLONE_DETACHED) != 0 || exit_signal > 64 || set_tid != 0 || set_tid_size != 0 {
+    // The flag of time namespaces lies where `clone` has the signal.
+    const NO_FLAGS: u64 = flags::CSIGNAL & !Kind::Time.flag() | flags::CLONE_DETACHED;
+    if flags & NO_FLAGS != 0 || exit_signal > 64 || set_tid != 0 || set_tid_size != 0 {
         return Err(Errno::EINVAL);
     }
     if (stack == 0) != (stack_size == 0) {

@@ -25,6 +25,7 @@ pub mod process_vm;
 pub mod ptrace;
 pub mod sched;
 pub mod seccomp;
+pub mod setns;
 pub mod signal;
 pub mod system;
 pub mod table;

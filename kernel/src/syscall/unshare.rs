@@ -5,17 +5,18 @@ use alloc::sync::Arc;
 use crate::{
     errno::{Errno, Result},
     ipc::semaphore::undo,
+    namespace::change,
     task::{Thread, clone::flags::*},
 };
 
-/// Has the caller keep for itself what it has in common with others. There is one namespace of each kind: asking for another is refused,
-/// as by a Linux that was configured so.
+/// Has the caller keep for itself what it has in common with others, and gives it namespaces of its own.
 ///
 /// # Errors
-/// `EINVAL` for namespaces, for what is not known, and for what threads have in common, unless the caller is alone; `ENOMEM`.
+/// `EINVAL` for namespaces of which there can be no other, for what is not known, and for what threads have in common, unless the caller
+/// is alone; `EPERM` for namespaces without `CAP_SYS_ADMIN`; `ENOMEM`.
 pub fn unshare(t: &Arc<Thread>, flags: u64) -> Result<u64> {
     const OF_THREADS: u64 = CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
-    if flags & !(OF_THREADS | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM) != 0 {
+    if flags & !(OF_THREADS | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | change::MADE) != 0 {
         return Err(Errno::EINVAL);
     }
     let process = t.process();
@@ -29,6 +30,7 @@ pub fn unshare(t: &Arc<Thread>, flags: u64) -> Result<u64> {
         0 => None,
         _ => Some(Arc::new(t.files().fork()?)),
     };
+    let namespaces = change::with_new(&t.namespaces(), &t.credentials(), flags)?;
     if flags & CLONE_SYSVSEM != 0 {
         // As at the thread's end: the next adjustment begins a list of its own.
         undo::end(t);
@@ -38,6 +40,9 @@ pub fn unshare(t: &Arc<Thread>, flags: u64) -> Result<u64> {
     }
     if let Some(files) = files {
         drop(t.set_files(files));
+    }
+    if let Some(namespaces) = namespaces {
+        drop(t.set_namespaces(namespaces));
     }
     Ok(0)
 }

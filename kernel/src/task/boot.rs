@@ -82,6 +82,7 @@ pub fn parentless(pid: Pid, fs: FsContext) -> Result<Arc<Thread>> {
         files: Arc::new(FdTable::new()),
         fs: Arc::new(fs),
         credentials,
+        namespaces: None,
         comm: [0; 16],
     })))
 }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     mm::AddressSpace,
-    rt,
+    namespace, rt,
     syscall::pidfd,
 };
 
@@ -67,8 +67,6 @@ pub mod flags {
     pub const CLONE_CHILD_SETTID: u64 = 0x100_0000;
     /// Reset handlers to default.
     pub const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-    /// Everything that makes a namespace (`NEWNS`, `NEWCGROUP`, `NEWUTS`, `NEWIPC`, `NEWUSER`, `NEWPID`, `NEWNET`, `NEWTIME`).
-    pub const NAMESPACES: u64 = 0x0002_0000 | 0x7e00_0000 | 0x80;
 }
 
 use flags::*;
@@ -104,7 +102,7 @@ impl CloneArgs {
             || self.has(CLONE_PIDFD)
                 && (self.has(CLONE_THREAD | CLONE_DETACHED)
                     || self.has(CLONE_PARENT_SETTID) && self.pidfd == self.parent_tid)
-            || self.has(NAMESPACES & !0x80)
+            || self.has(namespace::change::ALL & !namespace::change::MADE)
             || !(0..=SIGNALS).contains(&self.exit_signal)
             || self.has(CLONE_SETTLS) && self.tls >= PageTable::USER_END;
         if bad { Err(Errno::EINVAL) } else { Ok(()) }
@@ -114,13 +112,14 @@ impl CloneArgs {
 /// Makes the child; its number.
 ///
 /// # Errors
-/// `EINVAL` for contradictory flags, `EAGAIN` if there are too many processes, `ENOMEM`.
+/// `EINVAL` for contradictory flags, `EAGAIN` if there are too many processes, `EPERM` for namespaces without `CAP_SYS_ADMIN`, `ENOMEM`.
 pub(crate) async fn clone(thread: &Arc<Thread>, context: &mut UserContext, args: CloneArgs) -> Result<Pid> {
     args.check()?;
     let process = thread.process();
     if !may_have_another(thread) {
         return Err(Errno::EAGAIN);
     }
+    let namespaces = namespace::change::of_child(thread, args.flags)?;
     let tid = Number(table::allocate_pid()?);
     let child_process = if args.has(CLONE_THREAD) {
         process.clone()
@@ -149,6 +148,7 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &mut UserContext, args:
         files,
         fs,
         credentials: thread.credentials(),
+        namespaces,
         comm: thread.comm(),
     };
     let is_filtered = parts.credentials.filter.is_some();

@@ -11,9 +11,10 @@ use super::{
     process::Process,
     seccomp::Filter,
 };
+use crate::namespace::UserNamespace;
 
 /// Users, groups and capabilities of a thread, and what keeps it from more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Credentials {
     /// Real user.
     pub uid: u32,
@@ -35,10 +36,33 @@ pub struct Credentials {
     pub groups: Arc<Vec<u32>>,
     /// What it may do beyond what its users and groups may.
     pub capabilities: Capabilities,
+    /// Where they count.
+    pub user_namespace: Arc<UserNamespace>,
     /// Whether no exec may give it more (`PR_SET_NO_NEW_PRIVS`).
     pub no_new_privileges: bool,
     /// What its calls have to pass, if anything.
     pub filter: Option<Arc<Filter>>,
+}
+
+impl Default for Credentials {
+    /// User and group 0 throughout, and no capability.
+    fn default() -> Self {
+        Self {
+            uid: 0,
+            euid: 0,
+            suid: 0,
+            fsuid: 0,
+            gid: 0,
+            egid: 0,
+            sgid: 0,
+            fsgid: 0,
+            groups: Arc::default(),
+            capabilities: Capabilities::default(),
+            user_namespace: UserNamespace::first().clone(),
+            no_new_privileges: false,
+            filter: None,
+        }
+    }
 }
 
 impl Credentials {
@@ -58,6 +82,25 @@ impl Credentials {
     /// Whether any of these capabilities is effective.
     pub const fn can_any(&self, capabilities: CapabilitySet) -> bool {
         self.capabilities.effective.has_any(capabilities)
+    }
+
+    /// Whether a capability is effective for what `namespace` owns: by what counts in that or above it, and for whom it was made by, who
+    /// is directly above.
+    pub fn can_in(&self, capability: Capability, namespace: &Arc<UserNamespace>) -> bool {
+        let mut at = namespace;
+        loop {
+            if Arc::ptr_eq(at, &self.user_namespace) {
+                return self.capabilities.effective.has(capability);
+            }
+            if at.level() <= self.user_namespace.level() {
+                return false;
+            }
+            let Some(parent) = at.parent() else { return false };
+            if Arc::ptr_eq(parent, &self.user_namespace) && at.owner() == self.euid {
+                return true;
+            }
+            at = parent;
+        }
     }
 
     /// Whether the thread belongs to group `gid` where files are concerned.

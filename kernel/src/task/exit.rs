@@ -82,6 +82,7 @@ pub(super) async fn end(thread: &Arc<Thread>) {
     undo::end(thread);
     leave(thread);
     drop(thread.set_files(Arc::new(FdTable::new())));
+    drop(thread.leave_namespaces());
     if process.thread_count() == 0 && !process.ended.swap(true, Ordering::AcqRel) {
         let mm = process.mm();
         process.max_rss.fetch_max(mm.resident_pages() * 4, Ordering::Relaxed);

@@ -9,6 +9,8 @@
 //! looks after its waker is stored, so neither order of the two loses it. Waking a thread that spins in user mode on
 //! another CPU brings it back by the executor's IPI.
 
+mod seldom;
+
 use alloc::{boxed::Box, sync::Arc};
 use core::{
     sync::atomic::{AtomicBool, AtomicI8, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering},
@@ -17,6 +19,8 @@ use core::{
 
 use executor::{Stopwatch, WakerCell};
 use hal::{arch::Timer, signal::AltStack, traits::TimerOps};
+
+use seldom::Seldom;
 
 use super::{
     credentials::Credentials,
@@ -31,8 +35,8 @@ use super::{
 use crate::{
     errno::Errno,
     fs::{FdTable, FsContext, OpenFile},
-    ipc::semaphore::undo::UndoList,
     mm::AddressSpace,
+    namespace::Namespaces,
     rt::{self, Machine},
     sync::{Rank, SpinLock},
     tally::{Account, Operations},
@@ -71,9 +75,8 @@ pub(in crate::task) struct ThreadSignals {
     pub restart: Restart,
     /// What it shares with its tracer, if it has one.
     pub tracee: Option<Arc<Tracee>>,
-    /// No signal's, but under this lock to spare one: what is taken back at the thread's end, where there is something; in common with
-    /// threads cloned by `CLONE_SYSVSEM`.
-    undo: Option<Arc<UndoList>>,
+    /// No signal's, but under this lock to spare one.
+    seldom: Option<Box<Seldom>>,
 }
 
 /// `comm`: at most 15 bytes and a zero.
@@ -133,6 +136,8 @@ pub struct Thread {
     /// Whether a process-wide stop has parked the thread.
     pub(super) parked: AtomicBool,
     pub(super) exiting: AtomicBool,
+    /// Whether it has [`Namespaces`] of its own.
+    apart: AtomicBool,
     /// Whether it has a [`Tracee`].
     pub(super) traced: AtomicBool,
     /// Whether the thread is inside a wait rather than running; for `/proc`.
@@ -159,6 +164,8 @@ pub struct ThreadParts {
     pub fs: Arc<FsContext>,
     /// Who it acts as.
     pub credentials: Arc<Credentials>,
+    /// What it is in; `None` for what was there from the beginning.
+    pub namespaces: Option<Arc<Namespaces>>,
     /// Its name.
     pub comm: Comm,
 }
@@ -166,11 +173,17 @@ pub struct ThreadParts {
 impl Thread {
     /// A thread that does not run yet. It is not in its process's list either.
     pub fn new(parts: ThreadParts) -> Self {
+        let is_apart = parts.namespaces.is_some();
+        let signals = ThreadSignals {
+            seldom: parts.namespaces.map(Seldom::with_namespaces),
+            ..ThreadSignals::default()
+        };
         Self {
+            apart: AtomicBool::new(is_apart),
             numbers: AtomicU64::new(numbers(parts.tid, parts.process.pid())),
             process: parts.process,
             attention: AtomicU32::new(0),
-            signals: SpinLock::new(Rank::Signals, ThreadSignals::default()),
+            signals: SpinLock::new(Rank::Signals, signals),
             task: WakerCell::new(),
             futex_place: AtomicU16::new(super::futex::NOWHERE),
             belongings: SpinLock::new(
@@ -339,28 +352,6 @@ impl Thread {
         if let Some(id) = self.task_id() {
             rt::executor().set_name(id, comm_text(&comm));
         }
-    }
-
-    /// What is taken back at its end, made if there is none.
-    pub fn undo_list(&self) -> Arc<UndoList> {
-        self.signals.lock().undo.get_or_insert_with(UndoList::new).clone()
-    }
-
-    /// Where the list of what is taken back at its end is; 0 if there is none.
-    pub fn undo_address(&self) -> usize {
-        let signals = self.signals.lock();
-        signals.undo.as_ref().map_or(0, |list| Arc::as_ptr(list).addr())
-    }
-
-    /// Has in common with another what is taken back at the end of both (`CLONE_SYSVSEM`).
-    pub(super) fn share_undo_list(&self, with: &Self) {
-        let list = self.undo_list();
-        with.signals.lock().undo = Some(list);
-    }
-
-    /// Its use of the list ends.
-    pub(crate) fn take_undo_list(&self) -> Option<Arc<UndoList>> {
-        self.signals.lock().undo.take()
     }
 
     /// Whether it has ended or is about to: it takes no signal any more.

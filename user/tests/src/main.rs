@@ -28,6 +28,7 @@ mod messages;
 mod moving;
 mod mqueues;
 mod nameless;
+mod namespaces;
 mod needs;
 mod options;
 mod pidfds;
@@ -198,6 +199,9 @@ fn all() -> impl Iterator<Item = Test> {
         floating::TESTS,
         proc_files::TESTS,
         shares::TESTS,
+        namespaces::common::TESTS,
+        namespaces::uts::TESTS,
+        namespaces::net::TESTS,
         intervals::TESTS,
         hostile::TESTS,
         kcmps::TESTS,

@@ -13,7 +13,7 @@ use crate::{
     command_line, cpu, crash,
     errno::{self, Errno},
     fs::epoll::MAX_USER_WATCHES,
-    irq, mm, random, rt,
+    irq, mm, namespace, random, rt,
     syscall::uts,
     tally, task,
 };
@@ -273,11 +273,11 @@ pub(super) fn version(out: &mut String) -> Result {
 }
 
 pub(super) fn host_name(out: &mut String) -> Result {
-    writeln!(out, "{}", String::from_utf8_lossy(&uts::host_name()))
+    writeln!(out, "{}", String::from_utf8_lossy(&namespace::current().uts.host()))
 }
 
 pub(super) fn set_host_name(line: &[u8]) -> errno::Result<()> {
-    uts::set_host_name(line).map_err(|_| Errno::EINVAL)
+    namespace::current().uts.set_host(line)
 }
 
 pub(super) fn os_release(out: &mut String) -> Result {

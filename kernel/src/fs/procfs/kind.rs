@@ -6,6 +6,7 @@ use super::process;
 use crate::{
     errno::Result,
     fs::attributes::FileKind,
+    namespace,
     task::{Pid, Process, Thread},
 };
 
@@ -73,6 +74,10 @@ pub enum Kind {
     PageMap(Pid),
     /// `exe`, `cwd`, `root`.
     Place(Pid, process::Place),
+    /// `/proc/<pid>/ns`.
+    Namespaces(Pid),
+    /// A namespace.
+    Namespace(Pid, namespace::Kind, namespace::Whose),
 }
 
 /// A text that is made in steps, as it can be long.
@@ -105,7 +110,9 @@ impl Kind {
             | Self::Allocations(pid)
             | Self::Memory(pid)
             | Self::PageMap(pid)
-            | Self::Place(pid, _) => Some(*pid),
+            | Self::Place(pid, _)
+            | Self::Namespaces(pid)
+            | Self::Namespace(pid, ..) => Some(*pid),
             _ => None,
         }
     }
@@ -118,6 +125,7 @@ impl Kind {
             | Self::Numbered(..)
             | Self::Process(_)
             | Self::Threads(_)
+            | Self::Namespaces(_)
             | Self::DescriptorInfos(_) => 0o555,
             Self::Descriptors(_) => 0o500,
             Self::Setting(..) | Self::ProcessSetting(..) => 0o644,
@@ -135,6 +143,7 @@ impl Kind {
             | Self::OwnProcess
             | Self::OwnThread
             | Self::Descriptor(..)
+            | Self::Namespace(..)
             | Self::Place(..) => 0o777,
         }
     }
@@ -148,6 +157,7 @@ impl Kind {
             | Self::Process(_)
             | Self::Descriptors(_)
             | Self::DescriptorInfos(_)
+            | Self::Namespaces(_)
             | Self::Threads(_) => FileKind::Directory,
             Self::Global(_)
             | Self::About(..)
@@ -167,6 +177,7 @@ impl Kind {
             | Self::OwnProcess
             | Self::OwnThread
             | Self::Descriptor(..)
+            | Self::Namespace(..)
             | Self::Place(..) => FileKind::Symlink,
         }
     }

@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
 
-use super::{GlobalText, Kind, Node, Walk, bus, global, mounts, oom, process, system, sysvipc};
+use super::{GlobalText, Kind, Node, Walk, bus, global, mounts, namespaces, oom, process, system, sysvipc};
 use crate::{
     errno::{Errno, Result},
     fs::{
@@ -148,7 +148,7 @@ const SYS_KERNEL_RANDOM: &[(&str, Kind)] = &[
 ];
 
 /// `/proc/<pid>`.
-fn of_process(pid: Pid) -> [(&'static str, Kind); 25] {
+fn of_process(pid: Pid) -> [(&'static str, Kind); 26] {
     use process::Place;
     [
         ("allocations", Kind::Allocations(pid)),
@@ -165,6 +165,7 @@ fn of_process(pid: Pid) -> [(&'static str, Kind); 25] {
         ("mem", Kind::Memory(pid)),
         ("mountinfo", Kind::OfProcess(pid, mounts::mount_info)),
         ("mounts", Kind::OfProcess(pid, mounts::mounts)),
+        ("ns", Kind::Namespaces(pid)),
         ("oom_score", Kind::OfProcess(pid, oom::score)),
         (
             "oom_score_adj",
@@ -207,6 +208,10 @@ pub(super) fn find(directory: &Kind, name: &[u8]) -> Result<Kind> {
         Kind::Process(pid) => {
             process::find(*pid)?;
             among(&of_process(*pid), name)
+        }
+        Kind::Namespaces(pid) => {
+            process::find(*pid)?;
+            among(&namespaces::of_process(*pid), name)
         }
         Kind::Numbered(number, entries) => entries(*number)
             .into_iter()
@@ -258,6 +263,10 @@ fn names(directory: &Kind) -> Result<Vec<(u64, String)>> {
         Kind::Process(pid) => {
             process::find(*pid)?;
             fixed(&of_process(*pid))
+        }
+        Kind::Namespaces(pid) => {
+            process::find(*pid)?;
+            fixed(&namespaces::of_process(*pid))
         }
         Kind::Numbered(number, entries) => (3..)
             .zip(entries(*number))

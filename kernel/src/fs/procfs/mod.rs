@@ -6,7 +6,7 @@
 //!
 //! [`global`], [`system`] and [`bus`] make the files about the machine, [`process`] those about one process, [`areas`], [`page_map`] and
 //! [`memory`] those about its memory, [`descriptor`] those about its files, [`allocations`] one about a thread, [`trace`] what all CPUs
-//! did, [`sysvipc`] those about System V IPC; [`mounts`] those about file systems, [`listing`] the directories.
+//! did, [`sysvipc`] those about System V IPC; [`namespaces`] those about what it is in; [`mounts`] those about file systems, [`listing`] the directories.
 
 mod allocations;
 mod areas;
@@ -17,6 +17,7 @@ mod kind;
 mod listing;
 mod memory;
 mod mounts;
+mod namespaces;
 mod oom;
 mod page_map;
 mod process;
@@ -201,6 +202,7 @@ impl Inode for Node {
             }
             Kind::Descriptor(pid, fd) => process::describe_descriptor(pid, fd)?,
             Kind::Place(pid, place) => process::describe_place(pid, place)?,
+            Kind::Namespace(pid, kind, whose) => namespaces::describe(pid, kind, whose)?,
             _ => return Err(Errno::EINVAL),
         };
         text.extend_from_slice(&target);
@@ -211,6 +213,7 @@ impl Inode for Node {
         match self.kind {
             Kind::Descriptor(pid, fd) => process::follow_descriptor(pid, fd),
             Kind::Place(pid, place) => process::follow_place(pid, place),
+            Kind::Namespace(pid, kind, whose) => Some(namespaces::follow(pid, kind, whose)),
             _ => None,
         }
     }

@@ -5,8 +5,8 @@ use core::fmt::{Result, Write};
 
 use crate::{
     fs::{fd_table, pipe},
-    mm,
-    syscall::{identity, uts},
+    mm, namespace,
+    syscall::identity,
     task::capabilities,
     tty,
 };
@@ -69,5 +69,5 @@ pub(super) fn groups_limit(out: &mut String) -> Result {
 }
 
 pub(super) fn domain_name(out: &mut String) -> Result {
-    writeln!(out, "{}", String::from_utf8_lossy(&uts::domain_name()))
+    writeln!(out, "{}", String::from_utf8_lossy(&namespace::current().uts.domain()))
 }

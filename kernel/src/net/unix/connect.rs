@@ -36,9 +36,9 @@ impl Peer {
 }
 
 impl Socket {
-    /// Two sockets that are connected to each other, by one who is the peer of both.
-    pub fn pair(kind: Kind, identity: Option<&Peer>) -> (Arc<Self>, Arc<Self>) {
-        let (a, b) = (Self::new(kind), Self::new(kind));
+    /// Two sockets that are connected to each other, in the network namespace of that number, by one who is the peer of both.
+    pub fn pair(kind: Kind, network: u64, identity: Option<&Peer>) -> (Arc<Self>, Arc<Self>) {
+        let (a, b) = (Self::new(kind, network), Self::new(kind, network));
         for (socket, other) in [(&a, &b), (&b, &a)] {
             socket.link.lock().peer = identity.cloned();
             socket.set_peer(&mut socket.link.lock(), other.core.clone());
@@ -148,7 +148,7 @@ impl Socket {
     /// # Errors
     /// `ECONNREFUSED`, `EISCONN`, `EINVAL`, `ENOMEM`; [`Stop::WouldBlock`] while too many wait there.
     pub fn connect(&self, to: &Arc<Core>, identity: &Peer) -> Attempt<()> {
-        let fresh = Self::new(self.kind());
+        let fresh = Self::new(self.kind(), self.core.network());
         fresh.partner.call_once(|| self.core.clone());
         fresh.core.set_phase(Phase::Connected);
         fresh.link.lock().peer = Some(identity.clone());

@@ -96,6 +96,8 @@ impl Inbox {
 /// See the module.
 pub struct Core {
     kind: Kind,
+    /// The number of its network namespace.
+    network: u64,
     number: u64,
     inbox: SpinLock<Inbox>,
     /// [`Inbox::len`], for who looks without the lock. Written under it.
@@ -138,8 +140,8 @@ pub(super) fn wake_pollers(queue: &PollQueue, news: Readiness) {
 }
 
 impl Core {
-    /// Of a new socket.
-    pub fn new(kind: Kind) -> Arc<Self> {
+    /// Of a new socket, in the network namespace of that number.
+    pub fn new(kind: Kind, network: u64) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let inbox = match kind {
             Kind::Stream => Inbox::Stream(Stream::new()),
@@ -147,6 +149,7 @@ impl Core {
         };
         Arc::new(Self {
             kind,
+            network,
             number: NEXT.fetch_add(1, Relaxed),
             inbox: SpinLock::new(Rank::SocketInbox, inbox),
             waiting: AtomicUsize::new(0),
@@ -171,6 +174,11 @@ impl Core {
     /// Its kind.
     pub const fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The number of its network namespace.
+    pub const fn network(&self) -> u64 {
+        self.network
     }
 
     /// Its number, which no other has or had.

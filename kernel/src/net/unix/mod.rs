@@ -103,10 +103,10 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// A socket that is connected to nothing.
-    pub fn new(kind: Kind) -> Self {
+    /// A socket that is connected to nothing, in the network namespace of that number.
+    pub fn new(kind: Kind, network: u64) -> Self {
         Self {
-            core: Core::new(kind),
+            core: Core::new(kind, network),
             partner: Once::new(),
             link: SpinLock::new(Rank::Socket, Link::default()),
             options: Options::default(),

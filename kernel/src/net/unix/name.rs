@@ -63,8 +63,8 @@ impl Name {
 /// What a name stands for in the table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
-    /// An abstract name: sockets of each kind have their own.
-    Abstract(Kind, Name),
+    /// An abstract name: sockets of each network namespace, by its number, and of each kind have their own.
+    Abstract(u64, Kind, Name),
     /// A file of kind socket.
     Inode(DeviceNumber, u64),
 }
@@ -112,7 +112,7 @@ pub fn take_any(core: &Arc<Core>) -> Result<(Key, Name)> {
         let number = start.wrapping_add(step) % ALL;
         let digit = |place: u32| char::from_digit(number >> (4 * place) & 0xf, 16).map_or(b'0', |digit| digit as u8);
         let name = Name::parse(&[0, digit(4), digit(3), digit(2), digit(1), digit(0)])?;
-        let key = Key::Abstract(core.kind(), name.clone());
+        let key = Key::Abstract(core.network(), core.kind(), name.clone());
         if take(key.clone(), core).is_ok() {
             return Ok((key, name));
         }

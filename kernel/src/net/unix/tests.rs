@@ -72,7 +72,7 @@ fn who(pid: i32) -> Credentials {
 
 #[test]
 fn a_writer_waits_until_most_is_read() {
-    let (a, b) = Socket::pair(Kind::Stream, None);
+    let (a, b) = Socket::pair(Kind::Stream, 0, None);
     let piece = [1; 16 << 10];
     let mut held = 0;
     loop {
@@ -101,7 +101,7 @@ fn a_writer_waits_until_most_is_read() {
 
 #[test]
 fn a_cancelled_receiver_passes_its_wake_on() {
-    let (a, b) = Socket::pair(Kind::SeqPacket, None);
+    let (a, b) = Socket::pair(Kind::SeqPacket, 0, None);
     let mut first = Box::pin(b.readable().wait());
     let mut second = pin!(b.readable().wait());
     assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
@@ -113,7 +113,7 @@ fn a_cancelled_receiver_passes_its_wake_on() {
 #[test]
 fn what_is_closed_wakes_everybody() {
     for kind in [Kind::Stream, Kind::SeqPacket] {
-        let (a, b) = Socket::pair(kind, None);
+        let (a, b) = Socket::pair(kind, 0, None);
         let mut reader = pin!(a.readable().wait());
         let mut writer = pin!(a.send_queue(None, false).wait());
         let mut poller = pin!(a.poll_queue().unwrap().wait());
@@ -131,7 +131,7 @@ fn what_is_closed_wakes_everybody() {
 
 #[test]
 fn memory_comes_back_to_a_sender_whose_messages_are_dropped() {
-    let (a, b) = Socket::pair(Kind::Datagram, None);
+    let (a, b) = Socket::pair(Kind::Datagram, 0, None);
     assert_eq!(send(&a, &[0; 10_000], &mut Outgoing::default()), Ok(10_000));
     assert!(a.core().sent.load(::core::sync::atomic::Ordering::SeqCst) >= 10_000);
     drop(b);
@@ -145,7 +145,7 @@ proptest! {
         steps in proptest::collection::vec((0..3u8, 0..3i32, 1usize..9000), 1..80)
     ) {
         let _alone = alone();
-        let (a, b) = Socket::pair(Kind::Stream, None);
+        let (a, b) = Socket::pair(Kind::Stream, 0, None);
         b.core().set_passes(Passes::CREDENTIALS, true);
         let mut model: VecDeque<(u8, i32, bool)> = VecDeque::new();
         let mut next = 0u8;
@@ -204,7 +204,7 @@ proptest! {
         // What waits in each, by number.
         let mut waits: Vec<VecDeque<usize>> = Vec::new();
         for _ in 0..4 {
-            let (a, b) = Socket::pair(Kind::SeqPacket, None);
+            let (a, b) = Socket::pair(Kind::SeqPacket, 0, None);
             for socket in [a, b] {
                 let file = Arc::new(OpenFile::anonymous(socket, Anonymous::EventFd, 2));
                 all.push(Arc::downgrade(&file));
@@ -297,7 +297,7 @@ fn a_long_chain_is_no_recursion() {
     let mut inner = anything();
     let last = Arc::downgrade(&inner);
     for _ in 0..20_000 {
-        let (a, b) = Socket::pair(Kind::SeqPacket, None);
+        let (a, b) = Socket::pair(Kind::SeqPacket, 0, None);
         let mut out = Outgoing::with(None, Some(Rights::new(vec![inner], 9, None).unwrap()));
         assert_eq!(send(&a, b"x", &mut out), Ok(1));
         inner = Arc::new(OpenFile::anonymous(b, Anonymous::EventFd, 2));

@@ -39,8 +39,9 @@ pub use names::{
     chdir, chroot, fchdir, getcwd, getdents, getdents64, link, linkat, memfd_create, mkdir, mkdirat, mknod, mknodat,
     rename, renameat, renameat2, rmdir, symlink, symlinkat, umask, unlink, unlinkat,
 };
+pub(crate) use open::descriptor_limit;
+pub(in crate::syscall) use open::on_exec;
 pub use open::{close, close_range, creat, open, open_at_once, open_executable, openat, openat_at_once};
-pub(in crate::syscall) use open::{descriptor_limit, on_exec};
 pub use open_how::openat2;
 pub use poll::{poll, poll_at_once, ppoll, ppoll_at_once, restart_poll};
 pub use select::{pselect6, pselect6_at_once, select, select_at_once};

@@ -105,7 +105,7 @@ pub fn put(address: u64, length: u64, unnamed: Unnamed, name: Option<&Name>) -> 
 /// another kind.
 pub fn resolve(t: &Thread, name: &Name, from: &Socket) -> Result<Arc<Core>> {
     let Some(path) = name.path() else {
-        return name::find(&Key::Abstract(from.kind(), name.clone()));
+        return name::find(&Key::Abstract(from.core().network(), from.kind(), name.clone()));
     };
     let location = at::find(t, AT_FDCWD, path, LastLink::Follow)?;
     permit(&location.inode.attributes(), &t.credentials(), Permission::WRITE)?;
@@ -169,7 +169,11 @@ pub async fn bind(t: &Thread, fd: i32, address: u64, length: i32) -> Result<u64>
     let name = parse(&given)?;
     match name.path() {
         Some(path) => bind_path(t, socket, &name, path)?,
-        None => socket.bind(name.clone(), Key::Abstract(socket.kind(), name), None)?,
+        None => socket.bind(
+            name.clone(),
+            Key::Abstract(socket.core().network(), socket.kind(), name),
+            None,
+        )?,
     }
     Ok(0)
 }

@@ -26,6 +26,7 @@ use crate::{
     errno::{Errno, Result},
     fs::{Attempt, OpenFile, Stop, nameless},
     mm::user,
+    namespace::network_of,
     net::unix::{Kind, Peer, Socket, core::Shut},
     rt,
     sync::WaitQueue,
@@ -110,7 +111,7 @@ fn install(t: &Thread, socket: Arc<Socket>, flags: u32) -> Result<i32> {
 /// `EAFNOSUPPORT`, `EINVAL`, `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`, `EMFILE`, `ENOMEM`.
 pub fn socket_call(t: &Thread, family: i32, type_and_flags: u32, protocol: i32) -> Result<u64> {
     let (kind, flags) = kind(family, type_and_flags, protocol)?;
-    Ok(install(t, Arc::new(Socket::new(kind)), flags)? as u64)
+    Ok(install(t, Arc::new(Socket::new(kind, network_of(t))), flags)? as u64)
 }
 
 /// `socketpair(2)`.
@@ -120,7 +121,7 @@ pub fn socket_call(t: &Thread, family: i32, type_and_flags: u32, protocol: i32) 
 pub fn socketpair(t: &Thread, family: i32, type_and_flags: u32, protocol: i32, pair: u64) -> Attempt<u64> {
     let (kind, flags) = kind(family, type_and_flags, protocol)?;
     user::check_writable(pair & !3, 8 + (pair & 3) as usize)?;
-    let (a, b) = Socket::pair(kind, Some(&Peer::of(t)));
+    let (a, b) = Socket::pair(kind, network_of(t), Some(&Peer::of(t)));
     let files = t.files();
     let first = install(t, a, flags)?;
     let second = install(t, b, flags).inspect_err(|_| drop(files.remove(first)))?;

@@ -24,7 +24,7 @@ use hal::{
 
 use super::{
     Begun, FromRegister, capabilities, fs, futex, identity, ioprio, ipc, kcmp, membarrier, memory, net, pidfd, policy,
-    prctl, process, process_vm, ptrace, sched, seccomp, settle, signal, system, time, timers, unshare, uts,
+    prctl, process, process_vm, ptrace, sched, seccomp, setns, settle, signal, system, time, timers, unshare, uts,
 };
 use crate::{
     errno::{Errno, Result},
@@ -249,6 +249,7 @@ calls! {
     setsid, 112, 157, now(process::setsid; 0);
     getsid, 124, 156, now(process::getsid; 1);
     unshare, 272, 97, now(unshare::unshare; 1);
+    setns, 308, 268, now(setns::setns; 2);
     set_tid_address, 218, 96, now(process::set_tid_address; 1);
     pidfd_open, 434, 434, now(pidfd::pidfd_open; 2);
     pidfd_send_signal, 424, 424, call(pidfd::pidfd_send_signal; 4);

@@ -41,6 +41,7 @@ impl Scene {
                 files: first.files(),
                 fs: first.fs(),
                 credentials: first.credentials(),
+                namespaces: None,
                 comm: [0; 16],
             })));
         }

@@ -551,6 +551,7 @@ mod tests {
             files: first.files(),
             fs: first.fs(),
             credentials: first.credentials(),
+            namespaces: None,
             comm: first.comm(),
         }));
         first.process().shared.lock().threads.push(second.clone());
