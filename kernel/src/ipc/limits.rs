@@ -24,37 +24,77 @@ impl Limit {
     }
 }
 
-/// Semaphores of one set.
-pub static SEMMSL: Limit = Limit::new(32_000);
-/// Semaphores of all sets.
-pub static SEMMNS: Limit = Limit::new(1_024_000_000);
-/// Operations of one call.
-pub static SEMOPM: Limit = Limit::new(500);
-/// Sets.
-pub static SEMMNI: Limit = Limit::new(32_000);
-/// Bytes of one segment.
-pub static SHMMAX: Limit = Limit::new(u64::MAX - (1 << 24));
-/// Pages of all segments.
-pub static SHMALL: Limit = Limit::new(u64::MAX - (1 << 24));
-/// Segments.
-pub static SHMMNI: Limit = Limit::new(4096);
-/// Bytes of one message.
-pub static MSGMAX: Limit = Limit::new(8192);
-/// Bytes in a new queue.
-pub static MSGMNB: Limit = Limit::new(16_384);
-/// Queues.
-pub static MSGMNI: Limit = Limit::new(32_000);
+/// Those of the System V objects of one IPC namespace.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "what each counts stands where they are made")]
+pub struct Limits {
+    pub semmsl: Limit,
+    pub semmns: Limit,
+    pub semopm: Limit,
+    pub semmni: Limit,
+    pub shmmax: Limit,
+    pub shmall: Limit,
+    pub shmmni: Limit,
+    pub msgmax: Limit,
+    pub msgmnb: Limit,
+    pub msgmni: Limit,
+}
 
-/// POSIX message queues.
-pub static MQ_QUEUES: Limit = Limit::new(256);
-/// Messages of such a queue.
-pub static MQ_MESSAGES: Limit = Limit::new(10);
-/// Bytes of a message in one.
-pub static MQ_SIZE: Limit = Limit::new(8192);
-/// Messages of one that is made without saying.
-pub static MQ_DEFAULT_MESSAGES: Limit = Limit::new(10);
-/// Bytes of a message in such.
-pub static MQ_DEFAULT_SIZE: Limit = Limit::new(8192);
+impl Limits {
+    /// As they are until somebody sets them.
+    pub const fn initial() -> Self {
+        Self {
+            // Semaphores of one set.
+            semmsl: Limit::new(32_000),
+            // Semaphores of all sets.
+            semmns: Limit::new(1_024_000_000),
+            // Operations of one call.
+            semopm: Limit::new(500),
+            // Sets.
+            semmni: Limit::new(32_000),
+            // Bytes of one segment.
+            shmmax: Limit::new(u64::MAX - (1 << 24)),
+            // Pages of all segments.
+            shmall: Limit::new(u64::MAX - (1 << 24)),
+            // Segments.
+            shmmni: Limit::new(4096),
+            // Bytes of one message.
+            msgmax: Limit::new(8192),
+            // Bytes in a new queue.
+            msgmnb: Limit::new(16_384),
+            // Queues.
+            msgmni: Limit::new(32_000),
+        }
+    }
+}
+
+/// Those of the POSIX message queues of one IPC namespace.
+#[derive(Debug)]
+pub struct QueueLimits {
+    /// Queues.
+    pub queues: Limit,
+    /// Messages of one.
+    pub messages: Limit,
+    /// Bytes of a message.
+    pub size: Limit,
+    /// Messages of one that is made without saying.
+    pub default_messages: Limit,
+    /// Bytes of a message in such.
+    pub default_size: Limit,
+}
+
+impl QueueLimits {
+    /// As they are until somebody sets them.
+    pub const fn initial() -> Self {
+        Self {
+            queues: Limit::new(256),
+            messages: Limit::new(10),
+            size: Limit::new(8192),
+            default_messages: Limit::new(10),
+            default_size: Limit::new(8192),
+        }
+    }
+}
 
 /// The most that a limit of objects can be set to.
 pub const MAX_LIMIT_OF_OBJECTS: u64 = MAX_OBJECTS as u64;

@@ -6,10 +6,10 @@
 use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
 
 use super::{
-    limits::{MSGMNB, MSGMNI},
+    Objects,
     line::{HasLine, Line, Ticket, Woken},
     permission::{READ, WRITE},
-    registry::{New, Object, Registry, Request, Room, State},
+    registry::{New, Object, Request, Room, State},
     seconds,
 };
 use crate::{
@@ -18,9 +18,6 @@ use crate::{
     mm::fallible::TryRoom,
     task::{Credentials, Pid, Thread},
 };
-
-/// All queues.
-pub static QUEUES: Registry<Queue> = Registry::new();
 
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,18 +119,18 @@ impl HasLine for Senders<'_> {
 ///
 /// # Errors
 /// `ENOSPC`, `ENOENT`, `EEXIST`, `EACCES`.
-pub fn get(request: &Request<'_>) -> Result<i32> {
+pub fn get(among: &Objects, request: &Request<'_>) -> Result<i32> {
     let room = Room {
-        objects: MSGMNI.get(),
+        objects: among.limits.msgmni.get(),
         weight: u64::MAX,
     };
-    QUEUES.find_or_make(
+    among.queues.find_or_make(
         request,
         room,
         |_| Ok(()),
         || {
             Ok(New {
-                body: Queue::new(MSGMNB.get()),
+                body: Queue::new(among.limits.msgmnb.get()),
                 weight: 0,
             })
         },
@@ -233,8 +230,10 @@ pub fn receive(
 ///
 /// # Errors
 /// `EINVAL`, `EPERM`.
-pub fn remove(id: i32, credentials: &Credentials) -> Result<()> {
-    let object = QUEUES.remove_if(id, |state| state.check_control(credentials).map(|()| true))?;
+pub fn remove(among: &Objects, id: i32, credentials: &Credentials) -> Result<()> {
+    let object = among
+        .queues
+        .remove_if(id, |state| state.check_control(credentials).map(|()| true))?;
     if let Some(object) = object {
         let mut woken = Woken::default();
         let mut state = object.lock_even_if_gone();
@@ -359,9 +358,9 @@ impl Queue {
 }
 
 /// Messages and bytes in all queues.
-pub fn totals() -> (u64, u64) {
+pub fn totals(among: &Objects) -> (u64, u64) {
     let (mut messages, mut bytes, mut from) = (0, 0, 0);
-    while let Some((index, object)) = QUEUES.next(from) {
+    while let Some((index, object)) = among.queues.next(from) {
         let state = object.lock_even_if_gone();
         messages += state.body.len() as u64;
         bytes += state.body.bytes;
@@ -380,7 +379,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        ipc::{IPC_PRIVATE, line},
+        ipc::{FIRST, IPC_PRIVATE, line},
         task::testing,
     };
 
@@ -391,7 +390,7 @@ mod tests {
             flags: 0o600,
             credentials: &credentials,
         };
-        let object = QUEUES.get(get(&request).unwrap()).unwrap();
+        let object = FIRST.queues.get(get(&FIRST, &request).unwrap()).unwrap();
         object.lock().unwrap().body.limit = limit;
         object
     }
@@ -447,7 +446,7 @@ mod tests {
         assert_eq!(outcome(tickets[1]), Some(Ok(())));
         assert_eq!(take(&object, Which::Any).ok(), Some(3));
         assert_eq!(object.lock().unwrap().body.bytes, 0);
-        remove(object.id(), &Credentials::root()).unwrap();
+        remove(&FIRST, object.id(), &Credentials::root()).unwrap();
     }
 
     #[test]
@@ -471,7 +470,7 @@ mod tests {
         // A signal comes at the same time: the message counts.
         threads[0].kick(crate::task::thread::attention::SIGNAL);
         assert_eq!(wait.as_mut().poll(&mut context), Poll::Ready(Ok(Ok(message(5, 3)))));
-        remove(object.id(), &Credentials::root()).unwrap();
+        remove(&FIRST, object.id(), &Credentials::root()).unwrap();
     }
 
     #[test]
@@ -487,6 +486,6 @@ mod tests {
         assert_eq!(take(&object, Which::Number(0)).ok(), Some(1));
         assert_eq!(take(&object, Which::Any).ok(), Some(1));
         assert!(matches!(take(&object, Which::Any), Err(Stop::WouldBlock)));
-        remove(object.id(), &Credentials::root()).unwrap();
+        remove(&FIRST, object.id(), &Credentials::root()).unwrap();
     }
 }

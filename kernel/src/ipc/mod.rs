@@ -16,7 +16,37 @@ pub mod registry;
 pub mod semaphore;
 pub mod shared_memory;
 
+use limits::Limits;
+use registry::Registry;
+
 use crate::rt;
+
+/// The objects of one IPC namespace, and how much there may be of them.
+pub struct Objects {
+    /// Semaphore sets.
+    pub sets: Registry<semaphore::Set>,
+    /// Message queues.
+    pub queues: Registry<message::Queue>,
+    /// Shared memory.
+    pub segments: Registry<shared_memory::Segment>,
+    /// How much there may be.
+    pub limits: Limits,
+}
+
+impl Objects {
+    /// None so far.
+    pub const fn none() -> Self {
+        Self {
+            sets: Registry::new(),
+            queues: Registry::new(),
+            segments: Registry::new(),
+            limits: Limits::initial(),
+        }
+    }
+}
+
+/// Those of the first namespace.
+pub static FIRST: Objects = Objects::none();
 
 /// `IPC_PRIVATE`: the key that never names anything.
 pub const IPC_PRIVATE: i32 = 0;

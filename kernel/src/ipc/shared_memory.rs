@@ -5,14 +5,16 @@
 //! [`Attachment`](crate::mm::space::Attach) to it, whose number is `shm_nattch`: the copies of a fork and the parts of a mapping that was cut
 //! count one by one, as on Linux.
 
-use alloc::{format, sync::Arc};
+use alloc::{
+    format,
+    sync::{Arc, Weak},
+};
 
 use hal::PAGE_SIZE;
 
 use super::{
-    IPC_PRIVATE,
-    limits::{SHMALL, SHMMAX, SHMMNI},
-    registry::{New, Object, Registry, Request, Room, State},
+    IPC_PRIVATE, Objects,
+    registry::{New, Object, Request, Room, State},
     seconds,
 };
 use crate::{
@@ -23,6 +25,7 @@ use crate::{
         tmpfs::{self, TmpInode},
     },
     mm::{Backing, Frame, Pager, frame, space::Attach},
+    namespace::IpcRef,
     task::{Capability, Credentials, Pid, current},
 };
 
@@ -34,9 +37,6 @@ pub const LOCKED: u32 = 0o2000;
 const HUGE: i32 = 0o4000;
 /// `SHM_NORESERVE`.
 const NO_RESERVE: i32 = 0o1_0000;
-
-/// All segments.
-pub static SEGMENTS: Registry<Segment> = Registry::new();
 
 /// A segment.
 pub struct Segment {
@@ -53,12 +53,14 @@ pub struct Segment {
     /// Whose limit its lock counts against.
     locked_by: Option<u32>,
     file: Arc<TmpInode>,
-    /// Set with the first attach.
-    pages: Option<Arc<Pages>>,
+    /// While there are areas that show it.
+    pages: Weak<Pages>,
 }
 
 /// What the areas of a segment show.
 struct Pages {
+    /// Kept as long as something of it is attached.
+    home: IpcRef,
     id: i32,
     key: i32,
     size: u64,
@@ -89,7 +91,7 @@ fn pages_of(size: u64) -> u64 {
 
 impl Attach for Pages {
     fn attached(&self) {
-        if let Ok(object) = SEGMENTS.get(self.id)
+        if let Ok(object) = self.home.segments.get(self.id)
             && let Ok(mut state) = object.lock()
         {
             let segment = &mut state.body;
@@ -100,7 +102,7 @@ impl Attach for Pages {
     }
 
     fn detached(&self) {
-        detach(self.id, true);
+        detach(&self.home, self.id, true);
     }
 
     fn segment(&self) -> Option<u64> {
@@ -110,8 +112,8 @@ impl Attach for Pages {
 
 /// One attachment less, which makes itself known where it was more than the attempt at one. The last removes a segment that waits
 /// for that.
-fn detach(id: i32, known: bool) {
-    let Ok(object) = SEGMENTS.get(id) else { return };
+fn detach(among: &Objects, id: i32, known: bool) {
+    let Ok(object) = among.segments.get(id) else { return };
     let over = {
         let Ok(mut state) = object.lock() else { return };
         let segment = &mut state.body;
@@ -125,7 +127,7 @@ fn detach(id: i32, known: bool) {
     if over {
         // Somebody may have attached it meanwhile, or have been faster.
         let last = |state: &mut State<Segment>| Ok(state.body.attached == 0 && state.permission.mode & DESTROYED != 0);
-        let removed = SEGMENTS.remove_if(id, last);
+        let removed = among.segments.remove_if(id, last);
         drop(removed);
     }
 }
@@ -154,7 +156,7 @@ impl Attaching {
 
 impl Drop for Attaching {
     fn drop(&mut self) {
-        detach(self.pages.id, false);
+        detach(&self.pages.home, self.pages.id, false);
     }
 }
 
@@ -162,33 +164,35 @@ impl Drop for Attaching {
 ///
 /// # Errors
 /// `EINVAL`, `EACCES`, `EIDRM`.
-pub fn attach(id: i32, credentials: &Credentials, wanted: u32) -> Result<Attaching> {
-    let object = SEGMENTS.get(id)?;
+pub fn attach(home: IpcRef, id: i32, credentials: &Credentials, wanted: u32) -> Result<Attaching> {
+    let object = home.segments.get(id)?;
     let mut state = object.lock()?;
     state.check(credentials, wanted)?;
     let key = state.permission.key;
     let segment = &mut state.body;
     segment.attached += 1;
-    let (size, file) = (segment.size, &segment.file);
-    let pages = segment.pages.get_or_insert_with(|| {
-        Arc::new(Pages {
-            id,
-            key,
-            size,
-            file: file.clone(),
-        })
+    if let Some(pages) = segment.pages.upgrade() {
+        return Ok(Attaching { pages });
+    }
+    let pages = Arc::new(Pages {
+        home: home.clone(),
+        id,
+        key,
+        size: segment.size,
+        file: segment.file.clone(),
     });
-    Ok(Attaching { pages: pages.clone() })
+    segment.pages = Arc::downgrade(&pages);
+    Ok(Attaching { pages })
 }
 
 /// `shmget(2)`.
 ///
 /// # Errors
 /// `EINVAL`, `ENOSPC`, `ENOMEM`, `ENOENT`, `EEXIST`, `EACCES`.
-pub fn get(request: &Request<'_>, size: u64, creator: Pid) -> Result<i32> {
+pub fn get(among: &Objects, request: &Request<'_>, size: u64, creator: Pid) -> Result<i32> {
     let room = Room {
-        objects: SHMMNI.get(),
-        weight: SHMALL.get(),
+        objects: among.limits.shmmni.get(),
+        weight: among.limits.shmall.get(),
     };
     let fits = |object: &Object<Segment>| {
         if object.lock_even_if_gone().body.size < size {
@@ -197,12 +201,12 @@ pub fn get(request: &Request<'_>, size: u64, creator: Pid) -> Result<i32> {
             Ok(())
         }
     };
-    SEGMENTS.find_or_make(request, room, fits, || {
-        if size == 0 || size > SHMMAX.get() {
+    among.segments.find_or_make(request, room, fits, || {
+        if size == 0 || size > among.limits.shmmax.get() {
             return Err(Errno::EINVAL);
         }
         let weight = pages_of(size);
-        let used = SEGMENTS.usage().1;
+        let used = among.segments.usage().1;
         if used.checked_add(weight).is_none_or(|total| total > room.weight) {
             return Err(Errno::ENOSPC);
         }
@@ -227,7 +231,7 @@ pub fn get(request: &Request<'_>, size: u64, creator: Pid) -> Result<i32> {
             times: [0, 0, seconds()],
             locked_by: None,
             file,
-            pages: None,
+            pages: Weak::new(),
         };
         Ok(New { body: segment, weight })
     })
@@ -237,8 +241,8 @@ pub fn get(request: &Request<'_>, size: u64, creator: Pid) -> Result<i32> {
 ///
 /// # Errors
 /// `EINVAL`, `EPERM`.
-pub fn remove(id: i32, credentials: &Credentials) -> Result<()> {
-    let removed = SEGMENTS.remove_if(id, |state| {
+pub fn remove(among: &Objects, id: i32, credentials: &Credentials) -> Result<()> {
+    let removed = among.segments.remove_if(id, |state| {
         state.check_control(credentials)?;
         if state.body.attached == 0 {
             return Ok(true);
@@ -255,9 +259,9 @@ pub fn remove(id: i32, credentials: &Credentials) -> Result<()> {
 ///
 /// # Errors
 /// `EINVAL`, `EPERM`, `EIDRM`, `ENOMEM`.
-pub fn set_locked(id: i32, locked: bool, credentials: &Credentials, limit: u64) -> Result<()> {
-    let object = SEGMENTS.get(id)?;
-    let mine = locked_bytes(credentials.uid);
+pub fn set_locked(among: &Objects, id: i32, locked: bool, credentials: &Credentials, limit: u64) -> Result<()> {
+    let object = among.segments.get(id)?;
+    let mine = locked_bytes(among, credentials.uid);
     let mut state = object.lock()?;
     let may_lock = credentials.can(Capability::IpcLock);
     if !may_lock && (!state.permission.is_owned_by(credentials) || locked && limit == 0) {
@@ -280,25 +284,25 @@ pub fn set_locked(id: i32, locked: bool, credentials: &Credentials, limit: u64) 
     Ok(())
 }
 
-fn every_segment() -> impl Iterator<Item = Arc<Object<Segment>>> {
+fn every_segment(among: &Objects) -> impl Iterator<Item = Arc<Object<Segment>>> {
     let mut from = 0;
     core::iter::from_fn(move || {
-        let (index, object) = SEGMENTS.next(from)?;
+        let (index, object) = among.segments.next(from)?;
         from = index + 1;
         Some(object)
     })
 }
 
-fn locked_bytes(uid: u32) -> u64 {
-    every_segment()
+fn locked_bytes(among: &Objects, uid: u32) -> u64 {
+    every_segment(among)
         .filter(|object| object.lock_even_if_gone().body.locked_by == Some(uid))
         .map(|object| object.weight().saturating_mul(PAGE_SIZE as u64))
         .fold(0, u64::saturating_add)
 }
 
 /// Pages of all segments that are in memory.
-pub fn resident_pages() -> u64 {
-    every_segment().map(|object| object.resident_pages()).sum()
+pub fn resident_pages(among: &Objects) -> u64 {
+    every_segment(among).map(|object| object.resident_pages()).sum()
 }
 
 impl Object<Segment> {

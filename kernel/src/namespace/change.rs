@@ -2,14 +2,14 @@
 
 use alloc::sync::Arc;
 
-use super::{Kind, Namespace, Namespaces, NetNamespace};
+use super::{IpcNamespace, Kind, Namespace, Namespaces, NetNamespace};
 use crate::{
     errno::{Errno, Result},
     task::{Capability, Credentials, Thread},
 };
 
 /// The flags of the kinds of which there can be another.
-pub const MADE: u64 = Kind::Uts.flag() | Kind::Net.flag();
+pub const MADE: u64 = Kind::Uts.flag() | Kind::Ipc.flag() | Kind::Net.flag();
 
 /// The flags of all kinds.
 pub const ALL: u64 = {
@@ -41,6 +41,9 @@ pub fn with_new(old: &Arc<Namespaces>, credentials: &Credentials, flags: u64) ->
     let mut new = Namespaces::clone(old);
     if flags & Kind::Uts.flag() != 0 {
         new.uts = old.uts.copy(owner.clone());
+    }
+    if flags & Kind::Ipc.flag() != 0 {
+        new.ipc = IpcNamespace::new(owner.clone());
     }
     if flags & Kind::Net.flag() != 0 {
         new.net = NetNamespace::new(owner.clone());
@@ -74,6 +77,7 @@ pub fn enter(new: &mut Namespaces, credentials: &Credentials, to: &Namespace) ->
     }
     match to {
         Namespace::Uts(uts) => new.uts = uts.clone(),
+        Namespace::Ipc(ipc) => new.ipc = ipc.clone(),
         Namespace::Net(net) => new.net = net.clone(),
         // Whoever asks is in it.
         Namespace::User(_) | Namespace::Only(_) => {}

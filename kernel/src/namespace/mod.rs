@@ -5,10 +5,11 @@
 //! and by open files of it ([`file`]). What most threads are in was there from the beginning and is nobody's: such a thread has
 //! no [`Namespaces`] of its own, and what is fast asks [`Thread::is_apart`] and nothing else.
 //!
-//! Of mount, cgroup, IPC, time, PID and user namespaces there are the first ones alone so far.
+//! Of mount, cgroup, time, PID and user namespaces there are the first ones alone so far.
 
 pub mod change;
 pub mod file;
+mod ipc;
 mod net;
 mod user;
 pub mod uts;
@@ -19,6 +20,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use spin::Once;
 
 pub use self::{
+    ipc::{IpcNamespace, IpcRef, ipc_of},
     net::{NetNamespace, network_of},
     user::UserNamespace,
     uts::UtsNamespace,
@@ -161,6 +163,7 @@ impl Only {
 #[derive(Clone)]
 #[expect(missing_docs, reason = "the names are those of the kinds")]
 pub enum Namespace {
+    Ipc(Arc<IpcNamespace>),
     Net(Arc<NetNamespace>),
     User(Arc<UserNamespace>),
     Uts(Arc<UtsNamespace>),
@@ -172,6 +175,7 @@ impl Namespace {
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
+            Self::Ipc(_) => Kind::Ipc,
             Self::Net(_) => Kind::Net,
             Self::User(_) => Kind::User,
             Self::Uts(_) => Kind::Uts,
@@ -182,6 +186,7 @@ impl Namespace {
     /// Its number.
     pub fn number(&self) -> u64 {
         match self {
+            Self::Ipc(ipc) => ipc.head().number(),
             Self::Net(net) => net.head().number(),
             Self::User(user) => user.number(),
             Self::Uts(uts) => uts.head().number(),
@@ -192,6 +197,7 @@ impl Namespace {
     /// The user namespace whose capabilities count for it: of a user namespace the one above it, if there is one.
     pub fn owner(&self) -> Option<Arc<UserNamespace>> {
         Some(match self {
+            Self::Ipc(ipc) => ipc.head().owner().clone(),
             Self::Net(net) => net.head().owner().clone(),
             Self::User(user) => user.parent()?.clone(),
             Self::Uts(uts) => uts.head().owner().clone(),
@@ -210,6 +216,8 @@ impl Namespace {
 pub struct Namespaces {
     /// The machine's names.
     pub uts: Arc<UtsNamespace>,
+    /// System V IPC and POSIX message queues.
+    pub ipc: Arc<IpcNamespace>,
     /// The network.
     pub net: Arc<NetNamespace>,
 }
@@ -221,6 +229,7 @@ impl Namespaces {
         FIRST.call_once(|| {
             Arc::new(Self {
                 uts: UtsNamespace::first().clone(),
+                ipc: IpcNamespace::first().clone(),
                 net: NetNamespace::first().clone(),
             })
         })
@@ -239,10 +248,11 @@ pub enum Whose {
 /// The thread's namespace of a kind.
 pub fn of(thread: &Thread, kind: Kind, _whose: Whose) -> Namespace {
     match kind {
+        Kind::Ipc => Namespace::Ipc(thread.namespaces().ipc.clone()),
         Kind::Net => Namespace::Net(thread.namespaces().net.clone()),
         Kind::User => Namespace::User(thread.credentials().user_namespace.clone()),
         Kind::Uts => Namespace::Uts(thread.namespaces().uts.clone()),
-        Kind::Cgroup | Kind::Ipc | Kind::Mount | Kind::Pid | Kind::Time => Namespace::Only(Only::of(kind)),
+        Kind::Cgroup | Kind::Mount | Kind::Pid | Kind::Time => Namespace::Only(Only::of(kind)),
     }
 }
 

@@ -5,6 +5,7 @@ use alloc::{sync::Arc, vec::Vec};
 use crate::{
     errno::{Errno, Result},
     fs::{OpenFile, pidfd::PidFile},
+    ipc::semaphore::undo,
     namespace::{self, Kind, Namespace, Namespaces, Whose, change, file::namespace_of},
     task::{Thread, ptrace::link::may_trace},
 };
@@ -21,6 +22,10 @@ pub fn setns(t: &Arc<Thread>, fd: i32, kinds: u32) -> Result<u64> {
     let mut new = Namespaces::clone(&t.namespaces());
     for namespace in &to {
         change::enter(&mut new, &credentials, namespace)?;
+    }
+    if to.iter().any(|namespace| namespace.kind() == Kind::Ipc) {
+        // What the sets of the namespace that it leaves get back they get now.
+        undo::end(t);
     }
     drop(t.set_namespaces(Arc::new(new)));
     Ok(0)

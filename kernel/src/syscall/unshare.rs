@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use crate::{
     errno::{Errno, Result},
     ipc::semaphore::undo,
-    namespace::change,
+    namespace::{Kind, change},
     task::{Thread, clone::flags::*},
 };
 
@@ -31,8 +31,9 @@ pub fn unshare(t: &Arc<Thread>, flags: u64) -> Result<u64> {
         _ => Some(Arc::new(t.files().fork()?)),
     };
     let namespaces = change::with_new(&t.namespaces(), &t.credentials(), flags)?;
-    if flags & CLONE_SYSVSEM != 0 {
-        // As at the thread's end: the next adjustment begins a list of its own.
+    if flags & (CLONE_SYSVSEM | Kind::Ipc.flag()) != 0 {
+        // As at the thread's end: the next adjustment begins a list of its own. Sets of another namespace are in no list.
+
         undo::end(t);
     }
     if flags & CLONE_FS != 0 {

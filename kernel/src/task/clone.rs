@@ -25,7 +25,8 @@ use super::{
 use crate::{
     errno::{Errno, Result},
     mm::AddressSpace,
-    namespace, rt,
+    namespace::{self, Kind},
+    rt,
     syscall::pidfd,
 };
 
@@ -102,6 +103,7 @@ impl CloneArgs {
             || self.has(CLONE_PIDFD)
                 && (self.has(CLONE_THREAD | CLONE_DETACHED)
                     || self.has(CLONE_PARENT_SETTID) && self.pidfd == self.parent_tid)
+            || self.has(CLONE_SYSVSEM) && self.has(Kind::Ipc.flag())
             || self.has(namespace::change::ALL & !namespace::change::MADE)
             || !(0..=SIGNALS).contains(&self.exit_signal)
             || self.has(CLONE_SETTLS) && self.tls >= PageTable::USER_END;

@@ -201,6 +201,7 @@ fn all() -> impl Iterator<Item = Test> {
         shares::TESTS,
         namespaces::common::TESTS,
         namespaces::uts::TESTS,
+        namespaces::ipc::TESTS,
         namespaces::net::TESTS,
         intervals::TESTS,
         hostile::TESTS,

@@ -10,16 +10,11 @@ use core::{
 use crate::{
     errno::{self, Errno},
     ipc::{
-        limits::{
-            Limit, MAX_LIMIT_OF_OBJECTS, MQ_DEFAULT_MESSAGES, MQ_DEFAULT_SIZE, MQ_MESSAGES, MQ_QUEUES, MQ_SIZE, MSGMAX,
-            MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMALL, SHMMAX, SHMMNI,
-        },
-        message::QUEUES,
+        limits::{Limit, MAX_LIMIT_OF_OBJECTS},
         registry::{Object, Registry},
-        semaphore::SETS,
-        shared_memory::SEGMENTS,
     },
     mm::fallible::TryRoom,
+    namespace,
 };
 
 /// A line for each object. There may be thousands: the text grows by what can fail.
@@ -37,7 +32,8 @@ fn list<T>(out: &mut String, header: &str, registry: &Registry<T>, line: impl Fn
 
 pub(super) fn messages(out: &mut String) -> Result {
     let header = "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime";
-    list(out, header, &QUEUES, |object| {
+    let ipc = namespace::current().ipc.clone();
+    list(out, header, &ipc.objects().queues, |object| {
         let state = object.lock_even_if_gone();
         let (owner, queue) = (&state.permission, &state.body);
         let [sent, received, changed] = queue.times;
@@ -60,7 +56,8 @@ pub(super) fn messages(out: &mut String) -> Result {
 
 pub(super) fn semaphores(out: &mut String) -> Result {
     let header = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime";
-    list(out, header, &SETS, |object| {
+    let ipc = namespace::current().ipc.clone();
+    list(out, header, &ipc.objects().sets, |object| {
         let state = object.lock_even_if_gone();
         let owner = &state.permission;
         format!(
@@ -81,7 +78,8 @@ pub(super) fn semaphores(out: &mut String) -> Result {
 
 pub(super) fn segments(out: &mut String) -> Result {
     let header = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap";
-    list(out, header, &SEGMENTS, |object| {
+    let ipc = namespace::current().ipc.clone();
+    list(out, header, &ipc.objects().segments, |object| {
         let resident = object.resident_pages() * hal::PAGE_SIZE as u64;
         let state = object.lock_even_if_gone();
         let (owner, segment) = (&state.permission, &state.body);
@@ -126,29 +124,31 @@ fn set(line: &[u8], limits: &[(&Limit, RangeInclusive<u64>)]) -> errno::Result<(
 const INT: u64 = i32::MAX as u64;
 
 macro_rules! limits {
-    ($($show:ident, $set:ident, [$($limit:expr => $allowed:expr),+];)*) => {$(
+    ($($show:ident, $set:ident, $of:ident: [$($limit:ident => $allowed:expr),+];)*) => {$(
         pub(super) fn $show(out: &mut String) -> Result {
-            let values = [$($limit.get()),+].map(|value| format!("{value}"));
+            let ipc = namespace::current().ipc.clone();
+            let values = [$(ipc.$of().$limit.get()),+].map(|value| format!("{value}"));
             writeln!(out, "{}", values.join("\t"))
         }
 
         pub(super) fn $set(line: &[u8]) -> errno::Result<()> {
-            set(line, &[$((&$limit, $allowed)),+])
+            let ipc = namespace::current().ipc.clone();
+            set(line, &[$((&ipc.$of().$limit, $allowed)),+])
         }
     )*};
 }
 
 limits! {
-    sem, set_sem, [SEMMSL => 0..=INT, SEMMNS => 0..=INT, SEMOPM => 0..=INT, SEMMNI => 0..=MAX_LIMIT_OF_OBJECTS];
-    shmmax, set_shmmax, [SHMMAX => 0..=u64::MAX];
-    shmall, set_shmall, [SHMALL => 0..=u64::MAX];
-    shmmni, set_shmmni, [SHMMNI => 0..=MAX_LIMIT_OF_OBJECTS];
-    msgmax, set_msgmax, [MSGMAX => 0..=INT];
-    msgmnb, set_msgmnb, [MSGMNB => 0..=INT];
-    msgmni, set_msgmni, [MSGMNI => 0..=MAX_LIMIT_OF_OBJECTS];
-    queues_max, set_queues_max, [MQ_QUEUES => 0..=INT];
-    msg_max, set_msg_max, [MQ_MESSAGES => 1..=65_536];
-    msgsize_max, set_msgsize_max, [MQ_SIZE => 128..=16 << 20];
-    msg_default, set_msg_default, [MQ_DEFAULT_MESSAGES => 1..=65_536];
-    msgsize_default, set_msgsize_default, [MQ_DEFAULT_SIZE => 128..=16 << 20];
+    sem, set_sem, limits: [semmsl => 0..=INT, semmns => 0..=INT, semopm => 0..=INT, semmni => 0..=MAX_LIMIT_OF_OBJECTS];
+    shmmax, set_shmmax, limits: [shmmax => 0..=u64::MAX];
+    shmall, set_shmall, limits: [shmall => 0..=u64::MAX];
+    shmmni, set_shmmni, limits: [shmmni => 0..=MAX_LIMIT_OF_OBJECTS];
+    msgmax, set_msgmax, limits: [msgmax => 0..=INT];
+    msgmnb, set_msgmnb, limits: [msgmnb => 0..=INT];
+    msgmni, set_msgmni, limits: [msgmni => 0..=MAX_LIMIT_OF_OBJECTS];
+    queues_max, set_queues_max, queue_limits: [queues => 0..=INT];
+    msg_max, set_msg_max, queue_limits: [messages => 1..=65_536];
+    msgsize_max, set_msgsize_max, queue_limits: [size => 128..=16 << 20];
+    msg_default, set_msg_default, queue_limits: [default_messages => 1..=65_536];
+    msgsize_default, set_msgsize_default, queue_limits: [default_size => 128..=16 << 20];
 }

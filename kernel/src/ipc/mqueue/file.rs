@@ -3,10 +3,7 @@
 use alloc::{format, sync::Arc, vec::Vec};
 use core::{any::Any, sync::atomic::Ordering::Relaxed};
 
-use super::{
-    Queue,
-    file_system::{self, DEVICE},
-};
+use super::{Queue, file_system};
 use crate::{
     errno::Result,
     fs::{
@@ -38,7 +35,8 @@ impl Inode for Queue {
     }
 
     fn identity(&self) -> (DeviceNumber, u64) {
-        (DEVICE, self.contents.lock().attributes.inode)
+        let attributes = &self.contents.lock().attributes;
+        (attributes.device, attributes.inode)
     }
 
     /// A size is taken and means nothing: a shell that redirects to a queue cuts it first.
@@ -48,7 +46,7 @@ impl Inode for Queue {
     }
 
     fn place(&self) -> Option<(Arc<dyn Inode>, Vec<u8>)> {
-        let root = file_system::root();
+        let root = self.root.upgrade()?;
         let name = root.name_of(self)?;
         Some((root, name))
     }
@@ -58,7 +56,7 @@ impl Inode for Queue {
     }
 
     fn status(&self) -> FileSystemStatus {
-        file_system::STATUS
+        file_system::status(self.contents.lock().attributes.device)
     }
 }
 

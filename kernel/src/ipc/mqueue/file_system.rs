@@ -1,6 +1,10 @@
 //! The file system of the queues: one directory.
 
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    vec::Vec,
+};
 use core::{
     any::Any,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -16,8 +20,9 @@ use crate::{
         attributes::{Attributes, DeviceNumber, SetAttributes, Shrunk, Timestamp},
         file::{Attempt, DirectoryEntry, File, Positioning, Whence, list_dots, seek_before_end},
         inode::{FileSystemStatus, NewFile, OpenRequest},
+        mount::anonymous_device,
     },
-    ipc::limits::{MQ_DEFAULT_MESSAGES, MQ_DEFAULT_SIZE, MQ_MESSAGES, MQ_QUEUES, MQ_SIZE},
+    ipc::limits::QueueLimits,
     sync::{Rank, SpinLock},
     task::{
         Capability, Thread,
@@ -25,17 +30,16 @@ use crate::{
     },
 };
 
-pub(super) const DEVICE: DeviceNumber = DeviceNumber::new(0, 18);
+const DEVICE: DeviceNumber = DeviceNumber::new(0, 18);
 
-pub(super) const STATUS: FileSystemStatus = FileSystemStatus {
-    // `MQUEUE_MAGIC` (`linux/magic.h`).
-    magic: 0x1980_0202,
-    blocks: 0,
-    free_blocks: 0,
-    files: 0,
-    free_files: 0,
-    device: DEVICE,
-};
+pub(super) fn status(device: DeviceNumber) -> FileSystemStatus {
+    FileSystemStatus {
+        // `MQUEUE_MAGIC` (`linux/magic.h`).
+        magic: 0x1980_0202,
+        device,
+        ..FileSystemStatus::default()
+    }
+}
 
 /// What the privileged can ask for (`HARD_MSGMAX`, `HARD_MSGSIZEMAX` of `linux/ipc_namespace.h`).
 const MOST: Shape = Shape {
@@ -48,55 +52,47 @@ const SIZE_OF_ENTRY: u64 = 20;
 /// Numbers below are the directory's own.
 const FIRST_NUMBER: u64 = 2;
 
-/// What a queue's existence counts for: one of all, and bytes of its user (`RLIMIT_MSGQUEUE`).
+/// What a queue's existence counts for: one of all of its namespace, and bytes of its user (`RLIMIT_MSGQUEUE`).
 pub struct Charge {
+    queues: Arc<AtomicU64>,
     uid: u32,
     bytes: u64,
 }
 
-struct Usage {
-    queues: u64,
-    bytes: BTreeMap<u32, u64>,
-}
-
-static USAGE: SpinLock<Usage> = SpinLock::new(
-    Rank::Ipc,
-    Usage {
-        queues: 0,
-        bytes: BTreeMap::new(),
-    },
-);
+/// Bytes of each user, in all namespaces. Numbers of queues change under this lock.
+static USAGE: SpinLock<BTreeMap<u32, u64>> = SpinLock::new(Rank::Ipc, BTreeMap::new());
 
 impl Charge {
     /// # Errors
     /// `ENOSPC` if there are too many queues, `EMFILE` if the user has too many bytes in them.
-    fn new(uid: u32, bytes: u64, maker: &Maker) -> Result<Self> {
+    fn new(uid: u32, bytes: u64, maker: &Maker, root: &Root) -> Result<Self> {
         let mut usage = USAGE.lock();
-        if usage.queues >= MQ_QUEUES.get() && !maker.is_privileged {
+        if root.queues.load(Relaxed) >= root.limits.queues.get() && !maker.is_privileged {
             return Err(Errno::ENOSPC);
         }
-        let used = usage.bytes.entry(uid).or_default();
+        let used = usage.entry(uid).or_default();
         let sum = used.saturating_add(bytes);
         if sum > maker.limit {
             if *used == 0 {
-                usage.bytes.remove(&uid);
+                usage.remove(&uid);
             }
             return Err(Errno::EMFILE);
         }
         *used = sum;
-        usage.queues += 1;
-        Ok(Self { uid, bytes })
+        let queues = root.queues.clone();
+        queues.fetch_add(1, Relaxed);
+        Ok(Self { queues, uid, bytes })
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
         let mut usage = USAGE.lock();
-        usage.queues -= 1;
-        if let Some(used) = usage.bytes.get_mut(&self.uid) {
+        self.queues.fetch_sub(1, Relaxed);
+        if let Some(used) = usage.get_mut(&self.uid) {
             *used -= self.bytes;
             if *used == 0 {
-                usage.bytes.remove(&self.uid);
+                usage.remove(&self.uid);
             }
         }
     }
@@ -129,13 +125,13 @@ impl Maker {
 
     /// # Errors
     /// `EINVAL`.
-    fn check(&self, shape: Shape) -> Result<()> {
+    fn check(&self, shape: Shape, limits: &QueueLimits) -> Result<()> {
         let most = if self.is_privileged {
             MOST
         } else {
             Shape {
-                messages: MQ_MESSAGES.get() as usize,
-                bytes: MQ_SIZE.get() as usize,
+                messages: limits.messages.get() as usize,
+                bytes: limits.size.get() as usize,
             }
         };
         if shape.messages == 0 || shape.bytes == 0 || shape.messages > most.messages || shape.bytes > most.bytes {
@@ -146,10 +142,10 @@ impl Maker {
 }
 
 /// What a queue is made with where nothing is said.
-fn default_shape() -> Shape {
+fn default_shape(limits: &QueueLimits) -> Shape {
     Shape {
-        messages: MQ_DEFAULT_MESSAGES.get().min(MQ_MESSAGES.get()) as usize,
-        bytes: MQ_DEFAULT_SIZE.get().min(MQ_SIZE.get()) as usize,
+        messages: limits.default_messages.get().min(limits.messages.get()) as usize,
+        bytes: limits.default_size.get().min(limits.size.get()) as usize,
     }
 }
 
@@ -165,35 +161,59 @@ const fn weight(shape: Shape) -> u64 {
     (shape.messages * (shape.bytes + HEADER) + sorted * NODE) as u64
 }
 
-/// The directory.
+/// The directory of an IPC namespace's queues.
 pub struct Root {
+    own: Weak<Self>,
+    device: DeviceNumber,
+    limits: QueueLimits,
+    queues: Arc<AtomicU64>,
     names: SpinLock<BTreeMap<Vec<u8>, Arc<Queue>>>,
     attributes: SpinLock<Attributes>,
 }
 
-/// The one that there is.
+/// That of the first namespace.
 pub fn root() -> Arc<Root> {
     static ROOT: Once<Arc<Root>> = Once::new();
-    let make = || {
-        Arc::new(Root {
-            names: SpinLock::new(Rank::Directory, BTreeMap::new()),
-            attributes: SpinLock::new(
-                Rank::Inode,
-                Attributes::synthetic(DEVICE, FIRST_NUMBER - 1, FileKind::Directory, 0o1777),
-            ),
-        })
-    };
-    ROOT.call_once(make).clone()
+    ROOT.call_once(|| Root::on(DEVICE)).clone()
 }
 
 /// A queue's place where it is opened by name.
-pub fn location(queue: Arc<Queue>) -> Location {
-    static MOUNT: Once<Arc<Mount>> = Once::new();
-    let mount = MOUNT.call_once(|| Mount::hidden(root())).clone();
+pub fn location(root: &Arc<Root>, queue: Arc<Queue>) -> Location {
+    static FIRST: Once<Arc<Mount>> = Once::new();
+    let mount = if root.device == DEVICE {
+        FIRST.call_once(|| Mount::hidden(root.clone())).clone()
+    } else {
+        // One that the root knew would keep the root.
+        Mount::hidden(root.clone())
+    };
     Location { mount, inode: queue }
 }
 
 impl Root {
+    fn on(device: DeviceNumber) -> Arc<Self> {
+        Arc::new_cyclic(|own| Self {
+            own: own.clone(),
+            device,
+            limits: QueueLimits::initial(),
+            queues: Arc::new(AtomicU64::new(0)),
+            names: SpinLock::new(Rank::Directory, BTreeMap::new()),
+            attributes: SpinLock::new(
+                Rank::Inode,
+                Attributes::synthetic(device, FIRST_NUMBER - 1, FileKind::Directory, 0o1777),
+            ),
+        })
+    }
+
+    /// That of another namespace.
+    pub fn new() -> Arc<Self> {
+        Self::on(anonymous_device())
+    }
+
+    /// How much there may be in it.
+    pub const fn limits(&self) -> &QueueLimits {
+        &self.limits
+    }
+
     /// The queue of that name.
     ///
     /// # Errors
@@ -208,18 +228,24 @@ impl Root {
     /// `EEXIST`, `EINVAL` for a shape that is not allowed, `ENOSPC`, `EMFILE`.
     pub fn make(&self, name: &[u8], new: &NewFile<'_>, shape: Option<Shape>, maker: &Maker) -> Result<Arc<Queue>> {
         static NEXT: AtomicU64 = AtomicU64::new(FIRST_NUMBER);
-        let shape = shape.unwrap_or_else(default_shape);
-        maker.check(shape)?;
+        let shape = shape.unwrap_or_else(|| default_shape(&self.limits));
+        maker.check(shape, &self.limits)?;
         let attributes = Attributes {
             uid: new.uid,
             gid: new.gid,
             size: SIZE_OF_QUEUE,
-            ..Attributes::synthetic(DEVICE, NEXT.fetch_add(1, Relaxed), FileKind::Regular, new.permissions)
+            ..Attributes::synthetic(
+                self.device,
+                NEXT.fetch_add(1, Relaxed),
+                FileKind::Regular,
+                new.permissions,
+            )
         };
         let queue = Arc::new(Queue::new(
             shape,
             attributes,
-            Charge::new(new.uid, weight(shape), maker)?,
+            self.own.clone(),
+            Charge::new(new.uid, weight(shape), maker, self)?,
         ));
         let name = name.to_vec();
         {
@@ -289,7 +315,7 @@ impl Inode for Root {
     }
 
     fn status(&self) -> FileSystemStatus {
-        STATUS
+        status(self.device)
     }
 }
 

@@ -10,7 +10,11 @@ mod notice;
 #[cfg(test)]
 mod tests;
 
-use alloc::{collections::BinaryHeap, sync::Arc, vec::Vec};
+use alloc::{
+    collections::BinaryHeap,
+    sync::{Arc, Weak},
+    vec::Vec,
+};
 use core::{
     cmp::Reverse,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -20,7 +24,7 @@ pub use notice::{Notice, closed};
 
 use super::{
     line::{HasLine, Line, Ticket, Woken},
-    mqueue::file_system::Charge,
+    mqueue::file_system::{Charge, Root},
 };
 use crate::{
     errno::{Errno, Result},
@@ -77,6 +81,7 @@ struct Contents {
 pub struct Queue {
     shape: Shape,
     has_name: AtomicBool,
+    root: Weak<Root>,
     contents: SpinLock<Contents>,
     pollers: PollQueue,
     /// What it counts for, as long as it is there.
@@ -125,10 +130,11 @@ fn rank(thread: &Thread) -> u8 {
 }
 
 impl Queue {
-    fn new(shape: Shape, attributes: Attributes, charge: Charge) -> Self {
+    fn new(shape: Shape, attributes: Attributes, root: Weak<Root>, charge: Charge) -> Self {
         Self {
             shape,
             has_name: AtomicBool::new(true),
+            root,
             contents: SpinLock::new(
                 Rank::IpcObject,
                 Contents {

@@ -12,10 +12,10 @@ pub use operation::{Blocked, Operation, Operations};
 use undo::UndoId;
 
 use super::{
-    limits::{SEMMNI, SEMMNS, SEMMSL},
+    Objects,
     line::{HasLine, Line, Ticket, Woken},
     permission::{READ, WRITE},
-    registry::{New, Object, Registry, Request, Room, State},
+    registry::{New, Object, Request, Room, State},
     seconds,
 };
 use crate::{
@@ -26,9 +26,6 @@ use crate::{
 
 /// The largest value (`SEMVMX`), and the largest adjustment at exit (`SEMAEM`).
 pub const MAX_VALUE: i32 = 32_767;
-
-/// All sets.
-pub static SETS: Registry<Set> = Registry::new();
 
 /// One semaphore.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,14 +87,14 @@ impl HasLine for LineOf<'_> {
 ///
 /// # Errors
 /// `EINVAL`, `ENOSPC`, `ENOMEM`, `ENOENT`, `EEXIST`, `EACCES`.
-pub fn get(request: &Request<'_>, count: i32) -> Result<i32> {
+pub fn get(among: &Objects, request: &Request<'_>, count: i32) -> Result<i32> {
     let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
-    if count as u64 > SEMMSL.get() {
+    if count as u64 > among.limits.semmsl.get() {
         return Err(Errno::EINVAL);
     }
     let room = Room {
-        objects: SEMMNI.get(),
-        weight: SEMMNS.get(),
+        objects: among.limits.semmni.get(),
+        weight: among.limits.semmns.get(),
     };
     let fits = |object: &Object<Set>| {
         if count as u64 > object.weight() {
@@ -106,7 +103,7 @@ pub fn get(request: &Request<'_>, count: i32) -> Result<i32> {
             Ok(())
         }
     };
-    SETS.find_or_make(request, room, fits, || {
+    among.sets.find_or_make(request, room, fits, || {
         if count == 0 {
             return Err(Errno::EINVAL);
         }
@@ -227,8 +224,10 @@ pub fn set_values(object: &Object<Set>, credentials: &Credentials, pid: Pid, cha
 ///
 /// # Errors
 /// `EINVAL`, `EPERM`.
-pub fn remove(id: i32, credentials: &Credentials) -> Result<()> {
-    let object = SETS.remove_if(id, |state| state.check_control(credentials).map(|()| true))?;
+pub fn remove(among: &Objects, id: i32, credentials: &Credentials) -> Result<()> {
+    let object = among
+        .sets
+        .remove_if(id, |state| state.check_control(credentials).map(|()| true))?;
     if let Some(object) = object {
         let mut woken = Woken::default();
         for line in &mut object.lock_even_if_gone().body.lines {

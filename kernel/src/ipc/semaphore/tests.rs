@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     clock::{Base, Moment},
     ipc::{
-        IPC_PRIVATE,
+        FIRST, IPC_PRIVATE,
         line::{self, Over},
     },
     task::testing,
@@ -23,7 +23,7 @@ fn set(count: i32) -> Arc<Object<Set>> {
         flags: 0o600,
         credentials: &credentials,
     };
-    SETS.get(get(&request, count).unwrap()).unwrap()
+    FIRST.sets.get(get(&FIRST, &request, count).unwrap()).unwrap()
 }
 
 fn operations(changes: &[(u16, i16)]) -> Operations {
@@ -81,7 +81,7 @@ fn what_is_done_for_a_waiter_is_its_own_whoever_looks_first() {
     assert_eq!(values(&object), [0, 1]);
     assert_eq!(poll(second.as_mut()), Poll::Ready(Ok(Ok(()))));
     assert_eq!(poll(first.as_mut()), Poll::Ready(Ok(Ok(()))));
-    remove(object.id(), &Credentials::root()).unwrap();
+    remove(&FIRST, object.id(), &Credentials::root()).unwrap();
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn who_leaves_leaves_the_line_and_nothing_else() {
     assert!(poll(stays.as_mut()).is_pending());
     change(&object, &threads[2], &[(0, 1)]);
     assert_eq!(poll(stays.as_mut()), Poll::Ready(Ok(Ok(()))));
-    remove(object.id(), &Credentials::root()).unwrap();
+    remove(&FIRST, object.id(), &Credentials::root()).unwrap();
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn an_outcome_is_worth_more_than_a_deadline() {
     change(&object, &threads[1], &[(0, 1)]);
     assert_eq!(poll(late.as_mut()), Poll::Ready(Ok(Ok(()))));
     assert_eq!(values(&object), [0]);
-    remove(object.id(), &Credentials::root()).unwrap();
+    remove(&FIRST, object.id(), &Credentials::root()).unwrap();
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_removal_reaches_all_that_wait() {
     let mut more = pin!(waits(&object, &threads[0], &[(0, -2)], None));
     let mut zero = pin!(waits(&object, &threads[1], &[(0, 0)], None));
     assert!(poll(more.as_mut()).is_pending() && poll(zero.as_mut()).is_pending());
-    remove(object.id(), &Credentials::root()).unwrap();
+    remove(&FIRST, object.id(), &Credentials::root()).unwrap();
     assert_eq!(poll(more.as_mut()), Poll::Ready(Ok(Err(Errno::EIDRM))));
     assert_eq!(poll(zero.as_mut()), Poll::Ready(Ok(Err(Errno::EIDRM))));
     assert!(operate(&object, &threads[0], &operations(&[(0, 1)]), None).is_err());
@@ -143,5 +143,5 @@ fn who_waits_for_zero_goes_before_those_who_take_it_away() {
     assert_eq!(poll(zero.as_mut()), Poll::Ready(Ok(Ok(()))));
     assert_eq!(poll(taker.as_mut()), Poll::Ready(Ok(Ok(()))));
     assert_eq!(values(&object), [1, 1]);
-    remove(object.id(), &Credentials::root()).unwrap();
+    remove(&FIRST, object.id(), &Credentials::root()).unwrap();
 }

@@ -5,11 +5,12 @@
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{MAX_VALUE, Object, SETS, Set};
+use super::{MAX_VALUE, Object, Set};
 use crate::{
     errno::Result,
-    ipc::line::Woken,
+    ipc::{Objects, line::Woken},
     mm::fallible::{TryRoom, TryRoomExact},
+    namespace::ipc_of,
     sync::{Rank, SpinLock},
     task::{Pid, Thread},
 };
@@ -18,7 +19,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UndoId(u64);
 
-/// A list: the sets in which something may have to be taken back.
+/// A list: the sets in which something may have to be taken back, all of the IPC namespace that those are in who have it.
 pub struct UndoList {
     id: UndoId,
     sets: SpinLock<Sets>,
@@ -32,9 +33,9 @@ struct Sets {
 }
 
 impl Sets {
-    fn add(&mut self, id: i32) -> Result<()> {
+    fn add(&mut self, among: &Objects, id: i32) -> Result<()> {
         if self.ids.len() >= self.limit {
-            self.ids.retain(|id| SETS.get(*id).is_ok());
+            self.ids.retain(|id| among.sets.get(*id).is_ok());
             self.limit = (self.ids.len() * 2).max(16);
         }
         self.ids.try_room(1)?;
@@ -73,7 +74,8 @@ pub(super) fn prepare(thread: &Thread, object: &Object<Set>) -> Result<UndoId> {
     adjustments.try_room_exact(object.weight() as usize)?;
     adjustments.resize(object.weight() as usize, 0);
     // Twice the same, or one that is gone before it is used, does no harm.
-    list.sets.lock().add(object.id())?;
+    let among = ipc_of(thread);
+    list.sets.lock().add(&among, object.id())?;
     let mut state = object.lock()?;
     state.body.values.adjustments.entry(list.id).or_insert(adjustments);
     Ok(list.id)
@@ -83,14 +85,14 @@ pub(super) fn prepare(thread: &Thread, object: &Object<Set>) -> Result<UndoId> {
 pub fn end(thread: &Thread) {
     let list = thread.take_undo_list();
     if let Some(list) = list.and_then(Arc::into_inner) {
-        take_back(&list, thread.process().pid());
+        take_back(&ipc_of(thread), &list, thread.process().pid());
     }
 }
 
-fn take_back(list: &UndoList, pid: Pid) {
+fn take_back(among: &Objects, list: &UndoList, pid: Pid) {
     let sets = core::mem::take(&mut list.sets.lock().ids);
     for id in sets {
-        let Ok(object) = SETS.get(id) else { continue };
+        let Ok(object) = among.sets.get(id) else { continue };
         let mut woken = Woken::default();
         if let Ok(mut state) = object.lock() {
             let set = &mut state.body;

@@ -17,7 +17,6 @@ use crate::{
         procfs,
         tmpfs::{self, TmpFs},
     },
-    ipc::mqueue,
     task::{Capability, Thread},
 };
 
@@ -144,7 +143,7 @@ pub async fn mount(t: &Thread, source: u64, target: u64, kind: u64, flags: u64, 
         b"devtmpfs" => (devfs::root()?, "devtmpfs"),
         b"proc" => (procfs::new(), "proc"),
         b"sysfs" => (procfs::sysfs::new(), "sysfs"),
-        b"mqueue" => (mqueue::file_system::root(), "mqueue"),
+        b"mqueue" => (t.namespaces().ipc.mqueue().clone(), "mqueue"),
         b"cpio" => (Box::pin(open_archive(t, &source, flags)).await?, archive::KIND),
         _ => return Err(Errno::ENODEV),
     };

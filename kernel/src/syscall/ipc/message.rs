@@ -14,14 +14,14 @@ use crate::{
     },
     ipc::{
         IPC_NOWAIT,
-        limits::{MSGMAX, MSGMNB, MSGMNI},
         line::{self, Woken},
-        message::{self, Message, QUEUES, Received, Receiver, Receivers, Senders, Which},
+        message::{self, Message, Received, Receiver, Receivers, Senders, Which},
         permission::IpcPerm,
         registry::Object,
         seconds,
     },
     mm::fallible::TryRoomExact,
+    namespace::ipc_of,
     syscall::fs::user::with_faults,
     task::{Capability, Thread},
 };
@@ -75,7 +75,7 @@ struct MsgInfo {
 /// # Errors
 /// `ENOSPC`, `ENOENT`, `EEXIST`, `EACCES`.
 pub fn msgget(t: &Thread, key: i32, flags: i32) -> Result<u64> {
-    get(t, key, flags, message::get)
+    get(t, key, flags, |request| message::get(&ipc_of(t), request))
 }
 
 fn copy_message(address: u64, size: u64) -> Attempt<Message> {
@@ -92,10 +92,10 @@ fn copy_message(address: u64, size: u64) -> Attempt<Message> {
     Ok(Message { kind, text })
 }
 
-fn check_size(id: i32, address: u64, size: u64) -> Attempt<()> {
+fn check_size(t: &Thread, id: i32, address: u64, size: u64) -> Attempt<()> {
     // The type is read before anything else is looked at.
     copy_in(&mut [0; 8], address)?;
-    if id < 0 || size > i64::MAX as u64 || size > MSGMAX.get() {
+    if id < 0 || size > i64::MAX as u64 || size > ipc_of(t).limits.msgmax.get() {
         return Err(Errno::EINVAL.into());
     }
     Ok(())
@@ -107,9 +107,9 @@ fn check_size(id: i32, address: u64, size: u64) -> Attempt<()> {
 /// `EINVAL`, `EFAULT`, `EACCES`, `EIDRM`, `EAGAIN`, `EINTR`, `ENOMEM`.
 pub async fn msgsnd(t: &Arc<Thread>, id: i32, address: u64, size: u64, flags: i32) -> Result<u64> {
     Box::pin(async move {
-        with_faults(t, || check_size(id, address, size)).await?;
+        with_faults(t, || check_size(t, id, address, size)).await?;
         let message = with_faults(t, || copy_message(address, size)).await?;
-        let object = QUEUES.get(id)?;
+        let object = ipc_of(t).queues.get(id)?;
         let Some(ticket) = message::send(&object, t, message, flags & IPC_NOWAIT == 0)? else {
             return Ok(0);
         };
@@ -126,9 +126,9 @@ pub async fn msgsnd(t: &Arc<Thread>, id: i32, address: u64, size: u64, flags: i3
 /// # Errors
 /// As [`msgsnd`]; would block.
 pub fn msgsnd_at_once(t: &Arc<Thread>, id: i32, address: u64, size: u64, flags: i32) -> Attempt<u64> {
-    check_size(id, address, size)?;
+    check_size(t, id, address, size)?;
     let message = copy_message(address, size)?;
-    let object = QUEUES.get(id)?;
+    let object = ipc_of(t).queues.get(id)?;
     match message::send(&object, t, message, false) {
         Err(Errno::EAGAIN) if flags & IPC_NOWAIT == 0 => Err(Stop::WouldBlock),
         sent => Ok(sent.map(|_| 0)?),
@@ -142,6 +142,8 @@ struct Wanted {
     size: u64,
     kind: i64,
     flags: i32,
+    /// Bytes of the longest message that may be copied.
+    longest: u64,
 }
 
 impl Wanted {
@@ -174,7 +176,7 @@ impl Wanted {
     /// How many bytes of a message are copied.
     fn length(&self, message: &Message) -> Result<usize> {
         // Copies are never cut.
-        if self.flags & COPY != 0 && message.text.len() as u64 > self.size.min(MSGMAX.get()) {
+        if self.flags & COPY != 0 && message.text.len() as u64 > self.size.min(self.longest) {
             return Err(Errno::EINVAL);
         }
         Ok(message.text.len().min(self.size as usize))
@@ -205,15 +207,17 @@ impl Wanted {
 /// # Errors
 /// `EINVAL`, `EFAULT`, `EACCES`, `EIDRM`, `ENOMSG`, `E2BIG`, `EINTR`.
 pub async fn msgrcv(t: &Arc<Thread>, id: i32, address: u64, size: u64, kind: i64, flags: i32) -> Result<u64> {
+    let among = ipc_of(t);
     let wanted = Wanted {
         address,
         size,
         kind,
         flags,
+        longest: among.limits.msgmax.get(),
     };
     Box::pin(async move {
         let receiver = wanted.receiver(t, id)?;
-        let object = QUEUES.get(id)?;
+        let object = among.queues.get(id)?;
         let thread = (flags & IPC_NOWAIT == 0).then_some(t);
         let ticket = match with_faults(t, || wanted.attempt(&object, &receiver, thread)).await? {
             Received::Copied(length) => return Ok(length as u64),
@@ -238,14 +242,16 @@ pub async fn msgrcv(t: &Arc<Thread>, id: i32, address: u64, size: u64, kind: i64
 /// # Errors
 /// As [`msgrcv`]; would block.
 pub fn msgrcv_at_once(t: &Arc<Thread>, id: i32, address: u64, size: u64, kind: i64, flags: i32) -> Attempt<u64> {
+    let among = ipc_of(t);
     let wanted = Wanted {
         address,
         size,
         kind,
         flags,
+        longest: among.limits.msgmax.get(),
     };
     let receiver = wanted.receiver(t, id)?;
-    match wanted.attempt(&*QUEUES.get(id)?, &receiver, None)? {
+    match wanted.attempt(&*among.queues.get(id)?, &receiver, None)? {
         Received::Copied(length) => Ok(length as u64),
         Received::Waits(_) => Err(Stop::WouldBlock),
     }
@@ -267,7 +273,7 @@ pub async fn msgctl(t: &Thread, id: i32, command: i32, address: u64) -> Result<u
             set(t, id, &new)
         }
         IPC_RMID => {
-            message::remove(id, &t.credentials())?;
+            message::remove(&ipc_of(t), id, &t.credentials())?;
             Ok(0)
         }
         _ => Err(Errno::EINVAL),
@@ -275,13 +281,13 @@ pub async fn msgctl(t: &Thread, id: i32, command: i32, address: u64) -> Result<u
 }
 
 fn set(t: &Thread, id: i32, new: &MsqidDs) -> Result<u64> {
-    let object = QUEUES.get(id)?;
+    let object = ipc_of(t).queues.get(id)?;
     let credentials = t.credentials();
     let mut woken = Woken::default();
     {
         let mut state = object.lock()?;
         state.check_control(&credentials)?;
-        if new.limit > MSGMNB.get() && !credentials.can(Capability::SysResource) {
+        if new.limit > ipc_of(t).limits.msgmnb.get() && !credentials.can(Capability::SysResource) {
             return Err(Errno::EPERM);
         }
         if !new.permission.is_valid() {
@@ -298,7 +304,7 @@ fn set(t: &Thread, id: i32, new: &MsqidDs) -> Result<u64> {
 
 async fn stat(t: &Thread, id: i32, named: Named, address: u64) -> Result<u64> {
     let credentials = t.credentials();
-    let (object, value, asked) = to_show(&QUEUES, id, named, &credentials)?;
+    let (object, value, asked) = to_show(&ipc_of(t).queues, id, named, &credentials)?;
     let shown = {
         let state = object.lock()?;
         check_shown(&state, asked)?;
@@ -319,10 +325,11 @@ async fn stat(t: &Thread, id: i32, named: Named, address: u64) -> Result<u64> {
 }
 
 async fn info(t: &Thread, in_use: bool, address: u64) -> Result<u64> {
+    let among = ipc_of(t);
     // `MSGPOOL`, `MSGMAP`, `MSGTQL`, `MSGSSZ`, `MSGSEG`: they limit nothing.
     let (pool, map, headers) = if in_use {
-        let (messages, bytes) = message::totals();
-        (QUEUES.usage().0, messages, bytes)
+        let (messages, bytes) = message::totals(&among);
+        (among.queues.usage().0, messages, bytes)
     } else {
         (32_000 * 16_384 / 1024, 16_384, 16_384)
     };
@@ -330,14 +337,14 @@ async fn info(t: &Thread, in_use: bool, address: u64) -> Result<u64> {
     let info = MsgInfo {
         pool: limit(pool),
         map: limit(map),
-        largest: limit(MSGMAX.get()),
-        bytes_of_queue: limit(MSGMNB.get()),
-        queues: limit(MSGMNI.get()),
+        largest: limit(among.limits.msgmax.get()),
+        bytes_of_queue: limit(among.limits.msgmnb.get()),
+        queues: limit(among.limits.msgmni.get()),
         segment_size: 16,
         headers: limit(headers),
         segments: 0xffff,
         pad: 0,
     };
     t.mm().write(address, &info).await?;
-    Ok(QUEUES.last_index())
+    Ok(among.queues.last_index())
 }

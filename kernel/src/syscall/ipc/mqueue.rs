@@ -74,7 +74,7 @@ pub async fn mq_open(t: &Arc<Thread>, address: u64, flags: u32, mode: u32, attr:
         _ => Some(t.mm().read::<MqAttr>(attr).await?),
     };
     let name = name(t, address).await?;
-    let root = file_system::root();
+    let root = t.namespaces().ipc.mqueue().clone();
     let queue = match root.find(&name) {
         Err(Errno::ENOENT) if flags & linux::O_CREAT != 0 => {
             let shape = wanted.map(|attr| shape(&attr)).transpose()?;
@@ -99,7 +99,7 @@ pub async fn mq_open(t: &Arc<Thread>, address: u64, flags: u32, mode: u32, attr:
     };
     let file = OpenFile::new(
         queue.clone(),
-        file_system::location(queue),
+        file_system::location(&root, queue),
         flags & (linux::O_ACCMODE | linux::O_NONBLOCK),
     );
     // As Linux has it, whatever the flags say.
@@ -125,7 +125,7 @@ fn existing(t: &Thread, queue: Arc<Queue>, flags: u32) -> Result<Arc<Queue>> {
 /// `ENOENT`, `EACCES`, `EPERM`, `ENAMETOOLONG`, `EFAULT`.
 pub async fn mq_unlink(t: &Thread, address: u64) -> Result<u64> {
     let name = name(t, address).await?;
-    let root = file_system::root();
+    let root = t.namespaces().ipc.mqueue().clone();
     let queue = root.find(&name)?;
     let (directory, credentials) = (root.attributes(), t.credentials());
     permit(&directory, &credentials, Permission::WRITE | Permission::EXECUTE)?;

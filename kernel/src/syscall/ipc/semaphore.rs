@@ -11,14 +11,15 @@ use crate::{
     errno::{Errno, Result},
     fs::{Stop, file::Attempt, io::copy_in},
     ipc::{
-        limits::{SEMMNI, SEMMNS, SEMMSL, SEMOPM},
+        Objects,
         line::{self, Over},
         permission::{IpcPerm, READ, WRITE},
         registry::Object,
         seconds,
-        semaphore::{self, Attempted, Change, MAX_VALUE, Operation, Operations, SETS, Set},
+        semaphore::{self, Attempted, Change, MAX_VALUE, Operation, Operations, Set},
     },
     mm::fallible::{TryRoom, TryRoomExact},
+    namespace::ipc_of,
     rt,
     syscall::{fs::user::with_faults, types::Timespec},
     task::Thread,
@@ -83,7 +84,7 @@ struct SemInfo {
 /// # Errors
 /// `EINVAL`, `ENOSPC`, `ENOMEM`, `ENOENT`, `EEXIST`, `EACCES`.
 pub fn semget(t: &Thread, key: i32, count: i32, flags: i32) -> Result<u64> {
-    get(t, key, flags, |request| semaphore::get(request, count))
+    get(t, key, flags, |request| semaphore::get(&ipc_of(t), request, count))
 }
 
 /// `semop(2)`: a signal ends it with `EINTR` whatever `SA_RESTART` says.
@@ -137,20 +138,21 @@ fn copy_operations(address: u64, count: u32) -> Attempt<Operations> {
     Ok(operations)
 }
 
-fn check_count(id: i32, count: u32) -> Result<()> {
+fn check_count(among: &Objects, id: i32, count: u32) -> Result<()> {
     if count == 0 || id < 0 {
         return Err(Errno::EINVAL);
     }
-    if u64::from(count) > SEMOPM.get() {
+    if u64::from(count) > among.limits.semopm.get() {
         return Err(Errno::E2BIG);
     }
     Ok(())
 }
 
 fn operate_at_once(t: &Arc<Thread>, id: i32, operations: u64, count: u32) -> Attempt<u64> {
-    check_count(id, count)?;
+    let among = ipc_of(t);
+    check_count(&among, id, count)?;
     let operations = copy_operations(operations, count)?;
-    let object = SETS.get(id)?;
+    let object = among.sets.get(id)?;
     match semaphore::operate(&object, t, &operations, None)? {
         Attempted::Done => Ok(0),
         Attempted::Waits(..) | Attempted::Blocked => Err(Stop::WouldBlock),
@@ -158,7 +160,7 @@ fn operate_at_once(t: &Arc<Thread>, id: i32, operations: u64, count: u32) -> Att
 }
 
 async fn operate(t: &Arc<Thread>, id: i32, address: u64, count: u32, timeout: Option<Timespec>) -> Result<u64> {
-    check_count(id, count)?;
+    check_count(&ipc_of(t), id, count)?;
     // Rare beside those made at once, and large.
     Box::pin(async move {
         let operations = with_faults(t, || copy_operations(address, count)).await?;
@@ -169,7 +171,7 @@ async fn operate(t: &Arc<Thread>, id: i32, address: u64, count: u32, timeout: Op
                 time: rt::now().saturating_add(time.to_nanoseconds()?),
             }),
         };
-        let object = SETS.get(id)?;
+        let object = ipc_of(t).sets.get(id)?;
         let Attempted::Waits(line, ticket) = semaphore::operate(&object, t, &operations, Some(t))? else {
             return Ok(0);
         };
@@ -202,14 +204,14 @@ pub async fn semctl(t: &Thread, id: i32, number: i32, command: i32, argument: u6
                 return Err(Errno::ERANGE);
             }
             let number = usize::try_from(number);
-            let object = SETS.get(id)?;
+            let object = ipc_of(t).sets.get(id)?;
             let change = Change::One(number.map_err(|_| Errno::EINVAL)?, value);
             semaphore::set_values(&object, &t.credentials(), t.process().pid(), change)?;
             Ok(0)
         }
         IPC_SET => set(t, id, argument).await,
         IPC_RMID => {
-            semaphore::remove(id, &t.credentials())?;
+            semaphore::remove(&ipc_of(t), id, &t.credentials())?;
             Ok(0)
         }
         _ => Err(Errno::EINVAL),
@@ -217,7 +219,7 @@ pub async fn semctl(t: &Thread, id: i32, number: i32, command: i32, argument: u6
 }
 
 fn get_one(t: &Thread, id: i32, number: i32, command: i32) -> Result<u64> {
-    let object = SETS.get(id)?;
+    let object = ipc_of(t).sets.get(id)?;
     let credentials = t.credentials();
     let state = object.lock()?;
     state.check(&credentials, READ)?;
@@ -230,7 +232,7 @@ fn get_one(t: &Thread, id: i32, number: i32, command: i32) -> Result<u64> {
 }
 
 async fn get_all(t: &Thread, id: i32, address: u64) -> Result<u64> {
-    let object = SETS.get(id)?;
+    let object = ipc_of(t).sets.get(id)?;
     let mut values = Vec::new();
     values.try_room_exact(object.weight() as usize)?;
     let credentials = t.credentials();
@@ -244,7 +246,7 @@ async fn get_all(t: &Thread, id: i32, address: u64) -> Result<u64> {
 }
 
 async fn set_all(t: &Thread, id: i32, address: u64) -> Result<u64> {
-    let object = SETS.get(id)?;
+    let object = ipc_of(t).sets.get(id)?;
     let credentials = t.credentials();
     object.lock()?.check(&credentials, WRITE)?;
     let mut values: Vec<u16> = Vec::new();
@@ -263,7 +265,7 @@ async fn set(t: &Thread, id: i32, address: u64) -> Result<u64> {
         Abi::X86_64 => t.mm().read::<SemidDsX86>(address).await?.permission,
         Abi::Aarch64 => t.mm().read::<SemidDs>(address).await?.permission,
     };
-    let object = SETS.get(id)?;
+    let object = ipc_of(t).sets.get(id)?;
     let credentials = t.credentials();
     let mut state = object.lock()?;
     state.check_control(&credentials)?;
@@ -277,7 +279,7 @@ async fn set(t: &Thread, id: i32, address: u64) -> Result<u64> {
 
 async fn stat(t: &Thread, id: i32, named: Named, address: u64) -> Result<u64> {
     let credentials = t.credentials();
-    let (object, value, asked) = to_show(&SETS, id, named, &credentials)?;
+    let (object, value, asked) = to_show(&ipc_of(t).sets, id, named, &credentials)?;
     let shown = show(&object, asked)?;
     let mm = t.mm();
     match ABI {
@@ -319,16 +321,17 @@ fn show(object: &Object<Set>, asked: Option<&crate::task::Credentials>) -> Resul
 
 async fn info(t: &Thread, in_use: bool, address: u64) -> Result<u64> {
     const UNDO_SIZE: i32 = 20;
-    let (sets, semaphores) = SETS.usage();
+    let among = ipc_of(t);
+    let (sets, semaphores) = among.sets.usage();
     let limit = |value: u64| value.min(i32::MAX as u64) as i32;
-    let last = SETS.last_index();
+    let last = among.sets.last_index();
     let info = SemInfo {
-        map: limit(SEMMNS.get()),
-        sets: limit(SEMMNI.get()),
-        semaphores: limit(SEMMNS.get()),
+        map: limit(among.limits.semmns.get()),
+        sets: limit(among.limits.semmni.get()),
+        semaphores: limit(among.limits.semmns.get()),
         undos: 1_024_000_000,
-        semaphores_of_set: limit(SEMMSL.get()),
-        operations: limit(SEMOPM.get()),
+        semaphores_of_set: limit(among.limits.semmsl.get()),
+        operations: limit(among.limits.semopm.get()),
         undos_of_process: 500,
         undo_size: if in_use { limit(sets) } else { UNDO_SIZE },
         largest_value: MAX_VALUE,

@@ -7,12 +7,11 @@ use super::{IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, Named, check_id, check_shown,
 use crate::{
     errno::{Errno, Result},
     ipc::{
-        limits::{SHMALL, SHMMAX, SHMMNI},
         permission::{EXECUTE, IpcPerm, READ, WRITE},
-        seconds,
-        shared_memory::{self, SEGMENTS},
+        seconds, shared_memory,
     },
     mm::{Map, MapFlags, Prot},
+    namespace::ipc_of,
     task::{Thread, limits::Resource},
 };
 
@@ -78,7 +77,7 @@ struct ShmUse {
 /// `EINVAL`, `ENOSPC`, `ENOMEM`, `ENOENT`, `EEXIST`, `EACCES`.
 pub fn shmget(t: &Thread, key: i32, size: u64, flags: i32) -> Result<u64> {
     get(t, key, flags, |request| {
-        shared_memory::get(request, size, t.process().pid())
+        shared_memory::get(&ipc_of(t), request, size, t.process().pid())
     })
 }
 
@@ -108,7 +107,7 @@ pub async fn shmat(t: &Thread, id: i32, address: u64, flags: u32) -> Result<u64>
         prot |= Prot::EXEC;
         wanted |= EXECUTE;
     }
-    let attaching = shared_memory::attach(id, &t.credentials(), wanted)?;
+    let attaching = shared_memory::attach(ipc_of(t), id, &t.credentials(), wanted)?;
     let size = attaching.size();
     let mut map_flags = MapFlags::SHARED;
     let mm = t.mm();
@@ -162,7 +161,7 @@ pub async fn shmctl(t: &Thread, id: i32, command: i32, address: u64) -> Result<u
         SHM_STAT_ANY => stat(t, id, Named::PlaceForAll, address).await,
         IPC_SET => {
             let new = t.mm().read::<ShmidDs>(address).await?.permission;
-            let object = SEGMENTS.get(id)?;
+            let object = ipc_of(t).segments.get(id)?;
             let credentials = t.credentials();
             let mut state = object.lock()?;
             state.check_control(&credentials)?;
@@ -174,12 +173,12 @@ pub async fn shmctl(t: &Thread, id: i32, command: i32, address: u64) -> Result<u
             Ok(0)
         }
         IPC_RMID => {
-            shared_memory::remove(id, &t.credentials())?;
+            shared_memory::remove(&ipc_of(t), id, &t.credentials())?;
             Ok(0)
         }
         SHM_LOCK | SHM_UNLOCK => {
             let limit = t.process().limit(Resource::LockedMemory);
-            shared_memory::set_locked(id, command == SHM_LOCK, &t.credentials(), limit)?;
+            shared_memory::set_locked(&ipc_of(t), id, command == SHM_LOCK, &t.credentials(), limit)?;
             Ok(0)
         }
         _ => Err(Errno::EINVAL),
@@ -188,7 +187,7 @@ pub async fn shmctl(t: &Thread, id: i32, command: i32, address: u64) -> Result<u
 
 async fn stat(t: &Thread, id: i32, named: Named, address: u64) -> Result<u64> {
     let credentials = t.credentials();
-    let (object, value, asked) = to_show(&SEGMENTS, id, named, &credentials)?;
+    let (object, value, asked) = to_show(&ipc_of(t).segments, id, named, &credentials)?;
     let shown = {
         let state = object.lock()?;
         check_shown(&state, asked)?;
@@ -208,29 +207,31 @@ async fn stat(t: &Thread, id: i32, named: Named, address: u64) -> Result<u64> {
 }
 
 async fn info(t: &Thread, address: u64) -> Result<u64> {
+    let among = ipc_of(t);
     let info = ShmInfo {
-        largest: SHMMAX.get(),
+        largest: among.limits.shmmax.get(),
         smallest: 1,
-        segments: SHMMNI.get(),
-        segments_of_process: SHMMNI.get(),
-        pages: SHMALL.get(),
+        segments: among.limits.shmmni.get(),
+        segments_of_process: among.limits.shmmni.get(),
+        pages: among.limits.shmall.get(),
         unused: [0; 4],
     };
     t.mm().write(address, &info).await?;
-    Ok(SEGMENTS.last_index())
+    Ok(among.segments.last_index())
 }
 
 async fn usage(t: &Thread, address: u64) -> Result<u64> {
-    let (segments, pages) = SEGMENTS.usage();
+    let among = ipc_of(t);
+    let (segments, pages) = among.segments.usage();
     let usage = ShmUse {
         segments: segments as i32,
         pad: 0,
         pages,
-        resident: shared_memory::resident_pages(),
+        resident: shared_memory::resident_pages(&among),
         swapped: 0,
         swap_attempts: 0,
         swap_successes: 0,
     };
     t.mm().write(address, &usage).await?;
-    Ok(SEGMENTS.last_index())
+    Ok(among.segments.last_index())
 }

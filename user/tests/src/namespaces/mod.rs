@@ -1,6 +1,7 @@
 //! Namespaces: one file a kind, and [`common`] for what holds for all.
 
 pub mod common;
+pub mod ipc;
 pub mod net;
 pub mod uts;
 
