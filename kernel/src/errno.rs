@@ -92,6 +92,7 @@ errnos! {
     EOVERFLOW = 75, "Value too large for defined data type";
     ELIBBAD = 80, "Accessing a corrupted shared library";
     EILSEQ = 84, "Invalid or incomplete multibyte or wide character";
+    EUSERS = 87, "Too many users";
     ENOTSOCK = 88, "Socket operation on non-socket";
     EMSGSIZE = 90, "Message too long";
     EPROTOTYPE = 91, "Protocol wrong type for socket";

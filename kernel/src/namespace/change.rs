@@ -5,11 +5,11 @@ use alloc::sync::Arc;
 use super::{IpcNamespace, Kind, Namespace, Namespaces, NetNamespace};
 use crate::{
     errno::{Errno, Result},
-    task::{Capability, Credentials, Thread},
+    task::{Capability, Credentials, Thread, clone::flags::CLONE_VM},
 };
 
 /// The flags of the kinds of which there can be another.
-pub const MADE: u64 = Kind::Uts.flag() | Kind::Ipc.flag() | Kind::Net.flag();
+pub const MADE: u64 = Kind::Uts.flag() | Kind::Ipc.flag() | Kind::Net.flag() | Kind::Time.flag();
 
 /// The flags of all kinds.
 pub const ALL: u64 = {
@@ -48,6 +48,9 @@ pub fn with_new(old: &Arc<Namespaces>, credentials: &Credentials, flags: u64) ->
     if flags & Kind::Net.flag() != 0 {
         new.net = NetNamespace::new(owner.clone());
     }
+    if flags & Kind::Time.flag() != 0 {
+        new.time_for_children = old.time_for_children.copy(owner.clone());
+    }
     Ok(Some(Arc::new(new)))
 }
 
@@ -56,10 +59,31 @@ pub fn with_new(old: &Arc<Namespaces>, credentials: &Credentials, flags: u64) ->
 /// # Errors
 /// As [`with_new`].
 pub fn of_child(thread: &Thread, flags: u64) -> Result<Option<Arc<Namespaces>>> {
-    if flags & ALL == 0 {
-        return Ok(thread.is_apart().then(|| thread.namespaces()));
+    if flags & ALL == 0 && !thread.is_apart() {
+        return Ok(None);
     }
-    with_new(&thread.namespaces(), &thread.credentials(), flags)
+    let own = thread.namespaces();
+    let new = with_new(&own, &thread.credentials(), flags)?.unwrap_or(own);
+    // Who has the parent's memory has its clocks, which are read there.
+    Ok(Some(if flags & CLONE_VM == 0 { in_time(new) } else { new }))
+}
+
+/// The same, once its thread is in the time namespace of its children.
+fn in_time(namespaces: Arc<Namespaces>) -> Arc<Namespaces> {
+    if Arc::ptr_eq(&namespaces.time, &namespaces.time_for_children) {
+        return namespaces;
+    }
+    let mut new = Namespaces::clone(&namespaces);
+    new.time = new.time_for_children.clone();
+    new.time.entered();
+    Arc::new(new)
+}
+
+/// Has a thread that becomes another program go into the time namespace of its children.
+pub fn executes(thread: &Thread) {
+    if thread.is_apart() {
+        drop(thread.set_namespaces(in_time(thread.namespaces())));
+    }
 }
 
 /// Has `new`, which a thread that acts as `credentials` is to be in, enter the namespace `to`.
@@ -79,6 +103,10 @@ pub fn enter(new: &mut Namespaces, credentials: &Credentials, to: &Namespace) ->
         Namespace::Uts(uts) => new.uts = uts.clone(),
         Namespace::Ipc(ipc) => new.ipc = ipc.clone(),
         Namespace::Net(net) => new.net = net.clone(),
+        Namespace::Time(time) => {
+            time.entered();
+            (new.time, new.time_for_children) = (time.clone(), time.clone());
+        }
         // Whoever asks is in it.
         Namespace::User(_) | Namespace::Only(_) => {}
     }

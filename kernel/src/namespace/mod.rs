@@ -5,12 +5,13 @@
 //! and by open files of it ([`file`]). What most threads are in was there from the beginning and is nobody's: such a thread has
 //! no [`Namespaces`] of its own, and what is fast asks [`Thread::is_apart`] and nothing else.
 //!
-//! Of mount, cgroup, time, PID and user namespaces there are the first ones alone so far.
+//! Of mount, cgroup, PID and user namespaces there are the first ones alone so far.
 
 pub mod change;
 pub mod file;
 mod ipc;
 mod net;
+pub mod time;
 mod user;
 pub mod uts;
 
@@ -22,6 +23,7 @@ use spin::Once;
 pub use self::{
     ipc::{IpcNamespace, IpcRef, ipc_of},
     net::{NetNamespace, network_of},
+    time::TimeNamespace,
     user::UserNamespace,
     uts::UtsNamespace,
 };
@@ -165,6 +167,7 @@ impl Only {
 pub enum Namespace {
     Ipc(Arc<IpcNamespace>),
     Net(Arc<NetNamespace>),
+    Time(Arc<TimeNamespace>),
     User(Arc<UserNamespace>),
     Uts(Arc<UtsNamespace>),
     /// One of a kind that has no others.
@@ -177,6 +180,7 @@ impl Namespace {
         match self {
             Self::Ipc(_) => Kind::Ipc,
             Self::Net(_) => Kind::Net,
+            Self::Time(_) => Kind::Time,
             Self::User(_) => Kind::User,
             Self::Uts(_) => Kind::Uts,
             Self::Only(only) => only.kind,
@@ -188,6 +192,7 @@ impl Namespace {
         match self {
             Self::Ipc(ipc) => ipc.head().number(),
             Self::Net(net) => net.head().number(),
+            Self::Time(time) => time.head().number(),
             Self::User(user) => user.number(),
             Self::Uts(uts) => uts.head().number(),
             Self::Only(only) => only.head.number(),
@@ -199,6 +204,7 @@ impl Namespace {
         Some(match self {
             Self::Ipc(ipc) => ipc.head().owner().clone(),
             Self::Net(net) => net.head().owner().clone(),
+            Self::Time(time) => time.head().owner().clone(),
             Self::User(user) => user.parent()?.clone(),
             Self::Uts(uts) => uts.head().owner().clone(),
             Self::Only(only) => only.head.owner().clone(),
@@ -220,6 +226,10 @@ pub struct Namespaces {
     pub ipc: Arc<IpcNamespace>,
     /// The network.
     pub net: Arc<NetNamespace>,
+    /// The clocks.
+    pub time: Arc<TimeNamespace>,
+    /// Those of its children, and of the program that it becomes.
+    pub time_for_children: Arc<TimeNamespace>,
 }
 
 impl Namespaces {
@@ -231,6 +241,8 @@ impl Namespaces {
                 uts: UtsNamespace::first().clone(),
                 ipc: IpcNamespace::first().clone(),
                 net: NetNamespace::first().clone(),
+                time: TimeNamespace::first().clone(),
+                time_for_children: TimeNamespace::first().clone(),
             })
         })
     }
@@ -246,13 +258,20 @@ pub enum Whose {
 }
 
 /// The thread's namespace of a kind.
-pub fn of(thread: &Thread, kind: Kind, _whose: Whose) -> Namespace {
+pub fn of(thread: &Thread, kind: Kind, whose: Whose) -> Namespace {
     match kind {
         Kind::Ipc => Namespace::Ipc(thread.namespaces().ipc.clone()),
         Kind::Net => Namespace::Net(thread.namespaces().net.clone()),
+        Kind::Time => {
+            let namespaces = thread.namespaces();
+            Namespace::Time(match whose {
+                Whose::Own => namespaces.time.clone(),
+                Whose::Children => namespaces.time_for_children.clone(),
+            })
+        }
         Kind::User => Namespace::User(thread.credentials().user_namespace.clone()),
         Kind::Uts => Namespace::Uts(thread.namespaces().uts.clone()),
-        Kind::Cgroup | Kind::Mount | Kind::Pid | Kind::Time => Namespace::Only(Only::of(kind)),
+        Kind::Cgroup | Kind::Mount | Kind::Pid => Namespace::Only(Only::of(kind)),
     }
 }
 

@@ -7,12 +7,14 @@ use hal::{
     arch::PerCpu,
     traits::{PerCpuOps, Shutdown},
 };
-use linux_raw_sys::general::{GRND_INSECURE, GRND_NONBLOCK, GRND_RANDOM};
+use linux_raw_sys::general::{CLOCK_BOOTTIME, GRND_INSECURE, GRND_NONBLOCK, GRND_RANDOM};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
     errno::{Errno, Result},
-    klog, mm, random, rt,
+    klog, mm,
+    namespace::time::shown_to,
+    random, rt,
     task::{self, Capability, Thread, capabilities::CapabilitySet},
 };
 
@@ -47,7 +49,7 @@ pub async fn sysinfo(t: &Thread, buffer: u64) -> Result<u64> {
     let memory = mm::frame::stats();
     let threads: usize = task::processes().iter().map(|process| process.thread_count()).sum();
     let info = Sysinfo {
-        uptime: (rt::now() / 1_000_000_000) as i64,
+        uptime: (shown_to(t, CLOCK_BOOTTIME, rt::now()) / 1_000_000_000) as i64,
         loads: rt::executor().load_averages(),
         totalram: (memory.total * PAGE_SIZE) as u64,
         freeram: (memory.free * PAGE_SIZE) as u64,

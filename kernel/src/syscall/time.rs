@@ -13,6 +13,7 @@ use crate::{
     errno::{Errno, Result},
     fs::file::Attempt,
     mm::user,
+    namespace::time::{meant_by, shown_to},
     rt,
     task::{
         Capability, Restart, Thread,
@@ -32,9 +33,9 @@ fn realtime() -> u64 {
 fn read_clock(t: &Arc<Thread>, clock: u32) -> Result<u64> {
     match clock {
         CLOCK_REALTIME_COARSE => Ok(realtime()),
-        CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE => Ok(rt::now()),
+        CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE => Ok(shown_to(t, clock, rt::now())),
         _ => match Base::of(clock) {
-            Some(base) => Ok(base.now()),
+            Some(base) => Ok(shown_to(t, clock, base.now())),
             None => cpu_clock::read(t, clock),
         },
     }
@@ -190,6 +191,7 @@ pub async fn clock_nanosleep(t: &Arc<Thread>, clock: u32, flags: u32, request: u
     if !absolute {
         return sleep(t, rt::now().saturating_add(time), remaining).await;
     }
+    let time = meant_by(t, clock, time);
     // An absolute sleep is simply made again.
     t.interruptible(Moment { base, time }.reached())
         .await

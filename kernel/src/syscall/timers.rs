@@ -10,6 +10,7 @@ use crate::{
     errno::{Errno, Result},
     fs::file::Attempt,
     mm::user,
+    namespace::time::meant_by,
     task::{
         self, Capability, Thread,
         cpu_clock::{CpuClock, Kind, kind},
@@ -34,7 +35,7 @@ fn timer_clock(t: &Arc<Thread>, clock: u32) -> Result<TimerClock> {
         _ => {}
     }
     match Base::of(clock) {
-        Some(base) => Ok(TimerClock::Time(base)),
+        Some(base) => Ok(TimerClock::Time(base, clock)),
         None => CpuClock::find(t, clock).map(TimerClock::Cpu),
     }
 }
@@ -116,7 +117,10 @@ pub fn timer_settime(t: &Arc<Thread>, number: i32, flags: u32, new: u64, old: u6
     let start = if flags & TIMER_ABSTIME == 0 {
         Start::In(value)
     } else {
-        Start::At(value)
+        Start::At(match t.process().timer_clock_number(number)? {
+            Some(clock) => meant_by(t, clock, value),
+            None => value,
+        })
     };
     if old != 0 {
         // Before anything is set, so that a page that is missing can still be waited for.

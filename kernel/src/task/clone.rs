@@ -13,6 +13,7 @@ use hal::{
 
 use super::{
     capabilities::{Capability, CapabilitySet},
+    exec::vdso,
     limits::Resource,
     pid::Pid,
     process::{Process, ProcessParts},
@@ -104,6 +105,7 @@ impl CloneArgs {
                 && (self.has(CLONE_THREAD | CLONE_DETACHED)
                     || self.has(CLONE_PARENT_SETTID) && self.pidfd == self.parent_tid)
             || self.has(CLONE_SYSVSEM) && self.has(Kind::Ipc.flag())
+            || self.has(CLONE_VM) && self.has(Kind::Time.flag())
             || self.has(namespace::change::ALL & !namespace::change::MADE)
             || !(0..=SIGNALS).contains(&self.exit_signal)
             || self.has(CLONE_SETTLS) && self.tls >= PageTable::USER_END;
@@ -134,6 +136,12 @@ pub(crate) async fn clone(thread: &Arc<Thread>, context: &mut UserContext, args:
     } else {
         Some(child_process.mm())
     });
+    if let Some(namespaces) = &namespaces
+        && !args.has(CLONE_VM)
+        && !Arc::ptr_eq(&namespaces.time, &thread.namespaces().time)
+    {
+        vdso::enter_time(&child_process.mm(), &namespaces.time).await?;
+    }
     let files = if args.has(CLONE_FILES) {
         thread.files()
     } else {

@@ -203,6 +203,7 @@ fn all() -> impl Iterator<Item = Test> {
         namespaces::uts::TESTS,
         namespaces::ipc::TESTS,
         namespaces::net::TESTS,
+        namespaces::time::TESTS,
         intervals::TESTS,
         hostile::TESTS,
         kcmps::TESTS,

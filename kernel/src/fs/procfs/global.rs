@@ -8,6 +8,7 @@ use core::{
 
 use executor::{CpuInfo, LOAD_SHIFT};
 use hal::{PAGE_SIZE, arch::Cpu, traits::CpuOps};
+use linux_raw_sys::general::CLOCK_BOOTTIME;
 
 use crate::{
     command_line, cpu, crash,
@@ -251,7 +252,8 @@ pub(super) fn stat(out: &mut String) -> Result {
     out.push_str(&lines);
     let taken: u64 = cpu::online_cpus().map(|cpu| cpu::interrupts(cpu).total()).sum();
     let switches: u64 = rt::executor().cpus().map(|cpu| cpu.polls).sum();
-    let booted = (rt::wall_clock().max(0) as u64).saturating_sub(rt::now()) / NANOS;
+    let now = namespace::current().time.shown(CLOCK_BOOTTIME, rt::now());
+    let booted = (rt::wall_clock().max(0) as u64).saturating_sub(now) / NANOS;
     let runnable: u32 = rt::executor().cpus().map(|cpu| cpu.runnable).sum();
     writeln!(
         out,
@@ -263,7 +265,8 @@ pub(super) fn stat(out: &mut String) -> Result {
 
 pub(super) fn uptime(out: &mut String) -> Result {
     let centiseconds = |ns: u64| (ns / NANOS, ns / (NANOS / 100) % 100);
-    let (seconds, rest) = centiseconds(rt::now());
+    let now = namespace::current().time.shown(CLOCK_BOOTTIME, rt::now());
+    let (seconds, rest) = centiseconds(now);
     let (idle, idle_rest) = centiseconds(rt::executor().cpus().map(|cpu| cpu.idle_ns).sum());
     writeln!(out, "{seconds}.{rest:02} {idle}.{idle_rest:02}")
 }

@@ -148,7 +148,7 @@ const SYS_KERNEL_RANDOM: &[(&str, Kind)] = &[
 ];
 
 /// `/proc/<pid>`.
-fn of_process(pid: Pid) -> [(&'static str, Kind); 26] {
+fn of_process(pid: Pid) -> [(&'static str, Kind); 27] {
     use process::Place;
     [
         ("allocations", Kind::Allocations(pid)),
@@ -179,6 +179,10 @@ fn of_process(pid: Pid) -> [(&'static str, Kind); 26] {
         ("statm", Kind::OfProcess(pid, process::memory)),
         ("status", Kind::Status(pid)),
         ("task", Kind::Threads(pid)),
+        (
+            "timens_offsets",
+            Kind::ProcessSetting(pid, namespaces::time_offsets, namespaces::set_time_offsets),
+        ),
         ("wchan", Kind::OfProcess(pid, process::wait_channel)),
     ]
 }

@@ -1,13 +1,13 @@
 //! `/proc/<pid>/ns`: links that lead to namespaces by themselves (`namespaces(7)`).
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 
 use super::{Kind, process};
 use crate::{
     errno::{Errno, Result},
     fs::inode::Target,
-    namespace::{self, Namespace, Whose, file},
-    task::{self, Pid, ptrace::link},
+    namespace::{self, Namespace, TimeNamespace, Whose, file},
+    task::{self, Pid, Process, Thread, ptrace::link},
 };
 
 /// What is in the directory.
@@ -47,4 +47,18 @@ pub(super) fn describe(pid: Pid, kind: namespace::Kind, whose: Whose) -> Result<
 
 pub(super) fn follow(pid: Pid, kind: namespace::Kind, whose: Whose) -> Result<Target> {
     Ok(Target::Location(file::place(find(pid, kind, whose)?)))
+}
+
+fn time_for_children(process: &Process) -> Result<Arc<TimeNamespace>> {
+    let thread = process.first_thread().ok_or(Errno::ESRCH)?;
+    Ok(thread.namespaces().time_for_children.clone())
+}
+
+/// `timens_offsets`: how far the clocks of the process's children are ahead of the machine's.
+pub(super) fn time_offsets(process: &Arc<Process>) -> Result<Vec<u8>> {
+    Ok(time_for_children(process)?.text().into_bytes())
+}
+
+pub(super) fn set_time_offsets(process: &Arc<Process>, caller: &Thread, text: &[u8]) -> Result<()> {
+    time_for_children(process)?.set(&caller.credentials(), text)
 }

@@ -5,12 +5,13 @@ use core::fmt::Write;
 
 use executor::Activity;
 use hal::PAGE_SIZE;
+use linux_raw_sys::general::CLOCK_BOOTTIME;
 
 use crate::{
     errno::{Errno, Result},
     fs::{inode::Target, mount::Location, path},
     mm::fallible::TryRoom,
-    rt,
+    namespace, rt,
     task::{self, Pid, Process, Thread, limits::INFINITY, schedule},
 };
 
@@ -122,7 +123,7 @@ pub(super) fn stat(process: &Arc<Process>) -> Result<Vec<u8>> {
         children_system / NANOS_PER_TICK,
         priority,
         process.thread_count(),
-        process.start_ns() / NANOS_PER_TICK,
+        namespace::current().time.shown(CLOCK_BOOTTIME, process.start_ns()) / NANOS_PER_TICK,
         u64::MAX,
     );
     let last_cpu = thread.as_ref().map_or(0, |thread| thread.last_cpu());

@@ -8,12 +8,12 @@ use super::{
     AddressSpace, Inner, MAX_AREAS, MIN_ADDRESS, PAGE, Role,
     area::{Area, Content},
     page_ceil,
-    table::Batch,
+    table::{Batch, Which},
     tlb::Generation,
 };
 use crate::{
     errno::{Errno, Result},
-    mm::fallible::TryRoomExact,
+    mm::{Frame, fallible::TryRoomExact},
 };
 
 bitflags::bitflags! {
@@ -30,6 +30,29 @@ bitflags::bitflags! {
 }
 
 impl AddressSpace {
+    /// Has the kernel's code in the program's space read another page of data.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub async fn replace_vvar(&self, data: &Frame) -> Result<()> {
+        let mut replaced = None;
+        {
+            let mut inner = self.unforked().await;
+            let found = inner.areas.iter().find(|area| matches!(area.role, Role::Vvar));
+            if let Some((start, end)) = found.map(|area| (area.start, area.end)) {
+                for mut area in inner.areas.remove(start, end)? {
+                    area.content = Content::Special(data.clone());
+                    inner.areas.insert(area);
+                }
+                replaced = Some((start, end));
+            }
+        }
+        if let Some((start, end)) = replaced {
+            self.zap(start, end, Which::All).await;
+        }
+        Ok(())
+    }
+
     /// `mremap`: moves, shrinks or grows a mapping and returns its address. With `MREMAP_DONTUNMAP` the pages move and an empty
     /// mapping stays where they were. What the kernel gave a program can be moved as a whole.
     ///

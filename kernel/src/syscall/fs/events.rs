@@ -16,6 +16,7 @@ use crate::{
         timerfd::{OnClockSet, TimerFile, clock_base},
     },
     mm::user,
+    namespace::time::meant_by,
     syscall::{timers::itimerspec, types::Timespec},
     task::{Capability, Thread, signal::SignalSet, timers::posix::Start},
 };
@@ -61,10 +62,13 @@ pub fn timerfd_settime(t: &Thread, fd: i32, flags: u32, new: u64, old: u64) -> A
     }
     let (interval, value) = (interval.to_nanoseconds()?, value.to_nanoseconds()?);
     let absolute = flags & linux::TFD_TIMER_ABSTIME != 0;
-    let start = if absolute { Start::At(value) } else { Start::In(value) };
     with_timer(t, fd, |timer| {
         let clock = timer.clock();
         check_alarm(t, clock)?;
+        let start = match absolute {
+            true => Start::At(meant_by(t, clock, value)),
+            false => Start::In(value),
+        };
         let real = matches!(clock, linux::CLOCK_REALTIME | linux::CLOCK_REALTIME_ALARM);
         let on_clock_set = if real && absolute && flags & linux::TFD_TIMER_CANCEL_ON_SET != 0 {
             OnClockSet::Cancel

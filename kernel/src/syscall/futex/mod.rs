@@ -6,9 +6,9 @@ mod second;
 use alloc::{boxed::Box, sync::Arc};
 
 use linux_raw_sys::general::{
-    FUTEX_CLOCK_REALTIME, FUTEX_CMD_MASK, FUTEX_CMP_REQUEUE, FUTEX_CMP_REQUEUE_PI, FUTEX_LOCK_PI, FUTEX_LOCK_PI2,
-    FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE, FUTEX_TRYLOCK_PI, FUTEX_UNLOCK_PI, FUTEX_WAIT, FUTEX_WAIT_BITSET,
-    FUTEX_WAIT_REQUEUE_PI, FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_WAKE_OP,
+    CLOCK_MONOTONIC, FUTEX_CLOCK_REALTIME, FUTEX_CMD_MASK, FUTEX_CMP_REQUEUE, FUTEX_CMP_REQUEUE_PI, FUTEX_LOCK_PI,
+    FUTEX_LOCK_PI2, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE, FUTEX_TRYLOCK_PI, FUTEX_UNLOCK_PI, FUTEX_WAIT,
+    FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI, FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_WAKE_OP,
 };
 
 pub use self::{robust::*, second::*};
@@ -18,6 +18,7 @@ use crate::{
     errno::{Errno, Result},
     fs::{Stop, file::Attempt},
     mm::user,
+    namespace::time::meant_by,
     rt,
     task::{
         Restart, Thread,
@@ -62,6 +63,10 @@ pub async fn futex(
                 FUTEX_WAIT => Moment {
                     base: Base::Boot,
                     time: rt::now().saturating_add(time),
+                },
+                _ if base == Base::Boot => Moment {
+                    base,
+                    time: meant_by(t, CLOCK_MONOTONIC, time),
                 },
                 _ => Moment { base, time },
             })

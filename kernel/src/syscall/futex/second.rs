@@ -12,6 +12,7 @@ use crate::{
     clock::{Base, Moment},
     errno::{Errno, Result},
     mm::fallible::TryRoomExact,
+    namespace::time::meant_by,
     syscall::types::Timespec,
     task::{
         Thread,
@@ -86,6 +87,7 @@ async fn moment(t: &Thread, timeout: u64, clock: u32) -> Result<Option<Moment>> 
         _ => return Err(Errno::EINVAL),
     };
     let time = t.mm().read::<Timespec>(timeout).await?.to_nanoseconds()?;
+    let time = meant_by(t, clock, time);
     Ok(Some(Moment { base, time }))
 }
 

@@ -249,7 +249,7 @@ calls! {
     setsid, 112, 157, now(process::setsid; 0);
     getsid, 124, 156, now(process::getsid; 1);
     unshare, 272, 97, now(unshare::unshare; 1);
-    setns, 308, 268, now(setns::setns; 2);
+    setns, 308, 268, large(setns::setns; 2);
     set_tid_address, 218, 96, now(process::set_tid_address; 1);
     pidfd_open, 434, 434, now(pidfd::pidfd_open; 2);
     pidfd_send_signal, 424, 424, call(pidfd::pidfd_send_signal; 4);

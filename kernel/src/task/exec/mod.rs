@@ -44,6 +44,7 @@ use crate::{
     errno::{Errno, Result},
     fs::{OpenFile, path},
     mm::{AddressSpace, STACK_TOP, fallible},
+    namespace::change,
     random, syscall,
 };
 
@@ -105,6 +106,7 @@ pub(crate) async fn execve(thread: &Arc<Thread>, context: &mut UserContext, requ
     }
     robust::release(thread).await;
     futex::pi::release(thread).await;
+    change::executes(thread);
     let mut new = take_over(thread, prepared);
     new.keep_call(context);
     *context = new;
@@ -179,7 +181,7 @@ async fn build(thread: &Thread, request: Request, original: &[u8]) -> Result<Pre
         }
         None => (base.wrapping_add(program.header.entry), 0),
     };
-    let vdso = vdso::map(&mm)?;
+    let vdso = vdso::map(&mm, &thread.namespaces().time_for_children)?;
     let mut auxv = auxiliary_vector(&program, base, interpreter_base, &prepared.becoming);
     if let Some(vdso) = vdso {
         prepared.signal_return = vdso.signal_return;

@@ -21,6 +21,7 @@ use crate::{
         AddressSpace,
         frame::{self, Frame},
     },
+    namespace::TimeNamespace,
     rt,
     sync::{Rank, SpinLock},
     task::process::Process,
@@ -52,16 +53,42 @@ pub(super) struct Vdso {
     pub signal_return: u64,
 }
 
-/// Maps it; `None` on machines that have none.
+/// The page of data of those whose clocks are not the machine's: one of zeroes, by which programs make calls.
+static CLOCKLESS: Once<Frame> = Once::new();
+
+/// The page of data of who is in that time namespace.
+fn data_in(time: &TimeNamespace, pages: &Pages) -> Result<Frame> {
+    if time.is_first() {
+        return Ok(pages.data.clone());
+    }
+    let clockless = CLOCKLESS.try_call_once(|| {
+        let page = frame::allocate_zeroed()?;
+        page.set_of_file(true);
+        Ok::<_, Errno>(page)
+    })?;
+    Ok(clockless.clone())
+}
+
+/// Has the clocks that are read in that memory be those of a time namespace.
 ///
 /// # Errors
 /// `ENOMEM`.
-pub(super) fn map(mm: &AddressSpace) -> Result<Option<Vdso>> {
+pub async fn enter_time(mm: &AddressSpace, time: &TimeNamespace) -> Result<()> {
+    let Some(pages) = PAGES.get() else { return Ok(()) };
+    let data = data_in(time, pages)?;
+    mm.replace_vvar(&data).await
+}
+
+/// Maps it for who is in that time namespace; `None` on machines that have none.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(super) fn map(mm: &AddressSpace, time: &TimeNamespace) -> Result<Option<Vdso>> {
     if IMAGE.is_empty() {
         return Ok(None);
     }
     let pages = PAGES.try_call_once(make)?;
-    let base = mm.map_vdso(pages.data.clone(), pages.code.clone())?;
+    let base = mm.map_vdso(data_in(time, pages)?, pages.code.clone())?;
     Ok(Some(Vdso {
         base,
         signal_return: pages.signal_return.map_or(0, |offset| base + offset),

@@ -44,7 +44,7 @@ fn with_timer(pid: i32) -> (Arc<Thread>, i32) {
         signo: SIGUSR1,
         value: Some(5),
     };
-    let clock = TimerClock::Time(Base::Boot);
+    let clock = TimerClock::Time(Base::Boot, linux_raw_sys::general::CLOCK_MONOTONIC);
     let number = thread.process().create_timer(clock, notice).unwrap();
     (thread, number)
 }
@@ -147,7 +147,12 @@ fn no_signal_comes_from_a_timer_that_has_been_disarmed_or_deleted() {
             signo: SIGUSR1,
             value: None,
         };
-        let number = process.create_timer(TimerClock::Time(Base::Boot), notice).unwrap();
+        let number = process
+            .create_timer(
+                TimerClock::Time(Base::Boot, linux_raw_sys::general::CLOCK_MONOTONIC),
+                notice,
+            )
+            .unwrap();
         end(number, turn, true);
     }
     over.store(true, SeqCst);

@@ -3,6 +3,7 @@
 pub mod common;
 pub mod ipc;
 pub mod net;
+pub mod time;
 pub mod uts;
 
 use std::{ffi::CString, fs};

@@ -45,7 +45,7 @@ impl Process {
             }
             match &timer.clock {
                 TimerClock::Cpu(clock) => clock.clone(),
-                TimerClock::Time(_) => return Ok(()),
+                TimerClock::Time(..) => return Ok(()),
             }
         };
         let options = SpawnOptions::new(Class::Service, "cpu timer");

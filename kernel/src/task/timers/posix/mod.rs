@@ -36,8 +36,8 @@ const IGNORED_INTERVAL: u64 = 4_000_000;
 /// The clock that a timer goes by.
 #[derive(Clone, Debug)]
 pub enum TimerClock {
-    /// One that always goes.
-    Time(Base),
+    /// One that always goes: what it counts from, and Linux's number of it.
+    Time(Base, u32),
     /// One that counts CPU time.
     Cpu(CpuClock),
 }
@@ -107,7 +107,7 @@ impl Timer {
     /// The time that `expires` is compared with; `None` if its clock is gone.
     fn now(&self) -> Option<u64> {
         match &self.clock {
-            TimerClock::Time(_) => Some(self.base.now()),
+            TimerClock::Time(..) => Some(self.base.now()),
             TimerClock::Cpu(clock) => clock.time(),
         }
     }
@@ -311,6 +311,19 @@ fn posix(timers: &mut Timers) -> Result<&mut PosixTimers> {
 }
 
 impl Process {
+    /// Linux's number of the clock that a timer goes by, unless that is CPU time.
+    ///
+    /// # Errors
+    /// `EINVAL`.
+    pub fn timer_clock_number(&self, number: i32) -> Result<Option<u32>> {
+        let mut timers = self.timers.lock();
+        let timer = posix(&mut timers)?.timers.get(&number).ok_or(Errno::EINVAL)?;
+        let TimerClock::Time(_, number) = timer.clock else {
+            return Ok(None);
+        };
+        Ok(Some(number))
+    }
+
     /// Makes a timer, which is not armed; its number.
     ///
     /// # Errors
@@ -451,7 +464,7 @@ impl PosixTimers {
         timer.interval = 0;
         timer.expires = 0;
         timer.base = match (&timer.clock, start) {
-            (TimerClock::Time(base), Start::At(_)) => *base,
+            (TimerClock::Time(base, _), Start::At(_)) => *base,
             _ => Base::Boot,
         };
         let expires = match start {
