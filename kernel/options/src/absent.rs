@@ -88,7 +88,6 @@ pub const ABSENT: &[Absent] = absent! {
         request_key(249, 218),
         set_mempolicy(238, 237),
         set_mempolicy_home_node(450, 450),
-        setns(308, 268),
         splice(275, 76),
         swapoff(168, 225),
         swapon(167, 224),

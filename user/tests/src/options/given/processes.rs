@@ -45,6 +45,8 @@ pub fn given(group: &Group, choice: &str) -> Option<Given> {
             };
             with([0, whom, room(), (libc::WNOHANG | libc::WEXITED) as usize]).fails(libc::ECHILD)
         }
+        // Where it is already.
+        ("setns", _) => with([syscall!(SYS_pidfd_open, own(), 0).expect("pidfd_open"), 0]),
         ("pidfd_open", _) => with([own()]),
         ("pidfd_send_signal", _) => with([syscall!(SYS_pidfd_open, own(), 0).expect("pidfd_open"), 0]),
         ("pidfd_getfd", _) => with([syscall!(SYS_pidfd_open, own(), 0).expect("pidfd_open"), 1]),
