@@ -1,7 +1,8 @@
 //! UTS namespaces (`uts_namespaces(7)`): host and domain name.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::sync::Arc;
 
+use arrayvec::ArrayVec;
 use spin::Once;
 
 use super::{Head, Kind, UserNamespace};
@@ -13,14 +14,17 @@ use crate::{
 /// The longest host or domain name (`__NEW_UTS_LEN`).
 pub const LONGEST: usize = 64;
 
+/// A name.
+pub type Name = ArrayVec<u8, LONGEST>;
+
 /// What stands for a name that was never set.
 const NO_NAME: &[u8] = b"(none)";
 
 /// Host and domain name, empty where they were never set.
 #[derive(Clone, Default)]
 struct Names {
-    host: Vec<u8>,
-    domain: Vec<u8>,
+    host: Name,
+    domain: Name,
 }
 
 /// See the module.
@@ -29,8 +33,12 @@ pub struct UtsNamespace {
     names: SpinLock<Names>,
 }
 
-fn or_none(name: &[u8]) -> Vec<u8> {
-    if name.is_empty() { NO_NAME } else { name }.to_vec()
+fn or_none(name: &Name) -> Name {
+    if name.is_empty() {
+        NO_NAME.iter().copied().collect()
+    } else {
+        name.clone()
+    }
 }
 
 impl UtsNamespace {
@@ -59,12 +67,12 @@ impl UtsNamespace {
     }
 
     /// The host name.
-    pub fn host(&self) -> Vec<u8> {
+    pub fn host(&self) -> Name {
         or_none(&self.names.lock().host)
     }
 
     /// The domain name.
-    pub fn domain(&self) -> Vec<u8> {
+    pub fn domain(&self) -> Name {
         or_none(&self.names.lock().domain)
     }
 
@@ -74,8 +82,7 @@ impl UtsNamespace {
     /// `EINVAL` if it is longer than [`LONGEST`] bytes.
     pub fn set_host(&self, name: &[u8]) -> Result<()> {
         let name = checked(name)?;
-        let old = core::mem::replace(&mut self.names.lock().host, name);
-        drop(old);
+        self.names.lock().host = name;
         Ok(())
     }
 
@@ -85,15 +92,11 @@ impl UtsNamespace {
     /// As [`UtsNamespace::set_host`].
     pub fn set_domain(&self, name: &[u8]) -> Result<()> {
         let name = checked(name)?;
-        let old = core::mem::replace(&mut self.names.lock().domain, name);
-        drop(old);
+        self.names.lock().domain = name;
         Ok(())
     }
 }
 
-fn checked(name: &[u8]) -> Result<Vec<u8>> {
-    if name.len() > LONGEST {
-        return Err(Errno::EINVAL);
-    }
-    Ok(name.to_vec())
+fn checked(name: &[u8]) -> Result<Name> {
+    Name::try_from(name).map_err(|_| Errno::EINVAL)
 }
