@@ -45,7 +45,6 @@ pub const CLASSES: [Class; 19] = [
             "remap",
             "fault",
             "memfd",
-            "process-vm",
         ],
     },
     Class {
@@ -83,14 +82,13 @@ pub const CLASSES: [Class; 19] = [
     },
     Class {
         name: "futex",
-        stressors: &["futex", "robust-lock", "sem", "mutex"],
+        stressors: &["futex", "sem", "mutex"],
     },
     Class {
         name: "signal",
         stressors: &[
             "signal",
             "sigabrt",
-            "sigbus",
             "sigchld",
             "sigfd",
             "sigfpe",
@@ -164,7 +162,6 @@ pub const CLASSES: [Class; 19] = [
             "io",
             "iomix",
             "link",
-            "metamix",
             "mknod",
             "open",
             "procfs",
@@ -186,11 +183,11 @@ pub const CLASSES: [Class; 19] = [
     },
     Class {
         name: "poll",
-        stressors: &["poll", "fd-race"],
+        stressors: &["poll"],
     },
     Class {
         name: "epoll",
-        stressors: &["eventfd"],
+        stressors: &["epoll", "eventfd"],
     },
     Class {
         name: "locks",

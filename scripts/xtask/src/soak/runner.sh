@@ -14,11 +14,12 @@ value() {
     echo "$1"
 }
 
-# Frames and heap objects in use; nothing on a kernel that does not tell.
+# Frames, heap objects and processes in use; nothing on a kernel that does not tell.
 used() {
     [ -r /proc/breenix/memory ] || return
     echo 3 >/proc/sys/vm/drop_caches
-    echo "$(($(value frames) - $(value frames_free) - $(value frames_slab))) $(value heap_objects)"
+    set -- /proc/[0-9]*
+    echo "$(($(value frames) - $(value frames_free) - $(value frames_slab))) $(value heap_objects) $#"
 }
 
 stress() { # seconds, stressor
