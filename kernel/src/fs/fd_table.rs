@@ -282,20 +282,23 @@ impl FdTable {
 
     /// Calls `each` for every descriptor of `first..=last` that was open as its turn came.
     pub fn for_each(&self, first: u32, last: u32, mut each: impl FnMut(&Self, i32)) {
-        let mut next = first as usize;
-        loop {
-            let found = {
-                let slots = self.slots.lock();
-                let end = slots.entries.len().min((last as usize).saturating_add(1));
-                (next..end).find(|&fd| slots.entries[fd].is_some())
-            };
-            let Some(fd) = found else { return };
-            each(self, fd as i32);
-            next = fd + 1;
+        let mut next = first;
+        while let Some(fd) = self.next(next).filter(|fd| fd.cast_unsigned() <= last) {
+            each(self, fd);
+            next = fd.cast_unsigned() + 1;
         }
     }
 
+    /// The lowest open descriptor from `first` on.
+    pub fn next(&self, first: u32) -> Option<i32> {
+        let slots = self.slots.lock();
+        let behind = slots.entries.get(first as usize..)?;
+        let found = behind.iter().position(Option::is_some)?;
+        Some((first as usize + found) as i32)
+    }
+
     /// The open descriptors, ascending.
+    #[cfg(test)]
     pub fn descriptors(&self) -> Vec<i32> {
         let mut found = Vec::new();
         self.for_each(0, u32::MAX, |_, fd| found.push(fd));

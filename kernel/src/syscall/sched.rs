@@ -81,27 +81,29 @@ pub async fn sched_getaffinity(t: &Arc<Thread>, tid: i32, length: u32, mask: u64
     Ok(8)
 }
 
+/// The threads of all those processes.
+fn threads_of(processes: impl Iterator<Item = Arc<Process>>) -> Result<Vec<Arc<Thread>>> {
+    let mut all = Vec::new();
+    for process in processes {
+        let mut threads = process.threads()?;
+        all.try_room(threads.len())?;
+        all.append(&mut threads);
+    }
+    Ok(all)
+}
+
 /// The threads that `which` and `who` name.
 pub(super) fn priority_targets(t: &Arc<Thread>, which: u32, who: i32) -> Result<Vec<Arc<Thread>>> {
-    let of = |processes: Vec<Arc<Process>>| -> Result<Vec<Arc<Thread>>> {
-        let mut all = Vec::new();
-        for process in processes {
-            let mut threads = process.threads()?;
-            all.try_room(threads.len())?;
-            all.append(&mut threads);
-        }
-        Ok(all)
-    };
     let threads: Vec<Arc<Thread>> = match which {
         PRIO_PROCESS => target(t, who).into_iter().collect(),
-        PRIO_PGRP => of(task::table::group_members(if who == 0 {
+        PRIO_PGRP => threads_of(task::table::group_members(if who == 0 {
             t.process().group()
         } else {
             who
         }))?,
         PRIO_USER => {
             let uid = if who == 0 { t.credentials().uid } else { who as u32 };
-            let mut threads: Vec<Arc<Thread>> = of(task::processes())?;
+            let mut threads = threads_of(task::processes())?;
             threads.retain(|thread| thread.credentials().uid == uid);
             threads
         }

@@ -47,7 +47,7 @@ const _: () = assert!(executor::LOAD_SHIFT == 16);
 /// `EFAULT`.
 pub async fn sysinfo(t: &Thread, buffer: u64) -> Result<u64> {
     let memory = mm::frame::stats();
-    let threads: usize = task::processes().iter().map(|process| process.thread_count()).sum();
+    let (threads, _) = task::table::census();
     let info = Sysinfo {
         uptime: (shown_to(t, CLOCK_BOOTTIME, rt::now()) / 1_000_000_000) as i64,
         loads: rt::executor().load_averages(),

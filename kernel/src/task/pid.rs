@@ -32,6 +32,7 @@ struct Piece {
 pub struct PidAllocator {
     pieces: [Option<Box<Piece>>; PIECES],
     next: usize,
+    last: Pid,
 }
 
 impl PidAllocator {
@@ -40,6 +41,7 @@ impl PidAllocator {
         Self {
             pieces: [const { None }; PIECES],
             next: 1,
+            last: 0,
         }
     }
 
@@ -62,7 +64,13 @@ impl PidAllocator {
         piece.used[pid % PIECE / 64] |= 1 << (pid % 64);
         piece.count += 1;
         self.next = if pid + 1 == limit { RESERVED } else { pid + 1 };
-        Ok(pid as Pid)
+        self.last = pid as Pid;
+        Ok(self.last)
+    }
+
+    /// The number that was given last; 0 before the first.
+    pub const fn last(&self) -> Pid {
+        self.last
     }
 
     /// Gives a number back.

@@ -7,6 +7,8 @@
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::sync::atomic::Ordering;
 
+use arrayvec::ArrayVec;
+
 use super::{
     kin::{Kin, Line, Neighbours},
     pid::{Pid, PidAllocator},
@@ -298,6 +300,15 @@ impl Table {
         self.nodes_of(group).map(|node| node.process.clone()).collect()
     }
 
+    /// The members of a group, if they are few.
+    fn few(&self, group: Pid) -> Option<ArrayVec<Arc<Process>, FEW>> {
+        let mut few = ArrayVec::new();
+        for node in self.nodes_of(group) {
+            few.try_push(node.process.clone()).ok()?;
+        }
+        Some(few)
+    }
+
     /// The members of a group, zombies included.
     fn nodes_of(&self, group: Pid) -> impl Iterator<Item = &Node> {
         let members = self.groups.get(&group).map_or(Line::default(), |group| group.members);
@@ -363,14 +374,34 @@ pub fn thread(tid: Pid) -> Option<Arc<Thread>> {
     TABLE.lock().threads.get(&tid).cloned()
 }
 
-/// Every process, zombies included, by number.
-pub fn processes() -> Vec<Arc<Process>> {
-    TABLE
-        .lock()
-        .processes
-        .values()
-        .map(|node| node.process.clone())
-        .collect()
+/// Every process, zombies included, by number. Each is looked for as its turn comes, and takes no memory; who is made meanwhile is among
+/// them if the number is higher.
+pub fn processes() -> impl Iterator<Item = Arc<Process>> {
+    walk(|_| true)
+}
+
+fn walk(is_meant: impl Fn(&Process) -> bool) -> impl Iterator<Item = Arc<Process>> {
+    let mut last = 0;
+    core::iter::from_fn(move || {
+        let found = next(last, &is_meant)?;
+        last = found.pid();
+        Some(found)
+    })
+}
+
+/// The living thread with the lowest number above `after` that is of `process`.
+pub fn next_thread(after: Pid, process: &Arc<Process>) -> Option<Pid> {
+    let table = TABLE.lock();
+    let mut behind = table.threads.range(after.saturating_add(1)..);
+    behind
+        .find(|(_, thread)| Arc::ptr_eq(thread.process(), process))
+        .map(|(tid, _)| *tid)
+}
+
+/// How many threads live, and the number that was given last.
+pub fn census() -> (usize, Pid) {
+    let table = TABLE.lock();
+    (table.threads.len(), table.pids.last())
 }
 
 /// The process, zombies included, for which `key` gives the largest value; `None` where it gives none for any. Takes no
@@ -384,15 +415,23 @@ pub(super) fn max_by_key<K: Ord>(mut key: impl FnMut(&Process) -> Option<K>) -> 
 }
 
 /// The first process behind `after`, by number, that `is_meant`, which runs under the table's lock. Takes no memory.
-pub(super) fn next(after: Pid, mut is_meant: impl FnMut(&Process) -> bool) -> Option<Arc<Process>> {
+pub fn next(after: Pid, mut is_meant: impl FnMut(&Process) -> bool) -> Option<Arc<Process>> {
     let table = TABLE.lock();
-    let mut nodes = table.processes.range(after + 1..).map(|(_, node)| &node.process);
+    let mut nodes = table
+        .processes
+        .range(after.saturating_add(1)..)
+        .map(|(_, node)| &node.process);
     nodes.find(|process| is_meant(process)).cloned()
 }
 
-/// Every process of a group, zombies included.
-pub fn group_members(group: Pid) -> Vec<Arc<Process>> {
-    TABLE.lock().members(group)
+/// Members of a group that are looked at in one step.
+const FEW: usize = 32;
+
+/// Every process of a group, zombies included. Takes no memory: those of a large group are looked for among all processes.
+pub fn group_members(group: Pid) -> impl Iterator<Item = Arc<Process>> {
+    let few = TABLE.lock().few(group);
+    let all = few.is_none().then(|| walk(move |process| process.group() == group));
+    few.into_iter().flatten().chain(all.into_iter().flatten())
 }
 
 /// Whether a group with a member in `session` exists.

@@ -124,7 +124,7 @@ impl Tty {
         if group < 0 {
             return Err(Errno::EINVAL.into());
         }
-        if table::group_members(group).is_empty() {
+        if table::group_members(group).next().is_none() {
             return Err(Errno::ESRCH.into());
         }
         if !table::group_is_in_session(group, process.session().id()) {

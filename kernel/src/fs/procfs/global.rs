@@ -80,9 +80,7 @@ pub(super) fn interrupts(out: &mut String) -> Result {
 
 pub(super) fn load_average(out: &mut String) -> Result {
     let runnable: u32 = rt::executor().cpus().map(|cpu| cpu.runnable).sum();
-    let processes = task::processes();
-    let threads: usize = processes.iter().map(|process| process.thread_count()).sum();
-    let last = processes.iter().map(|process| process.pid()).max().unwrap_or(0);
+    let (threads, last) = task::table::census();
     for average in rt::executor().load_averages() {
         // To the nearest hundredth.
         let hundredths = (average * 100 + (1 << (LOAD_SHIFT - 1))) >> LOAD_SHIFT;

@@ -1,6 +1,9 @@
 //! The directories of `/proc`: what is in them, and listing them.
 
-use alloc::{format, string::String, sync::Arc, vec::Vec};
+use alloc::sync::Arc;
+use core::fmt::Write;
+
+use arrayvec::ArrayString;
 
 use super::{GlobalText, Kind, Node, Walk, bus, global, mounts, namespaces, oom, process, system, sysvipc};
 use crate::{
@@ -233,7 +236,7 @@ pub(super) fn find(directory: &Kind, name: &[u8]) -> Result<Kind> {
         Kind::Threads(pid) => {
             let process = process::find(*pid)?;
             number(name)
-                .filter(|tid| process.has_thread(|thread| thread.tid() == *tid))
+                .filter(|tid| task::thread(*tid).is_some_and(|thread| Arc::ptr_eq(thread.process(), &process)))
                 .map(Kind::Process)
         }
         _ => return Err(Errno::ENOTDIR),
@@ -241,53 +244,58 @@ pub(super) fn find(directory: &Kind, name: &[u8]) -> Result<Kind> {
     found.ok_or(Errno::ENOENT)
 }
 
-/// The names in a directory, each with the position behind it: ascending, so that a listing goes on where it stopped
-/// whatever came or went.
-fn names(directory: &Kind) -> Result<Vec<(u64, String)>> {
-    /// Where the numbered entries start, behind the fixed ones.
-    const NUMBERED: u64 = 0x1000;
-    let fixed = |entries: &[(&str, Kind)]| -> Vec<(u64, String)> {
-        (3..)
-            .zip(entries)
-            .map(|(next, (name, _))| (next, String::from(*name)))
-            .collect()
-    };
-    let numbered = |mut numbers: Vec<i32>| {
-        numbers.sort_unstable();
-        numbers
-            .into_iter()
-            .map(|number| (NUMBERED + 1 + number as u64, format!("{number}")))
-    };
+/// A name in a directory.
+type Name = ArrayString<32>;
+
+/// Where the numbered entries start, behind the fixed ones.
+const NUMBERED: u64 = 0x1000;
+
+/// The fixed entry behind a position, of which the first two are the dots'.
+fn fixed(entries: &[(&str, Kind)], position: u64) -> Option<(u64, Name)> {
+    let place = position.saturating_sub(2);
+    let (name, _) = entries.get(usize::try_from(place).ok()?)?;
+    Some((place + 3, Name::from(name).ok()?))
+}
+
+/// The numbered entry behind a position: `behind` finds the first number from one on.
+fn numbered(position: u64, behind: impl FnOnce(Pid) -> Option<i32>) -> Option<(u64, Name)> {
+    let number = behind(Pid::try_from(position.saturating_sub(NUMBERED)).ok()?)?;
+    let mut name = Name::new();
+    write!(name, "{number}").ok()?;
+    Some((NUMBERED + 1 + number as u64, name))
+}
+
+/// The entry behind a position, and the position behind it: ascending, so that a listing goes on where it stopped whatever
+/// came or went.
+fn behind(directory: &Kind, position: u64) -> Result<Option<(u64, Name)>> {
     Ok(match directory {
-        Kind::Root => {
-            let processes = task::processes().iter().map(|process| process.pid()).collect();
-            fixed(ROOT).into_iter().chain(numbered(processes)).collect()
-        }
-        Kind::Directory(entries) => fixed(entries),
+        Kind::Root => fixed(ROOT, position).or_else(|| {
+            numbered(position, |from| {
+                task::table::next(from - 1, |_| true).map(|process| process.pid())
+            })
+        }),
+        Kind::Directory(entries) => fixed(entries, position),
         Kind::Process(pid) => {
             process::find(*pid)?;
-            fixed(&of_process(*pid))
+            fixed(&of_process(*pid), position)
         }
         Kind::Namespaces(pid) => {
             process::find(*pid)?;
-            fixed(&namespaces::of_process(*pid))
+            fixed(&namespaces::of_process(*pid), position)
         }
-        Kind::Numbered(number, entries) => (3..)
-            .zip(entries(*number))
-            .map(|(next, (name, _))| (next, name))
-            .collect(),
+        Kind::Numbered(number, entries) => {
+            let place = position.saturating_sub(2);
+            let named = entries(*number).into_iter().nth(place as usize);
+            named.and_then(|(name, _)| Some((place + 3, Name::from(&name).ok()?)))
+        }
         Kind::Descriptors(pid) | Kind::DescriptorInfos(pid) => {
             let files = process::find(*pid)?.files();
-            numbered(files.map_or_else(Vec::new, |files| files.descriptors())).collect()
+            numbered(position, |from| files?.next(from.cast_unsigned()))
         }
-        Kind::Threads(pid) => numbered(
-            process::find(*pid)?
-                .threads()?
-                .iter()
-                .map(|thread| thread.tid())
-                .collect(),
-        )
-        .collect(),
+        Kind::Threads(pid) => {
+            let process = process::find(*pid)?;
+            numbered(position, |from| task::table::next_thread(from - 1, &process))
+        }
         _ => return Err(Errno::ENOTDIR),
     })
 }
@@ -314,10 +322,7 @@ impl File for Directory {
         emit: &mut dyn FnMut(&DirectoryEntry<'_>) -> Attempt<()>,
     ) -> Attempt<()> {
         list_dots(position, (self.node.number, self.node.number), emit)?;
-        for (next, name) in names(&self.node.kind)? {
-            if next <= *position {
-                continue;
-            }
+        while let Some((next, name)) = behind(&self.node.kind, *position)? {
             // What has gone meanwhile is left out.
             if let Ok(inode) = self.node.lookup(name.as_bytes()) {
                 let (_, number) = inode.identity();

@@ -327,9 +327,7 @@ pub fn kill(sender: &Thread, pid: Pid, signo: Signo) -> Result<()> {
         }
         0 => signal_many(sender, table::group_members(own.group()), signo, info),
         -1 => {
-            let all = table::processes()
-                .into_iter()
-                .filter(|p| p.pid() != 1 && p.pid() != own.pid());
+            let all = table::processes().filter(|p| p.pid() != 1 && p.pid() != own.pid());
             signal_many(sender, all, signo, info)
         }
         i32::MIN => Err(Errno::ESRCH),

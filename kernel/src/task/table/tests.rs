@@ -118,3 +118,22 @@ fn who_is_next_is_found_by_number() {
         ends(&process, 0, true);
     }
 }
+
+#[test]
+fn all_of_a_group_are_found_however_many_they_are() {
+    let first = born(None);
+    let mut family = std::vec![first.clone()];
+    for count in 1..FEW + 10 {
+        let found: Vec<Pid> = group_members(first.pid()).map(|process| process.pid()).collect();
+        assert_eq!(found.len(), count);
+        assert!(family.iter().all(|member| found.contains(&member.pid())));
+        family.push(born(Some(&first)));
+    }
+    assert!(processes().filter(|process| process.group() == first.pid()).count() == family.len());
+    let last = family.last().unwrap();
+    assert_eq!(next_thread(last.pid() - 1, last), Some(last.pid()));
+    assert_eq!(next_thread(last.pid(), last), None);
+    for process in family.iter().rev() {
+        ends(process, first.pid(), true);
+    }
+}
